@@ -1,0 +1,56 @@
+# Everything happens in a private virtual environment. `make PYTHON=/path/to/python3` picks the
+# interpreter it is made with; otherwise the newest supported one that runs is taken.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+DEMO := runs/demo
+JOBS := 2
+
+.PHONY: help install install-dev demo test test-all check clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## make the environment and install the package in it
+
+install-dev: $(VENV)/.installed-dev
+
+demo: install  ## train on made-up nuclei and evaluate: minutes on a CPU, ends with a report
+	$(PY) -m segdiff_jax.main --config=configs/synthetic.py --workdir=$(DEMO)
+	@echo "open $(abspath $(DEMO))/report/report.html"
+
+test: install-dev  ## the tests that are quick
+	$(PY) -m pytest -q -n $(JOBS) -m "not slow"
+
+test-all: install-dev  ## every test
+	$(PY) -m pytest -q -n $(JOBS)
+
+check: install-dev  ## lint, format, types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --pythonpath $(PY)
+
+clean:  ## remove the environment and the caches; runs/ stays
+	rm -rf .venv .cache .pytest_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A name on the PATH may be a launcher for a version that is not there, so each one is tried.
+$(PY):
+	@usable='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; \
+	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	  if "$$python" -c "$$usable" >/dev/null 2>&1; then \
+	    echo "$$("$$python" --version) -> $(VENV)"; exec "$$python" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "Python 3.11, 3.12 or 3.13 with the venv module is needed: make PYTHON=/path/to/python3" >&2; \
+	exit 64
+
+$(VENV)/.installed: requirements.txt pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet -r requirements.txt
+	$(PY) -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(PY) -m pip install --quiet -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,77 @@
+"""Every knob, explained once; `configs/*.py` hold only what differs."""
+
+from ml_collections import ConfigDict
+
+
+def default() -> ConfigDict:
+    """Returns the settings of the authors' code where it has them, for 256x256 input."""
+    c = ConfigDict()
+    c.seed = 0  # of weights, batch order, augmentation, noise; evaluation uses it too
+
+    c.data = ConfigDict()
+    c.data.name = "synthetic"  # a key of data.sources.BUILDERS
+    c.data.dir = ""  # the official files, for data sets that are downloaded by hand
+    c.data.prepared_dir = "~/.cache/segdiff_jax/data"  # where prepared sets are kept
+    c.data.train_split = "train"  # splits may be joined: "train+validation"
+    c.data.validation_split = ""  # chooses the best checkpoint; "": none, the last weights count
+    c.data.test_split = "test"  # scored once, at the end; never chooses anything
+    c.data.mean = (127.5, 127.5, 127.5)  # of the RGB channels, in 0..255
+    c.data.std = (127.5, 127.5, 127.5)
+
+    c.augment = ConfigDict()  # training only, on device; image and mask move together
+    c.augment.crop = 0  # side of a random square crop, pixels; 0: none
+    c.augment.horizontal_flip = False  # with probability 1/2
+    c.augment.vertical_flip = False
+    c.augment.rotate = 0.0  # uniform in -rotate..+rotate degrees
+    c.augment.scale = (1.0, 1.0)  # uniform; above 1 enlarges
+    c.augment.jitter = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
+
+    c.model = ConfigDict()
+    c.model.conditioning = "sum"  # F(x_t) + G(I), the paper's
+    c.model.channels = 128  # C, the width of level 0
+    c.model.multipliers = (1, 1, 1, 2, 2, 4, 4)  # width of level l is multipliers[l] * C
+    c.model.blocks_per_level = 3  # residual blocks a level on the way down; one more on the way up
+    c.model.attention_factors = (16, 32)  # attend where the map is this many times smaller
+    c.model.heads = 4  # of every attention
+    c.model.norm_groups = 32  # of every GroupNorm; a group of one channel erases t, see docs
+    c.model.dropout = 0.0
+    c.model.time_embedding = "sinusoidal"  # "sinusoidal" (code) | "table" (paper: a learned look-up)
+    c.model.rrdb_blocks = 12  # of the image encoder G
+    c.model.rrdb_features = 64  # width of G's trunk
+    c.model.rrdb_growth = 32  # width each dense layer of G adds
+    c.model.dtype = "float32"  # of activations: "float32" | "bfloat16"; parameters stay float32
+
+    c.diffusion = ConfigDict()
+    c.diffusion.T = 100  # steps of the forward process
+    c.diffusion.schedule = "linear"  # "linear" (code: x 1000/T) | "linear_unscaled" (paper) | "cosine"
+    c.diffusion.prediction = "eps"  # what the network's output is: "eps" (paper) | "x0" | "v"
+    c.diffusion.clip_x0 = False  # clip estimates of x0 to [-1, 1] when sampling
+
+    c.sampling = ConfigDict()
+    c.sampling.sampler = "ddpm"  # "ddpm" | "ddim"
+    c.sampling.steps = 0  # reverse steps; 0: all T; fewer: evenly respaced
+    c.sampling.variance = "beta"  # ddpm: "beta" (code) | "posterior" (paper)
+    c.sampling.eta = 0.0  # ddim: 0 deterministic .. 1 as much noise as ddpm's posterior
+    c.sampling.generations = 9  # averaged; 9 in the code, 30 in the paper
+    c.sampling.rows_at_once = 16  # (tile, generation) pairs a device denoises together: bounds memory
+    c.sampling.tile = 256  # images larger than this are cut into tiles of this side; 0: never
+    c.sampling.stride = 256  # from tile to tile; smaller than tile: overlaps are averaged
+
+    c.train = ConfigDict()
+    c.train.steps = 300_000  # updates
+    c.train.batch_size = 8  # images, over all devices
+    c.train.noise_draws_per_image = 1  # (t, noise) pairs that share one G(I); 1: the authors' loss
+    c.train.loss = "sum"  # squared error over the pixels of an image: "sum" (code) | "mean"
+    c.train.learning_rate = 1e-4
+    c.train.warmup_steps = 0  # linear, from 0
+    c.train.decay = "constant"  # of the learning rate after the warm-up: "constant" | "cosine" to 0
+    c.train.weight_decay = 0.0  # AdamW's
+    c.train.clip_norm = 0.0  # of the global gradient; 0: off
+    c.train.ema_decay = 0.9999  # of the weights that are evaluated
+    c.train.ema_warmup = False  # decay = min(ema_decay, (1 + n) / (10 + n)) after n updates
+    c.train.map = "shard_map"  # over devices: "shard_map" | "pmap" (one process only)
+    c.train.log_every = 100  # updates between lines of metrics.jsonl
+    c.train.checkpoint_every = 1000  # updates between checkpoints; the last is always written
+    c.train.evaluate_every = 0  # updates between scores of validation_split; 0: never
+    c.train.result = "last"  # weights that are scored on test_split: "last" | "best" on validation
+    return c

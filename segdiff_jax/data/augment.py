@@ -1,0 +1,200 @@
+"""Random changes of one training example, in JAX, on the device; map them over rows by `jax.vmap`.
+
+Image and mask go through one function, so they move together by construction. The operations are
+those of torchvision 0.10 on PIL images, without its rounding to bytes between them. A piece of zero
+strength is the identity and costs nothing.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from segdiff_jax.errors import UserError
+
+# (key, image [H, W, 3] float32 in 0..255, mask [H, W] uint8 in {0, 1}) -> (image, mask)
+Augment = Callable[[Array, Array, Array], tuple[Array, Array]]
+
+GREY = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R 601 luma, as PIL converts
+BRIGHTNESS, CONTRAST, SATURATION = 0, 1, 2  # kinds of `blend`
+
+
+def identity(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
+    """The augmentation that changes nothing."""
+    del key
+    return image, mask
+
+
+def chain(*augments: Augment) -> Augment:
+    """Returns the augmentation that applies these in order, each under a key of its own."""
+
+    def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
+        for i, each in enumerate(augments):
+            image, mask = each(jax.random.fold_in(key, i), image, mask)
+            # XLA on CPU else fuses a piece into every reader of its result, and computes it anew.
+            image, mask = jax.lax.optimization_barrier((image, mask))
+        return image, mask
+
+    return augment
+
+
+def crop(size: int) -> Augment:
+    """Returns a random square crop, all places alike; 0: none.
+
+    Args:
+        size: side of the crop, pixels. A smaller image raises UserError when traced.
+    """
+    if size == 0:
+        return identity
+
+    def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
+        height, width = mask.shape
+        if min(height, width) < size:
+            raise UserError(f"augment.crop = {size}: must be at most the image, {height}x{width}")
+        last = jnp.array([height - size, width - size])
+        y, x = jax.random.randint(key, (2,), 0, last + 1)
+        image = jax.lax.dynamic_slice(image, (y, x, 0), (size, size, image.shape[2]))
+        return image, jax.lax.dynamic_slice(mask, (y, x), (size, size))
+
+    return augment
+
+
+def flip(horizontal: bool, vertical: bool) -> Augment:
+    """Returns a mirroring left to right and one top to bottom, each with probability 1/2."""
+    if not (horizontal or vertical):
+        return identity
+
+    def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
+        coins = jax.random.bernoulli(key, shape=(2,))
+        for axis, wanted in ((1, horizontal), (0, vertical)):
+            if wanted:
+                image = jnp.where(coins[axis], jnp.flip(image, axis), image)
+                mask = jnp.where(coins[axis], jnp.flip(mask, axis), mask)
+        return image, mask
+
+    return augment
+
+
+def affine(degrees: float, scale: tuple[float, float]) -> Augment:
+    """Returns a rotation and scaling about the image centre; see `warp`.
+
+    Args:
+        degrees: the angle is uniform in -degrees..+degrees.
+        scale: the factor is uniform between these two; above 1 enlarges.
+    """
+    low, high = scale
+    if not 0 < low <= high:
+        raise UserError(f"augment.scale = {scale}: must be two positive numbers, the lower first")
+    if degrees == 0 and low == high == 1:
+        return identity
+
+    def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
+        angle_key, scale_key = jax.random.split(key)
+        angle = jax.random.uniform(angle_key, minval=-degrees, maxval=degrees)
+        factor = jax.random.uniform(scale_key, minval=low, maxval=high)
+        return warp(image, mask, jnp.deg2rad(angle), factor)
+
+    return augment
+
+
+def warp(image: Array, mask: Array, angle: Array, scale: Array) -> tuple[Array, Array]:
+    """Rotates and scales image (bilinear) and mask (nearest) about the centre, at the same size.
+
+    As PIL does: a pixel is a unit square and its centre is what moves, so a quarter turn of a
+    square is exact; what comes from outside is 0; within half a pixel of the border the nearest
+    pixels stand in for those beyond it.
+
+    Args:
+        image: [H, W, C] float32.
+        mask: [H, W], any dtype.
+        angle: [] radians, clockwise as seen.
+        scale: [] above 1 enlarges.
+    """
+    height, width = mask.shape
+    y = (jnp.arange(height) + 0.5 - height / 2)[:, None]
+    x = (jnp.arange(width) + 0.5 - width / 2)[None, :]
+    cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+    from_y, from_x = cos * y - sin * x + height / 2, cos * x + sin * y + width / 2  # [H, W]
+    inside = (0 <= from_y) & (from_y < height) & (0 <= from_x) & (from_x < width)
+
+    def at(pixels: Array, row: Array, column: Array) -> Array:
+        row = jnp.clip(row, 0, height - 1).astype(jnp.int32)
+        column = jnp.clip(column, 0, width - 1).astype(jnp.int32)
+        return pixels.at[row, column].get(mode="promise_in_bounds")
+
+    top, left = jnp.floor(from_y - 0.5), jnp.floor(from_x - 0.5)
+    down, right = (from_y - 0.5 - top)[..., None], (from_x - 0.5 - left)[..., None]
+    upper = (1 - right) * at(image, top, left) + right * at(image, top, left + 1)
+    lower = (1 - right) * at(image, top + 1, left) + right * at(image, top + 1, left + 1)
+    warped = (1 - down) * upper + down * lower
+    nearest = at(mask, jnp.floor(from_y), jnp.floor(from_x))
+    return jnp.where(inside[..., None], warped, 0), jnp.where(inside, nearest, 0)
+
+
+def color_jitter(brightness: float, contrast: float, saturation: float, hue: float) -> Augment:
+    """Returns a change of the image's colours: four changes in random order, none of the mask.
+
+    Args:
+        brightness: its factor is uniform in max(0, 1 - brightness)..1 + brightness.
+        contrast: likewise.
+        saturation: likewise.
+        hue: the shift is uniform in -hue..hue, in turns of the colour circle; at most 0.5.
+    """
+    strengths = (brightness, contrast, saturation)
+    if min(strengths) < 0 or not 0 <= hue <= 0.5:
+        raise UserError(f"augment.jitter = {(*strengths, hue)}: must be >= 0, the last <= 0.5")
+    kinds = [kind for kind, strength in enumerate(strengths) if strength]
+    if not kinds and not hue:
+        return identity
+    low = jnp.array([max(0.0, 1.0 - strength) for strength in strengths])
+    high = jnp.array([1.0 + strength for strength in strengths])
+
+    def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
+        order_key, place_key, factor_key, hue_key = jax.random.split(key, 4)
+        order = jax.random.permutation(order_key, jnp.array(kinds, jnp.int32))
+        factors = jax.random.uniform(factor_key, (3,), minval=low, maxval=high)[order]
+        # Under vmap a branch costs all its cases, and the hue is dear: it is computed once, between
+        # the blends that come before it and those after; a factor of 1 leaves a blend out.
+        place = jax.random.randint(place_key, (), 0, len(kinds) + 1) if hue else len(kinds)
+        first = jnp.arange(len(kinds)) < place
+        for i in range(len(kinds)):
+            image = blend(image, order[i], jnp.where(first[i], factors[i], 1.0))
+        if hue:
+            image = shift_hue(image, jax.random.uniform(hue_key, minval=-hue, maxval=hue))
+            for i in range(len(kinds)):
+                image = blend(image, order[i], jnp.where(first[i], 1.0, factors[i]))
+        return image, mask
+
+    return augment
+
+
+def blend(image: Array, kind: Array | int, factor: Array | float) -> Array:
+    """Returns factor * image + (1 - factor) * base, clipped to 0..255.
+
+    Args:
+        image: [H, W, 3] in 0..255.
+        kind: [] the base: BRIGHTNESS black, CONTRAST the mean of the grey image, SATURATION the
+            grey image.
+        factor: [] 1 changes nothing; above 1 exaggerates.
+    """
+    grey = jnp.sum(image * jnp.array(GREY), axis=-1, keepdims=True)
+    base = jnp.where(kind == CONTRAST, grey.mean(), jnp.where(kind == SATURATION, grey, 0.0))
+    return jnp.clip(factor * image + (1 - factor) * base, 0.0, 255.0)
+
+
+def shift_hue(image: Array, turns: Array | float) -> Array:
+    """Returns an image [H, W, 3] with the hue of HSV moved by `turns` of the colour circle."""
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    value = image.max(axis=-1)
+    chroma = value - image.min(axis=-1)
+    safe = jnp.where(chroma > 0, chroma, 1.0)  # grey has no hue, and keeps its colour below
+    sextant = jnp.where(
+        value == red,
+        (green - blue) / safe,
+        jnp.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    phase = sextant[..., None] + 6 * turns + jnp.array([5.0, 3.0, 1.0])  # of red, green, blue
+    phase = jnp.mod(phase, 6)
+    distance = jnp.clip(jnp.minimum(phase, 4 - phase), 0.0, 1.0)
+    return value[..., None] - chroma[..., None] * distance

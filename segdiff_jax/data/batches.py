@@ -1,0 +1,111 @@
+"""Which examples each training step sees, as a pure function of (seed, step).
+
+Nothing about an iterator has to be saved: a run resumed at step k asks for step k. Every process
+computes the same order and keeps its own contiguous slice of the global batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from segdiff_jax.data.example import Batch, Example
+from segdiff_jax.errors import BAD_DATA, UserError
+
+
+def rows(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
+    """Returns the indices of the examples in the global batch of one step.
+
+    The stream of examples is one permutation of 0..n-1 an epoch, end to end; step k sees
+    stream[k * batch_size : (k + 1) * batch_size]. So a batch may straddle epochs, even several, and
+    each epoch still holds each example exactly once.
+
+    Args:
+        seed: of the order; not negative.
+        step: counted from 0.
+        batch_size: of the global batch.
+        n: number of examples.
+
+    Returns:
+        [batch_size] int64 in 0..n-1.
+    """
+    stream = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, places = np.divmod(stream, n)
+    out = np.empty(batch_size, np.int64)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        out[here] = _permutation(seed, int(epoch), n)[places[here]]
+    return out
+
+
+@lru_cache(maxsize=2)  # steps of one epoch share it; sorting 20,000 numbers takes milliseconds
+def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    # numpy promises to keep the raw bits of PCG64 for ever, but not Generator.permutation.
+    bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
+    permutation = np.argsort(bits.random_raw(n), kind="stable")
+    permutation.flags.writeable = False
+    return permutation
+
+
+def batches(
+    examples: Sequence[Example],
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Returns this process's part of every batch, without end; the first is for step `start`.
+
+    Args:
+        examples: all of one size, masks as large as their images.
+        batch_size: over all processes.
+        seed: of the order.
+        start: the first step.
+        process: (index of this process, number of processes).
+
+    Returns:
+        Batches of uint8 numpy arrays with batch_size / number of processes rows.
+
+    Raises:
+        UserError: at once, if the batch cannot be split or an example does not fit.
+    """
+    index, count = process
+    if batch_size < 1 or batch_size % count:
+        raise UserError(
+            f"train.batch_size = {batch_size}: must be a positive multiple of {count}, "
+            "the number of processes"
+        )
+    _check(examples)
+    share = batch_size // count
+    mine = slice(index * share, (index + 1) * share)
+    return _stack(examples, batch_size, seed, start, mine)
+
+
+def _stack(
+    examples: Sequence[Example], batch_size: int, seed: int, step: int, mine: slice
+) -> Iterator[Batch]:
+    while True:
+        chosen = [examples[i] for i in rows(seed, step, batch_size, len(examples))[mine]]
+        yield Batch(
+            image=np.stack([example.image for example in chosen]),
+            mask=np.stack([example.mask for example in chosen]),
+        )
+        step += 1
+
+
+def _check(examples: Sequence[Example]) -> None:
+    if not examples:
+        raise UserError("no training examples: at least one is needed", BAD_DATA)
+    first = examples[0]
+    for image, mask, name in examples:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            problem = f"image is {image.dtype} {image.shape}, must be uint8 (height, width, 3)"
+        elif mask.dtype != np.uint8 or mask.max(initial=0) > 1:
+            problem = f"mask is {mask.dtype} up to {mask.max(initial=0)}, must be uint8 0 or 1"
+        elif mask.shape != image.shape[:2]:
+            problem = f"mask is {mask.shape}, must be as large as its image, {image.shape[:2]}"
+        elif image.shape != first.image.shape:
+            problem = f"image is {image.shape}, must be {first.image.shape} as {first.name} is"
+        else:
+            continue
+        raise UserError(f"{name}: {problem}", BAD_DATA)

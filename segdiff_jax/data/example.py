@@ -1,0 +1,71 @@
+"""One annotated image, a batch of them, and every crossing between their ranges of values.
+
+An image is 0..255 until `normalise`; a mask is {0, 1} as stored, {-1, +1} inside the diffusion
+and a probability in [0, 1] once it comes out. No other file converts between these.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+
+class Example(NamedTuple):
+    """An image and its annotation, as stored on the host.
+
+    Attributes:
+        image: [H, W, 3] uint8, RGB.
+        mask: [h, w] uint8 in {0, 1}, 1 is foreground. For training h = H and w = W; a test
+            annotation may be larger, where a data set is scored at its original size.
+        name: the file or instance it came from, for error messages and reports.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    name: str
+
+
+@flax.struct.dataclass
+class Batch:
+    """Examples of one size, stacked; host arrays or device arrays.
+
+    Attributes:
+        image: [B, H, W, 3] uint8, RGB.
+        mask: [B, H, W] uint8 in {0, 1}.
+    """
+
+    image: Array
+    mask: Array
+
+
+def normalise(
+    image: Array, mean: Sequence[float] | Array, std: Sequence[float] | Array
+) -> jax.Array:
+    """Returns (image - mean) / std as float32.
+
+    Args:
+        image: [..., H, W, 3] in 0..255, uint8 or float.
+        mean: of each channel, in 0..255.
+        std: of each channel, in 0..255.
+    """
+    image = jnp.asarray(image, jnp.float32)
+    return (image - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+
+
+def to_signed(mask: Array) -> jax.Array:
+    """Returns a mask [..., H, W] of {0, 1} as float32 [..., H, W, 1] of {-1, +1}."""
+    return 2.0 * jnp.asarray(mask, jnp.float32)[..., None] - 1.0
+
+
+def to_probability(x0: Array) -> jax.Array:
+    """Returns x0 [..., H, W, 1], where -1 is background and +1 foreground, as [..., H, W], 0 to 1.
+
+    Values a little outside, which a sampler without clipping makes, are left in: `averaging.average`
+    clips after it has resized, as the authors do, since clipping before moves the 0.5 contour.
+    """
+    return (jnp.asarray(x0, jnp.float32)[..., 0] + 1.0) / 2.0

@@ -1,0 +1,165 @@
+"""A split of a data set -> scores, and a report with a picture of every image."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from segdiff_jax import __version__, build, checkpoint, metrics, parallel
+from segdiff_jax.averaging import average
+from segdiff_jax.baselines import baseline_rows
+from segdiff_jax.data.example import Example
+from segdiff_jax.data.sources import load
+from segdiff_jax.panels import panel
+from segdiff_jax.report import save_panel, write_report
+from segdiff_jax.segment import Segmenter
+
+
+class Answer(NamedTuple):
+    """What was drawn for one example, and how good it is.
+
+    Attributes:
+      example: with the truth.
+      generations: [S, H, W] float32 soft masks, about 0..1.
+      probability: [h, w] float32 in 0..1, at the size of the truth.
+      scores: of the mask probability > 0.5, by `metrics.KEYS`.
+    """
+
+    example: Example
+    generations: np.ndarray
+    probability: np.ndarray
+    scores: dict[str, float]
+
+
+def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Iterator[Answer]:
+    """Yields the answer to each example; noise depends on (seed, its place, generation, tile)."""
+    images = (example.image for example in examples)
+    drawn = segment(images, jax.random.fold_in(jax.random.key(seed), 2))
+    quiet = jax.process_index() > 0
+    progress = tqdm(drawn, "segmenting", len(examples), mininterval=1, leave=False, disable=quiet)
+    for example, generations in zip(examples, progress, strict=True):
+        probability = average(generations, example.mask.shape)
+        scores = metrics.scores(probability, example.mask)
+        yield Answer(example, generations, probability, scores)
+
+
+def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> dict[str, float]:
+    """Returns the mean of every score over the examples."""
+    rows = [answer.scores for answer in answers(segment, examples, seed)]
+    return {name: summary.mean for name, summary in metrics.summarise(rows).items()}
+
+
+def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
+    """Scores the averaged weights of a run on its test split and writes the report.
+
+    Args:
+      config: of the run; its sampling settings may differ from those of the training.
+      workdir: of the run.
+
+    Returns:
+      The path of report.html (written by process 0 only).
+
+    Raises:
+      UserError: there is no checkpoint, or the data do not fit.
+    """
+    mesh = parallel.all_devices()
+    step, params = restore(config, workdir, mesh)
+    segment = build.segmenter(config, params, mesh)
+    c = config.data
+    examples = load(c.name, c.test_split, c.dir, c.prepared_dir)
+    logging.info(
+        "evaluating update %d on %d images of %r", step, len(examples), c.test_split
+    )
+    directory = workdir / "report"
+    rows, panels = [], []
+    sums = np.zeros((3, 10))
+    began = time.monotonic()
+    for i, answer in enumerate(answers(segment, examples, config.seed)):
+        example = answer.example
+        rows.append({"name": example.name, **answer.scores})
+        sums += metrics.calibration(answer.probability, example.mask)
+        if jax.process_index() == 0:
+            picture = panel(
+                example.image,
+                example.mask,
+                answer.generations,
+                answer.probability,
+                example.name,
+                answer.scores,
+            )
+            panels.append(save_panel(directory, i, example.name, picture))
+    seconds = (time.monotonic() - began) / len(examples)
+    if jax.process_index() > 0:
+        return directory / "report.html"
+    means = {k: v.mean for k, v in metrics.summarise(rows).items()}
+    logging.info("test: %s", ", ".join(f"{name} {x:.4f}" for name, x in means.items()))
+    return write_report(
+        directory,
+        title=f"SegDiff on {c.name}, {c.test_split} split",
+        settings=describe(config, step, len(examples), seconds),
+        rows=rows,
+        baselines=baseline_rows(load(c.name, c.train_split, c.dir, c.prepared_dir), examples),
+        calibration_sums=sums,
+        panels=panels,
+        training_curve=read_curve(workdir),
+    )
+
+
+def restore(config: ConfigDict, workdir: Path, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
+    """Returns (step, averaged weights) of a run, on every device of the mesh."""
+    model = build.model(config)
+    side = 2 ** (len(config.model.multipliers) - 1)  # the smallest input there is
+    shapes = jax.eval_shape(
+        model.init,
+        jax.random.key(0),
+        jnp.zeros((1, side, side, 3)),
+        jnp.zeros((1, side, side, 1)),
+        jnp.ones((1,), jnp.int32),
+    )["params"]
+    checkpoints = checkpoint.Checkpoints(workdir)
+    like = checkpoint.abstract(shapes, parallel.everywhere(mesh))
+    found = checkpoints.restore_ema(like, config.train.result)
+    checkpoints.close()
+    return found
+
+
+def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:
+    """Returns what a reader needs to judge or repeat the evaluation."""
+    c = config.sampling
+    chosen = {
+        "last": "the last averaged (EMA) weights; no test image chose them",
+        "best": f"averaged (EMA) weights, best Dice on split {config.data.validation_split!r}",
+    }
+    how = f"variance {c.variance}" if c.sampler == "ddpm" else f"eta {c.eta:g}"
+    return {
+        "data": f"{config.data.name}, split {config.data.test_split!r}, {images} images",
+        "trained on": f"split {config.data.train_split!r}",
+        "weights": chosen[config.train.result],
+        "updates": step,
+        "network predicts": config.diffusion.prediction,
+        "generations averaged": c.generations,
+        "reverse steps": f"{c.steps or config.diffusion.T} of {config.diffusion.T}, "
+        f"{c.sampler}, {how}",
+        "tiles": f"{c.tile} pixels every {c.stride}" if c.tile else "none",
+        "seconds per image": round(seconds, 3),
+        "seed": config.seed,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": f"segdiff_jax {__version__}, jax {jax.__version__}",
+    }
+
+
+def read_curve(workdir: Path) -> list[dict[str, float]] | None:
+    """Returns the training loss from metrics.jsonl, or None if there is none."""
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return None
+    lines = (json.loads(line) for line in path.read_text().splitlines())
+    return [{"step": x["step"], "loss": x["loss"]} for x in lines if "loss" in x] or None

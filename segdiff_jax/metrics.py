@@ -1,0 +1,176 @@
+"""Scores of a predicted mask against the true one: numpy, foreground only, one image at a time.
+
+What a score is when a mask is empty; nan is undefined, left out of means, counted by `summarise`:
+
+                      both empty   truth empty   prediction empty
+  iou, dice               0             0               0
+  area_ratio             nan            0               0
+  weighted_coverage      nan           nan              0
+  boundary_f              1             0               0
+
+A full mask has no boundary either. The zeros and the one are what the authors' evaluation gives, so
+that means can be compared with theirs; it divides by zero for the area ratio of two empty masks.
+Without a true region there is nothing a weighted coverage could weigh.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from segdiff_jax.boundary import boundary_f
+from segdiff_jax.errors import INTERNAL, UserError
+
+LABELS = {
+    "iou": "IoU",
+    "dice": "Dice",
+    "area_ratio": "area ratio",
+    "weighted_coverage": "weighted coverage",
+    "boundary_f": "boundary F",
+    "calibration": "calibration",
+}
+KEYS = tuple(LABELS)
+
+
+def iou(pred: np.ndarray, true: np.ndarray) -> float:
+    """Intersection over union of two masks [H, W]; in 0..1, 0 when both are empty."""
+    pred, true = _masks(pred, true)
+    union = _area(pred | true)
+    return _area(pred & true) / union if union else 0.0
+
+
+def dice(pred: np.ndarray, true: np.ndarray) -> float:
+    """Twice the intersection over the sum of the areas of two masks [H, W]; 0 when both are empty.
+
+    The same number as F1 over foreground pixels.
+    """
+    pred, true = _masks(pred, true)
+    areas = _area(pred) + _area(true)
+    return 2 * _area(pred & true) / areas if areas else 0.0
+
+
+def area_ratio(pred: np.ndarray, true: np.ndarray) -> float:
+    """The smaller area over the larger, wherever the pixels lie; nan when both masks are empty.
+
+    This is what the authors' code computes under the name "WCov"; it is never below the IoU.
+    """
+    small, large = sorted(_area(mask) for mask in _masks(pred, true))
+    return small / large if large else float("nan")
+
+
+def weighted_coverage(pred: np.ndarray, true: np.ndarray) -> float:
+    """Mean over true regions, weighted by area, of the best IoU with any one predicted region.
+
+    The WCov of the literature (Silberman et al., ECCV 2014). Regions are 4-connected: nuclei that
+    meet only at a corner are two. Masks are [H, W]; the result is in 0..1, nan when the truth is
+    empty.
+    """
+    pred, true = _masks(pred, true)
+    pred_label, true_label = _regions(pred), _regions(true)
+    pred_area, true_area = np.bincount(pred_label.ravel()), np.bincount(true_label.ravel())
+    if not true.any():
+        return float("nan")
+    # Only pairs that overlap are listed: the full table of 500 x 500 nuclei would be nearly empty.
+    both = pred & true
+    pairs, overlap = np.unique(
+        true_label[both] * pred_area.size + pred_label[both], return_counts=True
+    )
+    t, p = np.divmod(pairs, pred_area.size)
+    best = np.zeros(true_area.size)
+    np.maximum.at(best, t, overlap / (true_area[t] + pred_area[p] - overlap))
+    return float(np.average(best[1:], weights=true_area[1:]))
+
+
+def calibration(probability: np.ndarray, true: np.ndarray, bins: int = 10) -> np.ndarray:
+    """The sums `calibration_score` needs; those of several images or hosts may be added.
+
+    Args:
+      probability: [H, W] in 0..1.
+      true: mask [H, W].
+      bins: number of equal intervals of 0..1; a probability on a border counts in the upper one,
+        1 in the last.
+
+    Returns:
+      [3, bins] float64: a bin's sum of probabilities, number of positive pixels, number of pixels.
+    """
+    p = np.asarray(probability, np.float64).ravel()
+    index = np.minimum((p * bins).astype(np.int64), bins - 1)
+    weights = (p, np.asarray(true, bool).ravel(), None)
+    return np.stack([np.bincount(index, w, bins).astype(np.float64) for w in weights])
+
+
+def calibration_score(sums: np.ndarray) -> float:
+    """Mean over bins of (mean probability - share of positive pixels)^2, as the paper has it.
+
+    Lower is better. Bins without pixels have neither mean and are left out; all others weigh the
+    same, however few their pixels. In 0..1; nan without pixels.
+    """
+    probability, positives, count = sums[:, sums[2] > 0]
+    return float(np.mean(((probability - positives) / count) ** 2)) if count.size else float("nan")
+
+
+def scores(probability: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Every score of one image, under `KEYS`; the predicted mask is `probability > 0.5`.
+
+    Args:
+      probability: [H, W] in 0..1.
+      true: mask [H, W].
+
+    Raises:
+      UserError: a probability is outside 0..1 or not a number, which a mask would hide.
+    """
+    low, high = float(np.min(probability)), float(np.max(probability))
+    if not (low >= 0 and high <= 1):  # also true of nan
+        raise UserError(f"probabilities range from {low} to {high}: need 0..1", INTERNAL)
+    pred = probability > 0.5
+    return {
+        "iou": iou(pred, true),
+        "dice": dice(pred, true),
+        "area_ratio": area_ratio(pred, true),
+        "weighted_coverage": weighted_coverage(pred, true),
+        "boundary_f": boundary_f(pred, true),
+        "calibration": calibration_score(calibration(probability, true)),
+    }
+
+
+class Summary(NamedTuple):
+    """One score over images; the spread divides by n - 1 and is nan below two defined values."""
+
+    mean: float
+    standard_deviation: float
+    standard_error: float
+    defined: int
+    undefined: int
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], keys: Sequence[str] = KEYS) -> dict[str, Summary]:
+    """Plain means over the images where a score is defined; the other images are counted."""
+    return {key: _summary(np.array([row[key] for row in rows], np.float64)) for key in keys}
+
+
+def _summary(values: np.ndarray) -> Summary:
+    known = values[np.isfinite(values)]
+    n, nan = known.size, float("nan")
+    spread = float(np.std(known, ddof=1)) if n > 1 else nan
+    return Summary(
+        float(np.mean(known)) if n else nan, spread, spread / max(n, 1) ** 0.5, n, values.size - n
+    )
+
+
+def _regions(mask: np.ndarray) -> np.ndarray:
+    """Mask [H, W] -> int64 [H, W]: 0 outside, 1, 2, ... in its 4-connected regions."""
+    regions = np.empty(mask.shape, np.int64)
+    ndimage.label(mask, output=regions)
+    return regions
+
+
+def _area(mask: np.ndarray) -> int:
+    return int(np.count_nonzero(mask))
+
+
+def _masks(pred: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pred, true = np.asarray(pred, bool), np.asarray(true, bool)
+    if pred.shape != true.shape:
+        raise ValueError(f"prediction {pred.shape} and truth {true.shape} differ in shape")
+    return pred, true

@@ -1,0 +1,38 @@
+"""SegDiff: encode the image once, denoise the mask many times (paper, eq. 17)."""
+
+import flax.linen as nn
+import jax
+
+
+class SegDiff(nn.Module):
+    """D(E(F(x_t) + G(I), t), t), from parts that are handed in.
+
+    Attributes:
+      encoder: G, image [B, H, W, 3] -> features [B, H, W, C].
+      conditioning: (x_t, features) -> stem [B, H, W, C]; holds F.
+      unet: (stem, t, train) -> [B, H, W, 1].
+    """
+
+    encoder: nn.Module
+    conditioning: nn.Module
+    unet: nn.Module
+
+    def encode(self, image: jax.Array) -> jax.Array:
+        """Normalised image [B, H, W, 3] float32 -> features; neither x_t nor t enters."""
+        return self.encoder(image)
+
+    def denoise(
+        self, x_t: jax.Array, t: jax.Array, features: jax.Array, train: bool = False
+    ) -> jax.Array:
+        """x_t [B, H, W, 1], t [B] or [1] int32 in 1..T -> output [B, H, W, 1] float32.
+
+        What the output means, eps, x0 or v, is for `diffusion.Prediction` to say. `train` turns
+        dropout on and then needs the rng "dropout".
+        """
+        return self.unet(self.conditioning(x_t, features), t, train)
+
+    def __call__(
+        self, image: jax.Array, x_t: jax.Array, t: jax.Array, train: bool = False
+    ) -> jax.Array:
+        """Encodes and denoises: image [B, H, W, 3], x_t [B, H, W, 1], t [B] -> [B, H, W, 1]."""
+        return self.denoise(x_t, t, self.encode(image), train)

@@ -1,0 +1,134 @@
+"""Processes, devices, and the map of a step over all of them.
+
+Two forms of the same map, equal to the last bit: `jax.pmap`, and `jax.jit(jax.shard_map(...))`,
+which is what pmap has been since JAX 0.8. The second is the default: across processes pmap must
+re-wrap every array at every step, and its state cannot be checkpointed as global arrays.
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from segdiff_jax.errors import UserError
+
+AXIS = "data"
+
+Tree = Any
+
+
+def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+    """Joins the processes of a job, if there are several, and turns the compilation cache on.
+
+    Args:
+      coordinator: "host:port" of process 0, for a job without a cluster JAX knows; "auto" where it
+        does (Cloud TPU pods, Slurm); "": one process.
+      processes: how many there are, with a coordinator of "host:port".
+      process: the number of this one.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path("~/.cache/segdiff_jax/xla").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    elif coordinator:
+        jax.distributed.initialize(coordinator, processes, process)
+
+
+def all_devices() -> Mesh:
+    """Returns the mesh of every device of every process, one axis."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of what is the same on every device."""
+    return NamedSharding(mesh, P())
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """Returns the tree on every device of the mesh; its leaves are host or local arrays.
+
+    The result never shares a buffer with the input, so it may be donated.
+    """
+    sharding = everywhere(mesh)
+
+    def put(leaf: Any) -> jax.Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda _: host.copy())
+
+    return jax.tree.map(put, tree)
+
+
+def split_rows(tree: Tree, mesh: Mesh) -> Tree:
+    """Returns this process's rows (leading axis, numpy) as part of global arrays over the mesh."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    return jax.tree.map(partial(jax.make_array_from_process_local_data, sharding), tree)
+
+
+def split(tree: Tree, mesh: Mesh) -> Tree:
+    """Returns arrays (numpy, the same on every host) split over the mesh by their leading axis."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), tree
+    )
+
+
+def gather(array: jax.Array) -> np.ndarray:
+    """Returns a global array, split over the mesh or not, whole and on every host."""
+    if jax.process_count() == 1:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def map_step(step: Callable, mesh: Mesh, kind: str = "shard_map") -> Callable:
+    """Maps step(state, rows, key) -> (state, metrics) over the devices of the mesh.
+
+    State and key are replicated, rows are split along their leading axis, and what comes back is
+    replicated: the step must have made it equal with `lax.pmean`. The state is donated.
+
+    Args:
+      step: for one device, with the axis `AXIS`.
+      mesh: of one axis.
+      kind: "shard_map", or "pmap" (one process only).
+
+    Raises:
+      UserError: the kind is unknown, or pmap is asked for with several processes.
+    """
+    if kind == "shard_map":
+        # check_vma=False keeps pmap's meaning: with True, the gradient of replicated parameters
+        # is already a sum over devices and a pmean of it is that many times too large
+        mapped = jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(P(), P(AXIS), P()),
+            out_specs=(P(), P()),
+            check_vma=False,
+        )
+        return jax.jit(mapped, donate_argnums=0)
+    if kind != "pmap":
+        raise UserError(f"train.map is {kind!r}; allowed: 'shard_map', 'pmap'")
+    if jax.process_count() > 1:
+        raise UserError("train.map is 'pmap' with several processes; allowed there: 'shard_map'")
+    devices = list(mesh.devices.flat)
+    mapped = jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0, None),
+        out_axes=(None, None),
+        devices=devices,
+        donate_argnums=0,
+    )
+
+    def run(state: Tree, rows: Tree, key: jax.Array) -> tuple[Tree, Tree]:
+        stacked = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), rows)
+        return mapped(state, stacked, key)
+
+    return run

@@ -1,0 +1,183 @@
+"""How to learn: the loss of one example, and one step of the optimizer (paper, Alg. 2)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from segdiff_jax.data.augment import Augment
+from segdiff_jax.data.example import Batch, normalise, to_signed
+from segdiff_jax.diffusion import Prediction, Schedule, add_noise
+from segdiff_jax.models.segdiff import SegDiff
+
+AXIS = "data"  # the name of the mapped axis: devices
+
+Params = Any  # nested dictionaries of float32 arrays
+Metrics = dict[str, jax.Array]
+
+
+@struct.dataclass
+class TrainState:
+    """All that changes while training, and all that is saved.
+
+    Attributes:
+      step: int32 [], updates made.
+      params: the weights.
+      ema_params: their exponential moving average, which is what is evaluated.
+      opt_state: of the optimizer.
+    """
+
+    step: jax.Array
+    params: Params
+    ema_params: Params
+    opt_state: optax.OptState
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised.
+
+    Attributes:
+      model: the network.
+      schedule: of the forward process.
+      prediction: what the network's output means.
+      augment: (key, image, mask) -> (image, mask) of one example.
+      mean, std: of the image's channels, in 0..255.
+      draws: (t, noise) pairs for each image; they share one G(I).
+      reduction: of the squared error over the pixels of an image, "sum" or "mean".
+    """
+
+    model: SegDiff
+    schedule: Schedule
+    prediction: Prediction
+    augment: Augment
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    draws: int = 1
+    reduction: str = "sum"
+
+    def denoising_error(
+        self,
+        params: Params,
+        x0: jax.Array,
+        features: jax.Array,
+        t: jax.Array,
+        eps: jax.Array,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns the mean squared error of one draw (eq. 18), a scalar.
+
+        Args:
+          params: of the model.
+          x0: [H, W, 1] in {-1, +1}.
+          features: G(I), [1, H, W, C].
+          t: [] int32 in 1..T.
+          eps: [H, W, 1].
+          dropout_key: turns dropout on.
+        """
+        x_t = add_noise(self.schedule, x0, t, eps)
+        output = self.model.apply(
+            {"params": params},
+            x_t[None],
+            t[None],
+            features,
+            train=dropout_key is not None,
+            rngs={} if dropout_key is None else {"dropout": dropout_key},
+            method="denoise",
+        )
+        target = self.prediction.target(self.schedule, x0, t, eps)
+        return jnp.mean(jnp.square(output[0] - target))
+
+    def example_error(
+        self, params: Params, image: jax.Array, mask: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns (loss, mean squared error) of one example, averaged over its draws.
+
+        Args:
+          params: of the model.
+          image: [H, W, 3] uint8.
+          mask: [H, W] uint8 in {0, 1}.
+          key: everything random about this example and step follows from it.
+        """
+        augment_key, draws_key = jax.random.split(key)
+        image, mask = self.augment(augment_key, image.astype(jnp.float32), mask)
+        x0 = to_signed(mask)  # [H, W, 1]
+        normalised = normalise(image, self.mean, self.std)[None]
+        features = self.model.apply({"params": params}, normalised, method="encode")
+
+        def draw(key: jax.Array) -> jax.Array:
+            t_key, eps_key, dropout_key = jax.random.split(key, 3)
+            t = jax.random.randint(t_key, (), 1, self.schedule.T + 1)
+            eps = jax.random.normal(eps_key, x0.shape)
+            return self.denoising_error(params, x0, features, t, eps, dropout_key)
+
+        mse = jnp.mean(jax.vmap(draw)(jax.random.split(draws_key, self.draws)))
+        return mse * (x0.size if self.reduction == "sum" else 1), mse
+
+    def loss(
+        self, params: Params, batch: Batch, keys: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns (loss, mean squared error) averaged over the rows of a batch; keys: one a row."""
+        loss, mse = jax.vmap(self.example_error, (None, 0, 0, 0))(
+            params, batch.image, batch.mask, keys
+        )
+        return jnp.mean(loss), jnp.mean(mse)
+
+
+def init_state(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    size: tuple[int, int],
+    key: jax.Array,
+) -> TrainState:
+    """Returns fresh weights; size is (H, W) of the network's input and leaves no trace in them."""
+    image, x_t = jnp.zeros((1, *size, 3)), jnp.zeros((1, *size, 1))
+    params = objective.model.init(key, image, x_t, jnp.ones((1,), jnp.int32))["params"]
+    # a copy: the step donates its state, and one buffer cannot be donated twice
+    ema_params = jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, ema_params, optimizer.init(params))
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    ema_decay: Callable[[jax.Array], jax.Array],
+) -> tuple[TrainState, Metrics]:
+    """One update on one device of the mapped axis `AXIS`.
+
+    Random numbers belong to the row of the global batch, not to the device, so the number of devices
+    does not change what is learned.
+
+    Args:
+      state: replicated.
+      batch: this device's rows.
+      key: of the run; the same for all steps and devices.
+      objective: what is minimised.
+      optimizer: of optax.
+      ema_decay: number of this update (from 1) -> decay of the moving average.
+
+    Returns:
+      The next state and {"loss", "mse", "grad_norm"}, replicated.
+    """
+    rows = batch.mask.shape[0]
+    first = jax.lax.axis_index(AXIS) * rows
+    step_key = jax.random.fold_in(key, state.step)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, first + jnp.arange(rows))
+    grad = jax.value_and_grad(objective.loss, has_aux=True)
+    (loss, mse), grads = grad(state.params, batch, keys)
+    loss, mse, grads = jax.lax.pmean((loss, mse, grads), AXIS)
+
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    step = state.step + 1
+    ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay(step))
+    metrics = {"loss": loss, "mse": mse, "grad_norm": optax.global_norm(grads)}
+    return TrainState(step, params, ema_params, opt_state), metrics

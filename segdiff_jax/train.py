@@ -1,0 +1,247 @@
+"""The loop: from a config to trained weights in a work directory, resumed where it stopped."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from segdiff_jax import build, checkpoint, evaluate, parallel
+from segdiff_jax.data.batches import batches
+from segdiff_jax.data.example import Batch, Example
+from segdiff_jax.data.sources import load
+from segdiff_jax.errors import INTERNAL, UserError
+from segdiff_jax.step import TrainState, init_state, train_step
+from segdiff_jax.writers import open_writer
+
+# Steps the host may run ahead of the devices: enough to hide it, few enough for Ctrl-C to be quick
+# and for the collectives of virtual CPU devices, which time out behind a long queue.
+AHEAD = 8
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Whether something that happens every so many steps (0: never), and at the last, happens now."""
+    return every > 0 and (step % every == 0 or step == last)
+
+
+def train(config: ConfigDict, workdir: Path) -> TrainState:
+    """Trains until config.train.steps updates are made, and keeps all that changes in workdir.
+
+    Called again with the same workdir it goes on where the last checkpoint was written; the result
+    is the same as without the interruption. A finished run is left as it is.
+
+    Args:
+      config: checked by `validate`.
+      workdir: made if need be.
+
+    Returns:
+      The last state, replicated over all devices.
+
+    Raises:
+      UserError: the data, the work directory or its checkpoints do not fit, or the loss is no
+        number any more.
+    """
+    mesh = parallel.all_devices()
+    if config.train.batch_size % mesh.size:
+        raise UserError(
+            f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
+            f"devices, {mesh.size}"
+        )
+    writing = jax.process_index() == 0
+    if writing:
+        workdir.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_config(config, workdir)
+    examples = load(
+        config.data.name, config.data.train_split, config.data.dir, config.data.prepared_dir
+    )
+    checkpoints = checkpoint.Checkpoints(workdir)
+    state = start_state(config, examples, checkpoints, mesh)
+    first, last = int(state.step), config.train.steps
+    if first >= last:
+        logging.info("%s: already trained, %d of %d updates", workdir, first, last)
+    else:
+        logging.info(
+            "training on %d images, %d devices, from update %d", len(examples), mesh.size, first
+        )
+        state = loop(config, workdir, state, examples, checkpoints, mesh)
+    checkpoints.close()
+    return state
+
+
+def start_state(
+    config: ConfigDict,
+    examples: list[Example],
+    checkpoints: checkpoint.Checkpoints,
+    mesh: Mesh,
+) -> TrainState:
+    """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
+    size = config.augment.crop or examples[0].image.shape[0]
+    fresh = partial(
+        init_state, build.objective(config), build.optimizer(config), (size, size)
+    )
+    everywhere = parallel.everywhere(mesh)
+
+    def begin() -> TrainState:
+        return fresh(jax.random.key(config.seed))
+
+    found = checkpoints.restore(
+        split_state(checkpoint.abstract(jax.eval_shape(begin), everywhere))
+    )
+    if found is not None:
+        return TrainState(ema_params=found[0], **found[1])
+    # hundreds of small random draws: optimizing them takes a CPU half a minute and saves nothing
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(begin, out_shardings=everywhere, compiler_options=options)()
+
+
+def split_state(state: TrainState) -> tuple[dict, dict]:
+    """The two parts of a checkpoint: the averaged weights, and the rest."""
+    return state.ema_params, {
+        "step": state.step,
+        "params": state.params,
+        "opt_state": state.opt_state,
+    }
+
+
+def loop(
+    config: ConfigDict,
+    workdir: Path,
+    state: TrainState,
+    examples: list[Example],
+    checkpoints: checkpoint.Checkpoints,
+    mesh: Mesh,
+) -> TrainState:
+    """Takes every step from state.step to the last, logging, saving and evaluating on the way."""
+    c = config.train
+    first, last = int(state.step), c.steps
+    writer = open_writer(workdir, first, enabled=jax.process_index() == 0)
+    validate = validator(config, mesh)
+    step_fn = build_step(config, mesh)
+    key = run_key(config.seed, mesh)
+    rows = device_batches(config, examples, first, mesh)
+    pace, running = Pace(first, last), deque(maxlen=AHEAD)
+    logging.info("compiling the training step")
+    for step in range(first + 1, last + 1):
+        state, metrics = step_fn(state, next(rows), key)
+        if len(running) == AHEAD:
+            jax.block_until_ready(running[0])
+        running.append(metrics)
+        if step == first + 1:
+            jax.block_until_ready(metrics)
+            logging.info("first update after %.1f s", pace.restart())
+        if due(step, c.log_every, last):
+            log(writer, step, metrics, pace)
+        scores = None
+        if due(step, c.evaluate_every, last):
+            scores = validate(state)
+            writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
+            pace.restart(step)
+        if due(step, c.checkpoint_every or last, last):
+            check_finite(step, metrics)
+            checkpoints.save(step, *split_state(state), scores)
+    writer.close()
+    return state
+
+
+def run_key(seed: int, mesh: Mesh) -> jax.Array:
+    """Returns the key all randomness of training follows from, on every device."""
+    make = partial(jax.random.fold_in, jax.random.key(seed), 1)
+    return jax.jit(make, out_shardings=parallel.everywhere(mesh))()
+
+
+def build_step(config: ConfigDict, mesh: Mesh) -> Callable:
+    """Returns (state, rows, key) -> (state, metrics), compiled and mapped over the mesh."""
+    step = partial(
+        train_step,
+        objective=build.objective(config),
+        optimizer=build.optimizer(config),
+        ema_decay=build.ema_decay(config),
+    )
+    return parallel.map_step(step, mesh, config.train.map)
+
+
+def device_batches(
+    config: ConfigDict, examples: list[Example], first: int, mesh: Mesh
+) -> Iterator[Batch]:
+    """Yields the rows of update first + 1, first + 2, ... as uint8 on the devices."""
+    process = jax.process_index(), jax.process_count()
+    for batch in batches(examples, config.train.batch_size, config.seed, first, process):
+        yield parallel.split_rows(batch, mesh)
+
+
+def validator(config: ConfigDict, mesh: Mesh) -> Callable[[TrainState], dict[str, float]]:
+    """Returns what scores a state on the validation split; the program is compiled once."""
+    if not config.train.evaluate_every:
+        return lambda state: {}
+    c = config.data
+    examples = load(c.name, c.validation_split, c.dir, c.prepared_dir)
+    segmenter = build.segmenter(config, None, mesh)
+
+    def validate(state: TrainState) -> dict[str, float]:
+        weighted = replace(segmenter, params=state.ema_params)  # shares the compiled program
+        scores = evaluate.mean_scores(weighted, examples, config.seed)
+        logging.info("validation: %s", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        return scores
+
+    return validate
+
+
+class Pace:
+    """Updates a second and the time left, from the clock."""
+
+    def __init__(self, step: int, last: int) -> None:
+        self.step, self.last, self.since = step, last, time.monotonic()
+
+    def restart(self, step: int | None = None) -> float:
+        """Starts to measure from here; returns the seconds since the last start."""
+        now = time.monotonic()
+        seconds, self.since = now - self.since, now
+        self.step = self.step + 1 if step is None else step
+        return seconds
+
+    def rate(self, step: int) -> float:
+        """Updates a second since the last start (nan where none was made)."""
+        made = step - self.step
+        seconds = self.restart(step)
+        return made / seconds if made else math.nan
+
+
+def log(writer, step: int, metrics: dict[str, jax.Array], pace: Pace) -> None:
+    """Writes one line of numbers, for people and for machines."""
+    numbers = {name: float(np.asarray(x.addressable_data(0))) for name, x in metrics.items()}
+    rate = pace.rate(step)
+    left = "?" if math.isnan(rate) else f"{(pace.last - step) / rate / 60:.1f} min"
+    logging.info(
+        "update %d of %d, loss %.5g, mse %.4g, %.3g updates/s, %s left",
+        step,
+        pace.last,
+        numbers["loss"],
+        numbers["mse"],
+        rate,
+        left,
+    )
+    writer.scalars(step, numbers | {"steps_per_second": rate})
+
+
+def check_finite(step: int, metrics: dict[str, jax.Array]) -> None:
+    """Refuses to save what has become useless.
+
+    Raises:
+      UserError: the loss or the gradient is not a number.
+    """
+    for name, x in metrics.items():
+        value = float(np.asarray(x.addressable_data(0)))
+        if not math.isfinite(value):
+            raise UserError(
+                f"{name} is {value} at update {step}; nothing was saved since the checkpoint "
+                "before; a smaller train.learning_rate or train.clip_norm = 1 may help",
+                INTERNAL,
+            )

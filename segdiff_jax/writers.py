@@ -1,0 +1,201 @@
+"""Numbers of a run, written where people and programmes look: metrics.jsonl and TensorBoard files.
+
+Trouble here never stops a run: it is told once, and the numbers are dropped.
+"""
+
+import errno
+import importlib
+import json
+import math
+import os
+import sys
+import time
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import tensorboardX
+from absl import logging
+
+METRICS = "metrics.jsonl"
+
+
+def _clu_writers() -> types.ModuleType:
+    """Returns clu.metric_writers, without the TensorFlow that its own TensorBoard writer imports.
+
+    That writer comes from one submodule, so an empty one is put in its place first. (clu 0.0.12;
+    the bound in requirements.txt and a test hold the name of the submodule.)
+    """
+    name = "clu.metric_writers.summary_writer"
+    if name not in sys.modules:
+        stand_in = types.ModuleType(name)
+        setattr(stand_in, "SummaryWriter", None)  # noqa: B010 (a module has no such attribute yet)
+        sys.modules[name] = stand_in
+    return importlib.import_module("clu.metric_writers")
+
+
+clu_writers = _clu_writers()
+
+
+class TensorBoardWriter(clu_writers.MetricWriter):
+    """clu's interface over tensorboardX; what the project does not write is not supported.
+
+    Attributes:
+      directory: where the event files go.
+      start_step: what an earlier run wrote after this step is hidden by TensorBoard.
+    """
+
+    def __init__(self, directory: Path, start_step: int) -> None:
+        self._events = tensorboardX.SummaryWriter(str(directory), purge_step=start_step + 1)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Writes floats; tensorboardX complains about what is not finite, so that is left out."""
+        for name, value in scalars.items():
+            if math.isfinite(value):
+                self._events.add_scalar(name, float(value), step)
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """Writes images [N, H, W, C] or [H, W, C], uint8, or float in 0..1."""
+        for name, image in images.items():
+            layout = "NHWC" if image.ndim == 4 else "HWC"
+            self._events.add_images(name, image, step, dataformats=layout)
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Writes Markdown."""
+        for name, text in texts.items():
+            self._events.add_text(name, text, step)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError("only scalars, images and texts are written")
+
+    write_summaries = write_videos = write_audios = write_histograms = write_hparams = _refuse
+
+    def flush(self) -> None:
+        """Writes what is held back."""
+        self._events.flush()
+
+    def close(self) -> None:
+        """Writes what is held back and closes the file."""
+        self._events.close()
+
+
+class JsonLines:
+    """One line of JSON a step, appended whole, so that a killed run tears at most the last one."""
+
+    def __init__(self, path: Path, start_step: int) -> None:
+        if path.exists():
+            _cut(path, start_step)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Appends {"step", "time" (seconds since 1970), ...}; what is not finite becomes null."""
+        line = {"step": step, "time": round(time.time(), 3)}
+        line |= {k: float(v) if math.isfinite(v) else None for k, v in scalars.items()}
+        text = f"{json.dumps(line)}\n".encode()
+        before = os.fstat(self._file).st_size
+        if os.write(self._file, text) < len(text):  # the disk is full
+            os.ftruncate(self._file, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+
+
+def _cut(path: Path, start_step: int) -> None:
+    """Keeps the whole lines of steps up to start_step, in one atomic replacement."""
+    before = path.read_bytes()
+    kept = b"".join(line for line in before.splitlines(True) if _step(line) <= start_step)
+    if kept != before:
+        partial = path.with_suffix(".jsonl.tmp")
+        partial.write_bytes(kept)
+        os.replace(partial, path)
+
+
+def _step(line: bytes) -> float:
+    """Returns the step of a line; infinity for a torn one."""
+    try:
+        return json.loads(line)["step"] if line.endswith(b"\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+class Writer(Protocol):
+    """Where the numbers of a run go."""
+
+    def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes numbers of a step; names may differ from step to step."""
+
+    def flush(self) -> None:
+        """Waits until everything is written."""
+
+    def close(self) -> None:
+        """Writes what is held back; nothing may be written after it."""
+
+
+class NoWriter:
+    """The writer of the processes that do not write."""
+
+    def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def flush(self) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class RunWriter:
+    """Writes metrics.jsonl at once, and TensorBoard files from a thread of clu's."""
+
+    def __init__(self, workdir: Path, start_step: int) -> None:
+        self._lines: JsonLines | None = None
+        self._board: Any = None
+        self._told = False
+        self._guard(self._open, workdir, start_step)
+
+    def _open(self, workdir: Path, start_step: int) -> None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        self._lines = JsonLines(workdir / METRICS, start_step)
+        board = TensorBoardWriter(workdir / "tensorboard", start_step)
+        self._board = clu_writers.AsyncMultiWriter([board])
+
+    def _guard(self, act: Callable[..., None], *args: Any) -> None:
+        try:
+            act(*args)
+        except Exception as error:  # whatever it is, it must not cost a training run
+            if not self._told:
+                logging.warning("metrics are not written any more, or not all: %s", error)
+            self._told = True
+
+    def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes numbers of a step; names may differ from step to step."""
+        if self._lines:
+            self._guard(self._lines.write, step, scalars)
+        if self._board:
+            self._guard(self._board.write_scalars, step, dict(scalars))
+
+    def flush(self) -> None:
+        """Waits until everything is written."""
+        if self._board:
+            self._guard(self._board.flush)
+
+    def close(self) -> None:
+        """Writes what is held back and closes the files; a second call does nothing."""
+        lines, board, self._lines, self._board = self._lines, self._board, None, None
+        for part in (lines, board):
+            if part:
+                self._guard(part.close)
+
+
+def open_writer(workdir: Path, start_step: int, enabled: bool = True) -> Writer:
+    """Returns a writer of what comes after start_step; lines of later steps are cut off.
+
+    Args:
+      workdir: gets metrics.jsonl and tensorboard/; made if need be.
+      start_step: the step of the checkpoint the run goes on from; 0 for a new one.
+      enabled: False in all processes of a job but the first.
+    """
+    return RunWriter(Path(workdir), start_step) if enabled else NoWriter()

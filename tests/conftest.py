@@ -1,0 +1,17 @@
+"""The machine the tests see: eight CPU devices, whatever there is."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before jax is imported, which reads these once.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+)
+# Before jax 0.12, collectives of more devices than threads may wait for each other for ever.
+os.environ.setdefault("PJRT_NPROC", "16")
+# Compiling takes most of the time of the tests; the second run finds it done.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

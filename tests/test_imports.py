@@ -1,0 +1,130 @@
+"""The architecture: who may import whom, and what is never imported."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "segdiff_jax"
+FLOORS = (
+    {"errors", "__init__"},
+    {
+        *("averaging", "charts", "checkpoint", "config", "data", "diffusion", "metrics", "models"),
+        *("page", "parallel", "validate", "writers"),
+    },
+    {"baselines", "build", "command_line", "panels", "report", "segment", "step"},
+    {"evaluate", "predict", "import_torch", "experiments"},
+    {"train"},
+    {"main"},
+)
+ISLANDS = {"boundary": "metrics"}  # a file of its own, but part of that island
+DISTRIBUTIONS = {  # where the name to import is not the name to install
+    "PIL": "pillow",
+    "absl": "absl-py",
+    "orbax": "orbax-checkpoint",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(path):
+    """Returns the full names of all a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in MODULES else node.module)
+    return found
+
+
+GRAPH = {
+    name: sorted(i for i in imports(path) if i in MODULES and i != "segdiff_jax")
+    for name, path in MODULES.items()
+}
+EDGES = [(name, imported) for name, targets in GRAPH.items() for imported in targets]
+
+
+def island(module):
+    top = (module.split(".") + ["__init__"])[1]
+    return ISLANDS.get(top, top)
+
+
+def floor(module):
+    at = [number for number, names in enumerate(FLOORS) if island(module) in names]
+    assert at, f"{module} has no floor: give it one in FLOORS"
+    return at[0]
+
+
+def test_every_import_goes_down_and_islands_do_not_know_each_other():
+    for name, imported in EDGES:
+        # Floors from 2 up have rooms beside each other, such as build beside step.
+        beside = floor(name) == floor(imported) >= 2 or island(name) == island(imported)
+        assert floor(imported) < floor(name) or beside, f"{name} imports {imported}"
+
+
+def test_no_import_goes_round_in_a_circle():
+    tuple(TopologicalSorter(GRAPH).static_order())
+
+
+def test_networks_share_their_layers_only():
+    for name, imported in EDGES:
+        if name.startswith("segdiff_jax.models."):
+            assert imported == "segdiff_jax.models.layers"
+    assert GRAPH["segdiff_jax.models.segdiff"] == []
+
+
+def test_the_command_line_imports_no_jax():
+    code = "import sys, segdiff_jax.main; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("folder", ["segdiff_jax", "configs", "tests"])
+def test_tensorflow_is_never_imported(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        assert "tensorflow" not in {i.split(".")[0] for i in imports(path)}, path
+
+
+def test_no_name_is_a_bag():
+    for path in PACKAGE.rglob("*"):
+        assert not re.fullmatch(r"utils?|helpers?|misc|base|registry|core|lib", path.stem), path
+        assert not (path.is_dir() and path.name == "common"), path
+
+
+def requirements():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_requirements_have_both_bounds_or_say_the_lower():
+    for line in requirements():
+        assert re.fullmatch(r"[\w-]+>=[\d.]+(,<[\d.]+)?", line), line
+
+
+def test_what_is_imported_is_required():
+    required = {re.match(r"[\w-]+", line)[0] for line in requirements()}
+    for path in MODULES.values():
+        for top in {i.split(".")[0] for i in imports(path)} - set(sys.stdlib_module_names):
+            if top != "segdiff_jax":
+                assert DISTRIBUTIONS.get(top, top) in required, f"{path} imports {top}"
+
+
+def test_the_package_depends_on_requirements_txt():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "dependencies" in project["project"]["dynamic"]
+    dynamic = project["tool"]["setuptools"]["dynamic"]
+    assert dynamic["dependencies"] == {"file": ["requirements.txt"]}
