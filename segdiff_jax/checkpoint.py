@@ -105,9 +105,7 @@ class Checkpoints:
 
 def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
     """Returns the shapes of a tree, to be restored with the given sharding."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 # keys that may differ between the start of a run and its continuation
@@ -127,8 +125,7 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
         differ = [
             f"{key} was {saved.get(key)}, now {given.get(key)}"
             for key in sorted(saved.keys() | given.keys())
-            if saved.get(key) != given.get(key)
-            and not key.startswith((*FREE, *FREE_GROUPS))
+            if saved.get(key) != given.get(key) and not key.startswith((*FREE, *FREE_GROUPS))
         ]
         if differ:
             raise UserError(

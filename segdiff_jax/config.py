@@ -35,7 +35,9 @@ def default() -> ConfigDict:
     c.model.heads = 4  # of every attention
     c.model.norm_groups = 32  # of every GroupNorm; a group of one channel erases t, see docs
     c.model.dropout = 0.0
-    c.model.time_embedding = "sinusoidal"  # "sinusoidal" (code) | "table" (paper: a learned look-up)
+    c.model.time_embedding = (
+        "sinusoidal"  # "sinusoidal" (code) | "table" (paper: a learned look-up)
+    )
     c.model.rrdb_blocks = 12  # of the image encoder G
     c.model.rrdb_features = 64  # width of G's trunk
     c.model.rrdb_growth = 32  # width each dense layer of G adds
@@ -43,7 +45,9 @@ def default() -> ConfigDict:
 
     c.diffusion = ConfigDict()
     c.diffusion.T = 100  # steps of the forward process
-    c.diffusion.schedule = "linear"  # "linear" (code: x 1000/T) | "linear_unscaled" (paper) | "cosine"
+    c.diffusion.schedule = (
+        "linear"  # "linear" (code: x 1000/T) | "linear_unscaled" (paper) | "cosine"
+    )
     c.diffusion.prediction = "eps"  # what the network's output is: "eps" (paper) | "x0" | "v"
     c.diffusion.clip_x0 = False  # clip estimates of x0 to [-1, 1] when sampling
 
@@ -53,7 +57,9 @@ def default() -> ConfigDict:
     c.sampling.variance = "beta"  # ddpm: "beta" (code) | "posterior" (paper)
     c.sampling.eta = 0.0  # ddim: 0 deterministic .. 1 as much noise as ddpm's posterior
     c.sampling.generations = 9  # averaged; 9 in the code, 30 in the paper
-    c.sampling.rows_at_once = 16  # (tile, generation) pairs a device denoises together: bounds memory
+    c.sampling.rows_at_once = (
+        16  # (tile, generation) pairs a device denoises together: bounds memory
+    )
     c.sampling.tile = 256  # images larger than this are cut into tiles of this side; 0: never
     c.sampling.stride = 256  # from tile to tile; smaller than tile: overlaps are averaged
 

@@ -1,13 +1,13 @@
 r"""The mathematics of diffusion on masks: forward process, predictions, reverse processes.
 
-Letters are the paper's (arXiv 2112.00390, section 3): x0 in {-1, +1} is the mask, t runs from 1 to
-T, and
+Letters are the paper's (arXiv 2112.00390, section 3): x0 in {-1, +1} is the mask, t runs from 1
+to T, and
 
   x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps,    eps ~ N(0, 1)           (eq. 5)
 
-with alpha_bar_0 = 1, so that entry 0 of every table is the clean mask. One reverse step leads from t
-to any s < t. With beta = 1 - alpha_bar_t / alpha_bar_s both DDPM (eq. 10-13) and DDIM (Song et al.,
-arXiv 2010.02502, eq. 12) are a linear combination of x0, eps, x_t and fresh noise z:
+with alpha_bar_0 = 1, so that entry 0 of every table is the clean mask. One reverse step leads
+from t to any s < t. With beta = 1 - alpha_bar_t / alpha_bar_s both DDPM (eq. 10-13) and DDIM
+(Song et al., arXiv 2010.02502, eq. 12) are a linear combination of x0, eps, x_t and new noise z:
 
   x_s = a x0 + b eps + c x_t + sigma z
 
@@ -89,7 +89,7 @@ def linear_schedule(T: int, *, scaled: bool = True) -> Schedule:
 
 
 def cosine_schedule(T: int) -> Schedule:
-    """Returns the cosine schedule of Nichol and Dhariwal (arXiv 2102.09672, eq. 17), beta <= 0.999."""
+    """Returns the schedule of Nichol and Dhariwal (arXiv 2102.09672, eq. 17), beta <= 0.999."""
     u = (np.arange(T + 1) / T + 0.008) / 1.008
     alpha_bar = np.cos(u * np.pi / 2) ** 2
     return make_schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
@@ -128,9 +128,7 @@ class Prediction:
         if self.kind not in ("eps", "x0", "v"):
             raise ValueError(f"prediction is {self.kind!r}; allowed: 'eps', 'x0', 'v'")
 
-    def target(
-        self, schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array
-    ) -> jax.Array:
+    def target(self, schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
         """Returns what the network should have said. Shapes as in `add_noise`."""
         if self.kind == "eps":
             return eps
@@ -138,9 +136,7 @@ class Prediction:
             return x0
         return _pixels(schedule.signal(t)) * eps - _pixels(schedule.noise(t)) * x0
 
-    def read(
-        self, schedule: Schedule, x_t: jax.Array, t: jax.Array, output: jax.Array
-    ) -> Estimate:
+    def read(self, schedule: Schedule, x_t: jax.Array, t: jax.Array, output: jax.Array) -> Estimate:
         """Returns the estimate that the network's output [..., H, W, 1] stands for; t >= 1."""
         signal, noise = _pixels(schedule.signal(t)), _pixels(schedule.noise(t))
         if self.kind == "eps":
@@ -221,18 +217,16 @@ def reverse(steps: Steps, denoise: Denoiser, x_T: jax.Array, noise: Noise) -> ja
     One `lax.scan` over the rows of the table; `denoise` is called once a row.
     """
 
-    def step(x_t: jax.Array, row: tuple[jax.Array, Steps]) -> tuple[jax.Array, None]:
-        i, (t, a, b, c, sigma) = row
+    def step(x_t: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        i, t, a, b, c, sigma = row
         x0, eps = denoise(x_t, t)
         return a * x0 + b * eps + c * x_t + sigma * noise(i), None
 
-    rows = jnp.arange(len(steps.t)), Steps(*map(jnp.asarray, steps))
+    rows = (jnp.arange(len(steps.t)), *map(jnp.asarray, steps))
     return jax.lax.scan(step, x_T, rows)[0]
 
 
-def sample(
-    steps: Steps, denoise: Denoiser, key: jax.Array, shape: tuple[int, ...]
-) -> jax.Array:
+def sample(steps: Steps, denoise: Denoiser, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Returns x0 of the given shape from noise that is a function of the key alone."""
 
     def gaussian(i: jax.Array | int) -> jax.Array:

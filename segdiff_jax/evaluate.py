@@ -1,6 +1,7 @@
 """A split of a data set -> scores, and a report with a picture of every image."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,8 +44,14 @@ def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Itera
     """Yields the answer to each example; noise depends on (seed, its place, generation, tile)."""
     images = (example.image for example in examples)
     drawn = segment(images, jax.random.fold_in(jax.random.key(seed), 2))
-    quiet = jax.process_index() > 0
-    progress = tqdm(drawn, "segmenting", len(examples), mininterval=1, leave=False, disable=quiet)
+    progress = tqdm(
+        drawn,
+        "segmenting",
+        len(examples),
+        mininterval=1 if sys.stderr.isatty() else 30,  # a log is not to be flooded
+        leave=False,
+        disable=jax.process_index() > 0,
+    )
     for example, generations in zip(examples, progress, strict=True):
         probability = average(generations, example.mask.shape)
         scores = metrics.scores(probability, example.mask)
@@ -75,9 +82,7 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     segment = build.segmenter(config, params, mesh)
     c = config.data
     examples = load(c.name, c.test_split, c.dir, c.prepared_dir)
-    logging.info(
-        "evaluating update %d on %d images of %r", step, len(examples), c.test_split
-    )
+    logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
     directory = workdir / "report"
     rows, panels = [], []
     sums = np.zeros((3, 10))

@@ -24,7 +24,7 @@ import logging as python_logging
 import sys
 import traceback
 
-from absl import flags, logging
+from absl import logging
 
 from segdiff_jax import command_line, errors, validate
 from segdiff_jax.command_line import Command
@@ -82,14 +82,17 @@ def dispatch(command: Command) -> None:
 
 def set_up_logging() -> None:
     """Shows our messages from INFO on, and those of the libraries from WARNING on."""
-    flags.FLAGS.mark_as_parsed()  # libraries read absl's own flags; ours are not among them
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
 
-    def ours(record: python_logging.LogRecord) -> bool:
+    def wanted(record: python_logging.LogRecord) -> bool:
+        if "tracked_metric" in str(record.msg):  # orbax, at each checkpoint between validations
+            return False
         return record.levelno >= python_logging.WARNING or "segdiff_jax" in record.pathname
 
-    logging.get_absl_handler().addFilter(ours)
+    handler = logging.get_absl_handler()
+    handler.addFilter(wanted)
+    handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
 
 
 def fail(message: str, code: int) -> int:

@@ -3,20 +3,19 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from segdiff_jax import parallel
-from segdiff_jax.data.example import normalise, to_probability
+from segdiff_jax.data.example import Array, normalise, to_probability
 from segdiff_jax.data.tiles import cut, paste
 from segdiff_jax.diffusion import Estimate, Prediction, Schedule, Steps, sample
-from segdiff_jax.models.segdiff import SegDiff
+from segdiff_jax.models.segdiff import SegDiff, call
 from segdiff_jax.step import Params
 
 AXIS = parallel.AXIS
@@ -44,22 +43,20 @@ class Sampler:
     def encode(self, params: Params, tiles: jax.Array) -> jax.Array:
         """Tiles [N, h, w, 3] uint8 -> G(I), [N, h, w, C]; once, whatever is then drawn."""
         normalised = normalise(tiles, self.mean, self.std)
-        return self.model.apply({"params": params}, normalised, method="encode")
+        return call(self.model, "encode", params, normalised)
 
     def draw(self, params: Params, features: jax.Array, key: jax.Array) -> jax.Array:
         """One generation from features [h, w, C] and one key: soft mask [h, w], about 0..1."""
 
         def denoise(x_t: jax.Array, t: jax.Array) -> Estimate:
-            output = self.model.apply(
-                {"params": params}, x_t[None], t[None], features[None], method="denoise"
-            )
+            output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
             return self.prediction.read(self.schedule, x_t, t, output[0])
 
         x0 = sample(self.steps, denoise, key, (*features.shape[:2], 1))
         return to_probability(x0)
 
 
-def row_key(key: jax.Array, image: jax.Array, generation: jax.Array, tile: jax.Array) -> jax.Array:
+def row_key(key: jax.Array, image: Array, generation: Array, tile: Array) -> jax.Array:
     """Returns the key of one row: noise depends on (seed, image, generation, tile), no layout."""
     for number in (image, generation, tile):
         key = jax.random.fold_in(key, number)
@@ -113,10 +110,13 @@ class Layout(NamedTuple):
 
 
 def layout(tiles: int, generations: int, devices: int, limit: int) -> Layout:
-    """Spreads the rows evenly over the devices, at most `limit` at once on each of them."""
+    """Spreads the rows evenly over the devices, at most `limit` at once on each of them, or two.
+
+    Two at least, because XLA compiles a batch of one to other arithmetic: its last bits differ.
+    """
     share = -(-tiles * generations // devices)  # rows of a device, rounded up
     rounds = -(-share // limit)
-    at_once = -(-share // rounds)
+    at_once = max(2, -(-share // rounds))
     return Layout(-(-tiles // devices) * devices, devices * rounds * at_once, at_once)
 
 
@@ -127,6 +127,12 @@ class Tile(NamedTuple):
     number: int
     last: bool
     pixels: np.ndarray
+
+
+def chunks(tiles: Iterator[Tile], size: int) -> Iterator[list[Tile]]:
+    """Yields the tiles in lists of this size; the last may be shorter."""
+    while group := list(islice(tiles, size)):
+        yield group
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,10 +173,9 @@ class Segmenter:
         most = max(1, self.mesh.size * self.limit // self.generations)
         tiles = self._tiles(images, shapes)
         for _, run in groupby(tiles, lambda tile: tile.pixels.shape):
-            first = list(islice(run, most))
-            plan = layout(len(first), self.generations, self.mesh.size, self.limit)
-            rest = iter(lambda run=run, n=len(first): list(islice(run, n)), [])
-            for group in chain([first], rest):
+            plan = None
+            for group in chunks(run, most):
+                plan = plan or layout(len(group), self.generations, self.mesh.size, self.limit)
                 for tile, answer in zip(group, self._run(group, plan, key), strict=True):
                     answers.append(answer)
                     if tile.last:

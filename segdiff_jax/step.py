@@ -10,9 +10,9 @@ import optax
 from flax import struct
 
 from segdiff_jax.data.augment import Augment
-from segdiff_jax.data.example import Batch, normalise, to_signed
+from segdiff_jax.data.example import Array, Batch, normalise, to_signed
 from segdiff_jax.diffusion import Prediction, Schedule, add_noise
-from segdiff_jax.models.segdiff import SegDiff
+from segdiff_jax.models.segdiff import SegDiff, call
 
 AXIS = "data"  # the name of the mapped axis: devices
 
@@ -80,20 +80,14 @@ class Objective:
           dropout_key: turns dropout on.
         """
         x_t = add_noise(self.schedule, x0, t, eps)
-        output = self.model.apply(
-            {"params": params},
-            x_t[None],
-            t[None],
-            features,
-            train=dropout_key is not None,
-            rngs={} if dropout_key is None else {"dropout": dropout_key},
-            method="denoise",
-        )
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
+        train = dropout_key is not None
+        output = call(self.model, "denoise", params, x_t[None], t[None], features, train, rngs=rngs)
         target = self.prediction.target(self.schedule, x0, t, eps)
         return jnp.mean(jnp.square(output[0] - target))
 
     def example_error(
-        self, params: Params, image: jax.Array, mask: jax.Array, key: jax.Array
+        self, params: Params, image: Array, mask: Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Returns (loss, mean squared error) of one example, averaged over its draws.
 
@@ -104,10 +98,10 @@ class Objective:
           key: everything random about this example and step follows from it.
         """
         augment_key, draws_key = jax.random.split(key)
-        image, mask = self.augment(augment_key, image.astype(jnp.float32), mask)
+        image, mask = self.augment(augment_key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))
         x0 = to_signed(mask)  # [H, W, 1]
         normalised = normalise(image, self.mean, self.std)[None]
-        features = self.model.apply({"params": params}, normalised, method="encode")
+        features = call(self.model, "encode", params, normalised)
 
         def draw(key: jax.Array) -> jax.Array:
             t_key, eps_key, dropout_key = jax.random.split(key, 3)
@@ -118,9 +112,7 @@ class Objective:
         mse = jnp.mean(jax.vmap(draw)(jax.random.split(draws_key, self.draws)))
         return mse * (x0.size if self.reduction == "sum" else 1), mse
 
-    def loss(
-        self, params: Params, batch: Batch, keys: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def loss(self, params: Params, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns (loss, mean squared error) averaged over the rows of a batch; keys: one a row."""
         loss, mse = jax.vmap(self.example_error, (None, 0, 0, 0))(
             params, batch.image, batch.mask, keys
@@ -153,8 +145,8 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One update on one device of the mapped axis `AXIS`.
 
-    Random numbers belong to the row of the global batch, not to the device, so the number of devices
-    does not change what is learned.
+    Random numbers belong to the row of the global batch, not to the device, so the number of
+    devices does not change what is learned.
 
     Args:
       state: replicated.
@@ -179,5 +171,5 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     step = state.step + 1
     ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay(step))
-    metrics = {"loss": loss, "mse": mse, "grad_norm": optax.global_norm(grads)}
+    metrics = {"loss": loss, "mse": mse, "grad_norm": optax.tree.norm(grads)}
     return TrainState(step, params, ema_params, opt_state), metrics

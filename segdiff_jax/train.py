@@ -28,7 +28,7 @@ AHEAD = 8
 
 
 def due(step: int, every: int, last: int) -> bool:
-    """Whether something that happens every so many steps (0: never), and at the last, happens now."""
+    """Whether what happens every so many steps (0: never), and at the last, happens now."""
     return every > 0 and (step % every == 0 or step == last)
 
 
@@ -84,17 +84,13 @@ def start_state(
 ) -> TrainState:
     """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
     size = config.augment.crop or examples[0].image.shape[0]
-    fresh = partial(
-        init_state, build.objective(config), build.optimizer(config), (size, size)
-    )
+    fresh = partial(init_state, build.objective(config), build.optimizer(config), (size, size))
     everywhere = parallel.everywhere(mesh)
 
     def begin() -> TrainState:
         return fresh(jax.random.key(config.seed))
 
-    found = checkpoints.restore(
-        split_state(checkpoint.abstract(jax.eval_shape(begin), everywhere))
-    )
+    found = checkpoints.restore(split_state(checkpoint.abstract(jax.eval_shape(begin), everywhere)))
     if found is not None:
         return TrainState(ema_params=found[0], **found[1])
     # hundreds of small random draws: optimizing them takes a CPU half a minute and saves nothing

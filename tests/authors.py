@@ -14,14 +14,14 @@ from segdiff_jax.models.unet import UNet
 GOLDEN = Path(__file__).parent / "golden"
 
 RES_BLOCK = {
-    "in_layers.0": "norm1/norm",
+    "in_layers.0": "norm1",
     "in_layers.2": "conv1/conv",
     "emb_layers.1": "time/dense",
-    "out_layers.0": "norm2/norm",
+    "out_layers.0": "norm2",
     "out_layers.3": "conv2/conv",
     "skip_connection": "skip/conv",
 }
-ATTENTION = {"norm": "norm/norm", "qkv": "qkv/dense", "proj_out": "out/dense"}
+ATTENTION = {"norm": "norm", "qkv": "qkv/dense", "proj_out": "out/dense"}
 
 
 def golden(name):
@@ -49,7 +49,7 @@ def unet_names(multipliers, blocks, attention_factors):
     """Returns {their module: our module} of F, E, D, the time embedding and the head."""
     names = {"input_blocks.0.0": "conditioning/F/conv"}
     names |= {"time_embed.0": "unet/time/linear1/dense", "time_embed.2": "unet/time/linear2/dense"}
-    names |= {"out.0": "unet/out_norm/norm", "out.2": "unet/out/conv"}
+    names |= {"out.0": "unet/out_norm", "out.2": "unet/out/conv"}
     n, top = 1, len(multipliers) - 1
     for level in range(top + 1):
         for i in range(blocks):
@@ -83,7 +83,7 @@ def to_ours(name, array, modules):
     path = modules[module]
     if leaf == "bias":
         return f"{path}/bias", array
-    if path.endswith("norm"):
+    if "norm" in path.rsplit("/", 1)[-1]:
         return f"{path}/scale", array
     if path.endswith("dense"):
         return f"{path}/kernel", array.reshape(array.shape[:2]).T

@@ -1,7 +1,7 @@
 """Every knob has a rule, every config of the project passes, contradictions are refused."""
 
 import pytest
-from conftest import ROOT
+from small import ROOT
 
 from segdiff_jax import command_line, validate
 from segdiff_jax.config import default

@@ -126,7 +126,9 @@ def chain(network, betas, x_T, z, variance, clip=False):
     features = network.model.apply({"params": network.params}, network.image, method="encode")
 
     def denoise(x_t, t):
-        out = network.model.apply({"params": network.params}, x_t, t[None], features, method="denoise")
+        out = network.model.apply(
+            {"params": network.params}, x_t, t[None], features, method="denoise"
+        )
         return prediction.read(schedule, x_t, t, out)
 
     return jax.jit(lambda x: reverse(steps, denoise, x, lambda i: noise[i]))(nhwc(x_T))

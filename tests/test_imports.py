@@ -8,7 +8,7 @@ import tomllib
 from graphlib import TopologicalSorter
 
 import pytest
-from conftest import ROOT
+from small import ROOT
 
 PACKAGE = ROOT / "segdiff_jax"
 FLOORS = (

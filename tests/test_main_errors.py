@@ -7,7 +7,7 @@ import time
 import types
 
 import pytest
-from conftest import ROOT
+from small import ROOT
 
 from segdiff_jax import errors, main
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from small import ROOT
 from tensorboardX.proto.event_pb2 import Event
 
 from segdiff_jax import writers

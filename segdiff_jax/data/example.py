@@ -65,7 +65,7 @@ def to_signed(mask: Array) -> jax.Array:
 def to_probability(x0: Array) -> jax.Array:
     """Returns x0 [..., H, W, 1], where -1 is background and +1 foreground, as [..., H, W], 0 to 1.
 
-    Values a little outside, which a sampler without clipping makes, are left in: `averaging.average`
-    clips after it has resized, as the authors do, since clipping before moves the 0.5 contour.
+    Values a little outside, which a sampler without clipping makes, are left in: `average` clips
+    after it has resized, as the authors do, since clipping before moves the 0.5 contour.
     """
     return (jnp.asarray(x0, jnp.float32)[..., 0] + 1.0) / 2.0

@@ -8,14 +8,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.layers import Conv
+from segdiff_jax.models.layers import Conv, Dtype
 
 
 class Sum(nn.Module):
     """F(x_t) + G(I), the paper's (eq. 17)."""
 
     channels: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> jax.Array:

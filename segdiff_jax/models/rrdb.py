@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.layers import Conv
+from segdiff_jax.models.layers import Conv, Dtype
 
 leaky = partial(nn.leaky_relu, negative_slope=0.2)
 RESIDUAL = 0.2  # scale of every inner residual
@@ -16,7 +16,7 @@ class DenseBlock(nn.Module):
     """Five convolutions, each of all that came before it; 0.2 times the last is added to x."""
 
     growth: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -32,7 +32,7 @@ class RRDB(nn.Module):
     """Three dense blocks with a residual around them."""
 
     growth: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -53,7 +53,7 @@ class RRDBNet(nn.Module):
     blocks: int
     features: int = 64
     growth: int = 32
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """SegDiff: encode the image once, denoise the mask many times (paper, eq. 17)."""
 
+from typing import Any, cast
+
 import flax.linen as nn
 import jax
 
@@ -36,3 +38,8 @@ class SegDiff(nn.Module):
     ) -> jax.Array:
         """Encodes and denoises: image [B, H, W, 3], x_t [B, H, W, 1], t [B] -> [B, H, W, 1]."""
         return self.denoise(x_t, t, self.encode(image), train)
+
+
+def call(model: SegDiff, method: str, params: Any, *args: Any, **options: Any) -> jax.Array:
+    """Returns what a method of the model, "encode" or "denoise", makes of these parameters."""
+    return cast(jax.Array, model.apply({"params": params}, *args, method=method, **options))

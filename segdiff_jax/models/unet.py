@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from segdiff_jax.models.layers import (
     Conv,
+    Dtype,
     GroupNorm,
     ResBlock,
     SelfAttention,
@@ -40,7 +41,7 @@ class UNet(nn.Module):
     dropout: float = 0.0
     time_embedding: str = "sinusoidal"
     T: int = 100
-    dtype: jnp.dtype = jnp.float32
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, stem: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:

@@ -1,0 +1,35 @@
+"""Configs for tests."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tiny():
+    """A config small enough to compile in seconds: 16x16 crops of the synthetic set."""
+    from segdiff_jax.config import default
+
+    c = default()
+    c.data.mean, c.data.std = (190.0, 150.0, 190.0), (40.0, 40.0, 25.0)
+    c.augment.crop = 16
+    c.augment.horizontal_flip = True
+    c.model.channels, c.model.multipliers, c.model.blocks_per_level = 8, (1, 2), 1
+    c.model.attention_factors, c.model.heads, c.model.norm_groups = (2,), 2, 2
+    c.model.rrdb_blocks, c.model.rrdb_features, c.model.rrdb_growth = 1, 4, 2
+    c.diffusion.prediction = "x0"
+    c.sampling.steps, c.sampling.generations, c.sampling.rows_at_once = 3, 2, 4
+    c.sampling.tile, c.sampling.stride = 16, 16
+    c.train.steps, c.train.batch_size, c.train.learning_rate = 6, 8, 1e-3
+    c.train.checkpoint_every, c.train.log_every = 2, 1
+    c.train.ema_decay = 0.9
+    return c
+
+
+def config_of(name, argument=""):
+    """Returns what `configs/<name>.py` makes of an argument."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument) if argument else module.get_config()

@@ -1,0 +1,161 @@
+"""The network by itself: sizes, precision, initialisation, and where t and the image enter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from small import config_of, tiny
+
+from segdiff_jax import build
+
+
+def parameters(config):
+    model = build.model(config)
+    side = 2 ** (len(config.model.multipliers) - 1)
+    image, x_t = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 1))
+    return model, jax.eval_shape(model.init, jax.random.key(0), image, x_t, jnp.ones(1, jnp.int32))
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+AUTHORS = {  # multipliers, RRDB blocks, attention factors -> all, G
+    "vaihingen": ((1, 1, 1, 2, 2, 4, 4), 6, (16, 32), 159_838_209, 4_466_048),
+    "monuseg": ((1, 1, 1, 2, 2, 4, 4), 12, (16, 32), 164_154_753, 8_782_592),
+    "cityscapes": ((1, 1, 2, 2, 4, 4), 15, (8, 16), 162_766_017, 10_940_864),
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_the_number_of_parameters_is_the_authors_to_the_unit(name):
+    multipliers, blocks, factors, total, encoder = AUTHORS[name]
+    config = config_of("monuseg")
+    config.model.multipliers, config.model.rrdb_blocks = multipliers, blocks
+    config.model.attention_factors = factors
+    _, shapes = parameters(config)
+    assert count(shapes["params"]) == total
+    assert count(shapes["params"]["encoder"]) == encoder
+
+
+def test_the_monuseg_config_is_the_authors_network():
+    _, shapes = parameters(config_of("monuseg"))
+    assert count(shapes["params"]) == 164_154_753
+
+
+@pytest.fixture(scope="module")
+def network():
+    config = tiny()
+    model = build.model(config)
+    key = jax.random.key(0)
+    image = jax.random.normal(key, (2, 16, 16, 3))
+    x_t = jax.random.normal(key, (2, 16, 16, 1))
+    t = jnp.array([3, 70])
+    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
+    return model, init(key, image, x_t, t), image, x_t, t
+
+
+def applied(model, *arguments, **keywords):
+    """One compilation, where eager calls would compile every operation alone."""
+    static = {k: v for k, v in keywords.items() if k in ("method", "train")}
+    rngs = keywords.get("rngs")
+    return jax.jit(lambda *a: model.apply(*a, rngs=rngs, **static))(*arguments)
+
+
+def perturbed(variables):
+    """No parameter is zero, so that every path of the network counts."""
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(9), len(leaves))
+    return tree.unflatten(
+        [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )
+
+
+def test_a_fresh_network_says_zero_everywhere(network):
+    model, variables, image, x_t, t = network
+    out = applied(model, variables, image, x_t, t)
+    assert out.shape == (2, 16, 16, 1) and not np.any(out)
+
+
+def test_a_call_is_encode_then_denoise(network):
+    model, variables, image, x_t, t = network
+    variables = perturbed(variables)
+    features = applied(model, variables, image, method="encode")
+    apart = applied(model, variables, x_t, t, features, method="denoise")
+    np.testing.assert_allclose(applied(model, variables, image, x_t, t), apart, atol=1e-5)
+
+
+def test_the_output_depends_on_the_image_the_mask_and_the_time(network):
+    model, variables, image, x_t, t = network
+    variables = perturbed(variables)
+    out = applied(model, variables, image, x_t, t)
+    for other in ((image + 1, x_t, t), (image, x_t + 1, t), (image, x_t, t + 1)):
+        assert np.abs(out - applied(model, variables, *other)).max() > 1e-4
+
+
+def test_one_time_serves_all_rows(network):
+    model, variables, image, x_t, _ = network
+    variables = perturbed(variables)
+    one = applied(model, variables, image, x_t, jnp.array([5]))
+    all_rows = applied(model, variables, image, x_t, jnp.array([5, 5]))
+    np.testing.assert_allclose(one, all_rows, atol=1e-6)
+
+
+def test_weights_start_uniform_within_one_over_root_fan_in(network):
+    _, variables, *_ = network
+    flat = traverse_util.flatten_dict(variables["params"], sep="/")
+    for path, kernel in flat.items():
+        if not path.endswith("kernel"):
+            continue
+        bound = 1 / np.sqrt(np.prod(kernel.shape[:-1]))
+        bias = flat[path.replace("kernel", "bias")]
+        zero = path.startswith("unet") and path.endswith(
+            ("conv2/conv/kernel", "out/dense/kernel", "unet/out/conv/kernel")
+        )
+        assert np.abs(kernel).max() <= bound and np.abs(bias).max() <= bound, path
+        assert np.any(kernel) != zero and np.any(bias) != zero, path
+        if kernel.size > 500 and not zero:
+            assert np.std(kernel) == pytest.approx(bound / np.sqrt(3), rel=0.15), path
+
+
+def test_bfloat16_keeps_parameters_norms_and_output_in_float32():
+    config = tiny()
+    config.model.dtype = "bfloat16"
+    model = build.model(config)
+    image, x_t = jnp.ones((1, 16, 16, 3)), jnp.ones((1, 16, 16, 1))
+    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
+    variables = init(jax.random.key(0), image, x_t, jnp.array([1]))
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    variables = perturbed(variables)
+    out, seen = jax.jit(
+        lambda v: model.apply(v, image, x_t, jnp.array([1]), capture_intermediates=True)
+    )(variables)
+    assert out.dtype == jnp.float32
+    flat = traverse_util.flatten_dict(seen["intermediates"], sep="/")
+    dtypes = {path: values[0].dtype for path, values in flat.items() if "conv" in path}
+    low = [path for path, dtype in dtypes.items() if dtype == jnp.bfloat16]
+    assert set(dtypes) - set(low) == {"unet/out/conv/__call__"}
+    config.model.dtype = "float32"
+    exact = applied(build.model(config), variables, image, x_t, jnp.array([1]))
+    assert 0 < np.abs(out - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_the_time_table_of_the_paper_has_one_row_a_step():
+    config = tiny()
+    config.model.time_embedding = "table"
+    _, shapes = parameters(config)
+    table = shapes["params"]["unet"]["time"]["table"]["embedding"]
+    assert table.shape == (config.diffusion.T, 4 * config.model.channels)
+
+
+def test_dropout_changes_training_and_leaves_evaluation_alone(network):
+    _, variables, image, x_t, t = network
+    config = tiny()
+    config.model.dropout = 0.5
+    model, variables = build.model(config), perturbed(variables)
+    calm = applied(model, variables, image, x_t, t)
+    rngs = {"dropout": jax.random.key(0)}
+    wild = applied(model, variables, image, x_t, t, train=True, rngs=rngs)
+    assert np.abs(calm - wild).max() > 1e-3
+    np.testing.assert_array_equal(calm, applied(build.model(tiny()), variables, image, x_t, t))

@@ -1,0 +1,117 @@
+"""Common mistakes of a port, each applied to a copy of the networks: the golden eps must notice."""
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from authors import GOLDEN, Network
+
+import segdiff_jax.models
+from segdiff_jax.models.layers import sinusoid
+
+EPS_TOLERANCE = 5e-5
+MODELS = Path(segdiff_jax.models.__file__).parent
+
+# mistake -> (file, what stands there, what a mistaken port has)
+MISTAKES = {
+    "qkv_layout_3_heads": [
+        ("layers", "self.heads, 3, C // self.heads)", "3, self.heads, C // self.heads)"),
+        ("layers", "qkv[:, :, :, i] for", "qkv[:, :, i] for"),
+    ],
+    "sin_before_cos": [
+        ("layers", "[jnp.cos(angles), jnp.sin(angles)]", "[jnp.sin(angles), jnp.cos(angles)]")
+    ],
+    "groupnorm_eps_1e6": [("layers", "EPSILON = 1e-5", "EPSILON = 1e-6")],
+    "lrelu_slope_001": [("rrdb", "negative_slope=0.2", "negative_slope=0.01")],
+    "sum_after_skip_push": [
+        ("conditioning", "return Conv", "Sum.alone = Conv"),
+        ("conditioning", "(x_t) + features", "(x_t)\n        return Sum.alone + features"),
+        (
+            "unet",
+            "skips = [h]",
+            "skips = [importlib.import_module('PACKAGE.conditioning').Sum.alone]",
+        ),
+        ("unet", "import jax\n", "import importlib\nimport jax\n"),
+    ],
+    "skip_concat_order": [("unet", "[h, skips.pop()]", "[skips.pop(), h]")],
+    "attn_scale": [("layers", "(C // self.heads) ** -0.25", "(C // self.heads) ** -0.5")],
+    "down_same_padding": [
+        (
+            "layers",
+            "padding=self.size // 2",
+            'padding="SAME" if self.stride == 2 else self.size // 2',
+        )
+    ],
+    "timestep_off_by_one": [("layers", "t = t - 1", "t = t")],
+}
+
+
+def copy_of_models(folder, name, changes):
+    package = folder / name
+    shutil.copytree(MODELS, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in package.glob("*.py"):
+        file.write_text(file.read_text().replace("segdiff_jax.models", name))
+    for module, old, new in changes:
+        path = package / f"{module}.py"
+        text = path.read_text()
+        count = text.count(old)
+        assert count == 1, f"{old!r} stands {count} times in {module}.py"
+        path.write_text(text.replace(old, new.replace("PACKAGE", name)))
+    return name
+
+
+def eps_of(package, network):
+    def part(module):
+        return importlib.import_module(f"{package}.{module}")
+
+    c = network.config
+    model = part("segdiff").SegDiff(
+        encoder=part("rrdb").RRDBNet(c["model_channels"], c["rrdb_blocks"]),
+        conditioning=part("conditioning").Sum(c["model_channels"]),
+        unet=part("unet").UNet(
+            c["model_channels"],
+            tuple(c["channel_mult"]),
+            c["num_res_blocks"],
+            tuple(c["attention_resolutions"]),
+            c["num_heads"],
+            groups=32,
+        ),
+    )
+    return jax.jit(model.apply)({"params": network.params}, network.image, network.x, network.t)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Network("unet_a")
+
+
+def test_every_recorded_mistake_is_tried():
+    recorded = json.loads((GOLDEN / "mutants.json").read_text())
+    assert set(MISTAKES) == set(recorded) - {"none"}
+
+
+@pytest.mark.parametrize("mistake", ["none", *MISTAKES])
+def test_a_mistaken_network_fails_the_golden_eps(mistake, network, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = copy_of_models(tmp_path, f"mutant_{mistake}", MISTAKES.get(mistake, []))
+    error = np.abs(eps_of(name, network) - network.eps).max()
+    for module in [m for m in sys.modules if m.startswith(name)]:
+        del sys.modules[module]
+    recorded = json.loads((GOLDEN / "mutants.json").read_text())[mistake]["unet_a"]
+    if mistake == "none":
+        assert error < EPS_TOLERANCE
+    else:
+        assert error > EPS_TOLERANCE
+        assert error == pytest.approx(recorded, rel=0.6)  # the very mistake that was recorded
+
+
+def test_the_waves_of_one_time_differ_from_those_of_the_next():
+    assert (
+        np.abs(sinusoid(jax.numpy.arange(3), 32)[1:] - sinusoid(jax.numpy.arange(2), 32)).max()
+        > 0.1
+    )

@@ -1,0 +1,137 @@
+"""The real command line in processes of its own: from nothing to a report, killed, and in pairs."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from small import ROOT, tiny
+
+from segdiff_jax import parallel, train
+from segdiff_jax.checkpoint import Checkpoints
+from segdiff_jax.data.sources import load, prepare
+
+CONFIG = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from small import tiny
+
+def get_config():
+    return tiny()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    prepare("synthetic", "", str(folder / "data"))
+    (folder / "tiny_config.py").write_text(CONFIG)
+    return folder
+
+
+def start(folder, workdir, *flags, devices=8):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    command = [sys.executable, "-m", "segdiff_jax.main", f"--config={folder / 'tiny_config.py'}"]
+    command += [f"--config.data.prepared_dir={folder / 'data'}", f"--workdir={workdir}", *flags]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+def finish(*processes):
+    outputs = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    return outputs
+
+
+def final_state(folder, workdir):
+    """Returns the state of the last checkpoint, read by eight devices whoever wrote it."""
+    config = tiny()
+    examples = load("synthetic", "train", "", str(folder / "data"))
+    checkpoints = Checkpoints(workdir)
+    state = train.start_state(config, examples, checkpoints, parallel.all_devices())
+    checkpoints.close()
+    return jax.tree.map(np.asarray, state)
+
+
+def losses(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    (output,) = finish(start(folder, folder / "alone"))
+    return folder / "alone", output
+
+
+def test_one_command_prepares_trains_evaluates_and_reports(alone):
+    workdir, output = alone
+    assert (workdir / "report" / "report.html").stat().st_size > 100_000
+    assert (workdir / "config.json").exists()
+    assert "update 6 of 6" in output and "test: iou" in output
+    assert losses(workdir)[-1][0] == 6
+
+
+def test_the_same_command_again_says_that_it_is_done_and_exits_with_0(folder, alone):
+    (output,) = finish(start(folder, alone[0], "--mode=train"))
+    assert "already trained, 6 of 6 updates" in output
+
+
+def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
+    workdir = folder / "killed"
+    process = start(folder, workdir, "--mode=train")
+    deadline = time.monotonic() + 200
+    while not list(workdir.glob("checkpoints/[24]")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    finish(start(folder, workdir, "--mode=train"))
+    ours, theirs = final_state(folder, workdir), final_state(folder, alone[0])
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert losses(workdir) == losses(alone[0])
+
+
+@pytest.mark.slow
+def test_two_processes_of_four_devices_take_the_steps_of_one_of_eight(folder, alone):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    workdir = folder / "pair"
+    pair = [
+        start(
+            folder,
+            workdir,
+            f"--coordinator={address}",
+            "--processes=2",
+            f"--process={i}",
+            devices=4,
+        )
+        for i in range(2)
+    ]
+    finish(*pair)
+    for (step, ours), (other, theirs) in zip(losses(workdir), losses(alone[0]), strict=True):
+        assert step == other and ours == pytest.approx(theirs, rel=1e-5)
+    ours, theirs = final_state(folder, workdir), final_state(folder, alone[0])
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    one, other = (
+        json.loads((path / "report" / "report.json").read_text()) for path in (workdir, alone[0])
+    )
+    assert len(one["images"]) == len(other["images"]) == 32

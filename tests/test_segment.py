@@ -1,0 +1,167 @@
+"""Sampling: one encoding, and noise that belongs to (seed, image, generation, tile) alone."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from small import tiny
+
+from segdiff_jax import build, parallel
+from segdiff_jax.models.segdiff import call
+from segdiff_jax.segment import layout, row_key
+
+KEY = jax.random.key(4)
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+
+
+def mesh_of(n):
+    return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:n])
+
+
+@pytest.fixture(scope="module")
+def params():
+    model = build.model(tiny())
+    image, x_t = jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 16, 16, 1))
+    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
+    made = init(jax.random.key(0), image, x_t, jnp.array([1]))["params"]
+    keys = iter(jax.random.split(jax.random.key(1), 1000))
+    return jax.tree.map(
+        lambda x: np.asarray(x + 0.1 * jax.random.normal(next(keys), x.shape)), made
+    )
+
+
+def segmenter(params, devices=1, **changes):
+    mesh = mesh_of(devices)
+    made = build.segmenter(tiny(), parallel.replicate(params, mesh), mesh)
+    return replace(made, **changes, _programs={})
+
+
+@pytest.fixture(scope="module")
+def plain(params):
+    return list(segmenter(params, generations=3)(IMAGES, KEY))
+
+
+def test_every_image_gets_its_generations_in_its_own_size(plain):
+    assert [answer.shape for answer in plain] == [(3, 16, 16)] * 3
+    assert len({answer[s].tobytes() for answer in plain for s in range(3)}) == 9
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 16])
+def test_generations_are_bit_equal_however_many_are_denoised_at_once(params, plain, limit):
+    again = segmenter(params, generations=3, limit=limit)(IMAGES, KEY)
+    for one, other in zip(plain, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_generations_are_bit_equal_on_any_number_of_devices(params, plain, devices):
+    again = segmenter(params, devices, generations=3)(IMAGES, KEY)
+    for one, other in zip(plain, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_more_generations_keep_the_first_ones(params, plain):
+    for one, other in zip(plain, segmenter(params, generations=5)(IMAGES, KEY), strict=True):
+        np.testing.assert_array_equal(one, other[:3])
+
+
+def test_an_answer_does_not_depend_on_the_images_that_follow(params, plain):
+    alone = next(segmenter(params, generations=3)(IMAGES[:1], KEY))
+    np.testing.assert_array_equal(plain[0], alone)
+
+
+def test_another_seed_draws_other_masks(params, plain):
+    other = next(segmenter(params, generations=3)(IMAGES[:1], jax.random.key(5)))
+    assert np.abs(plain[0] - other).max() > 1e-3
+
+
+def test_a_large_image_is_answered_tile_by_tile(params):
+    """Four tiles side by side, each as if drawn alone with the key of its number."""
+    image = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
+    segment = segmenter(params)
+    whole = next(segment([image], KEY))
+    assert whole.shape == (2, 32, 32)
+    draw = jax.jit(
+        lambda tile, key: segment.sampler.draw(
+            segment.params, segment.sampler.encode(segment.params, tile)[0], key
+        )
+    )
+    for number, (y, x) in enumerate([(0, 0), (0, 16), (16, 0), (16, 16)]):
+        for s in range(2):
+            alone = draw(image[None, y : y + 16, x : x + 16], row_key(KEY, 0, s, number))
+            np.testing.assert_allclose(whole[s, y : y + 16, x : x + 16], alone, atol=1e-5)
+
+
+def test_images_of_several_sizes_come_back_in_order(params):
+    rng = np.random.default_rng(2)
+    sizes = [(16, 16), (16, 16), (32, 20), (8, 16), (16, 16)]
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    answers = list(segmenter(params)(images, KEY))
+    assert [answer.shape[1:] for answer in answers] == sizes
+
+
+def loops(jaxpr):
+    """Yields the body of every scan, however deep."""
+    for equation in jaxpr.eqns:
+        for inner in jax.tree.leaves(
+            list(equation.params.values()),
+            is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                if equation.primitive.name == "scan":
+                    yield inner
+                yield from loops(inner)
+
+
+def convolutions(jaxpr):
+    total = 0
+    for equation in jaxpr.eqns:
+        total += equation.primitive.name == "conv_general_dilated"
+        for inner in jax.tree.leaves(
+            list(equation.params.values()),
+            is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                total += convolutions(inner)
+    return total
+
+
+def test_the_image_is_encoded_outside_the_reverse_loop(params):
+    segment = segmenter(params)
+    model, sampler = segment.sampler.model, segment.sampler
+    image, x_t, t = (
+        IMAGES[:1].astype(np.float32),
+        np.zeros((1, 16, 16, 1), np.float32),
+        np.array([1]),
+    )
+
+    def apply(method, *args):
+        return jax.make_jaxpr(lambda *a: call(model, method, params, *a))(*args).jaxpr
+
+    features = np.zeros((1, 16, 16, 8), np.float32)
+    in_encoder = convolutions(apply("encode", image))
+    in_denoiser = convolutions(apply("denoise", x_t, t, features))
+    assert in_encoder == 19 and in_denoiser > 5
+
+    def answer(tile, key):
+        return sampler.draw(params, sampler.encode(params, tile)[0], key)
+
+    whole = jax.make_jaxpr(answer)(IMAGES[:1], KEY).jaxpr
+    (body,) = [body for body in loops(whole) if convolutions(body)]
+    assert convolutions(body) == in_denoiser
+    assert convolutions(whole) == in_denoiser + in_encoder
+
+
+@pytest.mark.parametrize("tiles", [1, 4, 7])
+@pytest.mark.parametrize("generations", [1, 9, 30])
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
+    plan = layout(tiles, generations, devices, limit=16)
+    assert plan.rows >= tiles * generations and plan.at_once <= 16
+    assert plan.rows % (devices * plan.at_once) == 0 and plan.tiles % devices == 0
+    assert plan.rows - tiles * generations < devices * plan.at_once

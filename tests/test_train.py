@@ -1,0 +1,160 @@
+"""A run from its config to its report: resumed as if never stopped, finished, refused."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from small import tiny
+
+from segdiff_jax import evaluate, train
+from segdiff_jax.checkpoint import Checkpoints, read_config
+from segdiff_jax.data.sources import prepare
+from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, UserError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """These tests compare runs with each other; how fast the programs are does not matter."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("prepared"))
+    prepare("synthetic", "", directory)
+    return directory
+
+
+def config_for(prepared, **train_settings):
+    config = tiny()
+    config.data.prepared_dir = prepared
+    config.data.validation_split = "validation"
+    config.train.update(train_settings)
+    return config
+
+
+def run(config, workdir):
+    return jax.tree.map(np.asarray, train.train(config, workdir))
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(prepared, tmp_path_factory):
+    """Six updates without a stop, checkpoints at 2, 4 and 6."""
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, run(config_for(prepared), workdir)
+
+
+def assert_equal(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_stopped_twice_ends_bit_equal_to_one_never_stopped(prepared, finished, tmp_path):
+    for steps in (3, 5, 6):  # not multiples of the interval: the last update is always saved
+        state = run(config_for(prepared, steps=steps), tmp_path)
+        assert int(state.step) == steps
+    assert_equal(state, finished[1])
+    key = ("step", "loss", "mse", "grad_norm")
+    ours, theirs = ([[x[k] for k in key] for x in lines(w)] for w in (tmp_path, finished[0]))
+    assert ours == theirs and [x[0] for x in ours] == [1, 2, 3, 4, 5, 6]
+
+
+def test_updates_after_the_last_checkpoint_are_made_again_as_they_were(
+    prepared, finished, tmp_path
+):
+    """What a kill -9 leaves: lines of updates that no checkpoint holds."""
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "6")
+    state = run(config_for(prepared), tmp_path)
+    assert_equal(state, finished[1])
+    assert [x["step"] for x in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_is_left_as_it_is(prepared, finished):
+    before = (finished[0] / "metrics.jsonl").read_bytes()
+    assert_equal(run(config_for(prepared), finished[0]), finished[1])
+    assert (finished[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_last_two_checkpoints_are_kept(finished):
+    kept = {p.name for p in (finished[0] / "checkpoints").iterdir() if p.is_dir()}
+    assert kept == {"4", "6"}
+
+
+def test_the_config_comes_back_from_json_as_it_was(prepared, finished):
+    assert read_config(finished[0]).to_dict() == config_for(prepared).to_dict()
+
+
+def test_a_work_directory_of_other_settings_is_refused_with_both_values(prepared, finished):
+    config = config_for(prepared)
+    config.model.channels = 16
+    with pytest.raises(UserError, match="model.channels was 8, now 16") as error:
+        train.train(config, finished[0])
+    assert error.value.code == BAD_CHECKPOINT
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(prepared, tmp_path):
+    with pytest.raises(UserError, match=r"train\.batch_size is 12; allowed: multiples of .* 8"):
+        train.train(config_for(prepared, batch_size=12), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(prepared, tmp_path):
+    with pytest.raises(UserError, match="at update 2") as error:
+        train.train(config_for(prepared, learning_rate=1e20), tmp_path)
+    assert error.value.code == INTERNAL
+    assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()]
+
+
+def test_an_empty_work_directory_cannot_be_evaluated(prepared, tmp_path):
+    with pytest.raises(UserError, match="holds no last checkpoint") as error:
+        evaluate.evaluate_run(config_for(prepared), tmp_path)
+    assert error.value.code == BAD_CHECKPOINT
+
+
+def test_the_report_scores_every_test_image_beside_the_baselines(prepared, finished):
+    config = config_for(prepared)
+    page = evaluate.evaluate_run(config, finished[0])
+    report = json.loads((page.parent / "report.json").read_text())
+    assert [row["name"] for row in report["images"]] == [f"test-{i:04d}" for i in range(32)]
+    assert len(list((page.parent / "panels").glob("*.png"))) == 32
+    assert len(report["baselines"]) == 3
+    again = json.loads(
+        (evaluate.evaluate_run(config, finished[0]).parent / "report.json").read_text()
+    )
+    assert again["images"] == report["images"]
+
+
+def test_the_best_checkpoint_on_validation_is_kept_and_can_be_scored(tmp_path):
+    """Scores are handed in, so that the best is known: the one in the middle."""
+    checkpoints = Checkpoints(tmp_path)
+    for step, dice in ((1, 0.2), (2, 0.9), (3, 0.5), (4, 0.4), (5, None)):
+        ema = {"w": np.full(3, float(step), np.float32)}
+        scores = None if dice is None else {"dice": dice}
+        checkpoints.save(step, ema, {"step": np.array(step)}, scores)
+    checkpoints.close()
+    like = {"w": jax.ShapeDtypeStruct((3,), np.float32)}
+    again = Checkpoints(tmp_path)
+    assert [again.restore_ema(like, which)[0] for which in ("best", "last")] == [2, 5]
+    np.testing.assert_array_equal(again.restore_ema(like, "best")[1]["w"], 2.0)
+
+
+def test_validation_is_scored_during_training_and_decides_the_best(prepared, tmp_path, monkeypatch):
+    scores = iter([{"dice": 0.9}, {"dice": 0.1}, {"dice": 0.2}])
+    monkeypatch.setattr(evaluate, "mean_scores", lambda *_: next(scores))
+    config = config_for(prepared, evaluate_every=2, result="best")
+    train.train(config, tmp_path)
+    assert [x["validation_dice"] for x in lines(tmp_path) if "validation_dice" in x] == [
+        0.9,
+        0.1,
+        0.2,
+    ]
+    step, _ = evaluate.restore(config, tmp_path, jax.make_mesh((8,), ("data",)))
+    assert step == 2
