@@ -58,6 +58,20 @@ def model(config: ConfigDict) -> SegDiff:
     )
 
 
+def check_size(config: ConfigDict, size: tuple[int, ...], name: str) -> None:
+    """Holds an input to sides that the network can halve at every level.
+
+    Raises:
+      UserError: a side is no multiple of 2^(levels - 1).
+    """
+    multiple = 2 ** (len(config.model.multipliers) - 1)
+    if any(side % multiple for side in size):
+        raise UserError(
+            f"{name} is {size[0]}x{size[1]}; allowed: multiples of {multiple}, for "
+            f"{len(config.model.multipliers)} levels: set augment.crop and sampling.tile"
+        )
+
+
 def schedule(config: ConfigDict) -> diffusion.Schedule:
     """Returns the forward process; warns when x_T is not nearly noise.
 
@@ -108,17 +122,23 @@ def augmentation(config: ConfigDict) -> augment.Augment:
     )
 
 
-def optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Returns AdamW with PyTorch's defaults, clipping and learning rate schedule."""
+def learning_rate(config: ConfigDict) -> optax.Schedule:
+    """Returns updates made -> learning rate: a linear warm-up, then constant or a cosine to 0."""
     c = config.train
     constant = optax.constant_schedule(c.learning_rate)
     falling = optax.cosine_decay_schedule(c.learning_rate, max(c.steps - c.warmup_steps, 1))
     rate = choose({"constant": constant, "cosine": falling}, c.decay, "train.decay")
-    if c.warmup_steps:
-        rising = optax.linear_schedule(0.0, c.learning_rate, c.warmup_steps)
-        rate = optax.join_schedules([rising, rate], [c.warmup_steps])
+    if not c.warmup_steps:
+        return rate
+    rising = optax.linear_schedule(0.0, c.learning_rate, c.warmup_steps)
+    return optax.join_schedules([rising, rate], [c.warmup_steps])
+
+
+def optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Returns AdamW with PyTorch's defaults, after clipping if it is on."""
+    c = config.train
     clip = [optax.clip_by_global_norm(c.clip_norm)] if c.clip_norm else []
-    return optax.chain(*clip, optax.adamw(rate, weight_decay=c.weight_decay))
+    return optax.chain(*clip, optax.adamw(learning_rate(config), weight_decay=c.weight_decay))
 
 
 def ema_decay(config: ConfigDict) -> Callable[[jax.Array], jax.Array]:

@@ -64,6 +64,47 @@ def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> d
     return {name: summary.mean for name, summary in metrics.summarise(rows).items()}
 
 
+class Evaluation(NamedTuple):
+    """What is known of a split once it is answered.
+
+    Attributes:
+      rows: "name" and the scores of each image.
+      calibration: sums over all pixels of all images, [3, 10], see `metrics.calibration`.
+      panels: a PNG of each image, on process 0.
+      seconds: for each image, without scoring and drawing it.
+    """
+
+    rows: list[dict[str, Any]]
+    calibration: np.ndarray
+    panels: list[Path]
+    seconds: float
+
+
+def evaluate_split(
+    segment: Segmenter, examples: Sequence[Example], seed: int, directory: Path
+) -> Evaluation:
+    """Answers, scores and draws every example; panels go to the directory."""
+    rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
+    began = time.monotonic()
+    for i, answer in enumerate(answers(segment, examples, seed)):
+        seconds += time.monotonic() - began
+        example = answer.example
+        rows.append({"name": example.name, **answer.scores})
+        sums += metrics.calibration(answer.probability, example.mask)
+        if jax.process_index() == 0:
+            picture = panel(
+                example.image,
+                example.mask,
+                answer.generations,
+                answer.probability,
+                example.name,
+                answer.scores,
+            )
+            panels.append(save_panel(directory, i, example.name, picture))
+        began = time.monotonic()
+    return Evaluation(rows, sums, panels, seconds / len(examples))
+
+
 def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     """Scores the averaged weights of a run on its test split and writes the report.
 
@@ -79,43 +120,32 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     """
     mesh = parallel.all_devices()
     step, params = restore(config, workdir, mesh)
-    segment = build.segmenter(config, params, mesh)
-    c = config.data
+    c, tile = config.data, config.sampling.tile
     examples = load(c.name, c.test_split, c.dir, c.prepared_dir)
+    for example in examples:
+        if not tile or max(example.image.shape[:2]) <= tile:
+            build.check_size(config, example.image.shape[:2], example.name)
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
     directory = workdir / "report"
-    rows, panels = [], []
-    sums = np.zeros((3, 10))
-    began = time.monotonic()
-    for i, answer in enumerate(answers(segment, examples, config.seed)):
-        example = answer.example
-        rows.append({"name": example.name, **answer.scores})
-        sums += metrics.calibration(answer.probability, example.mask)
-        if jax.process_index() == 0:
-            picture = panel(
-                example.image,
-                example.mask,
-                answer.generations,
-                answer.probability,
-                example.name,
-                answer.scores,
-            )
-            panels.append(save_panel(directory, i, example.name, picture))
-    seconds = (time.monotonic() - began) / len(examples)
+    segment = build.segmenter(config, params, mesh)
+    found = evaluate_split(segment, examples, config.seed, directory)
+    page = directory / "report.html"
     if jax.process_index() > 0:
-        return directory / "report.html"
-    means = {k: v.mean for k, v in metrics.summarise(rows).items()}
+        return page
+    means = {name: summary.mean for name, summary in metrics.summarise(found.rows).items()}
     logging.info("test: %s", ", ".join(f"{name} {x:.4f}" for name, x in means.items()))
-    return write_report(
+    page = write_report(
         directory,
         title=f"SegDiff on {c.name}, {c.test_split} split",
-        settings=describe(config, step, len(examples), seconds),
-        rows=rows,
+        settings=describe(config, step, len(examples), found.seconds),
+        rows=found.rows,
         baselines=baseline_rows(load(c.name, c.train_split, c.dir, c.prepared_dir), examples),
-        calibration_sums=sums,
-        panels=panels,
+        calibration_sums=found.calibration,
+        panels=found.panels,
         training_curve=read_curve(workdir),
     )
+    logging.info("report: %s", page)
+    return page
 
 
 def restore(config: ConfigDict, workdir: Path, mesh: jax.sharding.Mesh) -> tuple[int, Any]:

@@ -83,8 +83,10 @@ def start_state(
     mesh: Mesh,
 ) -> TrainState:
     """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
-    size = config.augment.crop or examples[0].image.shape[0]
-    fresh = partial(init_state, build.objective(config), build.optimizer(config), (size, size))
+    crop = config.augment.crop
+    size = (crop, crop) if crop else examples[0].image.shape[:2]
+    build.check_size(config, size, examples[0].name)
+    fresh = partial(init_state, build.objective(config), build.optimizer(config), size)
     everywhere = parallel.everywhere(mesh)
 
     def begin() -> TrainState:
@@ -123,18 +125,20 @@ def loop(
     step_fn = build_step(config, mesh)
     key = run_key(config.seed, mesh)
     rows = device_batches(config, examples, first, mesh)
-    pace, running = Pace(first, last), deque(maxlen=AHEAD)
+    pace, running, window = Pace(first, last), deque(maxlen=AHEAD), []
     logging.info("compiling the training step")
     for step in range(first + 1, last + 1):
         state, metrics = step_fn(state, next(rows), key)
         if len(running) == AHEAD:
             jax.block_until_ready(running[0])
         running.append(metrics)
+        window.append(metrics)
         if step == first + 1:
             jax.block_until_ready(metrics)
             logging.info("first update after %.1f s", pace.restart())
         if due(step, c.log_every, last):
-            log(writer, step, metrics, pace)
+            log(writer, step, window, pace)
+            window.clear()
         scores = None
         if due(step, c.evaluate_every, last):
             scores = validate(state)
@@ -210,9 +214,9 @@ class Pace:
         return made / seconds if made else math.nan
 
 
-def log(writer, step: int, metrics: dict[str, jax.Array], pace: Pace) -> None:
-    """Writes one line of numbers, for people and for machines."""
-    numbers = {name: float(np.asarray(x.addressable_data(0))) for name, x in metrics.items()}
+def log(writer, step: int, window: list[dict[str, jax.Array]], pace: Pace) -> None:
+    """Writes the means over the updates since the last line, for people and for machines."""
+    numbers = {name: float(np.mean([on_host(m[name]) for m in window])) for name in window[0]}
     rate = pace.rate(step)
     left = "?" if math.isnan(rate) else f"{(pace.last - step) / rate / 60:.1f} min"
     logging.info(
@@ -227,6 +231,11 @@ def log(writer, step: int, metrics: dict[str, jax.Array], pace: Pace) -> None:
     writer.scalars(step, numbers | {"steps_per_second": rate})
 
 
+def on_host(x: jax.Array) -> float:
+    """Returns a replicated scalar; waits for it."""
+    return float(np.asarray(x.addressable_data(0)))
+
+
 def check_finite(step: int, metrics: dict[str, jax.Array]) -> None:
     """Refuses to save what has become useless.
 
@@ -234,7 +243,7 @@ def check_finite(step: int, metrics: dict[str, jax.Array]) -> None:
       UserError: the loss or the gradient is not a number.
     """
     for name, x in metrics.items():
-        value = float(np.asarray(x.addressable_data(0)))
+        value = on_host(x)
         if not math.isfinite(value):
             raise UserError(
                 f"{name} is {value} at update {step}; nothing was saved since the checkpoint "

@@ -51,9 +51,9 @@ def test_probability_of_a_signed_mask_is_the_mask():
     np.testing.assert_array_equal(jax.jit(to_probability)(to_signed(mask)), mask)
 
 
-def test_probability_is_linear_between_the_ends_and_clipped_beyond():
+def test_probability_is_linear_and_leaves_the_clipping_to_the_average():
     x0 = np.array([-3, -1, -0.5, 0, 0.5, 1, 3], np.float32)[None, :, None]
-    np.testing.assert_array_equal(to_probability(x0), [[0, 0, 0.25, 0.5, 0.75, 1, 1]])
+    np.testing.assert_array_equal(to_probability(x0), [[-1, 0, 0.25, 0.5, 0.75, 1, 2]])
 
 
 def test_a_batch_passes_through_jit_and_keeps_its_bytes():
