@@ -24,15 +24,10 @@ from segdiff_jax.diffusion import (
     respaced,
     reverse,
 )
-from segdiff_jax.models.layers import (
-    Conv,
-    ResBlock,
-    SelfAttention,
-    TimeEmbedding,
-    Upsample,
-    sinusoid,
-)
+from segdiff_jax.models.attention import SelfAttention
+from segdiff_jax.models.layers import Conv, ResBlock, Upsample
 from segdiff_jax.models.rrdb import RRDBNet
+from segdiff_jax.models.time_embedding import TimeEmbedding, sinusoid
 from segdiff_jax.step import Objective
 
 EPS_TOLERANCE = 5e-5

@@ -12,7 +12,7 @@ import pytest
 from authors import GOLDEN, Network
 
 import segdiff_jax.models
-from segdiff_jax.models.layers import sinusoid
+from segdiff_jax.models.time_embedding import sinusoid
 
 EPS_TOLERANCE = 5e-5
 MODELS = Path(segdiff_jax.models.__file__).parent
@@ -20,11 +20,15 @@ MODELS = Path(segdiff_jax.models.__file__).parent
 # mistake -> (file, what stands there, what a mistaken port has)
 MISTAKES = {
     "qkv_layout_3_heads": [
-        ("layers", "self.heads, 3, C // self.heads)", "3, self.heads, C // self.heads)"),
-        ("layers", "qkv[:, :, :, i] for", "qkv[:, :, i] for"),
+        ("attention", "self.heads, 3, C // self.heads)", "3, self.heads, C // self.heads)"),
+        ("attention", "qkv[:, :, :, i], 1, 2)", "qkv[:, :, i], 1, 2)"),
     ],
     "sin_before_cos": [
-        ("layers", "[jnp.cos(angles), jnp.sin(angles)]", "[jnp.sin(angles), jnp.cos(angles)]")
+        (
+            "time_embedding",
+            "[jnp.cos(angles), jnp.sin(angles)]",
+            "[jnp.sin(angles), jnp.cos(angles)]",
+        )
     ],
     "groupnorm_eps_1e6": [("layers", "EPSILON = 1e-5", "EPSILON = 1e-6")],
     "lrelu_slope_001": [("rrdb", "negative_slope=0.2", "negative_slope=0.01")],
@@ -39,7 +43,7 @@ MISTAKES = {
         ("unet", "import jax\n", "import importlib\nimport jax\n"),
     ],
     "skip_concat_order": [("unet", "[h, skips.pop()]", "[skips.pop(), h]")],
-    "attn_scale": [("layers", "(C // self.heads) ** -0.25", "(C // self.heads) ** -0.5")],
+    "attn_scale": [("attention", "(C // self.heads) ** -0.25", "(C // self.heads) ** -0.5")],
     "down_same_padding": [
         (
             "layers",
@@ -47,7 +51,7 @@ MISTAKES = {
             'padding="SAME" if self.stride == 2 else self.size // 2',
         )
     ],
-    "timestep_off_by_one": [("layers", "t = t - 1", "t = t")],
+    "timestep_off_by_one": [("time_embedding", "t = t - 1", "t = t")],
 }
 
 

@@ -138,40 +138,6 @@ class ResBlock(nn.Module):
         return x + h
 
 
-class SelfAttention(nn.Module):
-    """Attention of every pixel to every pixel, with a residual around it.
-
-    The 3C channels of `qkv` are head-major: for each head its query, key and value in turn.
-    """
-
-    heads: int
-    groups: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C]; C must be a multiple of heads."""
-        B, H, W, C = x.shape
-        h = GroupNorm(self.groups, self.dtype, name="norm")(x).reshape(B, H * W, C)
-        qkv = Linear(3 * C, dtype=self.dtype, name="qkv")(h)
-        qkv = qkv.reshape(B, H * W, self.heads, 3, C // self.heads)
-        q, k, v = (jnp.swapaxes(qkv[:, :, :, i], 1, 2) for i in range(3))  # [B, heads, L, depth]
-        scale = (C // self.heads) ** -0.25
-        logits = jnp.einsum("bhld,bhmd->bhlm", q * scale, k * scale)
-        weights = softmax(logits.astype(jnp.float32)).astype(self.dtype)
-        h = jnp.einsum("bhlm,bhmd->bhld", weights, v)
-        h = jnp.swapaxes(h, 1, 2).reshape(B, H * W, C)
-        h = Linear(C, zero=True, dtype=self.dtype, name="out")(h)
-        return x + h.reshape(B, H, W, C)
-
-
-def softmax(logits: jax.Array) -> jax.Array:
-    """Softmax over the last axis; sums by a product with ones, for the reason of `group_mean`."""
-    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
-    ones = jnp.ones((logits.shape[-1], 1))
-    return weights / jnp.matmul(weights, ones, precision=jax.lax.Precision.HIGHEST)
-
-
 class Upsample(nn.Module):
     """Doubles height and width by repeating pixels, then a 3 x 3 convolution."""
 
@@ -183,33 +149,3 @@ class Upsample(nn.Module):
         B, H, W, C = x.shape
         x = jnp.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C))
         return Conv(C, dtype=self.dtype, name="conv")(x.reshape(B, 2 * H, 2 * W, C))
-
-
-def sinusoid(t: jax.Array, channels: int) -> jax.Array:
-    """Returns [..., channels] float32: cosines first, then sines, of t / 10000^(i / half)."""
-    half = channels // 2
-    frequencies = jnp.asarray(np.exp(-np.log(10_000) * np.arange(half) / half), jnp.float32)
-    angles = t[..., None].astype(jnp.float32) * frequencies
-    embedding = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-    return jnp.pad(embedding, [(0, 0)] * (embedding.ndim - 1) + [(0, channels % 2)])
-
-
-class TimeEmbedding(nn.Module):
-    """t in 1..T -> [B, 4 channels], float32, shared by every block of the U-Net.
-
-    kind "sinusoidal" is the authors' code: fixed waves, linear, SiLU, linear. "table" is the
-    paper's learned look-up (section 4) of T rows.
-    """
-
-    channels: int
-    kind: str = "sinusoidal"
-    T: int = 100
-
-    @nn.compact
-    def __call__(self, t: jax.Array) -> jax.Array:
-        """[B] int32 in 1..T -> [B, 4 * channels] float32."""
-        t = t - 1  # the authors count from 0
-        if self.kind == "table":
-            return nn.Embed(self.T, 4 * self.channels, name="table")(t)
-        h = Linear(4 * self.channels, name="linear1")(sinusoid(t, self.channels))
-        return Linear(4 * self.channels, name="linear2")(nn.silu(h))

@@ -6,15 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.layers import (
-    Conv,
-    Dtype,
-    GroupNorm,
-    ResBlock,
-    SelfAttention,
-    TimeEmbedding,
-    Upsample,
-)
+from segdiff_jax.models.attention import SelfAttention
+from segdiff_jax.models.layers import Conv, Dtype, GroupNorm, ResBlock, Upsample
+from segdiff_jax.models.time_embedding import TimeEmbedding
 
 
 class UNet(nn.Module):

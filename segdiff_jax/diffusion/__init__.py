@@ -1,0 +1,30 @@
+r"""The mathematics of diffusion on masks: forward process, predictions, reverse processes.
+
+Letters are the paper's (arXiv 2112.00390, section 3): x0 in {-1, +1} is the mask, t runs from 1
+to T, and
+
+  x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps,    eps ~ N(0, 1)           (eq. 5)
+
+with alpha_bar_0 = 1, so that entry 0 of every table is the clean mask. One reverse step leads
+from t to any s < t. With beta = 1 - alpha_bar_t / alpha_bar_s both DDPM (eq. 10-13) and DDIM
+(Song et al., arXiv 2010.02502, eq. 12) are a linear combination of x0, eps, x_t and new noise z:
+
+  x_s = a x0 + b eps + c x_t + sigma z
+
+so a reverse process is a table of four numbers a step, made in float64 on the host, and sampling is
+one scan over its rows.
+"""
+
+from segdiff_jax.diffusion.prediction import Estimate as Estimate
+from segdiff_jax.diffusion.prediction import Prediction as Prediction
+from segdiff_jax.diffusion.reverse import Steps as Steps
+from segdiff_jax.diffusion.reverse import ddim as ddim
+from segdiff_jax.diffusion.reverse import ddpm as ddpm
+from segdiff_jax.diffusion.reverse import respaced as respaced
+from segdiff_jax.diffusion.reverse import reverse as reverse
+from segdiff_jax.diffusion.reverse import sample as sample
+from segdiff_jax.diffusion.schedule import Schedule as Schedule
+from segdiff_jax.diffusion.schedule import add_noise as add_noise
+from segdiff_jax.diffusion.schedule import cosine_schedule as cosine_schedule
+from segdiff_jax.diffusion.schedule import linear_schedule as linear_schedule
+from segdiff_jax.diffusion.schedule import make_schedule as make_schedule

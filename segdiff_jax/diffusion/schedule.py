@@ -1,0 +1,85 @@
+"""The forward process: how much of the mask is left after t steps."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How much of the mask is left after t steps.
+
+    Attributes:
+      alpha_bar: float64 [T + 1], from 1 at t = 0 down to nearly 0 at t = T.
+    """
+
+    alpha_bar: np.ndarray
+
+    @property
+    def T(self) -> int:
+        """The number of steps."""
+        return len(self.alpha_bar) - 1
+
+    def signal(self, t: jax.Array) -> jax.Array:
+        """Returns sqrt(alpha_bar_t), float32 with the shape of t (integers in 0..T)."""
+        return jnp.asarray(np.sqrt(self.alpha_bar), jnp.float32)[t]
+
+    def noise(self, t: jax.Array) -> jax.Array:
+        """Returns sqrt(1 - alpha_bar_t), float32 with the shape of t (integers in 0..T)."""
+        return jnp.asarray(np.sqrt(1 - self.alpha_bar), jnp.float32)[t]
+
+
+def make_schedule(beta: np.ndarray) -> Schedule:
+    """Returns the schedule of beta_1..beta_T.
+
+    Args:
+      beta: [T], the variance added by each step; all inside (0, 1).
+
+    Raises:
+      ValueError: a beta is outside (0, 1): at 1 the signal is gone and x0 cannot be estimated.
+    """
+    beta = np.asarray(beta, np.float64)
+    bad = np.flatnonzero(~((beta > 0) & (beta < 1)))
+    if bad.size:
+        raise ValueError(
+            f"beta_{bad[0] + 1} of {beta.size} is {beta[bad[0]]:.4g}; every beta must lie inside "
+            "(0, 1)"
+        )
+    return Schedule(np.concatenate([[1.0], np.cumprod(1 - beta)]))
+
+
+def linear_schedule(T: int, *, scaled: bool = True) -> Schedule:
+    """Returns the linear schedule, 1e-4..2e-2 (paper, eq. 14).
+
+    Args:
+      T: the number of steps.
+      scaled: multiply by 1000 / T, as the authors' code does, so that x_T is nearly pure noise
+        whatever T is; needs T >= 21. False is the paper's literal text.
+    """
+    scale = 1000 / T if scaled else 1.0
+    beta = np.linspace(scale * 1e-4, scale * 2e-2, T)
+    if beta[-1] >= 1:
+        raise ValueError(
+            f"the linear schedule with T = {T} reaches beta = {beta[-1]:.4g}, which must be below "
+            "1; allowed: T >= 21, or the cosine schedule"
+        )
+    return make_schedule(beta)
+
+
+def cosine_schedule(T: int) -> Schedule:
+    """Returns the schedule of Nichol and Dhariwal (arXiv 2102.09672, eq. 17), beta <= 0.999."""
+    u = (np.arange(T + 1) / T + 0.008) / 1.008
+    alpha_bar = np.cos(u * np.pi / 2) ** 2
+    return make_schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
+
+
+def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
+    """Returns x_t (eq. 5). x0, eps: [..., H, W, 1] float32; t: [...] int32 in 0..T."""
+    return pixels(schedule.signal(t)) * x0 + pixels(schedule.noise(t)) * eps
+
+
+def pixels(per_example: jax.Array) -> jax.Array:
+    """[...] -> [..., 1, 1, 1], to be multiplied with [..., H, W, 1]."""
+    return per_example[..., None, None, None]

@@ -1,0 +1,41 @@
+"""Attention of every pixel to every pixel. NHWC."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segdiff_jax.models.layers import Dtype, GroupNorm, Linear
+
+
+class SelfAttention(nn.Module):
+    """Attention of every pixel to every pixel, with a residual around it.
+
+    The 3C channels of `qkv` are head-major: for each head its query, key and value in turn.
+    """
+
+    heads: int
+    groups: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]; C must be a multiple of heads."""
+        B, H, W, C = x.shape
+        h = GroupNorm(self.groups, self.dtype, name="norm")(x).reshape(B, H * W, C)
+        qkv = Linear(3 * C, dtype=self.dtype, name="qkv")(h)
+        qkv = qkv.reshape(B, H * W, self.heads, 3, C // self.heads)
+        q, k, v = (jnp.swapaxes(qkv[:, :, :, i], 1, 2) for i in range(3))  # [B, heads, L, depth]
+        scale = (C // self.heads) ** -0.25
+        logits = jnp.einsum("bhld,bhmd->bhlm", q * scale, k * scale)
+        weights = softmax(logits.astype(jnp.float32)).astype(self.dtype)
+        h = jnp.einsum("bhlm,bhmd->bhld", weights, v)
+        h = jnp.swapaxes(h, 1, 2).reshape(B, H * W, C)
+        h = Linear(C, zero=True, dtype=self.dtype, name="out")(h)
+        return x + h.reshape(B, H, W, C)
+
+
+def softmax(logits: jax.Array) -> jax.Array:
+    """Softmax over the last axis; sums by a product with ones, for the reason of `group_mean`."""
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
+    ones = jnp.ones((logits.shape[-1], 1))
+    return weights / jnp.matmul(weights, ones, precision=jax.lax.Precision.HIGHEST)
