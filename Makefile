@@ -35,10 +35,14 @@ clean:  ## remove the environment and the caches; runs/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A name on the PATH may be a launcher for a version that is not there, so each one is tried.
+# The newest of the supported versions, on the PATH or kept by pyenv. A name on the PATH may be a
+# launcher for a version that is not there, so each one is tried.
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+FOUND := $(foreach v,3.13 3.12 3.11,python$(v) $(wildcard $(PYENV)/$(v).*/bin/python$(v))) python3
+
 $(PY):
 	@usable='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; \
-	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	for python in $(or $(PYTHON),$(FOUND)); do \
 	  if "$$python" -c "$$usable" >/dev/null 2>&1; then \
 	    echo "$$("$$python" --version) -> $(VENV)"; exec "$$python" -m venv $(VENV); \
 	  fi; \

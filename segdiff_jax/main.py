@@ -24,7 +24,7 @@ import logging as python_logging
 import sys
 import traceback
 
-from absl import logging
+from absl import flags, logging
 
 from segdiff_jax import command_line, errors, validate
 from segdiff_jax.command_line import Command
@@ -82,6 +82,7 @@ def dispatch(command: Command) -> None:
 
 def set_up_logging() -> None:
     """Shows our messages from INFO on, and those of the libraries from WARNING on."""
+    flags.FLAGS.mark_as_parsed()  # or absl says on every start that flags are not
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
 

@@ -14,10 +14,8 @@ from segdiff_jax import build, parallel
 from segdiff_jax.data.example import Batch
 from segdiff_jax.step import init_state, train_step
 
-DATA = np.random.default_rng(0)
-BATCH = Batch(
-    DATA.integers(0, 256, (8, 24, 24, 3), np.uint8), DATA.integers(0, 2, (8, 24, 24), np.uint8)
-)
+IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
+BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
 
 
 def mesh_of(n):
@@ -98,8 +96,8 @@ def test_randomness_changes_from_step_to_step(eight):
 def test_the_loss_falls_when_one_batch_is_learned_by_heart(fresh):
     config = tiny()
     config.train.learning_rate = 5e-3
-    _, seen = run(fresh, 80, 1, config=config)
-    assert np.mean([m["mse"] for m in seen[-5:]]) < 0.8 * np.mean([m["mse"] for m in seen[:5]])
+    _, seen = run(fresh, 60, 1, config=config)
+    assert np.mean([m["mse"] for m in seen[-5:]]) < 0.5 * np.mean([m["mse"] for m in seen[:5]])
 
 
 def test_the_average_of_the_weights_follows_its_formula(fresh):
