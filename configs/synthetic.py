@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     c.sampling.steps = 5
     c.sampling.generations = 8
     c.sampling.tile = 0
-    c.train.steps = 80
+    c.train.steps = 60
     c.train.batch_size = 8
     c.train.noise_draws_per_image = 2  # they share the image's features: noise is cheap
     c.train.learning_rate = 1e-3

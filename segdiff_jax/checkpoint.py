@@ -12,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from segdiff_jax.config import flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 
 Tree = Any
@@ -121,7 +122,7 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        saved, given = _flat(read_config(workdir)), _flat(config)
+        saved, given = flatten(read_config(workdir)), flatten(config)
         differ = [
             f"{key} was {saved.get(key)}, now {given.get(key)}"
             for key in sorted(saved.keys() | given.keys())
@@ -157,13 +158,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(inner) for key, inner in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _flat(config: ConfigDict) -> dict[str, Any]:
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat |= {f"{name}.{key}": inner for key, inner in _flat(value).items()}
-        else:
-            flat[name] = value
-    return flat

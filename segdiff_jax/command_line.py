@@ -10,7 +10,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from segdiff_jax import validate
+from segdiff_jax import rules, validate
 from segdiff_jax.errors import UserError
 
 MODES = ("all", "prepare", "train", "evaluate")
@@ -51,7 +51,7 @@ def parse(arguments: list[str]) -> Command:
     values = _read_flags(config, rest)
     validate.check(config)
     if values.mode not in MODES:
-        hint = validate.did_you_mean(values.mode, MODES)
+        hint = rules.did_you_mean(values.mode, MODES)
         raise UserError(f"--mode={values.mode}: must be one of {', '.join(MODES)}{hint}")
     workdir = Path(values.workdir or Path("runs", _run_name(source))).expanduser()
     for place in (workdir, *workdir.parents):
@@ -95,7 +95,7 @@ def load_config(source: str) -> ConfigDict:
     path = Path(name)
     if not path.is_file() or path.suffix != ".py":
         near = {str(p) for place in (path.parent, Path("configs")) for p in place.glob("*.py")}
-        hint = validate.did_you_mean(name, near) or f"; there are {', '.join(sorted(near))}"
+        hint = rules.did_you_mean(name, near) or f"; there are {', '.join(sorted(near))}"
         raise UserError(f"--config={source}: no such Python file{hint if near else ''}")
     try:
         spec = importlib.util.spec_from_file_location("config_file", path.resolve())
@@ -126,8 +126,8 @@ def _read_flags(config: ConfigDict, words: list[str]) -> flags.FlagValues:
     """Applies the overrides to the config in place and returns the other flags."""
     for word in words:
         if match := re.match(r"--?(?:no)?config\.([^=]*)", word):
-            if match[1] not in validate.RULES:
-                raise validate.unknown(match[1])
+            if match[1] not in rules.RULES:
+                raise rules.unknown(match[1])
     values, argv = flags.FlagValues(), ["segdiff", *words]
     flags.DEFINE_string("workdir", "", "", flag_values=values)
     flags.DEFINE_string("mode", MODES[0], "", flag_values=values)
@@ -138,13 +138,13 @@ def _read_flags(config: ConfigDict, words: list[str]) -> flags.FlagValues:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         left = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
-        knobs = " or ".join(f"--config.{k}" for k in validate.names(error.flagname))
+        knobs = " or ".join(f"--config.{k}" for k in rules.names(error.flagname))
         near = f"; did you mean {knobs}?" if knobs else "; see --help"
-        near = validate.did_you_mean(error.flagname, NAMES) or near
+        near = rules.did_you_mean(error.flagname, NAMES) or near
         raise UserError(f"--{error.flagname}: no such flag{near}") from error
     except flags.IllegalFlagValueError as error:
         if match := re.match(r"flag --config\.([^=]*)=(.*?): ", str(error), re.DOTALL):
-            raise validate.refused(match[1], match[2]) from error
+            raise rules.refused(match[1], match[2]) from error
         raise UserError(str(error)) from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(str(error)) from error

@@ -1,5 +1,7 @@
 """Every knob, explained once; `configs/*.py` hold only what differs."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -81,3 +83,14 @@ def default() -> ConfigDict:
     c.train.evaluate_every = 0  # updates between scores of validation_split; 0: never
     c.train.result = "last"  # weights that are scored on test_split: "last" | "best" on validation
     return c
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Returns the knobs of a config as {"train.steps": value, ...}."""
+    knobs: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            knobs |= flatten(value, f"{prefix}{name}.")
+        else:
+            knobs[prefix + name] = value
+    return knobs

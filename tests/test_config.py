@@ -3,8 +3,8 @@
 import pytest
 from small import ROOT
 
-from segdiff_jax import command_line, validate
-from segdiff_jax.config import default
+from segdiff_jax import command_line, rules, validate
+from segdiff_jax.config import default, flatten
 from segdiff_jax.errors import UserError
 
 CONFIGS = ("configs/monuseg.py", "configs/monuseg.py:small", "configs/synthetic.py")
@@ -24,7 +24,7 @@ def load(source):
 
 
 def test_every_knob_has_a_rule_and_every_rule_a_knob():
-    assert set(validate.flatten(default())) == set(validate.RULES)
+    assert set(flatten(default())) == set(rules.RULES)
 
 
 @pytest.mark.parametrize("source", CONFIGS)
@@ -45,7 +45,7 @@ def test_the_default_passes():
 
 def test_monuseg_is_the_authors_settings():
     config = load("configs/monuseg.py")
-    knobs = validate.flatten(config)
+    knobs = flatten(config)
     expected = {
         "model.channels": 128,
         "model.multipliers": (1, 1, 1, 2, 2, 4, 4),
@@ -174,4 +174,4 @@ def test_what_is_seldom_meant_is_told(changes, words):
 def test_the_known_data_sets_are_those_that_can_be_built():
     from segdiff_jax.data.sources import BUILDERS
 
-    assert set(validate.RULES["data.name"].choices) == set(BUILDERS)
+    assert set(rules.RULES["data.name"].choices) == set(BUILDERS)
