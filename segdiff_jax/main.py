@@ -56,6 +56,13 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             return fail(f"{error.filename or 'writing'}: {error.strerror}", errors.CANNOT_WRITE)
+        if "RESOURCE_EXHAUSTED" in str(error):
+            wanted = str(error).strip().splitlines()[0]
+            return fail(
+                f"the devices have too little memory ({wanted}): lower train.batch_size, or "
+                "sampling.rows_at_once if training was over, or set model.dtype to bfloat16",
+                errors.INTERNAL,
+            )
         traceback.print_exc()
         return fail("this is a bug of segdiff_jax, or of what it builds on", errors.INTERNAL)
     return errors.DONE

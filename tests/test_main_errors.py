@@ -150,6 +150,11 @@ def test_a_broken_config_file_takes_one_line(text, said, tmp_path, capsys):
         (errors.UserError("two\nlines", errors.BAD_CHECKPOINT), 66, "segdiff: two lines"),
         (OSError(errno.ENOSPC, "No space left", "runs/x"), 74, "runs/x: No space left"),
         (KeyboardInterrupt(), 130, "segdiff: interrupted"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+            70,
+            "too little memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.): lower train.b",
+        ),
     ],
 )
 def test_trouble_below_keeps_its_exit_code(raised, code, said, capsys, monkeypatch):
