@@ -8,9 +8,13 @@ trains: what it sets again is the difference from the authors' settings.
 
 DIR holds the official "MoNuSeg 2018 Training Data" and "MoNuSegTestData".
 
-              hardware          time               test Dice, IoU
-authors'      -                 not yet measured   not yet measured (the paper: 81.59, 69.00)
-:small        -                 not yet measured   not yet measured
+              hardware            time              test Dice, IoU
+authors'      -                   not measured yet  the paper: 0.8159, 0.6900, chosen on test
+:small        2 CPU cores, shared 47 min            0.7609, 0.6149 after 790 updates, on 7 of the
+                                                    14 test images; 17 of the 30 training
+                                                    annotations were rebuilt from public masks
+
+In float32 the authors' batch of 8 asks for 91 GB on one device; it is meant for several.
 """
 
 from ml_collections import ConfigDict
@@ -61,7 +65,7 @@ def _small(c: ConfigDict) -> None:
     c.sampling.generations = 4
     c.sampling.tile = 128  # the network is convolutional, so tiles may be larger than the crop
     c.sampling.stride = 128
-    c.train.steps = 1200
+    c.train.steps = 800
     c.train.batch_size = 8
     c.train.noise_draws_per_image = 2
     c.train.learning_rate = 5e-4
