@@ -4,8 +4,8 @@ What is set here is the difference from the defaults.
 
     python -m segdiff_jax.main --config=configs/synthetic.py
 
-hardware      time               test Dice, IoU
-2 CPU cores   not yet measured   not yet measured
+hardware              time                                   test Dice, IoU
+2 CPU cores, shared   3 min 40 s with evaluation, 60 updates   0.933, 0.875
 """
 
 from ml_collections import ConfigDict
