@@ -1,15 +1,11 @@
 """The authors' parameter names and layouts, and ours: golden vectors carry theirs."""
 
+import importlib
 import json
 from pathlib import Path
 
 import numpy as np
 from flax import traverse_util
-
-from segdiff_jax.models.conditioning import Sum
-from segdiff_jax.models.rrdb import RRDBNet
-from segdiff_jax.models.segdiff import SegDiff
-from segdiff_jax.models.unet import UNet
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -101,6 +97,26 @@ def nhwc(array):
     return np.moveaxis(array, -3, -1)
 
 
+def model_of(c, package="segdiff_jax.models"):
+    """Returns our network of a recorded config; the package may be a copy of ours."""
+
+    def part(module):
+        return importlib.import_module(f"{package}.{module}")
+
+    return part("segdiff").SegDiff(
+        encoder=part("rrdb").RRDBNet(c["model_channels"], c["rrdb_blocks"]),
+        conditioning=part("conditioning").Sum(c["model_channels"]),
+        unet=part("unet").UNet(
+            c["model_channels"],
+            tuple(c["channel_mult"]),
+            c["num_res_blocks"],
+            tuple(c["attention_resolutions"]),
+            c["num_heads"],
+            groups=32,
+        ),
+    )
+
+
 class Network:
     """One golden network: our model, its parameters, and everything that was recorded."""
 
@@ -113,18 +129,7 @@ class Network:
         )
         self.tensors = {k: v for k, v in self.data.items() if "." in k}
         self.params = params_of(self.tensors, self.modules)
-        self.model = SegDiff(
-            encoder=RRDBNet(c["model_channels"], c["rrdb_blocks"]),
-            conditioning=Sum(c["model_channels"]),
-            unet=UNet(
-                c["model_channels"],
-                tuple(c["channel_mult"]),
-                c["num_res_blocks"],
-                tuple(c["attention_resolutions"]),
-                c["num_heads"],
-                groups=32,
-            ),
-        )
+        self.model = model_of(c)
         self.image = nhwc(self.data["conditioned_image"])
         self.x = nhwc(self.data["x"])
         self.t = self.data["timesteps"] + 1  # theirs count from 0, ours from 1

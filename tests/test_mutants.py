@@ -1,6 +1,5 @@
 """Common mistakes of a port, each applied to a copy of the networks: the golden eps must notice."""
 
-import importlib
 import json
 import shutil
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from authors import GOLDEN, Network
+from authors import GOLDEN, Network, model_of
 
 import segdiff_jax.models
 from segdiff_jax.models.time_embedding import sinusoid
@@ -70,22 +69,7 @@ def copy_of_models(folder, name, changes):
 
 
 def eps_of(package, network):
-    def part(module):
-        return importlib.import_module(f"{package}.{module}")
-
-    c = network.config
-    model = part("segdiff").SegDiff(
-        encoder=part("rrdb").RRDBNet(c["model_channels"], c["rrdb_blocks"]),
-        conditioning=part("conditioning").Sum(c["model_channels"]),
-        unet=part("unet").UNet(
-            c["model_channels"],
-            tuple(c["channel_mult"]),
-            c["num_res_blocks"],
-            tuple(c["attention_resolutions"]),
-            c["num_heads"],
-            groups=32,
-        ),
-    )
+    model = model_of(network.config, package)
     return jax.jit(model.apply)({"params": network.params}, network.image, network.x, network.t)
 
 
