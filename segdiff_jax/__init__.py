@@ -1,3 +1,23 @@
-"""SegDiff (Amit et al., arXiv 2112.00390) in JAX: image segmentation by diffusion."""
+"""SegDiff (Amit et al., arXiv 2112.00390) in JAX: image segmentation by diffusion.
+
+    model = segdiff_jax.load("runs/monuseg-small")
+    answer = model.predict(image)  # .probability, .mask, .uncertainty, .generations
+
+See `segdiff_jax.library`, where `load` and what it returns are explained.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from segdiff_jax.library import load as load
+
+
+def __getattr__(name: str) -> Any:
+    """Imports jax only when it is needed: the command line reports mistakes before that."""
+    if name == "load":
+        from segdiff_jax.library import load
+
+        return load
+    raise AttributeError(f"module 'segdiff_jax' has no attribute {name!r}")

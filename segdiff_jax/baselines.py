@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segdiff_jax.data.example import Example
-from segdiff_jax.metrics import scores, summarise
+from segdiff_jax.metrics import means, scores
 
 CHANNELS = ("red", "green", "blue", "grey")
 LEVELS = 256
@@ -89,7 +89,7 @@ def _mean_scores(
         scores(_nearest(predict(e.image), e.mask.shape).astype(np.float32), e.mask)
         for e in examples
     ]
-    return {key: summary.mean for key, summary in summarise(rows).items()}
+    return means(rows)
 
 
 def _dice_of_all_levels(values: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -11,13 +11,18 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from segdiff_jax import diffusion
-from segdiff_jax.data import augment
+from segdiff_jax.data import augment, objects
+from segdiff_jax.data.example import Example
+from segdiff_jax.data.reading import Limits
+from segdiff_jax.data.sources import Source, statistics
+from segdiff_jax.data.views import View, crop
 from segdiff_jax.errors import UserError
 from segdiff_jax.models.conditioning import Sum
 from segdiff_jax.models.rrdb import RRDBNet
 from segdiff_jax.models.segdiff import SegDiff
 from segdiff_jax.models.unet import UNet
-from segdiff_jax.segment import Sampler, Segmenter
+from segdiff_jax.sampler import Sampler
+from segdiff_jax.segment import Segmenter
 from segdiff_jax.step import Objective, Params
 
 CONDITIONINGS = {"sum": Sum}
@@ -58,17 +63,21 @@ def model(config: ConfigDict) -> SegDiff:
     )
 
 
+def multiple(config: ConfigDict) -> int:
+    """Returns what a side of the network's input must be a multiple of: it is halved so often."""
+    return 2 ** (len(config.model.multipliers) - 1)
+
+
 def check_size(config: ConfigDict, size: tuple[int, ...], name: str) -> None:
     """Holds an input to sides that the network can halve at every level.
 
     Raises:
       UserError: a side is no multiple of 2^(levels - 1).
     """
-    multiple = 2 ** (len(config.model.multipliers) - 1)
-    if any(side % multiple for side in size):
+    if any(side % multiple(config) for side in size):
         raise UserError(
-            f"{name} is {size[0]}x{size[1]}; allowed: multiples of {multiple}, for "
-            f"{len(config.model.multipliers)} levels: set augment.crop and sampling.tile"
+            f"{name} is {size[0]}x{size[1]}; allowed: multiples of {multiple(config)}, for "
+            f"{len(config.model.multipliers)} levels: set augment.crop"
         )
 
 
@@ -111,11 +120,52 @@ def reverse_steps(config: ConfigDict, forward: diffusion.Schedule) -> diffusion.
     return choose(samplers, c.sampler, "sampling.sampler")()
 
 
+def source(config: ConfigDict) -> Source:
+    """Returns the data set."""
+    name = config.data.name
+    group = config.get(name)
+    options = dict(group.items()) if group is not None else {}
+    options["limits"] = limits(config)
+    return Source(name, config.data.dir, config.data.prepared_dir, options)
+
+
+def limits(config: ConfigDict) -> Limits:
+    """Returns what image files are held to."""
+    return Limits(**config.reading)
+
+
+def with_statistics(config: ConfigDict) -> ConfigDict:
+    """Returns the config with data.mean and data.std, computed from train_split if they are ()."""
+    if config.data.mean:
+        return config
+    mean, std = statistics(source(config).load(config.data.train_split))
+    logging.info("data.mean=%s, data.std=%s, computed from %r", mean, std, config.data.train_split)
+    config = config.copy_and_resolve_references()
+    config.data.mean, config.data.std = mean, std
+    return config
+
+
+def view(config: ConfigDict) -> View:
+    """Returns what training sees of an example."""
+    c = config.cityscapes
+    if config.data.name == "cityscapes":
+        return objects.training_view(c.size, *c.train_expansion, c.redraw, config.seed)
+    return crop(config.augment.crop)
+
+
+def scored(config: ConfigDict, split: str) -> list[Example]:
+    """Returns the examples of a split as they are answered and scored."""
+    examples = source(config).load(split)
+    c = config.cityscapes
+    if config.data.name == "cityscapes":
+        return [objects.scored_example(example, c.test_expansion, c.size) for example in examples]
+    return examples
+
+
 def augmentation(config: ConfigDict) -> augment.Augment:
-    """Returns what happens to a training example, in the authors' order."""
+    """Returns what happens to a training example after its `view`, in the authors' order."""
     c = config.augment
     return augment.chain(
-        augment.crop(c.crop),
         augment.flip(c.horizontal_flip, c.vertical_flip),
         augment.affine(c.rotate, tuple(c.scale)),
         augment.color_jitter(*c.jitter),
@@ -178,4 +228,13 @@ def segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
         std=tuple(config.data.std),
     )
     c = config.sampling
-    return Segmenter(sampler, params, mesh, c.generations, c.tile, c.stride, c.rows_at_once)
+    return Segmenter(
+        sampler,
+        params,
+        mesh,
+        generations=c.generations,
+        tile=c.tile,
+        stride=c.stride,
+        limit=c.rows_at_once,
+        multiple=multiple(config),
+    )

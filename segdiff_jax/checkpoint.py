@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from segdiff_jax.config import flatten
+from segdiff_jax.config import default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 
 Tree = Any
@@ -111,7 +111,10 @@ def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
 
 # keys that may differ between the start of a run and its continuation
 FREE = ("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every")
-FREE_GROUPS = ("sampling", "data.dir", "data.prepared_dir", "train.map", "train.result")
+FREE_GROUPS = (
+    *("sampling", "reading", "cityscapes.test_expansion"),
+    *("data.dir", "data.prepared_dir", "train.map", "train.result"),
+)
 
 
 def write_config(config: ConfigDict, workdir: Path) -> None:
@@ -140,7 +143,7 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """Returns the config of a run.
+    """Returns the config of a run; what it does not say is as in `config.default`.
 
     Raises:
       UserError: the directory holds no run, or its config cannot be read.
@@ -150,7 +153,16 @@ def read_config(workdir: Path) -> ConfigDict:
         loaded = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
-    return ConfigDict(_tuples(loaded))
+    return ConfigDict(_merged(default().to_dict(), _tuples(loaded)))
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Returns `old` with the values of `new`, group by group: what `new` lacks stays."""
+    merged = old | new
+    for key, value in old.items():
+        if isinstance(value, dict) and isinstance(new.get(key), dict):
+            merged[key] = _merged(value, new[key])
+    return merged
 
 
 def _tuples(value: Any) -> Any:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from segdiff_jax import rules, validate
 from segdiff_jax.errors import UserError
 
-MODES = ("all", "prepare", "train", "evaluate")
+MODES = ("all", "check", "prepare", "train", "evaluate")
 NAMES = ("config", "workdir", "mode", "coordinator", "processes", "process", "help")
 
 

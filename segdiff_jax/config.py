@@ -17,11 +17,32 @@ def default() -> ConfigDict:
     c.data.train_split = "train"  # splits may be joined: "train+validation"
     c.data.validation_split = ""  # chooses the best checkpoint; "": none, the last weights count
     c.data.test_split = "test"  # scored once, at the end; never chooses anything
-    c.data.mean = (127.5, 127.5, 127.5)  # of the RGB channels, in 0..255
-    c.data.std = (127.5, 127.5, 127.5)
+    c.data.mean = (127.5, 127.5, 127.5)  # of the RGB channels, in 0..255; (): of train_split
+    c.data.std = (127.5, 127.5, 127.5)  # (): likewise
+
+    c.reading = ConfigDict()  # of image files, in folders and for prediction
+    c.reading.max_pixels = 64_000_000  # larger images are refused before they are decoded
+    c.reading.page = -1  # of TIFF files with several, from 0; -1: such files are refused
+    c.reading.float_range = ()  # (low, high) that become 0 and 255; (): float images are refused
+
+    c.vaihingen = ConfigDict()
+    c.vaihingen.resize = "authors"  # 512 -> 256: "authors" (image nearest) | "area" (both averaged)
+
+    c.cityscapes = ConfigDict()
+    c.cityscapes.classes = ("bus",)  # of objects: person, rider, car, truck, bus, train, ...
+    c.cityscapes.size = 128  # side that the crop of an object is resized to, pixels
+    c.cityscapes.train_expansion = (10, 20)  # of the object's box, percent, uniform
+    c.cityscapes.redraw = True  # at every visit; False: once per object (code)
+    c.cityscapes.test_expansion = 15  # percent; 0: the tight protocol
+
+    c.folder = ConfigDict()  # shares count only where there is no folder of that name
+    c.folder.mask_suffix = ""  # what the name of a mask has after that of its image: "_mask"
+    c.folder.validation_share = 0.1  # of the images, chosen by name and seed
+    c.folder.test_share = 0.2
+    c.folder.seed = 0
 
     c.augment = ConfigDict()  # training only, on device; image and mask move together
-    c.augment.crop = 0  # side of a random square crop, pixels; 0: none
+    c.augment.crop = 0  # side of a random square crop, pixels, made on the host; 0: none
     c.augment.horizontal_flip = False  # with probability 1/2
     c.augment.vertical_flip = False
     c.augment.rotate = 0.0  # uniform in -rotate..+rotate degrees
@@ -63,7 +84,7 @@ def default() -> ConfigDict:
         16  # (tile, generation) pairs a device denoises together: bounds memory
     )
     c.sampling.tile = 256  # images larger than this are cut into tiles of this side; 0: never
-    c.sampling.stride = 256  # from tile to tile; smaller than tile: overlaps are averaged
+    c.sampling.stride = 256  # from tile to tile; smaller than tile: overlaps are blended
 
     c.train = ConfigDict()
     c.train.steps = 300_000  # updates

@@ -1,5 +1,7 @@
 """The one kind of error a user sees as a single line, and the exit codes of every programme."""
 
+from collections.abc import Sequence
+
 DONE = 0
 USAGE = 64  # bad command line or config
 BAD_DATA = 65  # an unreadable, missing or inconsistent input file
@@ -15,8 +17,10 @@ class UserError(Exception):
 
     Attributes:
       code: the exit code of the programme, one of the constants of this module.
+      details: lines to print before the message, such as one for each bad file.
     """
 
-    def __init__(self, message: str, code: int = USAGE) -> None:
+    def __init__(self, message: str, code: int = USAGE, details: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.code = code
+        self.details = tuple(details)

@@ -18,7 +18,7 @@ from segdiff_jax import __version__, build, checkpoint, metrics, parallel
 from segdiff_jax.averaging import average
 from segdiff_jax.baselines import baseline_rows
 from segdiff_jax.data.example import Example
-from segdiff_jax.data.sources import load
+from segdiff_jax.errors import UserError
 from segdiff_jax.panels import panel
 from segdiff_jax.report import save_panel, write_report
 from segdiff_jax.segment import Segmenter
@@ -60,8 +60,7 @@ def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Itera
 
 def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> dict[str, float]:
     """Returns the mean of every score over the examples."""
-    rows = [answer.scores for answer in answers(segment, examples, seed)]
-    return {name: summary.mean for name, summary in metrics.summarise(rows).items()}
+    return metrics.means([answer.scores for answer in answers(segment, examples, seed)])
 
 
 class Evaluation(NamedTuple):
@@ -89,7 +88,8 @@ def evaluate_split(
     for i, answer in enumerate(answers(segment, examples, seed)):
         seconds += time.monotonic() - began
         example = answer.example
-        rows.append({"name": example.name, **answer.scores})
+        group = {"group": example.group} if example.group else {}
+        rows.append({"name": example.name, **group, **answer.scores})
         sums += metrics.calibration(answer.probability, example.mask)
         if jax.process_index() == 0:
             picture = panel(
@@ -118,13 +118,16 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
     """
+    if not config.data.test_split:
+        raise UserError("config.data.test_split='': must name a split to score")
     mesh = parallel.all_devices()
+    if not config.data.mean:  # was computed when the training began
+        trained = checkpoint.read_config(workdir).data
+        config = config.copy_and_resolve_references()
+        config.data.mean, config.data.std = trained.mean, trained.std
     step, params = restore(config, workdir, mesh)
-    c, tile = config.data, config.sampling.tile
-    examples = load(c.name, c.test_split, c.dir, c.prepared_dir)
-    for example in examples:
-        if not tile or max(example.image.shape[:2]) <= tile:
-            build.check_size(config, example.image.shape[:2], example.name)
+    c = config.data
+    examples = build.scored(config, c.test_split)
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
     directory = workdir / "report"
     segment = build.segmenter(config, params, mesh)
@@ -132,14 +135,14 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     page = directory / "report.html"
     if jax.process_index() > 0:
         return page
-    means = {name: summary.mean for name, summary in metrics.summarise(found.rows).items()}
+    means = metrics.means(found.rows)
     logging.info("test: %s", ", ".join(f"{name} {x:.4f}" for name, x in means.items()))
     page = write_report(
         directory,
         title=f"SegDiff on {c.name}, {c.test_split} split",
         settings=describe(config, step, len(examples), found.seconds),
         rows=found.rows,
-        baselines=baseline_rows(load(c.name, c.train_split, c.dir, c.prepared_dir), examples),
+        baselines=baseline_rows(build.scored(config, c.train_split), examples),
         calibration_sums=found.calibration,
         panels=found.panels,
         training_curve=read_curve(workdir),
@@ -151,7 +154,7 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
 def restore(config: ConfigDict, workdir: Path, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
     """Returns (step, averaged weights) of a run, on every device of the mesh."""
     model = build.model(config)
-    side = 2 ** (len(config.model.multipliers) - 1)  # the smallest input there is
+    side = build.multiple(config)  # the smallest input there is
     shapes = jax.eval_shape(
         model.init,
         jax.random.key(0),

@@ -149,6 +149,11 @@ def summarise(rows: Sequence[Mapping[str, Any]], keys: Sequence[str] = KEYS) -> 
     return {key: _summary(np.array([row[key] for row in rows], np.float64)) for key in keys}
 
 
+def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns the mean of every score, as `summarise` does."""
+    return {key: summary.mean for key, summary in summarise(rows).items()}
+
+
 def _summary(values: np.ndarray) -> Summary:
     known = values[np.isfinite(values)]
     n, nan = known.size, float("nan")

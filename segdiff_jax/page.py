@@ -68,6 +68,7 @@ def render(
         _verdict(content),
         "<h2>Scores</h2>",
         _score_table(content, columns),
+        _group_table(content["groups"], columns),
         '<div class="charts">',
         *(_figure(url, caption) for caption, url in charts.items()),
         "</div>",
@@ -127,6 +128,16 @@ def _score_table(content: Mapping[str, Any], columns: Mapping[str, str]) -> str:
         numbers = [_number(row.get(key)) for key in columns]
         rows.append(("", [f"baseline: {escape(name)}", *numbers]))
     return _table(header, rows)
+
+
+def _group_table(groups: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    if not groups:
+        return ""
+    rows = [
+        ("", [escape(name), str(means["images"]), *(_number(means[key]) for key in columns)])
+        for name, means in groups.items()
+    ]
+    return "<h2>By group</h2>" + _table(["", "images", *map(escape, columns.values())], rows)
 
 
 def _image_table(

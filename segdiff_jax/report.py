@@ -53,7 +53,7 @@ def write_report(
       directory: made if missing.
       title: the heading.
       settings: what a reader needs to judge or repeat the run, in the order to show it.
-      rows: one per image: "name" and the scores of `metrics.scores`.
+      rows: one per image: "name", the scores of `metrics.scores`, and "group" if it has one.
       baselines: mean scores by name of the baseline.
       calibration_sums: [3, bins], the sum of `metrics.calibration` over images.
       panels: one per row, in the same order: a PNG file, or None; empty: no panels.
@@ -113,12 +113,27 @@ def _content(
             "title": title,
             "settings": settings,
             "summary": {k: s._asdict() for k, s in summarise(rows, keys).items()},
+            "groups": _groups(rows, keys),
             "baselines": baselines,
             "calibration": {"pooled_score": calibration_score(sums), "bins": _bins(sums)},
             "images": rows,
             "training_curve": curve,
         }
     )
+
+
+def _groups(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Mean scores and number of images by group, and the plain mean of the groups' means."""
+    names = sorted({group for row in rows if (group := row.get("group"))})
+    groups: dict[str, dict[str, Any]] = {}
+    for name in names:
+        inside = [row for row in rows if row.get("group") == name]
+        summary = summarise(inside, keys)
+        groups[name] = {"images": len(inside), **{key: summary[key].mean for key in keys}}
+    if len(names) > 1:
+        mean = {key: sum(groups[name][key] for name in names) / len(names) for key in keys}
+        groups["mean of the groups"] = {"images": len(rows), **mean}
+    return groups
 
 
 def _bins(sums: np.ndarray) -> list[dict[str, float]]:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from segdiff_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+MARGIN = 20  # percent that a prepared object of Cityscapes is larger than its box
 
 
 class Rule(NamedTuple):
@@ -44,7 +46,9 @@ def _number(
     low: float, high: float = math.inf, *, above: bool = False, below: bool = False
 ) -> Rule:
     """A finite number in [low, high]; `above` leaves out low, `below` high."""
-    allowed = f"a number, {'above' if above else 'at least'} {low:g}"
+    allowed = "a number"
+    if low > -math.inf:
+        allowed += f", {'above' if above else 'at least'} {low:g}"
     if high < math.inf:
         allowed += f", {'below' if below else 'at most'} {high:g}"
     return Rule(
@@ -74,6 +78,10 @@ def _several(rule: Rule, length: int | None = None) -> Rule:
     )
 
 
+def _or_none(rule: Rule) -> Rule:
+    return Rule(f"{rule.allowed}; or ()", lambda v: v in ((), []) or rule.accepts(v))
+
+
 def _split(*, required: bool = False) -> Rule:
     names = f"{', '.join(SPLITS)}, or some of them joined by +"
     return Rule(
@@ -91,14 +99,27 @@ _NAME = Rule("text, not empty", lambda v: isinstance(v, str) and bool(v.strip())
 
 RULES: dict[str, Rule] = {
     "seed": _integer(0, 2**32 - 1),
-    "data.name": _choice("synthetic", "monuseg"),
+    "data.name": _choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder"),
     "data.dir": _TEXT,
     "data.prepared_dir": _NAME,
     "data.train_split": _split(required=True),
     "data.validation_split": _split(),
     "data.test_split": _split(),
-    "data.mean": _several(_number(0, 255), 3),
-    "data.std": _several(_number(0, 255, above=True), 3),
+    "data.mean": _or_none(_several(_number(0, 255), 3)),
+    "data.std": _or_none(_several(_number(0, 255, above=True), 3)),
+    "reading.max_pixels": _integer(1),
+    "reading.page": _integer(-1),
+    "reading.float_range": _or_none(_several(_number(-math.inf), 2)),
+    "vaihingen.resize": _choice("authors", "area"),
+    "cityscapes.classes": _several(_choice(*CLASSES)),
+    "cityscapes.size": _integer(1),
+    "cityscapes.train_expansion": _several(_integer(0, MARGIN), 2),
+    "cityscapes.redraw": _BOOL,
+    "cityscapes.test_expansion": _integer(0, MARGIN),
+    "folder.mask_suffix": _TEXT,
+    "folder.validation_share": _number(0, 1, below=True),
+    "folder.test_share": _number(0, 1, below=True),
+    "folder.seed": _integer(0, 2**32 - 1),
     "augment.crop": _integer(0),
     "augment.horizontal_flip": _BOOL,
     "augment.vertical_flip": _BOOL,

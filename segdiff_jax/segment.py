@@ -12,87 +12,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from segdiff_jax import parallel
-from segdiff_jax.data.example import Array, normalise, to_probability
-from segdiff_jax.data.tiles import cut, paste
-from segdiff_jax.diffusion import Estimate, Prediction, Schedule, Steps, sample
-from segdiff_jax.models.segdiff import SegDiff, call
+from segdiff_jax.data.tiles import Grid, Strip, cut, grid
+from segdiff_jax.sampler import AXIS, Sampler, row_key, sample_rows
 from segdiff_jax.step import Params
-
-AXIS = parallel.AXIS
-
-
-@dataclass(frozen=True, eq=False)
-class Sampler:
-    """Everything that turns features into a mask.
-
-    Attributes:
-      model: the network.
-      schedule: of the forward process.
-      prediction: what the network's output means.
-      steps: the reverse process.
-      mean, std: of the image's channels, in 0..255.
-    """
-
-    model: SegDiff
-    schedule: Schedule
-    prediction: Prediction
-    steps: Steps
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def encode(self, params: Params, tiles: jax.Array) -> jax.Array:
-        """Tiles [N, h, w, 3] uint8 -> G(I), [N, h, w, C]; once, whatever is then drawn."""
-        normalised = normalise(tiles, self.mean, self.std)
-        return call(self.model, "encode", params, normalised)
-
-    def draw(self, params: Params, features: jax.Array, key: jax.Array) -> jax.Array:
-        """One generation from features [h, w, C] and one key: soft mask [h, w], about 0..1."""
-
-        def denoise(x_t: jax.Array, t: jax.Array) -> Estimate:
-            output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
-            return self.prediction.read(self.schedule, x_t, t, output[0])
-
-        x0 = sample(self.steps, denoise, key, (*features.shape[:2], 1))
-        return to_probability(x0)
-
-
-def row_key(key: jax.Array, image: Array, generation: Array, tile: Array) -> jax.Array:
-    """Returns the key of one row: noise depends on (seed, image, generation, tile), no layout."""
-    for number in (image, generation, tile):
-        key = jax.random.fold_in(key, number)
-    return key
-
-
-def sample_rows(
-    params: Params,
-    tiles: jax.Array,
-    index: jax.Array,
-    key_data: jax.Array,
-    *,
-    sampler: Sampler,
-    at_once: int,
-) -> jax.Array:
-    """One device's share: encodes its tiles, shares the features, draws its rows.
-
-    Args:
-      params: of the model, replicated.
-      tiles: [N / devices, h, w, 3] uint8, this device's.
-      index: [R / devices] int32, which of the N tiles each row is of.
-      key_data: [R / devices, ...] uint32, a key for each row.
-      sampler: what to do with them.
-      at_once: rows that are denoised together.
-
-    Returns:
-      [R / devices, h, w] soft masks.
-    """
-    features = sampler.encode(params, tiles)
-    features = jax.lax.all_gather(features, AXIS, tiled=True)  # [N, h, w, C]
-
-    def row(index_and_key: tuple[jax.Array, jax.Array]) -> jax.Array:
-        i, key = index_and_key
-        return sampler.draw(params, features[i], jax.random.wrap_key_data(key))
-
-    return jax.lax.map(row, (index, key_data), batch_size=at_once)
 
 
 class Layout(NamedTuple):
@@ -121,12 +43,35 @@ def layout(tiles: int, generations: int, devices: int, limit: int) -> Layout:
 
 
 class Tile(NamedTuple):
-    """A piece of an image: which image, which piece, the last of it?, pixels [h, w, 3] uint8."""
+    """A piece of an image.
+
+    Attributes:
+      image: number of the image, which its noise depends on.
+      corner: (y, x) of its top left pixel in the image.
+      pixels: [h, w, 3] uint8.
+      grid: of the image's tiles; the same object for all of them.
+    """
 
     image: int
-    number: int
-    last: bool
+    corner: tuple[int, int]
     pixels: np.ndarray
+    grid: Grid
+
+
+class Band(NamedTuple):
+    """Finished rows of an image.
+
+    Attributes:
+      image: its place among the images, from 0.
+      top: the first of the rows.
+      generations: [S, rows, W] float32 soft masks, about 0..1 and not clipped.
+      last: whether these are the image's last rows.
+    """
+
+    image: int
+    top: int
+    generations: np.ndarray
+    last: bool
 
 
 def chunks(tiles: Iterator[Tile], size: int) -> Iterator[list[Tile]]:
@@ -146,6 +91,7 @@ class Segmenter:
       generations: S.
       tile, stride: larger images are cut, see `data.tiles`; tile 0: never.
       limit: rows that one device denoises together; bounds memory.
+      multiple: what the sides of the network's input must be multiples of.
     """
 
     sampler: Sampler
@@ -155,6 +101,7 @@ class Segmenter:
     tile: int
     stride: int
     limit: int
+    multiple: int
     _programs: dict[int, Callable] = field(default_factory=dict, repr=False)
 
     def __call__(self, images: Iterable[np.ndarray], key: jax.Array) -> Iterator[np.ndarray]:
@@ -168,36 +115,42 @@ class Segmenter:
           images: [H, W, 3] uint8 each; each size of tile that occurs is compiled for once.
           key: of the whole data set; see `row_key`.
         """
-        shapes: dict[int, tuple[int, int]] = {}
-        answers: list[np.ndarray] = []
+        rows: list[np.ndarray] = []
+        for band in self.bands(images, key):
+            rows.append(band.generations)
+            if band.last:
+                yield rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
+                rows = []
+
+    def bands(self, images: Iterable[np.ndarray], key: jax.Array, first: int = 0) -> Iterator[Band]:
+        """Yields what `__call__` does in bands of rows, holding no more than a row of tiles.
+
+        Args:
+          images: as in `__call__`.
+          key: as in `__call__`.
+          first: the number of the first image, which its noise depends on.
+        """
         most = max(1, self.mesh.size * self.limit // self.generations)
-        tiles = self._tiles(images, shapes)
-        for _, run in groupby(tiles, lambda tile: tile.pixels.shape):
+        strip: Strip | None = None
+        for _, run in groupby(self._tiles(images, first), lambda tile: tile.pixels.shape):
             plan = None
             for group in chunks(run, most):
-                plan = plan or layout(len(group), self.generations, self.mesh.size, self.limit)
+                if plan is None:  # powers of two, so that few programs serve any number of tiles
+                    tiles = min(most, 1 << (len(group) - 1).bit_length())
+                    plan = layout(tiles, self.generations, self.mesh.size, self.limit)
                 for tile, answer in zip(group, self._run(group, plan, key), strict=True):
-                    answers.append(answer)
-                    if tile.last:
-                        yield self._assemble(answers, shapes.pop(tile.image))
-                        answers = []
+                    strip = strip or Strip(tile.grid, (self.generations,))
+                    if (band := strip.add(answer)) is None:
+                        continue
+                    last = band.top + band.values.shape[1] == tile.grid.shape[0]
+                    yield Band(tile.image - first, band.top, band.values, last)
+                    strip = None if last else strip
 
-    def _tiles(
-        self, images: Iterable[np.ndarray], shapes: dict[int, tuple[int, int]]
-    ) -> Iterator[Tile]:
-        """Yields the tiles of the images in order, and notes the size of each image."""
-        for i, image in enumerate(images):
-            shapes[i] = image.shape[:2]
-            whole = not self.tile or max(shapes[i]) <= self.tile
-            pieces = image[None] if whole else cut(image, self.tile, self.stride)
-            for j, pixels in enumerate(pieces):
-                yield Tile(i, j, j == len(pieces) - 1, pixels)
-
-    def _assemble(self, answers: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """The tiles' generations [S, h, w] -> the image's, [S, H, W]."""
-        if len(answers) == 1 and answers[0].shape[1:] == shape:
-            return answers[0]
-        return paste(np.stack(answers, 1), shape, self.stride)
+    def _tiles(self, images: Iterable[np.ndarray], first: int) -> Iterator[Tile]:
+        for number, image in enumerate(images, first):
+            places = grid(image.shape, self.tile, self.stride, self.multiple)
+            for corner, pixels in zip(places.corners, cut(image, places), strict=True):
+                yield Tile(number, corner, pixels, places)
 
     def _run(self, group: list[Tile], plan: Layout, key: jax.Array) -> np.ndarray:
         """Draws all generations of a group of tiles of one size: [N, S, h, w]."""
@@ -207,9 +160,9 @@ class Segmenter:
         pixels = np.stack([group[i].pixels for i in chosen])
         index, generation = np.divmod(np.arange(plan.rows) % (n * S), S)
         image = np.array([group[i].image for i in index])
-        number = np.array([group[i].number for i in index])
-        keys = jax.vmap(row_key, (None, 0, 0, 0))(key, image, generation, number)
-        rows = pixels, index.astype(np.int32), np.asarray(jax.random.key_data(keys))
+        corners = np.array([group[i].corner for i in index], np.int32)
+        keys = jax.vmap(row_key, (None, 0, 0))(key, image, generation)
+        rows = pixels, index.astype(np.int32), np.asarray(jax.random.key_data(keys)), corners
         if plan.at_once not in self._programs:
             self._programs[plan.at_once] = self._program(plan.at_once)
         out = self._programs[plan.at_once](self.params, *parallel.split(rows, self.mesh))
@@ -218,7 +171,7 @@ class Segmenter:
 
     def _program(self, at_once: int) -> Callable:
         step = partial(sample_rows, sampler=self.sampler, at_once=at_once)
-        in_specs = P(), P(AXIS), P(AXIS), P(AXIS)
+        in_specs = P(), P(AXIS), P(AXIS), P(AXIS), P(AXIS)
         return jax.jit(
             jax.shard_map(
                 step, mesh=self.mesh, in_specs=in_specs, out_specs=P(AXIS), check_vma=False

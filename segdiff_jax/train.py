@@ -1,7 +1,5 @@
 """The loop: from a config to trained weights in a work directory, resumed where it stopped."""
 
-import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,8 +15,8 @@ from ml_collections import ConfigDict
 from segdiff_jax import build, checkpoint, evaluate, parallel
 from segdiff_jax.data.batches import batches
 from segdiff_jax.data.example import Batch, Example
-from segdiff_jax.data.sources import load
-from segdiff_jax.errors import INTERNAL, UserError
+from segdiff_jax.errors import UserError
+from segdiff_jax.progress import Pace, check_finite, log
 from segdiff_jax.step import TrainState, init_state, train_step
 from segdiff_jax.writers import open_writer
 
@@ -55,13 +53,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
             f"devices, {mesh.size}"
         )
+    config = build.with_statistics(config)
     writing = jax.process_index() == 0
     if writing:
         workdir.mkdir(parents=True, exist_ok=True)
         checkpoint.write_config(config, workdir)
-    examples = load(
-        config.data.name, config.data.train_split, config.data.dir, config.data.prepared_dir
-    )
+    examples = build.source(config).load(config.data.train_split)
     checkpoints = checkpoint.Checkpoints(workdir)
     state = start_state(config, examples, checkpoints, mesh)
     first, last = int(state.step), config.train.steps
@@ -83,9 +80,17 @@ def start_state(
     mesh: Mesh,
 ) -> TrainState:
     """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
-    crop = config.augment.crop
-    size = (crop, crop) if crop else examples[0].image.shape[:2]
+    view = build.view(config)
+    size = view(np.random.default_rng(0), examples[0])[1].shape
     build.check_size(config, size, examples[0].name)
+    short = sum(min(e.image.shape[:2]) < config.augment.crop for e in examples)
+    if short and config.data.name != "cityscapes":
+        logging.warning(
+            "%d of %d training images are smaller than augment.crop=%d: reflected at the border",
+            short,
+            len(examples),
+            config.augment.crop,
+        )
     fresh = partial(init_state, build.objective(config), build.optimizer(config), size)
     everywhere = parallel.everywhere(mesh)
 
@@ -173,7 +178,8 @@ def device_batches(
 ) -> Iterator[Batch]:
     """Yields the rows of update first + 1, first + 2, ... as uint8 on the devices."""
     process = jax.process_index(), jax.process_count()
-    for batch in batches(examples, config.train.batch_size, config.seed, first, process):
+    c, view = config.train, build.view(config)
+    for batch in batches(examples, c.batch_size, config.seed, first, process, view):
         yield parallel.split_rows(batch, mesh)
 
 
@@ -181,8 +187,7 @@ def validator(config: ConfigDict, mesh: Mesh) -> Callable[[TrainState], dict[str
     """Returns what scores a state on the validation split; the program is compiled once."""
     if not config.train.evaluate_every:
         return lambda state: {}
-    c = config.data
-    examples = load(c.name, c.validation_split, c.dir, c.prepared_dir)
+    examples = build.scored(config, config.data.validation_split)
     segmenter = build.segmenter(config, None, mesh)
 
     def validate(state: TrainState) -> dict[str, float]:
@@ -192,61 +197,3 @@ def validator(config: ConfigDict, mesh: Mesh) -> Callable[[TrainState], dict[str
         return scores
 
     return validate
-
-
-class Pace:
-    """Updates a second and the time left, from the clock."""
-
-    def __init__(self, step: int, last: int) -> None:
-        self.step, self.last, self.since = step, last, time.monotonic()
-
-    def restart(self, step: int | None = None) -> float:
-        """Starts to measure from here; returns the seconds since the last start."""
-        now = time.monotonic()
-        seconds, self.since = now - self.since, now
-        self.step = self.step + 1 if step is None else step
-        return seconds
-
-    def rate(self, step: int) -> float:
-        """Updates a second since the last start (nan where none was made)."""
-        made = step - self.step
-        seconds = self.restart(step)
-        return made / seconds if made else math.nan
-
-
-def log(writer, step: int, window: list[dict[str, jax.Array]], pace: Pace) -> None:
-    """Writes the means over the updates since the last line, for people and for machines."""
-    numbers = {name: float(np.mean([on_host(m[name]) for m in window])) for name in window[0]}
-    rate = pace.rate(step)
-    left = "?" if math.isnan(rate) else f"{(pace.last - step) / rate / 60:.1f} min"
-    logging.info(
-        "update %d of %d, loss %.5g, mse %.4g, %.3g updates/s, %s left",
-        step,
-        pace.last,
-        numbers["loss"],
-        numbers["mse"],
-        rate,
-        left,
-    )
-    writer.scalars(step, numbers | {"steps_per_second": rate})
-
-
-def on_host(x: jax.Array) -> float:
-    """Returns a replicated scalar; waits for it."""
-    return float(np.asarray(x.addressable_data(0)))
-
-
-def check_finite(step: int, metrics: dict[str, jax.Array]) -> None:
-    """Refuses to save what has become useless.
-
-    Raises:
-      UserError: the loss or the gradient is not a number.
-    """
-    for name, x in metrics.items():
-        value = on_host(x)
-        if not math.isfinite(value):
-            raise UserError(
-                f"{name} is {value} at update {step}; nothing was saved since the checkpoint "
-                "before; a smaller train.learning_rate or train.clip_norm = 1 may help",
-                INTERNAL,
-            )

@@ -26,6 +26,7 @@ def check(config: ConfigDict) -> None:
         if not rule.accepts(knobs[key]):
             raise refused(key, knobs[key])
     for key, holds, demand in (
+        *_data_demands(knobs),
         *_model_demands(knobs),
         *_size_demands(knobs),
         *_sampling_demands(knobs),
@@ -37,6 +38,26 @@ def check(config: ConfigDict) -> None:
 
 # (key, whether it holds, what to say if not); the knobs are allowed one by one
 _Demands = Iterator[tuple[str, bool, str]]
+
+
+def _data_demands(k: dict[str, Any]) -> _Demands:
+    both = "must be the lower, then the higher"
+    low, high = k["reading.float_range"] or (0, 1)
+    yield "reading.float_range", low < high, both
+    low, high = k["cityscapes.train_expansion"]
+    yield "cityscapes.train_expansion", low <= high, both
+    yield (
+        "data.std",
+        bool(k["data.mean"]) == bool(k["data.std"]),
+        "must be given if data.mean is, and computed, (), if it is not",
+    )
+    classes = k["cityscapes.classes"]
+    yield "cityscapes.classes", len(set(classes)) == len(classes), "names a class twice"
+    yield (
+        "folder.test_share",
+        k["folder.test_share"] + k["folder.validation_share"] < 1,
+        "must leave images to train on, with folder.validation_share",
+    )
 
 
 def _model_demands(k: dict[str, Any]) -> _Demands:
@@ -70,7 +91,8 @@ def _model_demands(k: dict[str, Any]) -> _Demands:
 
 def _size_demands(k: dict[str, Any]) -> _Demands:
     halvings = len(k["model.multipliers"]) - 1
-    for key in ("augment.crop", "sampling.tile"):
+    sizes = ("cityscapes.size",) if k["data.name"] == "cityscapes" else ()
+    for key in ("augment.crop", "sampling.tile", *sizes):
         yield (
             key,
             k[key] % 2**halvings == 0,

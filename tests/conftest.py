@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Before jax is imported, which reads these once.
@@ -15,3 +17,13 @@ os.environ.setdefault("PJRT_NPROC", "16")
 # Compiling takes most of the time of the tests; the second run finds it done.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+@pytest.fixture(scope="session")
+def run_of_chance(tmp_path_factory):
+    """The work directory of a run whose weights are random, as if it had made 7 updates."""
+    from small import tiny, write_run
+
+    workdir = tmp_path_factory.mktemp("run_of_chance")
+    write_run(tiny(), workdir, step=7)
+    return workdir

@@ -25,6 +25,14 @@ def tiny():
     return c
 
 
+def mesh_of(n):
+    """Returns the mesh of the first n devices."""
+    import jax
+    from jax.sharding import AxisType
+
+    return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:n])
+
+
 def config_of(name, argument=""):
     """Returns what `configs/<name>.py` makes of an argument."""
     import importlib.util
@@ -33,3 +41,23 @@ def config_of(name, argument=""):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(argument) if argument else module.get_config()
+
+
+def write_run(config, workdir, step):
+    """Writes what training leaves behind, with weights that are drawn, not learned."""
+    import jax
+    import jax.numpy as jnp
+
+    from segdiff_jax import build, checkpoint
+
+    side = build.multiple(config)
+    image, x_t = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 1))
+    init = jax.jit(build.model(config).init, compiler_options={"xla_backend_optimization_level": 0})
+    params = init(jax.random.key(0), image, x_t, jnp.array([1]))["params"]
+    keys = iter(jax.random.split(jax.random.key(1), 1000))
+    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), params)
+    checkpoint.write_config(config, workdir)
+    checkpoints = checkpoint.Checkpoints(workdir)
+    checkpoints.save(step, params, {"step": jnp.array(step)}, None)
+    checkpoints.close()
+    return params

@@ -10,12 +10,10 @@ from jax import Array
 from PIL import Image, ImageEnhance
 
 from segdiff_jax.data import augment
-from segdiff_jax.data.augment import Augment, affine, blend, chain, color_jitter, crop, flip, warp
+from segdiff_jax.data.augment import Augment, affine, blend, chain, color_jitter, flip, warp
 from segdiff_jax.errors import UserError
 
-MONUSEG = chain(
-    crop(32), flip(True, True), affine(22, (0.75, 1.25)), color_jitter(0.4, 0.4, 0.4, 0.1)
-)
+MONUSEG = chain(flip(True, True), affine(22, (0.75, 1.25)), color_jitter(0.4, 0.4, 0.4, 0.1))
 WARP = jax.jit(warp)  # takes numpy arrays too
 
 
@@ -120,25 +118,11 @@ def test_flips_are_exact_and_each_has_probability_one_half():
         assert seen.sum() == 1000 and all(abs(n - possible) < 80 for n in seen.flat if n)
 
 
-def test_a_crop_is_a_window_of_image_and_mask_at_one_place_and_all_places_occur():
-    y, x = np.mgrid[:12, :9]
-    image, mask = np.stack([y, x, y * 9 + x], axis=-1), (y * 9 + x).astype(np.uint8)
-    out, out_mask = (np.asarray(a) for a in many(crop(6), image, mask, 1000))
-    assert out.shape == (1000, 6, 6, 3) and out_mask.shape == (1000, 6, 6)
-    corners = out[:, 0, 0, :2].astype(int)
-    for i, (top, left) in enumerate(corners):
-        window = np.s_[top : top + 6, left : left + 6]
-        np.testing.assert_array_equal(out[i], image[window])
-        np.testing.assert_array_equal(out_mask[i], mask[window])
-    _, counts = np.unique(corners, axis=0, return_counts=True)
-    assert len(counts) == 7 * 4 and counts.max() < 3 * counts.min()
-
-
 def test_the_mask_follows_the_image():
     y, x = np.mgrid[:48, :48]
     mask = ((np.hypot(y - 15, x - 30) < 11) | (x + 2 * y > 110)).astype(np.uint8)
     painted = np.repeat(255.0 * mask[..., None], 3, axis=-1)
-    move = chain(crop(40), flip(True, True), affine(180, (0.75, 1.5)))
+    move = chain(flip(True, True), affine(180, (0.75, 1.5)))
     out, out_mask = (np.asarray(a) for a in many(move, painted, mask, 50))
     for level, value in ((0, 0), (255, 1)):  # where all neighbours agree, nearest must as well
         assert (out_mask[abs(out[..., 0] - level) < 0.1] == value).all()
@@ -238,9 +222,9 @@ def test_colours_stay_within_0_and_255(monuseg):
 
 def test_zero_strength_is_the_identity():
     image, mask = noise()
-    pieces = [crop(0), flip(False, False), affine(0, (1.0, 1.0)), color_jitter(0, 0, 0, 0)]
+    pieces = [flip(False, False), affine(0, (1.0, 1.0)), color_jitter(0, 0, 0, 0)]
     assert all(piece is augment.identity for piece in pieces)
-    exact = [crop(48), chain(), chain(*pieces), affine(0.0, (1.0, 1.0 + 1e-9))]
+    exact = [chain(), chain(*pieces), affine(0.0, (1.0, 1.0 + 1e-9))]
     for piece in exact:
         out, out_mask = many(piece, image, mask, 2)
         np.testing.assert_array_equal(out[1], image)
@@ -277,7 +261,6 @@ def test_pieces_of_a_chain_have_keys_of_their_own():
         lambda: affine(10, (1.2, 0.8)),
         lambda: color_jitter(-0.1, 0, 0, 0),
         lambda: color_jitter(0, 0, 0, 0.6),
-        lambda: crop(49)(jax.random.key(0), *map(jnp.asarray, noise())),
     ],
 )
 def test_impossible_strengths_are_refused(make):

@@ -59,7 +59,7 @@ def official(template, tmp_path):
 @pytest.fixture(scope="module")
 def prepared_dir(template, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    assert sources.prepare("monuseg", str(template), str(folder)) == {
+    assert sources.Source("monuseg", str(template), str(folder)).prepare() == {
         "train": 1,
         "validation": 1,
         "test": 1,
@@ -81,7 +81,7 @@ def refused(call, *arguments):
 
 def test_official_files_become_train_validation_and_test(prepared_dir):
     names = {
-        split: [example.name for example in sources.load("monuseg", split, "", prepared_dir)]
+        split: [example.name for example in sources.Source("monuseg", "", prepared_dir).load(split)]
         for split in ("train", "validation", "test")
     }
     assert names == {"train": [TRAIN], "validation": [VALIDATION], "test": [TEST]}
@@ -97,7 +97,7 @@ def test_the_validation_images_are_four_training_images_of_four_organs():
 
 
 def test_an_example_is_the_official_image_and_the_filled_outline_at_512(template, prepared_dir):
-    (example,) = sources.load("monuseg", "test", "", prepared_dir)
+    (example,) = sources.Source("monuseg", "", prepared_dir).load("test")
     file = Image.open(template / "MoNuSegTestData" / f"{TEST}.tif")
     np.testing.assert_array_equal(
         example.image, np.array(file.resize((512, 512), Image.Resampling.BILINEAR))
@@ -111,19 +111,19 @@ def test_an_example_is_the_official_image_and_the_filled_outline_at_512(template
 
 
 def test_joined_splits_come_in_the_order_written(prepared_dir):
-    examples = sources.load("monuseg", "validation+train", "", prepared_dir)
+    examples = sources.Source("monuseg", "", prepared_dir).load("validation+train")
     assert [example.name for example in examples] == [VALIDATION, TRAIN]
 
 
 @pytest.mark.parametrize("split", ["training", "", "train+", "train+train", "train,test"])
 def test_an_unknown_split_is_refused_with_the_known_ones(prepared_dir, split):
-    error = refused(sources.load, "monuseg", split, "", prepared_dir)
+    error = refused(sources.Source("monuseg", "", prepared_dir).load, split)
     assert repr(split) in str(error) and "train, validation, test" in str(error)
     assert error.code == errors.USAGE
 
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones(tmp_path):
-    error = refused(sources.load, "monusac", "train", "", str(tmp_path))
+    error = refused(sources.Source("monusac", "", str(tmp_path)).load, "train")
     assert "'monusac'" in str(error) and "synthetic, monuseg" in str(error)
 
 
@@ -139,17 +139,17 @@ def test_a_partial_copy_is_enough_and_is_counted(
 ):
     shutil.rmtree(official / missing)
     with caplog.at_level(logging.INFO, logger="absl"):
-        assert sources.prepare("monuseg", str(official), str(tmp_path)) == splits
+        assert sources.Source("monuseg", str(official), str(tmp_path)).prepare() == splits
     assert f"found {found} images" in caplog.text
     absent = "train" if "train" not in splits else "test"
-    assert absent in str(refused(sources.load, "monuseg", absent, "", str(tmp_path)))
+    assert absent in str(refused(sources.Source("monuseg", "", str(tmp_path)).load, absent))
 
 
 def test_hidden_copies_of_a_mac_and_stray_annotations_are_passed_over(official, tmp_path):
     folder = official / "MoNuSegTestData"
     (folder / f"._{TEST}.tif").write_bytes(b"\x00\x05\x16\x07")
     (folder / "annotation without an image.xml").write_text("")
-    assert sources.prepare("monuseg", str(official), str(tmp_path))["test"] == 1
+    assert sources.Source("monuseg", str(official), str(tmp_path)).prepare()["test"] == 1
 
 
 def no_annotation(folder):
@@ -242,7 +242,7 @@ DAMAGES = [
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_bad_file_is_named_and_leaves_no_prepared_set(official, tmp_path, damage):
     file, reason = damage(official)
-    error = refused(sources.prepare, "monuseg", str(official), str(tmp_path / "prepared"))
+    error = refused(sources.Source("monuseg", str(official), str(tmp_path / "prepared")).prepare)
     assert str(file) in str(error) and reason in str(error)
     assert error.code == errors.BAD_DATA
     assert not list((tmp_path / "prepared").glob("monuseg/*/*"))
@@ -251,25 +251,25 @@ def test_a_bad_file_is_named_and_leaves_no_prepared_set(official, tmp_path, dama
 def test_a_set_is_prepared_again_only_when_its_files_change(
     official, tmp_path, caplog, monkeypatch
 ):
-    arguments = "monuseg", str(official), str(tmp_path)
-    sources.prepare(*arguments)
+    source = sources.Source("monuseg", str(official), str(tmp_path))
+    source.prepare()
     with monkeypatch.context() as patch:
         patch.setattr(prepared, "_lock", lambda _: 1 / 0)  # the folder may be read-only by now
-        assert len(sources.load("monuseg", "train", *arguments[1:])) == 1
+        assert len(source.load("train")) == 1
 
     write_pair(official / "MoNuSegTestData", official / "MoNuSegTestData", "another", 3)
     with caplog.at_level(logging.INFO, logger="absl"):
-        assert sources.prepare(*arguments)["test"] == 2
+        assert source.prepare()["test"] == 2
     assert caplog.text.count("prepared again") == 1
 
     # A bad file does not cost the set that is there.
     truncated_image(official)
-    refused(sources.prepare, *arguments)
-    assert len(sources.load("monuseg", "test", "", str(tmp_path))) == 2
+    refused(source.prepare)
+    assert len(sources.Source("monuseg", "", str(tmp_path)).load("test")) == 2
 
 
 def test_without_files_and_prepared_set_the_user_learns_what_to_download(tmp_path):
-    error = refused(sources.load, "monuseg", "train", "", str(tmp_path))
+    error = refused(sources.Source("monuseg", "", str(tmp_path)).load, "train")
     assert error.code == errors.BAD_DATA
     for part in ("monuseg.grand-challenge.org", "config.data.dir", str(tmp_path)):
         assert part in str(error)
@@ -277,12 +277,12 @@ def test_without_files_and_prepared_set_the_user_learns_what_to_download(tmp_pat
 
 def test_a_home_folder_may_be_written_with_a_tilde(tmp_path, monkeypatch, few_drawings):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert len(sources.load("synthetic", "train", "", "~/sets")) == 4
+    assert len(sources.Source("synthetic", "", "~/sets").load("train")) == 4
     assert (tmp_path / "sets" / "synthetic").is_dir()
 
 
 def test_two_preparations_of_the_drawings_are_equal(tmp_path, few_drawings):
-    first, second = (sources.load("synthetic", "train", "", str(tmp_path / f)) for f in "ab")
+    first, second = (sources.Source("synthetic", "", str(tmp_path / f)).load("train") for f in "ab")
     for a, b, index in zip(first, second, range(4), strict=True):
         image, mask = synthetic.draw("train", index)
         assert a.name == b.name == f"train-000{index}"
@@ -291,27 +291,27 @@ def test_two_preparations_of_the_drawings_are_equal(tmp_path, few_drawings):
 
 
 def test_drawings_of_older_code_are_drawn_anew(tmp_path, few_drawings, monkeypatch):
-    sources.prepare("synthetic", "", str(tmp_path))
+    sources.Source("synthetic", "", str(tmp_path)).prepare()
     monkeypatch.setattr(synthetic, "SEED", 1)
-    (example, *_) = sources.load("synthetic", "test", "", str(tmp_path))
+    (example, *_) = sources.Source("synthetic", "", str(tmp_path)).load("test")
     assert (example.image == synthetic.draw("test", 0)[0]).all()
 
 
 def test_a_damaged_prepared_set_is_named(template, tmp_path):
-    sources.prepare("monuseg", str(template), str(tmp_path))
-    home = tmp_path / "monuseg" / "1.0.0"
+    sources.Source("monuseg", str(template), str(tmp_path)).prepare()
+    home = tmp_path / "monuseg" / "1.1.0"
     (shard,) = home.glob("*test*array_record*")
     shard.write_bytes(shard.read_bytes()[:5000])
-    error = refused(sources.load, "monuseg", "test", "", str(tmp_path))
+    error = refused(sources.Source("monuseg", "", str(tmp_path)).load, "test")
     assert str(home) in str(error) and "delete that folder" in str(error)
     (home / "dataset_info.json").write_text("{")
-    error = refused(sources.load, "monuseg", "test", "", str(tmp_path))
+    error = refused(sources.Source("monuseg", "", str(tmp_path)).load, "test")
     assert str(home) in str(error) and error.code == errors.BAD_DATA
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, few_drawings):
     (tmp_path / "file").write_text("")
-    error = refused(sources.prepare, "synthetic", "", str(tmp_path / "file"))
+    error = refused(sources.Source("synthetic", "", str(tmp_path / "file")).prepare)
     assert str(tmp_path / "file") in str(error) and error.code == errors.CANNOT_WRITE
 
 
@@ -319,7 +319,7 @@ def test_a_failed_preparation_cleans_up(tmp_path, few_drawings, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(synthetic.common, "record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            sources.prepare("synthetic", "", str(tmp_path))
+            sources.Source("synthetic", "", str(tmp_path)).prepare()
     assert [path.name for path in (tmp_path / "synthetic").iterdir()] == ["lock"]
 
 
@@ -343,14 +343,14 @@ def test_a_killed_preparation_leaves_nothing_that_is_read(tmp_path, few_drawings
 import os
 draw = synthetic.draw
 synthetic.draw = lambda split, index: os._exit(9) if split == "test" else draw(split, index)
-sources.prepare("synthetic", "", sys.argv[1])
+sources.Source("synthetic", "", sys.argv[1]).prepare()
 """
     process = run(dying, tmp_path)
     output, _ = process.communicate()
     assert process.returncode == 9, output
     left = [path.name for path in (tmp_path / "synthetic").iterdir()]
     assert sorted(left) == ["incomplete", "lock"]
-    assert len(sources.load("synthetic", "test", "", str(tmp_path))) == 2
+    assert len(sources.Source("synthetic", "", str(tmp_path)).load("test")) == 2
     assert not (tmp_path / "synthetic" / "incomplete").exists()
 
 
@@ -362,7 +362,7 @@ synthetic.draw = lambda *which: (time.sleep(0.2), drawn.append(which), draw(*whi
 from segdiff_jax.data import prepared
 print("ready", flush=True)
 input()
-examples = sources.load("synthetic", "train+test", "", sys.argv[1])
+examples = sources.Source("synthetic", "", sys.argv[1]).load("train+test")
 print(len(examples), len(drawn), "tensorflow" in sys.modules)
 """
     processes = [run(slow, tmp_path) for _ in range(2)]
@@ -378,12 +378,12 @@ print(len(examples), len(drawn), "tensorflow" in sys.modules)
 @pytest.mark.skipif("SEGDIFF_MONUSEG" not in os.environ, reason="needs the official MoNuSeg files")
 def test_the_official_files_fit_in_45_megabytes(tmp_path):
     begin = time.monotonic()
-    counts = sources.prepare("monuseg", os.environ["SEGDIFF_MONUSEG"], str(tmp_path))
+    counts = sources.Source("monuseg", os.environ["SEGDIFF_MONUSEG"], str(tmp_path)).prepare()
     seconds = time.monotonic() - begin
     size = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     print(f"{counts}, {size / 1e6:.1f} MB, {seconds:.1f} s")
     assert size < 45e6
-    examples = sources.load("monuseg", "+".join(counts), "", str(tmp_path))
+    examples = sources.Source("monuseg", "", str(tmp_path)).load("+".join(counts))
     assert len({example.name for example in examples}) == sum(counts.values())
     assert {e.name for e in examples[: counts["train"]]}.isdisjoint(monuseg.VALIDATION)
     for example in examples:

@@ -14,6 +14,8 @@ from segdiff_jax.diffusion import (
     cosine_schedule,
     ddim,
     ddpm,
+    field,
+    gaussian,
     linear_schedule,
     make_schedule,
     respaced,
@@ -162,7 +164,7 @@ def test_a_denoiser_that_knows_the_mask_brings_it_back(make, n):
     def denoise(x_t, t):
         return Prediction("x0").read(schedule, x_t, t, mask)
 
-    x0 = sample(steps, denoise, jax.random.key(0), mask.shape)
+    x0 = sample(steps, denoise, gaussian(jax.random.key(0), mask.shape))
     np.testing.assert_allclose(x0, mask, atol=1e-5)
 
 
@@ -182,7 +184,7 @@ def test_gaussian_data_are_sampled_with_their_mean_and_spread(variance, eta):
         x0 = mean + gain * (x_t - signal * mean)
         return Estimate(x0, (x_t - signal * x0) / noise)
 
-    x0 = sample(steps, denoise, jax.random.key(0), (200, 200, 1))
+    x0 = sample(steps, denoise, gaussian(jax.random.key(0), (200, 200, 1)))
     assert float(x0.mean()) == pytest.approx(mean, abs=0.01)
     assert float(x0.std()) == pytest.approx(spread, rel=0.03)
 
@@ -192,7 +194,7 @@ def test_a_sample_depends_on_its_key_alone_and_not_on_its_neighbours():
     steps = ddpm(schedule, respaced(100, 4), "beta")
 
     def one(key):
-        return sample(steps, lambda x, t: Estimate(0.5 * x, x), key, (6, 6, 1))
+        return sample(steps, lambda x, t: Estimate(0.5 * x, x), gaussian(key, (6, 6, 1)))
 
     keys = jax.random.split(jax.random.key(0), 5)
     together = jax.vmap(one)(keys)
@@ -206,7 +208,7 @@ def test_noise_of_different_steps_is_different():
     n = 50
     ones, zeros = np.ones(n, np.float32), np.zeros(n, np.float32)
     table = Steps(np.arange(n, 0, -1, dtype=np.int32), zeros, zeros, ones, ones)
-    x = sample(table, lambda x, t: Estimate(x, x), jax.random.key(0), (64, 64, 1))
+    x = sample(table, lambda x, t: Estimate(x, x), gaussian(jax.random.key(0), (64, 64, 1)))
     assert float(x.var()) == pytest.approx(n + 1, rel=0.1)
 
 
@@ -223,3 +225,27 @@ def test_the_denoiser_is_told_the_time_of_each_step():
     )
     jax.effects_barrier()
     assert seen == [100, 75, 50, 25]
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (5, 3), (16, 40), (1000, 31)])
+def test_windows_of_a_field_hold_the_same_noise_where_they_overlap(corner):
+    window = jax.jit(field(jax.random.key(1), jnp.array(corner), (40, 24)))
+    moved = jax.jit(field(jax.random.key(1), jnp.array(corner) + jnp.array([11, 7]), (40, 24)))
+    for i in (0, 3):
+        np.testing.assert_array_equal(window(i)[11:, 7:], moved(i)[:-11, :-7])
+
+
+def test_a_field_is_white_and_normal_and_another_for_every_key_and_step():
+    fields = [
+        np.asarray(field(jax.random.key(k), jnp.array([3, 9]), (200, 200))(i)).ravel()
+        for k in (0, 1)
+        for i in (0, 1)
+    ]
+    for one in fields:
+        assert abs(one.mean()) < 0.02 and abs(one.std() - 1) < 0.02
+        assert abs((one**4).mean() - 3) < 0.2  # of a normal distribution
+    correlations = np.corrcoef(fields) - np.eye(4)
+    assert np.abs(correlations).max() < 0.03
+    image = fields[0].reshape(200, 200)
+    spectrum = np.abs(np.fft.fft2(image)) ** 2 / image.size
+    assert spectrum.max() < 25  # exponential, mean 1: no frequency of the blocks stands out

@@ -63,6 +63,6 @@ def test_a_batch_passes_through_jit_and_keeps_its_bytes():
     assert (out.image == 200).all() and not out.mask.any()
 
 
-def test_an_example_unpacks_into_image_mask_and_name():
-    image, mask, name = Example(np.zeros((4, 4, 3), np.uint8), np.ones((8, 8), np.uint8), "a.tif")
-    assert (image.shape, mask.shape, name) == ((4, 4, 3), (8, 8), "a.tif")
+def test_an_example_needs_neither_box_nor_group():
+    one = Example(np.zeros((4, 4, 3), np.uint8), np.ones((8, 8), np.uint8), "a.tif")
+    assert (one.name, one.box, one.group) == ("a.tif", None, "")

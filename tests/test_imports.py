@@ -12,17 +12,21 @@ from small import ROOT
 
 PACKAGE = ROOT / "segdiff_jax"
 FLOORS = (
-    {"errors", "config", "__init__"},
+    {"errors", "config", "resampling"},
     {
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
-        *("page", "parallel", "validate", "writers"),
+        *("page", "parallel", "programme", "validate", "writers"),
     },
     {"baselines", "build", "command_line", "panels", "report", "segment", "step"},
-    {"evaluate", "predict", "import_torch", "experiments"},
-    {"train"},
-    {"main"},
+    {"evaluate", "library", "import_torch", "experiments"},
+    {"train", "predict"},
+    {"main", "__init__"},  # the face of the package, which imports only when asked
 )
-ISLANDS = {"boundary": "metrics", "rules": "validate"}  # a file of its own, but part of that island
+ISLANDS = {  # files of their own, but part of that island
+    **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
+    **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
+    "predict_line": "predict",
+}
 DISTRIBUTIONS = {  # where the name to import is not the name to install
     "PIL": "pillow",
     "absl": "absl-py",

@@ -9,6 +9,7 @@ import types
 import pytest
 from small import ROOT
 
+import segdiff_jax
 from segdiff_jax import errors, main
 
 OK = "--config=configs/synthetic.py"
@@ -17,7 +18,7 @@ DISPATCH = main.dispatch
 
 # (the words of a command line, what its one line says)
 BAD = [
-    ([], "--config is missing: must be one file, configs/monuseg.py, configs/synthetic.py"),
+    ([], "--config is missing: must be one file, configs/cityscapes.py"),
     (["--config"], "--config is missing"),
     ([OK, OK], "--config is given twice"),
     (["configs/synthetic.py"], "--config is missing"),
@@ -32,10 +33,13 @@ BAD = [
     ([OK, "--workdir"], "Missing value for flag --workdir"),
     ([OK, "--workdir=pyproject.toml"], "--workdir=pyproject.toml: must be a directory"),
     ([OK, "--workdir=pyproject.toml/run"], "must be a directory; pyproject.toml is a file"),
-    ([OK, "--mode=trian"], "--mode=trian: must be one of all, prepare, train, evaluate; did you"),
+    (
+        [OK, "--mode=trian"],
+        "one of all, check, prepare, train, evaluate; did you",
+    ),
     ([OK, "--mode="], "--mode=: must be one of all"),
     (["--config=configs/monusge.py"], "no such Python file; did you mean configs/monuseg.py?"),
-    (["--config=nowhere/at/all.py"], "there are configs/monuseg.py, configs/synthetic.py"),
+    (["--config=nowhere/at/all.py"], "there are configs/cityscapes.py"),
     (["--config=configs"], "--config=configs: no such Python file"),
     (["--config=README.md"], "--config=README.md: no such Python file"),
     (["--config=configs/monuseg.py:bogus"], "monuseg.py:bogus: the argument must be small"),
@@ -69,7 +73,7 @@ BAD = [
     ([OK, "--config.model.multipliers=1,x"], "config.model.multipliers=('1,x',): must be one or"),
     ([OK, "--config.model.multipliers=(1,"], "config.model.multipliers='(1,': must be one or mor"),
     ([OK, "--config.data.mean=1,2"], "config.data.mean=(1, 2): must be 3 values in brackets"),
-    ([OK, "--config.data.name=monuesg"], "must be one of synthetic, monuseg; did you mean monuseg"),
+    ([OK, "--config.data.name=monuesg"], "cityscapes, folder; did you mean monuseg?"),
     ([OK, "--config.data.dir=/not/there"], "config.data.dir='/not/there': must be a directory"),
     ([OK, "--config.data.train_split=training"], "config.data.train_split='training': must be tra"),
     ([OK, "--config.model.dtype=float16"], "config.model.dtype='float16': must be one of float32"),
@@ -162,7 +166,7 @@ def test_trouble_below_keeps_its_exit_code(raised, code, said, capsys, monkeypat
         raise raised
 
     monkeypatch.setattr(main, "dispatch", dispatch)
-    monkeypatch.setattr(main, "set_up_logging", lambda: None)
+    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
     assert main.main([OK]) == code
     assert said in one_line(capsys)
 
@@ -172,7 +176,7 @@ def test_a_bug_shows_where_it_is(capsys, monkeypatch):
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(main, "dispatch", dispatch)
-    monkeypatch.setattr(main, "set_up_logging", lambda: None)
+    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
     assert main.main([OK]) == errors.INTERNAL
     assert "Traceback" in capsys.readouterr().err
 
@@ -188,7 +192,7 @@ def test_a_bug_shows_where_it_is(capsys, monkeypatch):
 def test_a_good_command_line_arrives(words, directory, monkeypatch):
     commands = []
     monkeypatch.setattr(main, "dispatch", commands.append)
-    monkeypatch.setattr(main, "set_up_logging", lambda: None)
+    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
     more = ["--config.train.steps=3", "--config.augment.scale=1,2", "--mode=train"]
     assert main.main(words + more + ["--noconfig.augment.vertical_flip"]) == errors.DONE
     (command,) = commands
@@ -204,6 +208,7 @@ def test_a_good_command_line_arrives(words, directory, monkeypatch):
     [
         ("all", ["prepare", "start", "train", "evaluate_run"]),
         ("prepare", ["prepare"]),
+        ("check", ["problems"]),
         ("train", ["start", "train"]),
         ("evaluate", ["start", "evaluate_run"]),
     ],
@@ -214,17 +219,16 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
     def recorder(name):
         return lambda *args: done.append(name) or {}
 
+    source = types.SimpleNamespace(prepare=recorder("prepare"), problems=recorder("problems"))
     modules = {
-        "data.sources": types.SimpleNamespace(prepare=recorder("prepare")),
+        "build": types.SimpleNamespace(source=lambda config: source),
         "parallel": types.SimpleNamespace(start=recorder("start")),
         "train": types.SimpleNamespace(train=recorder("train")),
         "evaluate": types.SimpleNamespace(evaluate_run=recorder("evaluate_run")),
     }
     for name, module in modules.items():
-        where, _, last = f"segdiff_jax.{name}".rpartition(".")
-        __import__(where)
         monkeypatch.setitem(sys.modules, f"segdiff_jax.{name}", module)
-        monkeypatch.setattr(sys.modules[where], last, module, raising=False)
+        monkeypatch.setattr(segdiff_jax, name, module, raising=False)
     command = main.command_line.parse([OK, f"--mode={mode}"])
     DISPATCH(command)
     assert done == called
@@ -234,7 +238,7 @@ def test_help_is_one_screen(capsys):
     assert main.main(["--help"]) == errors.DONE
     text = capsys.readouterr().out
     assert "configs/monuseg.py:small" in text and "--workdir" in text
-    assert text.count("\n") < 26 and max(map(len, text.splitlines())) <= 100
+    assert text.count("\n") < 28 and max(map(len, text.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("words", [[OK, "--config.train.step=3"], ["--config=configs/no.py"]])

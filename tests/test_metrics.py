@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from segdiff_jax import metrics
-from segdiff_jax.averaging import average, resize
+from segdiff_jax.averaging import average
 from segdiff_jax.boundary import boundary
 from segdiff_jax.errors import UserError
 
@@ -245,11 +245,6 @@ def test_summary_of_one_or_no_value_has_no_spread():
     one, none = (metrics.summarise([{"iou": x}], ["iou"])["iou"] for x in (0.3, math.nan))
     assert one.mean == 0.3 and math.isnan(one.standard_error)
     assert math.isnan(none.mean) and (none.defined, none.undefined) == (0, 1)
-
-
-def test_bilinear_resize_of_hand_computed_rows():
-    np.testing.assert_allclose(resize(np.array([[0, 1.0]]), (1, 4)), [[0, 0.25, 0.75, 1]])
-    np.testing.assert_allclose(resize(np.array([[0], [1.0], [0]]), (1, 1)), [[1]])
 
 
 def test_average_clips_after_the_resize():

@@ -15,7 +15,7 @@ from small import ROOT, tiny
 
 from segdiff_jax import parallel, train
 from segdiff_jax.checkpoint import Checkpoints
-from segdiff_jax.data.sources import load, prepare
+from segdiff_jax.data.sources import Source
 
 CONFIG = f"""
 import sys
@@ -30,7 +30,7 @@ def get_config():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    prepare("synthetic", "", str(folder / "data"))
+    Source("synthetic", "", str(folder / "data")).prepare()
     (folder / "tiny_config.py").write_text(CONFIG)
     return folder
 
@@ -61,7 +61,7 @@ def finish(*processes):
 def final_state(folder, workdir):
     """Returns the state of the last checkpoint, read by eight devices whoever wrote it."""
     config = tiny()
-    examples = load("synthetic", "train", "", str(folder / "data"))
+    examples = Source("synthetic", "", str(folder / "data")).load("train")
     checkpoints = Checkpoints(workdir)
     state = train.start_state(config, examples, checkpoints, parallel.all_devices())
     checkpoints.close()

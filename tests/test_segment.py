@@ -1,4 +1,4 @@
-"""Sampling: one encoding, and noise that belongs to (seed, image, generation, tile) alone."""
+"""Sampling: one encoding, and noise that belongs to (seed, image, generation, pixel) alone."""
 
 from dataclasses import replace
 
@@ -6,19 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
-from small import tiny
+from small import mesh_of, tiny
 
 from segdiff_jax import build, parallel
+from segdiff_jax.data.example import to_probability
+from segdiff_jax.diffusion import field
 from segdiff_jax.models.segdiff import call
-from segdiff_jax.segment import layout, row_key
+from segdiff_jax.sampler import row_key
+from segdiff_jax.segment import layout
 
 KEY = jax.random.key(4)
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-
-
-def mesh_of(n):
-    return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:n])
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +77,26 @@ def test_another_seed_draws_other_masks(params, plain):
 
 
 def test_a_large_image_is_answered_tile_by_tile(params):
-    """Four tiles side by side, each as if drawn alone with the key of its number."""
+    """Four tiles side by side, each as if drawn alone at its place."""
     image = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
     segment = segmenter(params)
     whole = next(segment([image], KEY))
     assert whole.shape == (2, 32, 32)
     draw = jax.jit(
-        lambda tile, key: segment.sampler.draw(
-            segment.params, segment.sampler.encode(segment.params, tile)[0], key
+        lambda tile, key, corner: segment.sampler.draw(
+            segment.params, segment.sampler.encode(segment.params, tile)[0], key, corner
         )
     )
-    for number, (y, x) in enumerate([(0, 0), (0, 16), (16, 0), (16, 16)]):
+    for y, x in [(0, 0), (0, 16), (16, 0), (16, 16)]:
         for s in range(2):
-            alone = draw(image[None, y : y + 16, x : x + 16], row_key(KEY, 0, s, number))
+            tile, corner = image[None, y : y + 16, x : x + 16], jnp.array([y, x])
+            alone = draw(tile, row_key(KEY, 0, s), corner)
             np.testing.assert_allclose(whole[s, y : y + 16, x : x + 16], alone, atol=1e-5)
 
 
 def test_images_of_several_sizes_come_back_in_order(params):
     rng = np.random.default_rng(2)
-    sizes = [(16, 16), (16, 16), (32, 20), (8, 16), (16, 16)]
+    sizes = [(16, 16), (16, 16), (32, 20), (8, 16), (16, 16), (7, 33), (5, 3)]
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     answers = list(segmenter(params)(images, KEY))
     assert [answer.shape[1:] for answer in answers] == sizes
@@ -149,7 +148,7 @@ def test_the_image_is_encoded_outside_the_reverse_loop(params):
     assert in_encoder == 19 and in_denoiser > 5
 
     def answer(tile, key):
-        return sampler.draw(params, sampler.encode(params, tile)[0], key)
+        return sampler.draw(params, sampler.encode(params, tile)[0], key, jnp.array([0, 0]))
 
     whole = jax.make_jaxpr(answer)(IMAGES[:1], KEY).jaxpr
     (body,) = [body for body in loops(whole) if convolutions(body)]
@@ -165,3 +164,38 @@ def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
     assert plan.rows >= tiles * generations and plan.at_once <= 16
     assert plan.rows % (devices * plan.at_once) == 0 and plan.tiles % devices == 0
     assert plan.rows - tiles * generations < devices * plan.at_once
+
+
+def test_tiles_of_one_image_share_one_field_of_noise(params):
+    """Where the network ignores the image and its border, overlapping tiles agree exactly."""
+    segment = segmenter(params, tile=16, stride=4)
+    steps = segment.sampler.steps
+    # the first row of the table alone: x_s = a x0 + b eps + c x_t + sigma z with a = b = 0
+    kept = type(steps)(*(column[:1] for column in steps))._replace(
+        a=np.zeros(1, np.float32), b=np.zeros(1, np.float32), c=np.ones(1, np.float32)
+    )
+    segment = replace(segment, sampler=replace(segment.sampler, steps=kept))
+    image = np.zeros((24, 28, 3), np.uint8)
+    blended = next(segment([image], KEY))
+    for s in range(2):
+        noise = field(row_key(KEY, 0, s), jnp.array([0, 0]), (24, 28))
+        truth = to_probability(noise(0) + kept.sigma[0] * noise(1))
+        np.testing.assert_allclose(blended[s], truth, atol=1e-5)
+
+
+def test_bands_are_the_rows_of_the_answers_and_their_images_are_numbered(params):
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in [(40, 20), (16, 16)]]
+    segment = segmenter(params, stride=12)
+    answers = list(segment(images, KEY))
+    bands = list(segment.bands(images, KEY))
+    assert [(b.image, b.top, b.last) for b in bands] == [
+        *((0, 0, False), (0, 12, False), (0, 24, True), (1, 0, True)),
+    ]
+    for i, answer in enumerate(answers):
+        rows = np.concatenate([b.generations for b in bands if b.image == i], axis=1)
+        np.testing.assert_array_equal(rows, answer)
+    (alone,) = segment.bands(images[1:], KEY, first=1)
+    np.testing.assert_array_equal(alone.generations, answers[1])
+    (other,) = segment.bands(images[1:], KEY, first=0)
+    assert np.abs(other.generations - answers[1]).max() > 1e-3

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
-from small import tiny
+from small import mesh_of, tiny
 
 from segdiff_jax import build, parallel
 from segdiff_jax.data.example import Batch
@@ -16,10 +15,6 @@ from segdiff_jax.step import init_state, train_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
 BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
-
-
-def mesh_of(n):
-    return jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:n])
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from small import tiny
 
 from segdiff_jax import evaluate, train
 from segdiff_jax.checkpoint import Checkpoints, read_config
-from segdiff_jax.data.sources import prepare
+from segdiff_jax.data.sources import Source
 from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, UserError
 
 
@@ -25,7 +25,7 @@ def quick_compilation():
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("prepared"))
-    prepare("synthetic", "", directory)
+    Source("synthetic", "", directory).prepare()
     return directory
 
 

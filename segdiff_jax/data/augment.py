@@ -39,27 +39,6 @@ def chain(*augments: Augment) -> Augment:
     return augment
 
 
-def crop(size: int) -> Augment:
-    """Returns a random square crop, all places alike; 0: none.
-
-    Args:
-        size: side of the crop, pixels. A smaller image raises UserError when traced.
-    """
-    if size == 0:
-        return identity
-
-    def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
-        height, width = mask.shape
-        if min(height, width) < size:
-            raise UserError(f"augment.crop = {size}: must be at most the image, {height}x{width}")
-        last = jnp.array([height - size, width - size])
-        y, x = jax.random.randint(key, (2,), 0, last + 1)
-        image = jax.lax.dynamic_slice(image, (y, x, 0), (size, size, image.shape[2]))
-        return image, jax.lax.dynamic_slice(mask, (y, x), (size, size))
-
-    return augment
-
-
 def flip(horizontal: bool, vertical: bool) -> Augment:
     """Returns a mirroring left to right and one top to bottom, each with probability 1/2."""
     if not (horizontal or vertical):

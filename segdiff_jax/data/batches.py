@@ -10,7 +10,10 @@ from functools import lru_cache
 import numpy as np
 
 from segdiff_jax.data.example import Batch, Example
+from segdiff_jax.data.views import View, whole
 from segdiff_jax.errors import BAD_DATA, UserError
+
+VIEWS = 1  # keeps the randomness of views apart from that of the order
 
 
 def rows(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
@@ -47,21 +50,28 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     return permutation
 
 
+def generator(seed: int, position: int) -> np.random.Generator:
+    """Returns what draws the view of one row: a function of its position in the stream alone."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, position, VIEWS))))
+
+
 def batches(
     examples: Sequence[Example],
     batch_size: int,
     seed: int,
     start: int = 0,
     process: tuple[int, int] = (0, 1),
+    view: View = whole,
 ) -> Iterator[Batch]:
     """Returns this process's part of every batch, without end; the first is for step `start`.
 
     Args:
-        examples: all of one size, masks as large as their images.
+        examples: their masks are as large as their images.
         batch_size: over all processes.
-        seed: of the order.
+        seed: of the order and the views.
         start: the first step.
         process: (index of this process, number of processes).
+        view: what is seen of an example; must give all examples one size.
 
     Returns:
         Batches of uint8 numpy arrays with batch_size / number of processes rows.
@@ -75,37 +85,44 @@ def batches(
             f"train.batch_size = {batch_size}: must be a positive multiple of {count}, "
             "the number of processes"
         )
-    _check(examples)
+    _check(examples, view)
     share = batch_size // count
     mine = slice(index * share, (index + 1) * share)
-    return _stack(examples, batch_size, seed, start, mine)
+    return _stack(examples, batch_size, seed, start, mine, view)
 
 
 def _stack(
-    examples: Sequence[Example], batch_size: int, seed: int, step: int, mine: slice
+    examples: Sequence[Example], batch_size: int, seed: int, step: int, mine: slice, view: View
 ) -> Iterator[Batch]:
     while True:
-        chosen = [examples[i] for i in rows(seed, step, batch_size, len(examples))[mine]]
-        yield Batch(
-            image=np.stack([example.image for example in chosen]),
-            mask=np.stack([example.mask for example in chosen]),
-        )
+        chosen = rows(seed, step, batch_size, len(examples))[mine]
+        positions = range(step * batch_size + mine.start, step * batch_size + mine.stop)
+        seen = [
+            view(generator(seed, position), examples[i])
+            for position, i in zip(positions, chosen, strict=True)
+        ]
+        images, masks = zip(*seen, strict=True)
+        yield Batch(image=np.stack(images), mask=np.stack(masks))
         step += 1
 
 
-def _check(examples: Sequence[Example]) -> None:
+def _check(examples: Sequence[Example], view: View) -> None:
     if not examples:
         raise UserError("no training examples: at least one is needed", BAD_DATA)
     first = examples[0]
-    for image, mask, name in examples:
+    for example in examples:
+        image, mask = example.image, example.mask
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             problem = f"image is {image.dtype} {image.shape}, must be uint8 (height, width, 3)"
         elif mask.dtype != np.uint8 or mask.max(initial=0) > 1:
             problem = f"mask is {mask.dtype} up to {mask.max(initial=0)}, must be uint8 0 or 1"
         elif mask.shape != image.shape[:2]:
             problem = f"mask is {mask.shape}, must be as large as its image, {image.shape[:2]}"
-        elif image.shape != first.image.shape:
-            problem = f"image is {image.shape}, must be {first.image.shape} as {first.name} is"
+        elif view is whole and image.shape != first.image.shape:
+            problem = (
+                f"image is {image.shape}, must be {first.image.shape} as {first.name} is, "
+                "unless augment.crop makes them one size"
+            )
         else:
             continue
-        raise UserError(f"{name}: {problem}", BAD_DATA)
+        raise UserError(f"{example.name}: {problem}", BAD_DATA)

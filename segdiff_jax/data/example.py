@@ -23,11 +23,16 @@ class Example(NamedTuple):
         mask: [h, w] uint8 in {0, 1}, 1 is foreground. For training h = H and w = W; a test
             annotation may be larger, where a data set is scored at its original size.
         name: the file or instance it came from, for error messages and reports.
+        box: (top, left, height, width) of the object in the image, pixels; None: the example is
+            no single object.
+        group: scores are also averaged by group, such as the class of the object; "": none.
     """
 
     image: np.ndarray
     mask: np.ndarray
     name: str
+    box: tuple[int, int, int, int] | None = None
+    group: str = ""
 
 
 @flax.struct.dataclass

@@ -9,7 +9,7 @@ import fcntl
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,26 @@ from absl import logging
 from PIL import Image
 
 from segdiff_jax import errors
-from segdiff_jax.data.builders.common import SegmentationBuilder
+from segdiff_jax.data.builders.common import NOWHERE, Options, Plan, SegmentationBuilder
 from segdiff_jax.data.example import Example
 
 
-def refresh(builder: type[SegmentationBuilder], source: Path | None, home: Path) -> None:
-    """Prepares a set unless the one at `home` is made from these very files.
+def refresh(
+    builder: type[SegmentationBuilder], source: Path | None, options: Options, home: Path
+) -> None:
+    """Prepares a set unless the one at `home` is made from these very files and options.
 
     Args:
         builder: of the data set.
         source: the official files; None for a data set that needs none.
-        home: `<any folder>/<name>/<version>`.
+        options: of the data set.
+        home: the folder of the prepared set.
 
     Raises:
-        UserError: the files are missing or damaged, or `home` cannot be written.
+        UserError: files are missing or damaged (all are listed), or `home` cannot be written.
     """
-    fingerprint = builder.fingerprint(source)
+    plan = builder.plan(source, options)
+    fingerprint = builder.fingerprint(plan, options)
     if _made_from(home) == fingerprint:
         return
     try:
@@ -44,7 +48,7 @@ def refresh(builder: type[SegmentationBuilder], source: Path | None, home: Path)
                 return
             if made_from is not None:
                 logging.info("%s was made from other files than %s: prepared again", home, source)
-            _write(builder, source, home, fingerprint)
+            _write(builder, plan, home, fingerprint)
     except OSError as error:
         raise errors.UserError(f"cannot write {home}: {error}", errors.CANNOT_WRITE) from error
 
@@ -79,7 +83,14 @@ def _example(record: dict[str, Any]) -> Example:
         raise ValueError(f"an image is {image.dtype} {image.shape}, not RGB")
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 1:
         raise ValueError(f"a mask is {mask.dtype} {mask.shape}, not one channel of 0 and 1")
-    return Example(image, mask, record["name"].decode())
+    box = tuple(int(side) for side in record["box"])
+    return Example(
+        image,
+        mask,
+        record["name"].decode(),
+        None if box == NOWHERE else box,
+        record["group"].decode(),
+    )
 
 
 def _reader(home: Path) -> Any:
@@ -89,23 +100,35 @@ def _reader(home: Path) -> Any:
         raise _damaged(home, error) from error
 
 
-def _write(
-    builder: type[SegmentationBuilder], source: Path | None, home: Path, fingerprint: str
-) -> None:
+def _write(builder: type[SegmentationBuilder], plan: Plan, home: Path, fingerprint: str) -> None:
     # Written aside and renamed when complete: neither a crash nor a bad file costs the old set.
     aside = home.parent / "incomplete"
     shutil.rmtree(aside, ignore_errors=True)
     tfds.disable_progress_bar()
     try:
         writer = builder(data_dir=aside, file_format="array_record")
+        problems = writer.use(plan)
         writer.info.metadata["fingerprint"] = fingerprint
-        download = tfds.download.DownloadConfig(manual_dir=source)
-        with contextlib.redirect_stdout(io.StringIO()):  # "Downloading ...", which is not so
-            writer.download_and_prepare(download_config=download)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # "Downloading ...", which is not so
+                writer.download_and_prepare()
+        except Exception:
+            if not problems:  # else a split that lost all its files upset TFDS
+                raise
+        if problems:
+            raise refused(problems)
         shutil.rmtree(home, ignore_errors=True)
         Path(writer.data_dir).rename(home)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def refused(problems: Sequence[str]) -> errors.UserError:
+    """Returns the error that lists what is wrong with a data set, a line a file."""
+    if len(problems) == 1:
+        return errors.UserError(problems[0], errors.BAD_DATA)
+    message = f"{len(problems)} problems in the data, listed above; nothing was prepared"
+    return errors.UserError(message, errors.BAD_DATA, problems)
 
 
 def _made_from(home: Path) -> str | None:

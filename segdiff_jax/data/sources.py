@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from segdiff_jax import errors
 from segdiff_jax.data.example import Example
@@ -25,76 +29,153 @@ def _monuseg() -> type[SegmentationBuilder]:
     return Monuseg
 
 
+def _vaihingen() -> type[SegmentationBuilder]:
+    from segdiff_jax.data.builders.vaihingen import Vaihingen
+
+    return Vaihingen
+
+
+def _cityscapes() -> type[SegmentationBuilder]:
+    from segdiff_jax.data.builders.cityscapes import Cityscapes
+
+    return Cityscapes
+
+
+def _folder() -> type[SegmentationBuilder]:
+    from segdiff_jax.data.builders.folder import Folder
+
+    return Folder
+
+
 # Functions, so that importing this module does not import TFDS and every builder.
 BUILDERS: dict[str, Callable[[], type[SegmentationBuilder]]] = {
     "synthetic": _synthetic,
     "monuseg": _monuseg,
+    "vaihingen": _vaihingen,
+    "cityscapes": _cityscapes,
+    "folder": _folder,
 }
 
 
-def prepare(name: str, data_dir: str, prepared_dir: str) -> dict[str, int]:
-    """Prepares a data set unless the prepared one is already made from these files.
+@dataclass(frozen=True)
+class Source:
+    """A data set: where its official files are, and where it is kept once prepared.
 
-    Args:
+    Attributes:
         name: a key of BUILDERS.
-        data_dir: the official files, for data sets that are downloaded by hand; "" takes the
+        directory: the official files, for data sets that are downloaded by hand; "" takes the
             prepared set as it is.
         prepared_dir: where prepared sets are kept; made if missing.
-
-    Returns:
-        The number of examples of each split it has; a partial copy may lack a split.
-
-    Raises:
-        UserError: an unknown name, files that are missing or damaged, or no room to write.
+        options: of the data set's builder.
     """
+
+    name: str
+    directory: str = ""
+    prepared_dir: str = "~/.cache/segdiff_jax/data"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def prepare(self) -> dict[str, int]:
+        """Prepares the set unless the prepared one is already made from these files.
+
+        Returns:
+            The number of examples of each split it has; a partial copy may lack a split.
+
+        Raises:
+            UserError: an unknown name, files that are missing or damaged, or no room to write.
+        """
+        from segdiff_jax.data import prepared
+
+        total: Counter[str] = Counter()
+        for home in self._homes():
+            total.update(prepared.counts(home))
+        return dict(total)
+
+    def load(self, split: str) -> list[Example]:
+        """Reads a split, preparing the data set first if need be.
+
+        Args:
+            split: a split of the data set, or several joined by "+", as "train+validation".
+
+        Returns:
+            The examples, sorted by name within each split.
+
+        Raises:
+            UserError: as for `prepare`, or an unknown split, or a damaged prepared set.
+        """
+        from segdiff_jax.data import prepared
+
+        homes = self._homes()
+        splits = {name: None for home in homes for name in prepared.counts(home)}
+        parts = [part.strip() for part in split.split("+")]
+        if any(part not in splits for part in parts) or len(set(parts)) < len(parts):
+            raise errors.UserError(
+                f"split {split!r} of data set {self.name!r}: allowed are {', '.join(splits)}, "
+                "or several of them joined by '+', each once"
+            )
+        return [example for part in parts for home in homes for example in _read(home, part)]
+
+    def problems(self) -> list[str]:
+        """Reads every file, preparing nothing; returns a line for each that cannot be used.
+
+        Raises:
+            UserError: the directory does not hold this data set at all.
+        """
+        from segdiff_jax.data.builders import common
+
+        builder, directory = self._builder(), self._directory()
+        if directory is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            raise errors.UserError(
+                f"config.data.dir is empty: {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
+        variants = builder.variants(directory, self.options).values()
+        plans = [builder.plan(directory, options) for options in variants]
+        lines = [line for plan in plans for line in common.problems_of(plan)]
+        return list(dict.fromkeys(lines))  # variants share files
+
+    def _builder(self) -> type[SegmentationBuilder]:
+        if self.name not in BUILDERS:
+            raise errors.UserError(f"data set {self.name!r}: allowed are {', '.join(BUILDERS)}")
+        return BUILDERS[self.name]()
+
+    def _directory(self) -> Path | None:
+        return Path(self.directory).expanduser() if self.directory else None
+
+    def _homes(self) -> list[Path]:
+        """Returns the folders of the prepared sets, having prepared those not up to date."""
+        from segdiff_jax.data import prepared
+
+        builder, directory = self._builder(), self._directory()
+        instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+        homes = []
+        for variant, options in builder.variants(directory, self.options).items():
+            folder = Path(self.prepared_dir).expanduser() / self.name / variant
+            home = folder / str(builder.VERSION)
+            if directory or not instructions:
+                prepared.refresh(builder, directory, options, home)
+            elif not home.exists():
+                raise errors.UserError(
+                    f"data set {self.name!r} is neither prepared in {folder} nor given by "
+                    f"config.data.dir: {instructions}",
+                    errors.BAD_DATA,
+                )
+            homes.append(home)
+        return homes
+
+
+def _read(home: Path, split: str) -> list[Example]:
     from segdiff_jax.data import prepared
 
-    return prepared.counts(_home(name, data_dir, prepared_dir))
+    return prepared.read(home, split) if split in prepared.counts(home) else []
 
 
-def load(name: str, split: str, data_dir: str, prepared_dir: str) -> list[Example]:
-    """Reads a split, preparing the data set first if need be.
+def statistics(examples: Sequence[Example]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns (mean, standard deviation) of the RGB channels over all pixels, in 0..255.
 
-    Args:
-        name: a key of BUILDERS.
-        split: a split of the data set, or several joined by "+", as "train+validation".
-        data_dir: as for `prepare`.
-        prepared_dir: as for `prepare`.
-
-    Returns:
-        The examples, sorted by name within each split.
-
-    Raises:
-        UserError: as for `prepare`, or an unknown split, or a damaged prepared set.
+    Rounded to two digits, as they are kept in a config; a constant channel has deviation 1.
     """
-    from segdiff_jax.data import prepared
-
-    home = _home(name, data_dir, prepared_dir)
-    splits = prepared.counts(home)
-    parts = [part.strip() for part in split.split("+")]
-    if any(part not in splits for part in parts) or len(set(parts)) < len(parts):
-        raise errors.UserError(
-            f"split {split!r} of data set {name!r}: allowed are {', '.join(splits)}, "
-            "or several of them joined by '+', each once"
-        )
-    return [example for part in parts for example in prepared.read(home, part)]
-
-
-def _home(name: str, data_dir: str, prepared_dir: str) -> Path:
-    """Returns the folder of a prepared set, having prepared it unless it is up to date."""
-    from segdiff_jax.data import prepared
-
-    if name not in BUILDERS:
-        raise errors.UserError(f"data set {name!r}: allowed are {', '.join(BUILDERS)}")
-    builder = BUILDERS[name]()
-    instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-    home = Path(prepared_dir).expanduser() / name / str(builder.VERSION)
-    if data_dir or not instructions:
-        prepared.refresh(builder, Path(data_dir).expanduser() if data_dir else None, home)
-    elif not home.exists():
-        raise errors.UserError(
-            f"data set {name!r} is neither prepared in {home.parent} nor given by "
-            f"config.data.dir: {instructions}",
-            errors.BAD_DATA,
-        )
-    return home
+    pixels = sum(example.mask.size for example in examples)
+    total = sum(example.image.sum((0, 1), np.float64) for example in examples) / pixels
+    spread = (np.square(example.image - total).sum((0, 1)) for example in examples)
+    deviation = np.sqrt(sum(spread) / pixels)
+    deviation[deviation < 0.01] = 1.0
+    return tuple(total.round(2).tolist()), tuple(deviation.round(2).tolist())

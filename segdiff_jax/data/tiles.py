@@ -1,30 +1,135 @@
-"""Images larger than the network's input, cut into tiles and put together again (numpy)."""
+"""Images larger than the network's input: cut into tiles, and put together again row by row."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
 from segdiff_jax.errors import UserError
 
 
-def positions(height: int, width: int, size: int, stride: int) -> list[tuple[int, int]]:
-    """Returns the top left corner (y, x) of every tile, row by row.
+@dataclass(frozen=True)
+class Grid:
+    """Where the tiles of an image lie.
 
-    Tiles start every `stride` pixels; the last row and the last column are shifted inward, so that
-    they end where the image ends. An image that is smaller than a tile has one, at 0.
+    Attributes:
+        shape: (H, W) of the image, pixels.
+        tile: (h, w) of every tile; larger than the image only where the network needs it.
+        stride: from tile to tile, pixels.
+    """
+
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    stride: int
+
+    @cached_property
+    def corners(self) -> list[tuple[int, int]]:
+        """The top left corner (y, x) of every tile, row by row.
+
+        Tiles start every `stride` pixels; the last row and the last column are shifted inward, so
+        that they end where the image ends. An axis that fits into one tile has one, at 0.
+        """
+        return list(product(*map(_starts, self.shape, self.tile, (self.stride, self.stride))))
+
+    @cached_property
+    def window(self) -> np.ndarray:
+        """The weight of every pixel of a tile, [h, w] float32 in (0, 1].
+
+        It falls linearly over the pixels a tile shares with the next, so that one tile fades into
+        the other; without such pixels it is 1 everywhere.
+        """
+        down, right = (_ramp(side, side - self.stride) for side in self.tile)
+        return np.outer(down, right).astype(np.float32)
+
+
+def grid(shape: tuple[int, ...], size: int, stride: int, multiple: int) -> Grid:
+    """Returns the tiles of an image.
+
+    An axis longer than `size` is cut; one that the network can take as it is, is taken so; a
+    shorter one is filled up to a quarter, half, three quarters of `size` or to `size`, so that
+    images of many sizes need few programs.
 
     Args:
-        height: of the image, pixels.
-        width: of the image, pixels.
-        size: side of a tile, pixels.
+        shape: of the image, (H, W, ...).
+        size: side of a tile, pixels, a multiple of `multiple`; 0: never cut.
         stride: from tile to tile, pixels.
+        multiple: what a side of the network's input must be a multiple of.
 
     Raises:
         UserError: if tiles would leave gaps.
     """
-    if not 1 <= stride <= size:
+    if size and not 1 <= stride <= size:
         raise UserError(f"sampling.stride = {stride}: must be 1..{size}, the side of a tile")
-    return list(product(_starts(height, size, stride), _starts(width, size, stride)))
+    step = size // 4 if size and size // 4 % multiple == 0 else multiple
+
+    def side(length: int) -> int:
+        if size and length > size:
+            return size
+        if length % multiple == 0:
+            return length
+        filled = -(-length // step) * step
+        return min(filled, size) if size else filled
+
+    height, width = shape[:2]
+    return Grid((height, width), (side(height), side(width)), stride or max(height, width))
+
+
+def cut(image: np.ndarray, places: Grid) -> Iterator[np.ndarray]:
+    """Yields the tiles [h, w, ...] of an image, which is continued by reflection where it ends."""
+    short = [max(t - n, 0) for t, n in zip(places.tile, image.shape[:2], strict=True)]
+    if any(short):
+        rest = [(0, 0)] * (image.ndim - 2)
+        image = np.pad(image, [(0, short[0]), (0, short[1]), *rest], mode="reflect")
+    height, width = places.tile
+    for y, x in places.corners:
+        yield image[y : y + height, x : x + width]
+
+
+class Band(NamedTuple):
+    """Finished rows of an image: values [..., rows, W], the first of them is row `top`."""
+
+    top: int
+    values: np.ndarray
+
+
+class Strip:
+    """Puts tiles together, holding only the rows that tiles still to come may change.
+
+    Tiles are added in the order of `Grid.corners`; where they overlap, they are blended by
+    `Grid.window`.
+    """
+
+    def __init__(self, places: Grid, leading: Sequence[int] = ()) -> None:
+        """Starts at the top; the leading axes of every tile come before its two sides."""
+        self.places, self._top, self._added = places, 0, 0
+        width = max(places.shape[1], places.tile[1])
+        self._total = np.zeros((*leading, places.tile[0], width), np.float32)
+        self._weight = np.zeros(self._total.shape[-2:], np.float32)
+
+    def add(self, tile: np.ndarray) -> Band | None:
+        """Takes the next tile [..., h, w]; returns the rows that are finished, if there are any."""
+        corners, (height, width) = self.places.corners, self.places.tile
+        x = corners[self._added][1]
+        window = self.places.window
+        self._total[..., x : x + width] += tile * window
+        self._weight[:, x : x + width] += window
+        self._added += 1
+        last = self._added == len(corners)
+        # rows above the next tile are never touched again
+        rows = (self.places.shape[0] if last else corners[self._added][0]) - self._top
+        if not rows:
+            return None
+        values = (self._total[..., :rows, :] / self._weight[:rows])[..., : self.places.shape[1]]
+        band = Band(self._top, values)
+        self._top += rows
+        for array in (self._total, self._weight):
+            kept = height - min(rows, height)
+            array[..., :kept, :] = array[..., height - kept :, :].copy()
+            array[..., kept:, :] = 0
+        return band
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:
@@ -32,49 +137,9 @@ def _starts(length: int, size: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def cut(image: np.ndarray, size: int, stride: int) -> np.ndarray:
-    """Returns the tiles of an image, in the order of `positions`.
-
-    An image that is smaller than a tile is first continued to the right and below by reflection.
-
-    Args:
-        image: [H, W, C], any dtype.
-        size: side of a tile, pixels.
-        stride: from tile to tile, pixels.
-
-    Returns:
-        [N, size, size, C], the dtype of the image.
-    """
-    height, width = image.shape[:2]
-    short = [(0, max(size - height, 0)), (0, max(size - width, 0)), (0, 0)]
-    image = np.pad(image, short, mode="reflect")
-    corners = positions(height, width, size, stride)
-    return np.stack([image[y : y + size, x : x + size] for y, x in corners])
-
-
-def paste(tiles: np.ndarray, shape: tuple[int, int], stride: int) -> np.ndarray:
-    """Returns the image that tiles in the order of `positions` make; overlaps are averaged.
-
-    Args:
-        tiles: [..., N, size, size], one value a pixel.
-        shape: (H, W) of the image that was cut.
-        stride: that it was cut with.
-
-    Returns:
-        [..., H, W] float32 (float64 if the tiles are).
-
-    Raises:
-        ValueError: if N is not the number of tiles of such an image.
-    """
-    height, width = shape
-    *leading, n, size, _ = tiles.shape
-    corners = positions(height, width, size, stride)
-    if n != len(corners):
-        raise ValueError(f"{n} tiles: an image of {shape} has {len(corners)}")
-    canvas = (max(height, size), max(width, size))
-    total = np.zeros((*leading, *canvas), np.result_type(tiles.dtype, np.float32))
-    count = np.zeros(canvas, total.dtype)
-    for i, (y, x) in enumerate(corners):
-        total[..., y : y + size, x : x + size] += tiles[..., i, :, :]
-        count[y : y + size, x : x + size] += 1
-    return (total / count)[..., :height, :width]
+def _ramp(side: int, shared: int) -> np.ndarray:
+    """Weights [side] that rise from both ends over the shared pixels to 1."""
+    if shared <= 0:
+        return np.ones(side)
+    inside = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
+    return np.minimum(inside / shared, 1.0)

@@ -15,6 +15,8 @@ so a reverse process is a table of four numbers a step, made in float64 on the h
 one scan over its rows.
 """
 
+from segdiff_jax.diffusion.noise import field as field
+from segdiff_jax.diffusion.noise import gaussian as gaussian
 from segdiff_jax.diffusion.prediction import Estimate as Estimate
 from segdiff_jax.diffusion.prediction import Prediction as Prediction
 from segdiff_jax.diffusion.reverse import Steps as Steps

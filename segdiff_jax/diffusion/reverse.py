@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segdiff_jax.diffusion.noise import Noise
 from segdiff_jax.diffusion.prediction import Estimate
 from segdiff_jax.diffusion.schedule import Schedule
 
@@ -70,31 +71,29 @@ def ddim(schedule: Schedule, times: np.ndarray, eta: float) -> Steps:
 
 
 Denoiser = Callable[[jax.Array, jax.Array], Estimate]  # (x_t [..., H, W, 1], t []) -> Estimate
-Noise = Callable[[jax.Array], jax.Array]  # number of the step, 0..n - 1 -> z, as x_t
 
 
-def reverse(steps: Steps, denoise: Denoiser, x_T: jax.Array, noise: Noise) -> jax.Array:
+def reverse(
+    steps: Steps, denoise: Denoiser, x_T: jax.Array, z: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
     """Returns x0 [..., H, W, 1] float32, starting from x_T of that shape.
 
-    One `lax.scan` over the rows of the table; `denoise` is called once a row.
+    One `lax.scan` over the rows of the table; `denoise` is called once a row. z: number of the
+    step, 0..n - 1 -> noise, as x_t.
     """
 
     def step(x_t: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         i, t, a, b, c, sigma = row
         x0, eps = denoise(x_t, t)
-        return a * x0 + b * eps + c * x_t + sigma * noise(i), None
+        return a * x0 + b * eps + c * x_t + sigma * z(i), None
 
     rows = (jnp.arange(len(steps.t)), *map(jnp.asarray, steps))
     return jax.lax.scan(step, x_T, rows)[0]
 
 
-def sample(steps: Steps, denoise: Denoiser, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns x0 of the given shape from noise that is a function of the key alone."""
-
-    def gaussian(i: jax.Array | int) -> jax.Array:
-        return jax.random.normal(jax.random.fold_in(key, i), shape)
-
-    return reverse(steps, denoise, gaussian(0), lambda i: gaussian(i + 1))
+def sample(steps: Steps, denoise: Denoiser, noise: Noise) -> jax.Array:
+    """Returns x0, starting from pure noise; see `noise` for what its numbers are for."""
+    return reverse(steps, denoise, noise(0), lambda i: noise(i + 1))
 
 
 def _ends(schedule: Schedule, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,7 +15,6 @@ convention of `aperio`. Test annotations have mostly whole numbers as vertices, 
 conventions nearly agree: the masks of seven have a Dice of 0.993 with one another.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,47 +51,40 @@ class Pair(NamedTuple):
 class Monuseg(common.SegmentationBuilder):
     """MoNuSeg, one mask for all nuclei of an image; works on any part of the official files."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "download the MoNuSeg 2018 training and test data from https://monuseg.grand-challenge.org,"
         " unpack both archives into one folder, and set config.data.dir to that folder"
     )
 
     @classmethod
-    def fingerprint(cls, directory: Path | None) -> str:
-        """Returns a digest of the names and sizes of the files that preparing would read."""
+    def plan(cls, directory: Path | None, options: common.Options) -> common.Plan:
+        """Returns the pairs of files by split, and counts them against the official numbers."""
+        del options
         assert directory is not None
-        files = sorted(file for pairs in _find(directory).values() for p in pairs for file in p)
-        lines = (f"{file.relative_to(directory)} {file.stat().st_size}\n" for file in files)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        pairs = _find(Path(dl_manager.manual_dir))
+        pairs = _find(directory)
         found = ", ".join(f"{len(pairs[k])} of {n} {k}" for k, n in OFFICIAL_COUNTS.items())
         logging.info("MoNuSeg: found %s images", found)
-        self.info.metadata["found"] = found
         splits = {
             "train": [p for p in pairs["training"] if p.image.stem not in VALIDATION],
             "validation": [p for p in pairs["training"] if p.image.stem in VALIDATION],
             "test": pairs["test"],
         }
-        return {name: self._generate_examples(split) for name, split in splits.items() if split}
+        items = {name: [_item(pair) for pair in split] for name, split in splits.items() if split}
+        return common.Plan(items, notes={"found": found})
 
-    def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for pair in pairs:
-            name = pair.image.stem
-            image = _image(pair.image)
-            mask = aperio.semantic_mask(aperio.regions(pair.annotation), *image.shape[:2])
-            if not mask.any():
-                raise _bad(f"annotation {pair.annotation}: no region covers a pixel of the image")
-            yield (
-                name,
-                common.record(
-                    _resized(image, Image.Resampling.BILINEAR),
-                    _resized(mask, Image.Resampling.NEAREST),
-                    name,
-                ),
-            )
+
+def _item(pair: Pair) -> common.Item:
+    def read() -> Iterator[tuple[str, dict[str, Any]]]:
+        name = pair.image.stem
+        image = _image(pair.image)
+        mask = aperio.semantic_mask(aperio.regions(pair.annotation), *image.shape[:2])
+        if not mask.any():
+            raise _bad(f"annotation {pair.annotation}: no region covers a pixel of the image")
+        resized = _resized(image, Image.Resampling.BILINEAR)
+        yield name, common.record(resized, _resized(mask, Image.Resampling.NEAREST), name)
+
+    return common.Item(tuple(pair), read)
 
 
 def _find(directory: Path) -> dict[str, list[Pair]]:

@@ -5,7 +5,6 @@ shape but a smooth inside that fades out, as a cell out of focus does. The light
 colour alone cannot tell them apart, while a receptive field of a few pixels can.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,20 +25,22 @@ STAIN = np.array([124.0, 84.0, 158.0])  # RGB of haematoxylin, the mean inside o
 class Synthetic(common.SegmentationBuilder):
     """320 images of 64x64 with nuclei and look-alikes; the same on every machine."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
 
     @classmethod
-    def fingerprint(cls, directory: Path | None) -> str:
-        """Returns a digest of one image, so that a set drawn by older code is drawn anew."""
-        return hashlib.sha256(draw("train", 0)[0].tobytes()).hexdigest()
+    def plan(cls, directory: Path | None, options: common.Options) -> common.Plan:
+        """Returns the drawings to make; the note makes a set of older code be drawn anew."""
+        del directory, options
+        splits = {split: [_item(split, i) for i in range(n)] for split, n in SPLITS.items()}
+        return common.Plan(splits, notes={"drawing": common.digest(draw("train", 0)[0].tolist())})
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        return {split: self._generate_examples(split) for split in SPLITS}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for index in range(SPLITS[split]):
-            name = f"{split}-{index:04d}"
-            yield name, common.record(*draw(split, index), name)
+def _item(split: str, index: int) -> common.Item:
+    def read() -> Iterator[tuple[str, dict[str, Any]]]:
+        name = f"{split}-{index:04d}"
+        yield name, common.record(*draw(split, index), name)
+
+    return common.Item((), read)
 
 
 def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:

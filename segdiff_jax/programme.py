@@ -1,0 +1,83 @@
+"""What every programme shares: its help, its log, and how its errors end.
+
+A mistake of the user's takes one line on stderr; the traceback is for bugs only.
+"""
+
+import errno
+import logging as python_logging
+import sys
+import traceback
+from collections.abc import Callable
+
+from absl import flags, logging
+
+from segdiff_jax import errors
+from segdiff_jax.errors import UserError
+
+HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def run(
+    function: Callable[[list[str]], object],
+    arguments: list[str],
+    doc: str | None,
+    less_memory: str,
+) -> int:
+    """Runs a programme and returns its exit code.
+
+    Args:
+      function: the programme; it is given the arguments.
+      arguments: the words after the name of the programme.
+      doc: what --help prints.
+      less_memory: what to do when the devices run out of it, as the end of a sentence.
+    """
+    assert doc  # python -OO, which takes docstrings away, is not supported
+    if HELP & set(arguments):
+        print(doc.strip())
+        return errors.DONE
+    try:
+        function(arguments)
+    except UserError as error:
+        for line in error.details:
+            fail(line, error.code)
+        return fail(str(error), error.code)
+    except KeyboardInterrupt:
+        return fail("interrupted", errors.INTERRUPTED)
+    except Exception as error:
+        return _end(error, less_memory)
+    return errors.DONE
+
+
+def _end(error: Exception, less_memory: str) -> int:
+    """Says what went wrong outside of our own errors."""
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return fail(f"{error.filename or 'writing'}: {error.strerror}", errors.CANNOT_WRITE)
+    if "RESOURCE_EXHAUSTED" in str(error):
+        wanted = str(error).strip().splitlines()[0]
+        message = f"the devices have too little memory ({wanted}): {less_memory}"
+        return fail(message, errors.INTERNAL)
+    traceback.print_exception(error)
+    return fail("this is a bug of segdiff_jax, or of what it builds on", errors.INTERNAL)
+
+
+def set_up_logging() -> None:
+    """Shows our messages from INFO on, and those of the libraries from WARNING on."""
+    flags.FLAGS.mark_as_parsed()  # or absl says on every start that flags are not
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    handler = logging.get_absl_handler()
+    handler.addFilter(_wanted)
+    handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+
+
+def _wanted(record: python_logging.LogRecord) -> bool:
+    if "tracked_metric" in str(record.msg):  # orbax, at each checkpoint between validations
+        return False
+    return record.levelno >= python_logging.WARNING or "segdiff_jax" in record.pathname
+
+
+def fail(message: str, code: int) -> int:
+    """Prints one line on stderr and returns the code."""
+    print(f"segdiff: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,97 @@
+"""One generation of one tile, and all those that a device draws (paper, Alg. 1)."""
+
+from dataclasses import dataclass
+
+import jax
+
+from segdiff_jax import parallel
+from segdiff_jax.data.example import Array, normalise, to_probability
+from segdiff_jax.diffusion import Estimate, Prediction, Schedule, Steps, field, sample
+from segdiff_jax.models.segdiff import SegDiff, call
+from segdiff_jax.step import Params
+
+AXIS = parallel.AXIS
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """Everything that turns features into a mask.
+
+    Attributes:
+      model: the network.
+      schedule: of the forward process.
+      prediction: what the network's output means.
+      steps: the reverse process.
+      mean, std: of the image's channels, in 0..255.
+    """
+
+    model: SegDiff
+    schedule: Schedule
+    prediction: Prediction
+    steps: Steps
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def encode(self, params: Params, tiles: jax.Array) -> jax.Array:
+        """Tiles [N, h, w, 3] uint8 -> G(I), [N, h, w, C]; once, whatever is then drawn."""
+        normalised = normalise(tiles, self.mean, self.std)
+        return call(self.model, "encode", params, normalised)
+
+    def draw(
+        self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
+    ) -> jax.Array:
+        """One generation: soft mask [h, w], about 0..1.
+
+        Args:
+          params: of the model.
+          features: of the tile, [h, w, C].
+          key: of the image and the generation.
+          corner: [2] int32, where the tile lies in the image's field of noise.
+        """
+
+        def denoise(x_t: jax.Array, t: jax.Array) -> Estimate:
+            output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
+            return self.prediction.read(self.schedule, x_t, t, output[0])
+
+        height, width, _ = features.shape
+        noise = field(key, corner, (height, width))
+        return to_probability(sample(self.steps, denoise, noise))
+
+
+def row_key(key: jax.Array, image: Array, generation: Array) -> jax.Array:
+    """Returns the key of a field of noise: it belongs to (seed, image, generation), no layout."""
+    return jax.random.fold_in(jax.random.fold_in(key, image), generation)
+
+
+def sample_rows(
+    params: Params,
+    tiles: jax.Array,
+    index: jax.Array,
+    key_data: jax.Array,
+    corners: jax.Array,
+    *,
+    sampler: Sampler,
+    at_once: int,
+) -> jax.Array:
+    """One device's share: encodes its tiles, shares the features, draws its rows.
+
+    Args:
+      params: of the model, replicated.
+      tiles: [N / devices, h, w, 3] uint8, this device's.
+      index: [R / devices] int32, which of the N tiles each row is of.
+      key_data: [R / devices, ...] uint32, a key for each row.
+      corners: [R / devices, 2] int32, the place of each row's tile in its image.
+      sampler: what to do with them.
+      at_once: rows that are denoised together.
+
+    Returns:
+      [R / devices, h, w] soft masks.
+    """
+    features = sampler.encode(params, tiles)
+    features = jax.lax.all_gather(features, AXIS, tiled=True)  # [N, h, w, C]
+
+    def row(one: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        i, key, corner = one
+        return sampler.draw(params, features[i], jax.random.wrap_key_data(key), corner)
+
+    return jax.lax.map(row, (index, key_data, corners), batch_size=at_once)
