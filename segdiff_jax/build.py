@@ -149,7 +149,8 @@ def view(config: ConfigDict) -> View:
     """Returns what training sees of an example."""
     c = config.cityscapes
     if config.data.name == "cityscapes":
-        return objects.training_view(c.size, *c.train_expansion, c.redraw, config.seed)
+        low, high = c.train_expansion
+        return objects.training_view(c.size, low, high, c.redraw, config.seed)
     return crop(config.augment.crop)
 
 

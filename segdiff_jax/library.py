@@ -154,7 +154,7 @@ def load(
     threshold: float = 0.5,
     seed: int | None = None,
 ) -> Model:
-    """Reads the averaged weights of a run.
+    """Reads the averaged weights of a run, and turns the compilation cache on.
 
     Args:
       workdir: of the run, which holds config.json and checkpoints.
@@ -189,6 +189,7 @@ def load(
     if seed is not None:
         config.seed = seed
     validate.check(config)
+    parallel.start()
     mesh = parallel.all_devices()
     step, params = evaluate.restore(config, workdir, mesh)
     segmenter = build.segmenter(config, params, mesh)

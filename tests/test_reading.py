@@ -249,11 +249,11 @@ REFUSED = {  # name: (file, limits, words of the message)
         Limits(float_range=(0, 0.4)),
         "holds floats from 0.25 to 0.5; config.reading.float_range allows 0 to 0.4",
     ),
-    "NaN": (tiff(NAN), Limits(float_range=(0, 1)), "25.0% of its pixels are NaN or infinite"),
+    "NaN": (tiff(NAN), Limits(float_range=(0, 1)), "1 of 4 pixels are NaN or infinite"),
     "infinity": (
         tiff(grey(0, -np.inf, dtype=np.float32)),
         Limits(float_range=(0, 1)),
-        "50.0% of its pixels are NaN or infinite",
+        "1 of 2 pixels are NaN or infinite",
     ),
     "64-bit floats": (tiff(FLOATS.astype(np.float64)), Limits(), "unknown pixel mode"),
     "compressed big-endian floats": (
@@ -288,23 +288,27 @@ REFUSED = {  # name: (file, limits, words of the message)
     "RGBA": (
         png(colour((1, 2, 3, 255), (1, 2, 3, 254)), RGBA),
         Limits(),
-        "is transparent in 50.0% of its pixels; allowed is full opacity",
+        "1 of 2 pixels are transparent; allowed is full opacity",
     ),
     "16-bit RGBA": (
         png(colour((1, 2, 3, 65534), dtype=np.uint16), RGBA, 16),
         Limits(),
-        "is transparent in 100.0% of its pixels",
+        "1 of 1 pixels are transparent",
     ),
-    "grey with alpha": (png(colour((3, 255), (3, 0)), GREY_ALPHA), Limits(), "is transparent in"),
+    "grey with alpha": (
+        png(colour((3, 255), (3, 0)), GREY_ALPHA),
+        Limits(),
+        "1 of 2 pixels are transparent",
+    ),
     "16-bit grey with alpha": (
         png(colour((3, 65535), (3, 65279), dtype=np.uint16), GREY_ALPHA, 16),
         Limits(),
-        "is transparent in 50.0%",
+        "1 of 2 pixels are transparent",
     ),
     "palette with a transparent colour": (
         png(grey(0, 1), PALETTE, before=palette((1, 1, 1), (2, 2, 2)) + chunk(b"tRNS", b"\0")),
         Limits(),
-        "is transparent in 50.0%",
+        "1 of 2 pixels are transparent",
     ),
     "grey with a transparent value": (
         png(grey(0, 1), GREY, before=chunk(b"tRNS", b"\0\1")),
@@ -579,12 +583,17 @@ NO_MASKS = {
         "is coloured; a mask is grey, or its palette's indices count",
     ),
     "JPEG": (by_pillow(ELLIPSE, "JPEG"), "JPEG is lossy, so keep masks as PNG"),
+    "coloured JPEG": (
+        by_pillow(NOISE, "JPEG"),
+        "is coloured; a mask is grey, or its palette's indices count: JPEG is lossy",
+    ),
     "floats": (tiff(grey(0, 1, dtype=np.float32)), "holds floats; a mask holds 0 and 1, or 0 and"),
     "negative": (tiff(grey(0, -1, dtype=np.int16)), "mask holds the values -1, 0;"),
     "negative and 1": (tiff(grey(0, 1, -1, dtype=np.int16)), "mask holds the values -1, 0, 1;"),
-    "transparent": (png(colour((0, 0, 0, 0)), RGBA), "is transparent in 100.0% of its pixels"),
+    "transparent": (png(colour((0, 0, 0, 0)), RGBA), "1 of 1 pixels are transparent"),
     "0 for white": (tiff(grey(0, 255), photometric=0), "is a TIFF with 0 for white"),
     "CMYK": (tiff(CMYK, photometric=5), "pixels of mode CMYK; a mask holds 0 and 1"),
+    "16-bit CMYK": (tiff(CMYK.astype(np.uint16), photometric=5), "pixels of mode CMYK"),
     "two pages": (tiff(grey(1), grey(0)), "has 2 pages"),
     "big-endian 32 bits": (tiff(grey(0, 1, dtype=np.int32), order=">"), "highest byte first"),
 }
@@ -609,3 +618,13 @@ def test_a_path_need_not_be_absolute(tmp_path, monkeypatch):
     (tmp_path / "x.png").write_bytes(png(grey(7), GREY))
     monkeypatch.chdir(tmp_path)
     assert reading.read_image(Path("x.png")).shape == (1, 1, 3)
+
+
+def test_a_mask_in_fax_compression_is_read_as_it_is_shown(path):
+    """Of CCITT both orders are usual, and are shown as they were meant."""
+    truth = np.random.default_rng(0).random((13, 21)) < 0.3
+    white_is_zero = {262: 0}  # PhotometricInterpretation
+    Image.fromarray(truth).save(path, "TIFF", compression="group4", tiffinfo=white_is_zero)
+    with Image.open(path) as image:
+        assert image.getexif()[262] == 0
+    np.testing.assert_array_equal(reading.read_mask(path).pixels, truth)

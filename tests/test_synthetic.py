@@ -62,5 +62,5 @@ def test_the_drawings_are_the_published_ones(drawn):
     for split in ("train", "validation", "test"):
         for image, mask in drawn[split]:
             digest.update(image.tobytes() + mask.tobytes())
-    assert str(synthetic.Synthetic.VERSION) == "1.0.0"
+    assert str(synthetic.Synthetic.VERSION) == "1.1.0"
     assert digest.hexdigest() == "8ad710715ea9bd06f5a360476452bf28b9dc7f89ca0d886adfd738c001594994"

@@ -9,7 +9,8 @@ import fcntl
 import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from PIL import Image
 
 from segdiff_jax import errors
 from segdiff_jax.data.builders.common import NOWHERE, Options, Plan, SegmentationBuilder
+from segdiff_jax.data.builders.common import read as read_all
 from segdiff_jax.data.example import Example
+
+AT_ONCE = 16  # examples; TFDS writes its metadata anew each time
 
 
 def refresh(
@@ -83,14 +87,10 @@ def _example(record: dict[str, Any]) -> Example:
         raise ValueError(f"an image is {image.dtype} {image.shape}, not RGB")
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 1:
         raise ValueError(f"a mask is {mask.dtype} {mask.shape}, not one channel of 0 and 1")
-    box = tuple(int(side) for side in record["box"])
-    return Example(
-        image,
-        mask,
-        record["name"].decode(),
-        None if box == NOWHERE else box,
-        record["group"].decode(),
-    )
+    top, left, height, width = (int(side) for side in record["box"])
+    box = (top, left, height, width)
+    box = None if box == NOWHERE else box
+    return Example(image, mask, record["name"].decode(), box, record["group"].decode())
 
 
 def _reader(home: Path) -> Any:
@@ -104,23 +104,49 @@ def _write(builder: type[SegmentationBuilder], plan: Plan, home: Path, fingerpri
     # Written aside and renamed when complete: neither a crash nor a bad file costs the old set.
     aside = home.parent / "incomplete"
     shutil.rmtree(aside, ignore_errors=True)
-    tfds.disable_progress_bar()
     try:
-        writer = builder(data_dir=aside, file_format="array_record")
-        problems = writer.use(plan)
-        writer.info.metadata["fingerprint"] = fingerprint
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # "Downloading ...", which is not so
-                writer.download_and_prepare()
-        except Exception:
-            if not problems:  # else a split that lost all its files upset TFDS
-                raise
-        if problems:
-            raise refused(problems)
+        info = builder(data_dir=aside, file_format="array_record").info
+        info.metadata.update({**plan.notes, "fingerprint": fingerprint})
+        folder = Path(info.data_dir)
+        folder.mkdir(parents=True)
+        _write_splits(info, plan)
         shutil.rmtree(home, ignore_errors=True)
-        Path(writer.data_dir).rename(home)
+        folder.rename(home)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_splits(info: tfds.core.DatasetInfo, plan: Plan) -> None:
+    """Writes example by example; the usual TFDS writer needs TensorFlow from 1 GB a split on."""
+    one_file = 2**62  # examples
+    writer = tfds.core.SequentialWriter(info, one_file, file_format="array_record")
+    problems, written = list(plan.problems), 0
+    for split, items in plan.splits.items():
+        examples = _unique(read_all(items, problems, f"preparing {split}"), problems)
+        begun = False
+        while records := list(islice(examples, AT_ONCE)):
+            if not begun:  # not before, since a split must not be empty
+                writer.initialize_splits([split])
+            begun = True
+            writer.add_examples({split: records})
+            written += len(records)
+    writer.close_all()
+    if not (written or problems):
+        problems.append(plan.nothing)
+    if problems:
+        raise refused(problems)
+
+
+def _unique(
+    examples: Iterable[tuple[str, dict[str, Any]]], problems: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yields records without their keys; a key that comes again is a problem."""
+    seen = set()
+    for key, example in examples:
+        if key in seen:
+            problems.append(f"{key}: two examples have this name")
+        seen.add(key)
+        yield example
 
 
 def refused(problems: Sequence[str]) -> errors.UserError:

@@ -21,6 +21,7 @@ _COLOURS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr")  
 _MASKS = ("1", "L", "LA", "P", "RGB", "RGBA", "I")
 _KINDS = {"I": "integers of 32 bits or with a sign", "F": "floats"}
 _TO_8_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 65535 / 257 = 255
+_FAX = ("tiff_ccitt", "group3", "group4")  # where 0 for white is usual, and shown as it is meant
 _LISTED = 5  # values of a mask that is refused
 
 
@@ -89,7 +90,9 @@ def read_image(path: Path, limits: Limits = _NONE) -> np.ndarray:
         )
     if image.has_transparency_data:  # of which Pillow warns, though all is opaque
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    del image  # a large one should not be there twice
+    return pixels.copy()
 
 
 def read_mask(path: Path, limits: Limits = _NONE) -> MaskFile:
@@ -104,21 +107,24 @@ def read_mask(path: Path, limits: Limits = _NONE) -> MaskFile:
     image, deep, lossy = decoding.decode(path, limits)
     if image.mode != "P":
         _check_opaque(path, image, deep)
-    if deep is None and image.mode not in _MASKS:
+    if image.mode == "CMYK" or (deep is None and image.mode not in _MASKS):
         raise headers.bad(
             path, f"holds {_kind(image.mode)}; a mask holds 0 and 1, or 0 and 255, in one channel"
         )
-    if tiff_tags.white_is_zero(image):
+    if tiff_tags.white_is_zero(image) and image.info.get("compression") not in _FAX:
         raise headers.bad(path, "is a TIFF with 0 for white; in a mask allowed is 0 for black")
+    advice = ": JPEG is lossy, so keep masks as PNG" if lossy else ""
     values = np.asarray(image) if deep is None else deep
     if values.ndim == 3:
         colours = values[..., : values.shape[2] - 1 + values.shape[2] % 2]  # without alpha
         if not (colours == colours[..., :1]).all():
-            raise headers.bad(path, "is coloured; a mask is grey, or its palette's indices count")
+            raise headers.bad(
+                path, f"is coloured; a mask is grey, or its palette's indices count{advice}"
+            )
         values = colours[..., 0]
     top = int(values.max())
     if top not in (0, 1, 255, 65535) or not ((values == 0) | (values == top)).all():
-        raise headers.bad(path, _other_values(values, image.mode, lossy))
+        raise headers.bad(path, _other_values(values, image.mode) + advice)
     return MaskFile((values != 0).astype(np.uint8), min(top, 255))
 
 
@@ -129,10 +135,10 @@ def _check_opaque(path: Path, image: Image.Image, deep: np.ndarray | None) -> No
         problem = f"makes the colour {image.info['transparency']} transparent"
     else:
         alpha = np.asarray(image.convert("RGBA"))[..., 3] if deep is None else deep[..., -1]
-        share = np.mean(alpha < (255 if deep is None else 65535))
-        if share == 0:
+        count = np.count_nonzero(alpha < (255 if deep is None else 65535))
+        if count == 0:
             return
-        problem = f"is transparent in {share:.1%} of its pixels"
+        problem = f"{count} of {alpha.size} pixels are transparent"
     raise headers.bad(path, f"{problem}; allowed is full opacity: put it on a background first")
 
 
@@ -145,9 +151,8 @@ def _of_8_bits(deep: np.ndarray, mode: str) -> Image.Image:
 
 def _scaled(path: Path, values: np.ndarray, low_high: tuple[float, ...]) -> np.ndarray:
     """Returns floats as uint8, where the lowest allowed becomes 0 and the highest 255."""
-    if not np.isfinite(values).all():
-        share = np.mean(~np.isfinite(values))
-        raise headers.bad(path, f"{share:.1%} of its pixels are NaN or infinite; none is allowed")
+    if count := np.count_nonzero(~np.isfinite(values)):
+        raise headers.bad(path, f"{count} of {values.size} pixels are NaN or infinite; none may be")
     found = f"holds floats from {values.min():g} to {values.max():g}"
     if not low_high:
         raise headers.bad(path, f"{found}; config.reading.float_range=(low, high) would allow it")
@@ -157,13 +162,12 @@ def _scaled(path: Path, values: np.ndarray, low_high: tuple[float, ...]) -> np.n
     return np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
 
 
-def _other_values(values: np.ndarray, mode: str, lossy: bool) -> str:
+def _other_values(values: np.ndarray, mode: str) -> str:
     found = [str(value) for value in np.unique(values)]
     more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     kind = "palette indices" if mode == "P" else "values"
-    advice = ": JPEG is lossy, so keep masks as PNG" if lossy else ""
     listed = ", ".join(found[:_LISTED])
-    return f"mask holds the {kind} {listed}{more}; allowed are 0 and 1, or 0 and 255{advice}"
+    return f"mask holds the {kind} {listed}{more}; allowed are 0 and 1, or 0 and 255"
 
 
 def _kind(mode: str) -> str:

@@ -174,8 +174,9 @@ def statistics(examples: Sequence[Example]) -> tuple[tuple[float, ...], tuple[fl
     Rounded to two digits, as they are kept in a config; a constant channel has deviation 1.
     """
     pixels = sum(example.mask.size for example in examples)
-    total = sum(example.image.sum((0, 1), np.float64) for example in examples) / pixels
-    spread = (np.square(example.image - total).sum((0, 1)) for example in examples)
-    deviation = np.sqrt(sum(spread) / pixels)
+    totals = [example.image.sum((0, 1), np.float64) for example in examples]
+    mean = np.sum(totals, axis=0) / pixels
+    squares = [np.square(example.image - mean).sum((0, 1)) for example in examples]
+    deviation = np.sqrt(np.sum(squares, axis=0) / pixels)
     deviation[deviation < 0.01] = 1.0
-    return tuple(total.round(2).tolist()), tuple(deviation.round(2).tolist())
+    return tuple(mean.round(2).tolist()), tuple(deviation.round(2).tolist())

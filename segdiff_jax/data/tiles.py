@@ -32,7 +32,8 @@ class Grid:
         Tiles start every `stride` pixels; the last row and the last column are shifted inward, so
         that they end where the image ends. An axis that fits into one tile has one, at 0.
         """
-        return list(product(*map(_starts, self.shape, self.tile, (self.stride, self.stride))))
+        (height, width), (h, w) = self.shape, self.tile
+        return list(product(_starts(height, h, self.stride), _starts(width, w, self.stride)))
 
     @cached_property
     def window(self) -> np.ndarray:

@@ -15,7 +15,6 @@ lists are gone, and docs/cityscapes.md says where this differs from them.
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +82,9 @@ class Cityscapes(common.SegmentationBuilder):
             },
             tuple(problems),
             {"found": found, "validation_cities": list(VALIDATION), "class": options["class"]},
+            f"{directory}: {found} frames were found, and no {options['class']} with a piece of "
+            f"more than {cityscapes_instances.MIN_AREA} pixels in them",
         )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        # A split may have frames but no object of the class, and TFDS writes no empty split.
-        splits = {}
-        for split, examples in super()._split_generators(dl_manager).items():
-            if (first := next(examples, None)) is not None:
-                splits[split] = chain([first], examples)
-        if not splits and not self._problems:
-            metadata: Any = self.info.metadata
-            raise _bad(
-                f"data set cityscapes: {metadata['found']} frames were found, and no "
-                f"{metadata['class']} with a piece of more than {cityscapes_instances.MIN_AREA} "
-                "pixels in them"
-            )
-        return splits
 
 
 def _examples(

@@ -39,11 +39,13 @@ class Plan(NamedTuple):
         splits: "train", "validation", "test": those there are.
         problems: a line for each file that does not fit.
         notes: what the prepared set's metadata.json shall keep, in types that JSON has.
+        nothing: what to say if the files turn out to hold no example.
     """
 
     splits: dict[str, list[Item]]
     problems: tuple[str, ...] = ()
     notes: Mapping[str, Any] = {}
+    nothing: str = "the files hold no example"
 
 
 class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
@@ -94,20 +96,11 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def use(self, plan: Plan) -> list[str]:
-        """Sets what will be written; returns a list that then fills with a line a bad file."""
-        self._plan, self._problems = plan, list(plan.problems)
-        return self._problems
-
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        self.info.metadata.update(self._plan.notes)
-        splits = self._plan.splits
-        return {split: self._generate_examples(split, items) for split, items in splits.items()}
+        raise NotImplementedError("data.prepared writes what `plan` found")
 
-    def _generate_examples(
-        self, split: str, items: list[Item]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        return read(items, self._problems, f"preparing {split}")
+    def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        raise NotImplementedError("data.prepared writes what `plan` found")
 
 
 def read(
