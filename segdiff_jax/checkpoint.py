@@ -1,22 +1,28 @@
-"""What is kept of a run: the state of training, and the config beside it.
+"""What is kept of a run: the state of training, written whole and read as it was written.
 
 A checkpoint has two parts, so that evaluation reads only what it needs: "ema", the weights that
-answer, and "training", the rest of what changes.
+answer, and "training", the rest of what changes. A third holds the checksums of their arrays.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
+from absl import logging
+from jax.experimental import multihost_utils
 
-from segdiff_jax.config import default, flatten
+from segdiff_jax import checksums
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.run_config import read_config as read_config
+from segdiff_jax.run_config import write_config as write_config
 
 Tree = Any
 POLICIES = ocp.checkpoint_managers
+
+
+class DamagedError(Exception):
+    """A checkpoint is not what was written; the message says in what."""
 
 
 class Checkpoints:
@@ -54,8 +60,11 @@ class Checkpoints:
         Raises:
           UserError: the manager refused, because the directory holds this or a later step.
         """
+        sums = {"ema": checksums.of(ema), "training": checksums.of(training)}
         items = ocp.args.Composite(
-            ema=ocp.args.StandardSave(ema), training=ocp.args.StandardSave(training)
+            ema=ocp.args.StandardSave(ema),
+            training=ocp.args.StandardSave(training),
+            checksums=ocp.args.JsonSave(sums),
         )
         if not self.manager.save(step, args=items, metrics=scores, force=True):
             raise UserError(
@@ -64,109 +73,109 @@ class Checkpoints:
             )
 
     def restore(self, like: tuple[Tree, Tree]) -> tuple[Tree, Tree] | None:
-        """Returns (ema, training) of the latest checkpoint, or None if there is none yet.
+        """Returns (ema, training) of the latest good checkpoint, or None if there is none yet.
+
+        A damaged one is renamed to <step>.corrupt-<n> and the one before is taken; nothing is
+        deleted, and training never starts anew because of damage.
 
         Args:
           like: the same two as `jax.ShapeDtypeStruct`s with shardings.
 
         Raises:
-          UserError: the checkpoint is of another model.
+          UserError: the checkpoint is of another model, or all are damaged.
         """
-        step = self.manager.latest_step()
-        if step is None:
-            return None
-        found = self._read(step, ema=like[0], training=like[1])
-        return found.ema, found.training
+        for step in sorted(self.manager.all_steps(), reverse=True):
+            try:
+                found = self._read(step, ema=like[0], training=like[1])
+                return found["ema"], found["training"]
+            except DamagedError as error:
+                self._set_aside(step, error)
+        if aside := sorted(path.name for path in self.directory.glob("*.corrupt-*")):
+            raise UserError(
+                f"{self.directory} holds only damaged checkpoints ({', '.join(aside)}): restore "
+                "one of them from a backup, or start anew in another workdir",
+                BAD_CHECKPOINT,
+            )
+        return None
 
     def restore_ema(self, like: Tree, which: str) -> tuple[int, Tree]:
-        """Returns (step, weights) of the "last" or "best" checkpoint.
+        """Returns (step, weights) of the "last" or "best" checkpoint, the one before if damaged.
 
         Raises:
           UserError: there is none, or it is of another model.
         """
-        last, best = self.manager.latest_step(), self.manager.best_step()
-        step = last if which == "last" else best
-        if step is None:
-            raise UserError(f"{self.directory} holds no {which} checkpoint", BAD_CHECKPOINT)
-        return step, self._read(step, ema=like).ema
+        steps = sorted(self.manager.all_steps(), reverse=True)
+        if which == "best":
+            best = self.manager.best_step()
+            steps = [] if best is None else [best]
+        for step in steps:
+            try:
+                return step, self._read(step, ema=like)["ema"]
+            except DamagedError as error:
+                logging.error("%s is damaged: %s", self.directory / str(step), error)
+        raise UserError(f"{self.directory} holds no {which} checkpoint", BAD_CHECKPOINT)
 
     def close(self) -> None:
         """Waits until everything is written."""
         self.manager.close()
 
-    def _read(self, step: int, **like: Tree) -> Any:
+    def _read(self, step: int, **like: Tree) -> dict[str, Tree]:
+        """Returns the named parts of a checkpoint, as they were written.
+
+        Raises:
+          UserError: it is of another model.
+          DamagedError: it cannot be read, or holds other values than were written.
+        """
+        path = self.directory / str(step)
+        sums = self._sums(step)
+        for name, tree in like.items():
+            if sums and not checksums.same_shapes(sums[name], tree):
+                raise UserError(f"checkpoint {path} is of another model", BAD_CHECKPOINT)
         args = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
         try:
-            return self.manager.restore(step, args=ocp.args.Composite(**args))
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            reason = str(error).strip().splitlines()[0]
-            message = f"cannot restore {self.directory / str(step)}: {reason}"
-            raise UserError(message, BAD_CHECKPOINT) from error
+            found = dict(self.manager.restore(step, args=ocp.args.Composite(**args)).items())
+        except Exception as error:  # orbax raises nearly anything on a damaged file
+            parts = all((path / name).is_dir() for name in like)
+            if sums is None and parts and isinstance(error, ValueError | KeyError):
+                # it may be that of another model, which without checksums cannot be told
+                message = f"cannot restore {path}: {_reason(error)}"
+                raise UserError(message, BAD_CHECKPOINT) from error
+            raise DamagedError(_reason(error)) from error
+        if sums is None:
+            logging.warning("%s was written without checksums: not verified", path)
+            return found
+        for name, tree in found.items():
+            if bad := checksums.differing(sums[name], tree):
+                raise DamagedError(f"{len(bad)} arrays are not what was written: {name}{bad[0]}")
+        return found
+
+    def _sums(self, step: int) -> dict[str, checksums.Sums] | None:
+        if not (self.directory / str(step) / "checksums").is_dir():
+            return None
+        args = ocp.args.Composite(checksums=ocp.args.JsonRestore())
+        try:
+            sums = self.manager.restore(step, args=args)["checksums"]
+            return {"ema": sums["ema"], "training": sums["training"]}
+        except Exception as error:
+            raise DamagedError(_reason(error)) from error
+
+    def _set_aside(self, step: int, error: DamagedError) -> None:
+        path = self.directory / str(step)
+        n = 1 + len(list(self.directory.glob(f"{step}.corrupt-*")))
+        aside = self.directory / f"{step}.corrupt-{n}"
+        if jax.process_index() == 0:
+            path.rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("a checkpoint is set aside")
+        logging.error("%s is damaged (%s): renamed to %s", path, error, aside.name)
+        self.manager.reload()  # or it would refuse to save steps up to this one
+
+
+def _reason(error: Exception) -> str:
+    """Returns the start of what orbax says, which may be pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
     """Returns the shapes of a tree, to be restored with the given sharding."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
-
-
-# keys that may differ between the start of a run and its continuation
-FREE = ("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every")
-FREE_GROUPS = (
-    *("sampling", "reading", "cityscapes.test_expansion"),
-    *("data.dir", "data.prepared_dir", "train.map", "train.result"),
-)
-
-
-def write_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes `config.json`, or holds a continued run to what it began with.
-
-    Raises:
-      UserError: the directory belongs to a run with other settings; both are named.
-    """
-    path = workdir / "config.json"
-    if path.exists():
-        saved, given = flatten(read_config(workdir)), flatten(config)
-        differ = [
-            f"{key} was {saved.get(key)}, now {given.get(key)}"
-            for key in sorted(saved.keys() | given.keys())
-            if saved.get(key) != given.get(key) and not key.startswith((*FREE, *FREE_GROUPS))
-        ]
-        if differ:
-            raise UserError(
-                f"{workdir} holds a run with other settings ({'; '.join(differ)}): "
-                "choose another workdir, or the settings it began with",
-                BAD_CHECKPOINT,
-            )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    temporary.replace(path)
-
-
-def read_config(workdir: Path) -> ConfigDict:
-    """Returns the config of a run; what it does not say is as in `config.default`.
-
-    Raises:
-      UserError: the directory holds no run, or its config cannot be read.
-    """
-    path = workdir / "config.json"
-    try:
-        loaded = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
-    return ConfigDict(_merged(default().to_dict(), _tuples(loaded)))
-
-
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Returns `old` with the values of `new`, group by group: what `new` lacks stays."""
-    merged = old | new
-    for key, value in old.items():
-        if isinstance(value, dict) and isinstance(new.get(key), dict):
-            merged[key] = _merged(value, new[key])
-    return merged
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has only lists; every sequence of a config is a tuple."""
-    if isinstance(value, dict):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -23,7 +23,14 @@ FLOORS = (
     {"main", "__init__"},  # the face of the package, which imports only when asked
 )
 ISLANDS = {  # files of their own, but part of that island
-    **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
+    **{
+        "run_config": "checkpoint",
+        "checksums": "checkpoint",
+        "boundary": "metrics",
+        "rules": "validate",
+        "sampler": "segment",
+        "progress": "train",
+    },
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
 }
