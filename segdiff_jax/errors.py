@@ -12,6 +12,10 @@ INTERRUPTED = 130  # SIGINT, state saved
 TERMINATED = 143  # SIGTERM, state saved
 
 
+class TerminatedError(BaseException):
+    """The process was told to end (SIGTERM), as KeyboardInterrupt is for Ctrl-C."""
+
+
 class UserError(Exception):
     """Something the user can mend; the message is one line: the value, the place, what is allowed.
 

@@ -3,16 +3,19 @@
 A mistake of the user's takes one line on stderr; the traceback is for bugs only.
 """
 
+import contextlib
 import errno
 import logging as python_logging
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from types import FrameType
 
 from absl import flags, logging
 
 from segdiff_jax import errors
-from segdiff_jax.errors import UserError
+from segdiff_jax.errors import TerminatedError, UserError
 
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -37,16 +40,25 @@ def run(
         print(doc.strip())
         return errors.DONE
     try:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, _terminate)
         function(arguments)
     except UserError as error:
         for line in error.details:
             fail(line, error.code)
         return fail(str(error), error.code)
-    except KeyboardInterrupt:
-        return fail("interrupted", errors.INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return fail(str(error) or "interrupted", errors.INTERRUPTED)
+    except TerminatedError as error:
+        return fail(str(error) or "terminated", errors.TERMINATED)
     except Exception as error:
         return _end(error, less_memory)
     return errors.DONE
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise TerminatedError
 
 
 def _end(error: Exception, less_memory: str) -> int:

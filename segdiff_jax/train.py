@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from segdiff_jax import build, checkpoint, evaluate, parallel
+from segdiff_jax import build, checkpoint, evaluate, interruption, parallel
 from segdiff_jax.data.batches import batches
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import UserError
@@ -132,27 +133,32 @@ def loop(
     rows = device_batches(config, examples, first, mesh)
     pace, running, window = Pace(first, last), deque(maxlen=AHEAD), []
     logging.info("compiling the training step")
-    for step in range(first + 1, last + 1):
-        state, metrics = step_fn(state, next(rows), key)
-        if len(running) == AHEAD:
-            jax.block_until_ready(running[0])
-        running.append(metrics)
-        window.append(metrics)
-        if step == first + 1:
-            jax.block_until_ready(metrics)
-            logging.info("first update after %.1f s", pace.restart())
-        if due(step, c.log_every, last):
-            log(writer, step, window, pace)
-            window.clear()
-        scores = None
-        if due(step, c.evaluate_every, last):
-            scores = validate(state)
-            writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
-            pace.restart(step)
-        if due(step, c.checkpoint_every or last, last):
-            check_finite(step, metrics)
-            checkpoints.save(step, *split_state(state), scores)
-    writer.close()
+    with closing(writer), interruption.deferred() as request:
+        for step in range(first + 1, last + 1):
+            state, metrics = step_fn(state, next(rows), key)
+            if len(running) == AHEAD:
+                jax.block_until_ready(running[0])
+            running.append(metrics)
+            window.append(metrics)
+            if step == first + 1:
+                jax.block_until_ready(metrics)
+                logging.info("first update after %.1f s", pace.restart())
+            if due(step, c.log_every, last):
+                log(writer, step, window, pace)
+                window.clear()
+            scores = None
+            if due(step, c.evaluate_every, last):
+                with request.breaks_off():
+                    scores = validate(state)
+                    writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
+                pace.restart(step)
+            stop = request.holds(step)
+            if stop or due(step, c.checkpoint_every or last, last):
+                check_finite(step, metrics)
+                checkpoints.save(step, *split_state(state), scores)
+            if stop:
+                checkpoints.close()  # waits until it is written
+                raise request.error(f"stopped at update {step} of {last}; the same command goes on")
     return state
 
 

@@ -15,7 +15,7 @@ FLOORS = (
     {"errors", "config", "resampling"},
     {
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
-        *("page", "parallel", "programme", "validate", "writers"),
+        *("interruption", "page", "parallel", "programme", "validate", "writers"),
     },
     {"baselines", "build", "command_line", "panels", "report", "segment", "step"},
     {"evaluate", "library", "import_torch", "experiments"},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -106,6 +107,22 @@ def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(one, other)
     assert losses(workdir) == losses(alone[0])
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
+    workdir = folder / kind.name
+    process = start(folder, workdir, "--mode=train", "--config.train.steps=1000000")
+    deadline = time.monotonic() + 200
+    while not list(workdir.glob("checkpoints/[24]")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    began = time.monotonic()
+    process.send_signal(kind)
+    output = process.communicate(timeout=100)[1]
+    assert time.monotonic() - began < 10
+    assert process.returncode == (130 if kind == signal.SIGINT else 143)
+    last = re.search(r"stopped at update (\d+) of 1000000; the same command goes on", output)
+    assert last and (workdir / "checkpoints" / last[1]).is_dir()
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """A run from its config to its report: resumed as if never stopped, finished, refused."""
 
 import json
+import os
 import shutil
+import signal
+import time
 
 import jax
 import numpy as np
@@ -11,7 +14,7 @@ from small import tiny
 from segdiff_jax import evaluate, train
 from segdiff_jax.checkpoint import Checkpoints, read_config
 from segdiff_jax.data.sources import Source
-from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, UserError
+from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, TerminatedError, UserError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +68,39 @@ def test_a_run_stopped_twice_ends_bit_equal_to_one_never_stopped(prepared, finis
     key = ("step", "loss", "mse", "grad_norm")
     ours, theirs = ([[x[k] for k in key] for x in lines(w)] for w in (tmp_path, finished[0]))
     assert ours == theirs and [x[0] for x in ours] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_told_to_stop_saves_its_update_and_ends_as_if_it_had_not_been(
+    prepared, finished, tmp_path, monkeypatch, kind
+):
+    log = train.log
+
+    def log_and_stop(writer, step, window, pace):
+        log(writer, step, window, pace)
+        if step == 3:  # no multiple of the interval
+            os.kill(os.getpid(), kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "log", log_and_stop)
+        error = KeyboardInterrupt if kind == signal.SIGINT else TerminatedError
+        with pytest.raises(error, match="stopped at update 3 of 6"):
+            run(config_for(prepared), tmp_path)
+    assert (tmp_path / "checkpoints" / "3").is_dir()
+    assert_equal(run(config_for(prepared), tmp_path), finished[1])
+    assert [x["step"] for x in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_signal_during_validation_breaks_it_off_and_saves(prepared, tmp_path, monkeypatch):
+    def wait(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(evaluate, "mean_scores", wait)
+    began = time.monotonic()
+    with pytest.raises(TerminatedError, match="stopped at update 2 of 6"):
+        train.train(config_for(prepared, evaluate_every=2), tmp_path)
+    assert time.monotonic() - began < 60 and (tmp_path / "checkpoints" / "2").is_dir()
 
 
 def test_updates_after_the_last_checkpoint_are_made_again_as_they_were(

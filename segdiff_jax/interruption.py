@@ -1,0 +1,85 @@
+"""SIGTERM and Ctrl-C: at once where nothing is lost by it, after the running update where it is.
+
+In one process these handlers do it. In several, JAX itself takes SIGTERM and lets all of them agree
+on an update to stop at; a handler of ours would keep it from learning of the signal.
+"""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import jax
+from jax.experimental import multihost_utils
+
+from segdiff_jax.errors import TerminatedError
+
+KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: TerminatedError}
+
+
+class Request:
+    """Whether the run was asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Remembers a signal; a handler."""
+        del frame
+        self.signal = number
+
+    def holds(self, step: int) -> bool:
+        """Whether to stop after this update; several processes answer alike.
+
+        Args:
+          step: the number of the update, which grows from call to call.
+        """
+        if jax.process_count() == 1:
+            return self.signal is not None
+        return multihost_utils.reached_preemption_sync_point(step)
+
+    @contextlib.contextmanager
+    def breaks_off(self) -> Iterator[None]:
+        """What is inside is broken off by a signal, and the request is remembered."""
+        try:
+            with _handled(_raise):
+                yield
+        except KeyboardInterrupt:
+            self.signal = signal.SIGINT
+        except TerminatedError:
+            self.signal = signal.SIGTERM
+
+    def error(self, message: str) -> BaseException:
+        """Returns what ends the programme with the exit code of the signal."""
+        return (
+            KeyboardInterrupt(message) if self.signal == signal.SIGINT else TerminatedError(message)
+        )
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Request]:
+    """Signals no longer interrupt, but are remembered; the caller looks after every update."""
+    request = Request()
+    with _handled(request.note):
+        yield request
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise KINDS[signal.Signals(number)]("")
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    try:
+        kinds = tuple(KINDS) if jax.process_count() == 1 else ()
+        # what a shell started in the background is to ignore Ctrl-C
+        kinds = [number for number in kinds if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, handler) for number in kinds}
+    except ValueError:  # not in the main thread, where signals cannot be handled
+        before = {}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
