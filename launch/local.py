@@ -8,9 +8,10 @@
   --gpus=G       instead of virtual devices: the first G GPUs, split evenly over the processes
   --grace=S      seconds that processes have to end by themselves once one has failed; 15
 
-Each line of output starts with the number of its process. SIGINT and SIGTERM are passed on; a second
-one kills. When a process fails, the others are ended, and the exit code is that of the failure: one
-that a restart would not mend (see segdiff_jax/errors.py) if there is one, otherwise the first.
+Each line of output starts with the number of its process. SIGINT and SIGTERM are passed on; a
+second one kills. When a process fails, the others are ended, and the exit code is that of the
+failure: one that a restart would not mend (see segdiff_jax/errors.py) if there is one, otherwise
+the first.
 The coordinator listens on 127.0.0.1 only.
 """
 
@@ -176,10 +177,11 @@ class Job:
     def _copy(self, number: int) -> None:
         pipe = self.processes[number].stdout
         assert pipe is not None  # it was asked for
-        for line in pipe:
-            with self._lock:
-                self._output.write(f"[{number}] {line.rstrip()}\n")
-                self._output.flush()
+        with pipe:
+            for line in pipe:
+                with self._lock:
+                    self._output.write(f"[{number}] {line.rstrip()}\n")
+                    self._output.flush()
 
 
 def verdict(codes: Sequence[int]) -> int:
@@ -195,13 +197,16 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def run(words: Sequence[str], layout: Layout, grace: float = 15.0) -> int:
+def run(
+    words: Sequence[str], layout: Layout, grace: float = 15.0, program: Sequence[str] = MAIN
+) -> int:
     """Runs a job, passing SIGINT and SIGTERM on to it, and returns its exit code.
 
     Args:
       words: the command line of segdiff_jax.main.
       layout: how it is spread.
       grace: as for `Job.wait`.
+      program: as for `Job`.
 
     Raises:
       UserError: the layout cannot be.
@@ -215,7 +220,7 @@ def run(words: Sequence[str], layout: Layout, grace: float = 15.0) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
-    job = Job(words, layout)
+    job = Job(words, layout, program=program)
     for number in signals[:1]:  # one that came before the job was there
         job.signal(number)
     return job.wait(grace)

@@ -42,7 +42,7 @@ readonly root
 
 name='' zone='' project='' type='' runtime='' bucket='' network='' subnetwork='' account=''
 spot='' internal='' attempt=1 worker=0 retries=20 poll=30 wait_minutes=1440 keep='' dry=''
-words=() created='' remote=segdiff scratch='' commit='' verdict='' warned=''
+words=() created='' remote=segdiff scratch='' commit='' verdict='' warned='' installed=''
 
 say() { printf 'tpu_pod%s: %s\n' "${dry:+ (dry run)}" "$*" >&2; }
 
@@ -339,14 +339,17 @@ join_in() { # a launcher that was interrupted, started again: its training may b
     if [[ $what == running ]]; then running=yes; fi
     if ((seen > latest)); then latest=$seen; fi
   done <<<"$lines"
-  if [[ -n $running ]]; then attempt=$latest; else attempt=$((latest + 1)); fi
+  if [[ -n $running ]]; then attempt=$latest installed=yes; else attempt=$((latest + 1)); fi
 }
 
 start_on_workers() { # sets verdict where it fails
   local code=0
-  (do_wait) && (do_install) && (do_run) || code=$?
+  (do_wait) && { [[ -n $installed ]] || (do_install); } && (do_run) || code=$?
   case $code in
-  0) return 0 ;;
+  0)
+    installed=yes
+    return
+    ;;
   "$USAGE") # another training is on that slice: it is not ours to delete
     keep=yes
     verdict="final $USAGE"
@@ -367,7 +370,7 @@ do_loop() {
   while true; do
     if [[ $now == gone ]]; then do_delete && now=absent; fi
     if [[ $now == absent ]]; then try_create; fi
-    created=yes warned='' code=0
+    now=ready created=yes warned='' code=0
     if start_on_workers; then watch; fi
     say "attempt $attempt: $verdict"
     case $verdict in
@@ -386,7 +389,7 @@ do_loop() {
     fi
     restarts=$((restarts + 1)) attempt=$((attempt + 1))
     say "restart $restarts of $retries"
-    if [[ $verdict == taken ]]; then now=gone; else sleep "$poll"; fi
+    if [[ $verdict == taken ]]; then now=gone installed=''; else sleep "$poll"; fi
   done
   if [[ -z $keep ]]; then do_delete; fi
   exit "$code"

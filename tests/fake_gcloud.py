@@ -16,7 +16,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-FAKE = Path(os.environ["FAKE"])
+FAKE = Path(os.environ.get("FAKE", ""))
 SLICE = FAKE / "slice"
 FLAGS = {
     "queued-resources create": {

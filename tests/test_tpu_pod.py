@@ -48,7 +48,7 @@ class Cloud:
     """A place where tpu_pod.sh finds the fake gcloud, and what happened there."""
 
     def __init__(self, path):
-        self.path, self.bucket = path, path / "bucket"
+        self.path, self.bucket, self.launchers = path, path / "bucket", []
         (path / "bin").mkdir()
         self.bucket.mkdir()
         for name, text in PROGRAMS.items():
@@ -76,7 +76,9 @@ class Cloud:
             ours.append("--type=v5litepod-16")
         if command in ("install", "run", "resume-loop"):
             ours.append("--bucket=bucket-1")
-        return [str(SCRIPT), command, "slice-1", *ours, "--", *training]
+        if command in ("run", "resume-loop"):
+            ours += ["--", *training]
+        return [str(SCRIPT), command, "slice-1", *ours]
 
     def run(self, *words, training=TRAINING):
         return subprocess.run(
@@ -86,6 +88,18 @@ class Cloud:
             capture_output=True,
             timeout=100,
         )
+
+    def start(self, *words):
+        launcher = subprocess.Popen(
+            self.command(*words),
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.launchers.append(launcher)
+        return launcher
 
     def calls(self, command=None):
         path = self.path / "calls.jsonl"
@@ -102,6 +116,10 @@ class Cloud:
         return (self.path / "slice").exists()
 
     def kill(self):
+        for launcher in self.launchers:
+            if launcher.poll() is None:
+                os.killpg(launcher.pid, signal.SIGKILL)
+            launcher.communicate()
         for path in self.path.glob("slice/*/segdiff/pid"):
             try:
                 os.killpg(os.getpgid(int(path.read_text())), signal.SIGKILL)
@@ -126,14 +144,16 @@ def test_the_loop_creates_waits_installs_runs_and_deletes(cloud):
     assert done.returncode == 0, done.stderr
     (create,) = cloud.calls("queued-resources create")
     assert {"--spot", "--node-id=slice-1", "--runtime-version=v2-alpha-tpuv5-lite"} <= set(create)
-    words = "-m segdiff_jax.main --coordinator=auto --workdir=bucket/run --config=configs/synthetic.py"
+    words = (
+        "-m segdiff_jax.main --coordinator=auto --workdir=bucket/run --config=configs/synthetic.py"
+    )
     for worker in (0, 1):
         assert [line.split() for line in cloud.trained(worker)] == [words.split()]
     assert not cloud.exists() and not charged(done)
     assert len(cloud.calls("queued-resources delete")) == 1
 
 
-@pytest.mark.parametrize("state", ["SUSPENDED", "FAILED", "PREEMPTED"])
+@pytest.mark.parametrize("state", ["SUSPENDED", "PREEMPTED"])
 def test_a_preempted_run_is_recreated_and_goes_on_in_the_bucket(cloud, state):
     cloud.plan(preempt_when="bucket/first.now", preemptions=1, taken_state=state)
     cloud.training(
@@ -155,16 +175,16 @@ def test_a_slice_that_is_preempted_for_ever_is_given_up(cloud):
     assert "2 restarts were not enough" in done.stderr and not cloud.exists()
 
 
-@pytest.mark.parametrize("code", errors.FINAL)
+@pytest.mark.parametrize("code", [64, 130])
 def test_a_failure_that_stays_is_not_tried_again(cloud, code):
     """Worker 0 only lost its peer; the reason is the code of worker 1."""
-    cloud.training(f'{COUNTING}if [[ $HOSTNAME == *1 ]]; then sleep 0.3; exit {code}; fi; exit 134')
+    cloud.training(f"{COUNTING}if [[ $HOSTNAME == *1 ]]; then sleep 0.3; exit {code}; fi; exit 134")
     done = cloud.run("resume-loop")
     assert done.returncode == code, done.stderr
     assert len(cloud.trained(1)) == 1 and not cloud.exists()
 
 
-@pytest.mark.parametrize("code", [1, 134, 137, 142, 143])
+@pytest.mark.parametrize("code", [1, 143])
 def test_a_failure_that_may_pass_is_tried_again_on_the_same_slice(cloud, code):
     cloud.training(COUNTING + f"if ((n < 2)); then exit {code}; fi")
     done = cloud.run("resume-loop")
@@ -227,27 +247,26 @@ def test_a_slice_that_cannot_be_deleted_is_said(cloud):
     assert len(cloud.calls("queued-resources delete")) == 3
 
 
+def wait_until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_ctrl_c_says_what_is_still_running_and_the_same_command_joins_in(cloud):
     cloud.training(COUNTING + "until [[ -e bucket/go ]]; do sleep 0.1; done")
-    process = subprocess.Popen(
-        cloud.command("resume-loop"),
-        env=cloud.environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while not cloud.trained(1) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    process = cloud.start("resume-loop")
+    wait_until(lambda: cloud.trained(1))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of its processes
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "EXISTS AND IS CHARGED FOR" in error and "tpu_pod.sh delete slice-1" in error
     assert cloud.exists() and not cloud.calls("queued-resources delete")
+    process = cloud.start("resume-loop")
+    assert "attempt 1 was started before" in process.stdout.readline()
     (cloud.bucket / "go").touch()
-    done = cloud.run("resume-loop")
-    assert done.returncode == 0, done.stderr
+    assert process.communicate(timeout=60) and process.returncode == 0
     assert len(cloud.trained(0)) == len(cloud.trained(1)) == 1 and not cloud.exists()
 
 
