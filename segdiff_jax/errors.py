@@ -11,6 +11,10 @@ CANNOT_WRITE = 74  # disk full or no permission
 INTERRUPTED = 130  # SIGINT, state saved
 TERMINATED = 143  # SIGTERM, state saved
 
+# Codes that a restart of the same command would only repeat, or that a person asked for: what
+# launchers do not restart after. Any other but DONE they do, a bounded number of times.
+FINAL = (USAGE, BAD_DATA, BAD_CHECKPOINT, INTERNAL, CANNOT_WRITE, INTERRUPTED)
+
 
 class TerminatedError(BaseException):
     """The process was told to end (SIGTERM), as KeyboardInterrupt is for Ctrl-C."""

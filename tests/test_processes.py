@@ -1,12 +1,11 @@
 """The real command line in processes of its own: from nothing to a report, killed, and in pairs."""
 
+import io
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
 import time
 
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from small import ROOT, tiny
 
+from launch.local import MAIN, Job, Layout
 from segdiff_jax import parallel, train
 from segdiff_jax.checkpoint import Checkpoints
 from segdiff_jax.data.sources import Source
@@ -36,27 +36,30 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, workdir, *flags, devices=8):
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-    command = [sys.executable, "-m", "segdiff_jax.main", f"--config={folder / 'tiny_config.py'}"]
-    command += [f"--config.data.prepared_dir={folder / 'data'}", f"--workdir={workdir}", *flags]
+def words(folder, workdir, *flags):
+    places = [f"--config.data.prepared_dir={folder / 'data'}", f"--workdir={workdir}"]
+    return [f"--config={folder / 'tiny_config.py'}", *places, *flags]
+
+
+def environment():
+    return os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+
+def start(folder, workdir, *flags):
     return subprocess.Popen(
-        command,
+        [*MAIN, *words(folder, workdir, *flags)],
         cwd=ROOT,
-        env=environment,
+        env=environment(),
         text=True,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
 
 
-def finish(*processes):
-    outputs = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), outputs
-    return outputs
+def finish(process):
+    output = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, output
+    return output
 
 
 def final_state(folder, workdir):
@@ -76,7 +79,7 @@ def losses(workdir):
 
 @pytest.fixture(scope="module")
 def alone(folder):
-    (output,) = finish(start(folder, folder / "alone"))
+    output = finish(start(folder, folder / "alone"))
     return folder / "alone", output
 
 
@@ -89,7 +92,7 @@ def test_one_command_prepares_trains_evaluates_and_reports(alone):
 
 
 def test_the_same_command_again_says_that_it_is_done_and_exits_with_0(folder, alone):
-    (output,) = finish(start(folder, alone[0], "--mode=train"))
+    output = finish(start(folder, alone[0], "--mode=train"))
     assert "already trained, 6 of 6 updates" in output
 
 
@@ -127,22 +130,9 @@ def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
 
 @pytest.mark.slow
 def test_two_processes_of_four_devices_take_the_steps_of_one_of_eight(folder, alone):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    workdir = folder / "pair"
-    pair = [
-        start(
-            folder,
-            workdir,
-            f"--coordinator={address}",
-            "--processes=2",
-            f"--process={i}",
-            devices=4,
-        )
-        for i in range(2)
-    ]
-    finish(*pair)
+    workdir, output = folder / "pair", io.StringIO()
+    job = Job(words(folder, workdir), Layout(2, devices=4), output, environment=environment())
+    assert job.wait() == 0, output.getvalue()
     for (step, ours), (other, theirs) in zip(losses(workdir), losses(alone[0]), strict=True):
         assert step == other and ours == pytest.approx(theirs, rel=1e-5)
     ours, theirs = final_state(folder, workdir), final_state(folder, alone[0])
