@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import jax
@@ -45,9 +46,17 @@ def environment():
     return os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
-def start(folder, workdir, *flags):
+# Ctrl-C is to count even where the tests run in the background, which is told to ignore it
+LISTENING = (
+    *(sys.executable, "-c"),
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('segdiff_jax.main', run_name='__main__', alter_sys=True)",
+)
+
+
+def start(folder, workdir, *flags, main=MAIN):
     return subprocess.Popen(
-        [*MAIN, *words(folder, workdir, *flags)],
+        [*main, *words(folder, workdir, *flags)],
         cwd=ROOT,
         env=environment(),
         text=True,
@@ -115,7 +124,8 @@ def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
     workdir = folder / kind.name
-    process = start(folder, workdir, "--mode=train", "--config.train.steps=1000000")
+    flags = "--mode=train", "--config.train.steps=1000000"
+    process = start(folder, workdir, *flags, main=LISTENING)
     deadline = time.monotonic() + 200
     while not list(workdir.glob("checkpoints/[24]")) and time.monotonic() < deadline:
         time.sleep(0.01)

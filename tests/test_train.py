@@ -72,9 +72,11 @@ def test_a_run_stopped_twice_ends_bit_equal_to_one_never_stopped(prepared, finis
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_told_to_stop_saves_its_update_and_ends_as_if_it_had_not_been(
-    prepared, finished, tmp_path, monkeypatch, kind
+    prepared, finished, tmp_path, monkeypatch, request, kind
 ):
     log = train.log
+    before = signal.signal(kind, signal.default_int_handler)  # it may be ignored in the background
+    request.addfinalizer(lambda: signal.signal(kind, before))
 
     def log_and_stop(writer, step, window, pace):
         log(writer, step, window, pace)
