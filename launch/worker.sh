@@ -75,7 +75,7 @@ make_environment() { # the images of TPU VMs have Python 3.10, which is too old
     python3 -m pip install --quiet --user 'uv>=0.8,<1'
     python3 -m uv venv --quiet --seed --python 3.12 venv
   fi
-  venv/bin/python -m pip install --quiet --editable 'code[tpu]'
+  venv/bin/python -m pip install --quiet --editable './code[tpu]'
 }
 
 install_gcsfuse() { # as its documentation says

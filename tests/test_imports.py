@@ -18,8 +18,8 @@ FLOORS = (
         *("interruption", "page", "parallel", "programme", "validate", "writers"),
     },
     {"baselines", "build", "command_line", "panels", "report", "segment", "step"},
-    {"evaluate", "library", "import_torch", "experiments"},
-    {"train", "predict"},
+    {"evaluate", "library", "experiments"},
+    {"train", "predict", "import_torch"},
     {"main", "__init__"},  # the face of the package, which imports only when asked
 )
 ISLANDS = {  # files of their own, but part of that island
@@ -33,6 +33,10 @@ ISLANDS = {  # files of their own, but part of that island
     },
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
+    **dict.fromkeys(("import_line", "torch_files", "torch_names"), "import_torch"),
+    **dict.fromkeys(
+        ("torch_matching", "torch_parts", "torch_pickle", "torch_writing"), "import_torch"
+    ),
 }
 DISTRIBUTIONS = {  # where the name to import is not the name to install
     "PIL": "pillow",

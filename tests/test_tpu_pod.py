@@ -14,6 +14,7 @@ import pytest
 from fake_gcloud import FLAGS
 from small import ROOT
 
+from launch.local import Job, Layout, free_port
 from segdiff_jax import errors
 
 SCRIPT = ROOT / "launch" / "tpu_pod.sh"
@@ -86,7 +87,7 @@ class Cloud:
             env=self.environment,
             text=True,
             capture_output=True,
-            timeout=100,
+            timeout=600,
         )
 
     def start(self, *words):
@@ -408,9 +409,66 @@ def test_the_steps_of_the_dry_loop_are_those_of_the_loop(cloud):
     assert steps(dry) == steps(cloud.calls())
 
 
+def test_the_commands_of_the_readme_are_understood(cloud):
+    text = (ROOT / "launch" / "README.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^launch/tpu_pod\.sh .*$", text, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        words = command.replace("PROJECT", "project-1").replace("BUCKET", "bucket-1").split()
+        words.insert(3, "--dry-run")
+        done = subprocess.run(
+            words, cwd=ROOT, env=cloud.environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0 and done.stdout.startswith("gcloud "), done.stderr
+
+
 def test_the_codes_that_are_not_restarted_are_those_of_the_package():
     (codes,) = re.findall(r'^readonly FINAL="([\d ]+)"', SCRIPT.read_text(), re.MULTILINE)
     assert sorted(map(int, codes.split())) == sorted(errors.FINAL)
+
+
+CONFIG = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from small import tiny
+
+def get_config():
+    c = tiny()
+    c.train.steps = 40
+    return c
+"""
+
+
+def losses(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+@pytest.mark.slow
+def test_a_real_training_that_is_preempted_ends_as_one_that_was_not(cloud):
+    """Of two workers of four devices, which JAX finds as it finds those of Slurm."""
+    (cloud.path / "config.py").write_text(CONFIG)
+    words = [f"--config={cloud.path / 'config.py'}", "--mode=train"]
+    words += [f"--config.data.prepared_dir={cloud.path / 'data'}"]
+    cloud.training(f'exec {sys.executable} "$@"')
+    flags = {
+        **{"SLURM_JOB_ID": 1, "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_STEP_NUM_NODES": 2},
+        **{"SLURM_NTASKS": 2, "SLURM_PROCID": "WORKER", "SLURM_LOCALID": 0},
+        **{"JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_PORT": free_port(), "PJRT_NPROC": 16},
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": 1,
+    }
+    cloud.environment["FAKE_ENVIRONMENT"] = " ".join(f"{k}:{v}" for k, v in flags.items())
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    alone = Job(
+        [*words, f"--workdir={cloud.path / 'alone'}"], Layout(2, 4), environment=environment
+    )
+    assert alone.wait() == 0
+    cloud.plan(preempt_when="bucket/run/checkpoints/2", preemptions=1)
+    done = cloud.run("resume-loop", "--spot", training=[*words, "--workdir=bucket/run"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(cloud.calls("queued-resources create")) == 2 and len(cloud.trained()) == 2
+    assert losses(cloud.bucket / "run") == losses(cloud.path / "alone")
 
 
 @pytest.mark.slow
