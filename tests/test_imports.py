@@ -24,6 +24,7 @@ FLOORS = (
 )
 ISLANDS = {  # files of their own, but part of that island
     **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
+    **{"networks": "build", "direct": "build"},
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
 }
