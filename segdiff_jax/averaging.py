@@ -5,6 +5,20 @@ import numpy as np
 from segdiff_jax.resampling import bilinear
 
 
+def uncertainty(soft: np.ndarray, random: bool = True) -> np.ndarray:
+    """How unsure the answer is, pixel by pixel, 0..0.5.
+
+    Args:
+      soft: [S, ...] in 0..1, generations; or the one probability of a network that draws nothing.
+      random: whether they are drawn.
+
+    Returns:
+      [...] the standard deviation between generations; or sqrt(p (1 - p)), that of a pixel which is
+      foreground with the network's probability p.
+    """
+    return soft.std(axis=0) if random else np.sqrt(soft[0] * (1 - soft[0]))
+
+
 def average(generations: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes every generation, clips it to 0..1 and averages: the order of the authors' code.
 

@@ -1,7 +1,6 @@
-"""The door: the only module that turns a config into objects. Everything inside is plain values."""
+"""The door: it and `networks` alone turn a config into objects. Inside are plain values."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,69 +15,20 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.data.reading import Limits
 from segdiff_jax.data.sources import Source, statistics
 from segdiff_jax.data.views import View, crop
+from segdiff_jax.direct import DirectObjective, DirectSampler
 from segdiff_jax.errors import UserError
-from segdiff_jax.models.conditioning import Sum
-from segdiff_jax.models.rrdb import RRDBNet
-from segdiff_jax.models.segdiff import SegDiff
-from segdiff_jax.models.unet import UNet
-from segdiff_jax.sampler import Sampler
+from segdiff_jax.networks import check_size as check_size
+from segdiff_jax.networks import choose, model, multiple
+from segdiff_jax.networks import one_pass as one_pass
+from segdiff_jax.sampler import Answerer, Sampler
 from segdiff_jax.segment import Segmenter
-from segdiff_jax.step import Objective, Params
+from segdiff_jax.step import Loss, Objective, Params
 
-CONDITIONINGS = {"sum": Sum}
 SCHEDULES: dict[str, Callable[[int], diffusion.Schedule]] = {
     "linear": diffusion.linear_schedule,
     "linear_unscaled": lambda T: diffusion.linear_schedule(T, scaled=False),
     "cosine": diffusion.cosine_schedule,
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def choose(table: dict[str, Any], name: str, key: str) -> Any:
-    """Returns table[name], or says what is allowed."""
-    if name not in table:
-        raise UserError(f"{key} is {name!r}; allowed: {', '.join(map(repr, table))}")
-    return table[name]
-
-
-def model(config: ConfigDict) -> SegDiff:
-    """Returns the network; parameters are made by `step.init_state`."""
-    c = config.model
-    dtype = choose(DTYPES, c.dtype, "model.dtype")
-    return SegDiff(
-        encoder=RRDBNet(c.channels, c.rrdb_blocks, c.rrdb_features, c.rrdb_growth, dtype),
-        conditioning=choose(CONDITIONINGS, c.conditioning, "model.conditioning")(c.channels, dtype),
-        unet=UNet(
-            channels=c.channels,
-            multipliers=tuple(c.multipliers),
-            blocks=c.blocks_per_level,
-            attention_factors=tuple(c.attention_factors),
-            heads=c.heads,
-            groups=c.norm_groups,
-            dropout=c.dropout,
-            time_embedding=c.time_embedding,
-            T=config.diffusion.T,
-            dtype=dtype,
-        ),
-    )
-
-
-def multiple(config: ConfigDict) -> int:
-    """Returns what a side of the network's input must be a multiple of: it is halved so often."""
-    return 2 ** (len(config.model.multipliers) - 1)
-
-
-def check_size(config: ConfigDict, size: tuple[int, ...], name: str) -> None:
-    """Holds an input to sides that the network can halve at every level.
-
-    Raises:
-      UserError: a side is no multiple of 2^(levels - 1).
-    """
-    if any(side % multiple(config) for side in size):
-        raise UserError(
-            f"{name} is {size[0]}x{size[1]}; allowed: multiples of {multiple(config)}, for "
-            f"{len(config.model.multipliers)} levels: set augment.crop"
-        )
 
 
 def schedule(config: ConfigDict) -> diffusion.Schedule:
@@ -203,34 +153,44 @@ def ema_decay(config: ConfigDict) -> Callable[[jax.Array], jax.Array]:
     return at
 
 
-def objective(config: ConfigDict) -> Objective:
+def objective(config: ConfigDict) -> Loss:
     """Returns what training minimises."""
+    common = {
+        "model": model(config),
+        "augment": augmentation(config),
+        "mean": tuple(config.data.mean),
+        "std": tuple(config.data.std),
+        "reduction": config.train.loss,
+    }
+    if one_pass(config):
+        return DirectObjective(**common)
     return Objective(
-        model=model(config),
         schedule=schedule(config),
         prediction=prediction(config),
-        augment=augmentation(config),
-        mean=tuple(config.data.mean),
-        std=tuple(config.data.std),
         draws=config.train.noise_draws_per_image,
-        reduction=config.train.loss,
+        **common,
     )
+
+
+def answerer(config: ConfigDict) -> Answerer:
+    """Returns what makes a mask of a tile."""
+    common = {
+        "model": model(config),
+        "mean": tuple(config.data.mean),
+        "std": tuple(config.data.std),
+    }
+    if one_pass(config):
+        return DirectSampler(**common)
+    forward = schedule(config)
+    steps = reverse_steps(config, forward)
+    return Sampler(schedule=forward, prediction=prediction(config), steps=steps, **common)
 
 
 def segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
     """Returns what turns images into masks; params are replicated over the mesh."""
-    forward = schedule(config)
-    sampler = Sampler(
-        model=model(config),
-        schedule=forward,
-        prediction=prediction(config),
-        steps=reverse_steps(config, forward),
-        mean=tuple(config.data.mean),
-        std=tuple(config.data.std),
-    )
     c = config.sampling
     return Segmenter(
-        sampler,
+        answerer(config),
         params,
         mesh,
         generations=c.generations,

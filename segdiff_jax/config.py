@@ -50,7 +50,13 @@ def default() -> ConfigDict:
     c.augment.jitter = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
 
     c.model = ConfigDict()
-    c.model.conditioning = "sum"  # F(x_t) + G(I), the paper's
+    # "diffusion" | "twin": G and U-Net give the mask in one pass | "unet": the U-Net alone does
+    c.model.kind = "diffusion"
+    # how x_t meets the image (paper, Table 4): "sum" F(x_t) + G(I), the method | "concat" variant 1
+    # | "stack" 3: I beside x_t, no G | "inject1", "inject3", "inject5" 4-6: G(I) after the k-th
+    # downsampling
+    c.model.conditioning = "sum"
+    c.model.encoder = "rrdb"  # G: "rrdb" | "hardnet": FC-HarDNet-70, variant 2
     c.model.channels = 128  # C, the width of level 0
     c.model.multipliers = (1, 1, 1, 2, 2, 4, 4)  # width of level l is multipliers[l] * C
     c.model.blocks_per_level = 3  # residual blocks a level on the way down; one more on the way up
@@ -61,7 +67,7 @@ def default() -> ConfigDict:
     c.model.time_embedding = (
         "sinusoidal"  # "sinusoidal" (code) | "table" (paper: a learned look-up)
     )
-    c.model.rrdb_blocks = 12  # of the image encoder G
+    c.model.rrdb_blocks = 12  # of the image encoder G, if it is "rrdb"
     c.model.rrdb_features = 64  # width of G's trunk
     c.model.rrdb_growth = 32  # width each dense layer of G adds
     c.model.dtype = "float32"  # of activations: "float32" | "bfloat16"; parameters stay float32
@@ -79,7 +85,7 @@ def default() -> ConfigDict:
     c.sampling.steps = 0  # reverse steps; 0: all T; fewer: evenly respaced
     c.sampling.variance = "beta"  # ddpm: "beta" (code) | "posterior" (paper)
     c.sampling.eta = 0.0  # ddim: 0 deterministic .. 1 as much noise as ddpm's posterior
-    c.sampling.generations = 9  # averaged; 9 in the code, 30 in the paper
+    c.sampling.generations = 9  # averaged; 9 in the code, 30 in the paper; 1 if not diffusion
     c.sampling.rows_at_once = (
         16  # (tile, generation) pairs a device denoises together: bounds memory
     )
@@ -90,7 +96,7 @@ def default() -> ConfigDict:
     c.train.steps = 300_000  # updates
     c.train.batch_size = 8  # images, over all devices
     c.train.noise_draws_per_image = 1  # (t, noise) pairs that share one G(I); 1: the authors' loss
-    c.train.loss = "sum"  # squared error over the pixels of an image: "sum" (code) | "mean"
+    c.train.loss = "sum"  # of the error over the pixels of an image: "sum" (code) | "mean"
     c.train.learning_rate = 1e-4
     c.train.warmup_steps = 0  # linear, from 0
     c.train.decay = "constant"  # of the learning rate after the warm-up: "constant" | "cosine" to 0

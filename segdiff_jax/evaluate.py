@@ -14,7 +14,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from segdiff_jax import __version__, build, checkpoint, metrics, parallel
+from segdiff_jax import __version__, build, checkpoint, metrics, networks, parallel
 from segdiff_jax.averaging import average
 from segdiff_jax.baselines import baseline_rows
 from segdiff_jax.data.example import Example
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
     Attributes:
       example: with the truth.
-      generations: [S, H, W] float32 soft masks, about 0..1.
+      generations: [S, H, W] float32 soft masks, about 0..1; one if nothing is drawn.
       probability: [h, w] float32 in 0..1, at the size of the truth.
       scores: of the mask probability > 0.5, by `metrics.KEYS`.
     """
@@ -99,6 +99,7 @@ def evaluate_split(
                 answer.probability,
                 example.name,
                 answer.scores,
+                segment.sampler.random,
             )
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
@@ -139,7 +140,7 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     logging.info("test: %s", ", ".join(f"{name} {x:.4f}" for name, x in means.items()))
     page = write_report(
         directory,
-        title=f"SegDiff on {c.name}, {c.test_split} split",
+        title=f"{networks.TITLES[config.model.kind]} on {c.name}, {c.test_split} split",
         settings=describe(config, step, len(examples), found.seconds),
         rows=found.rows,
         baselines=baseline_rows(build.scored(config, c.train_split), examples),
@@ -176,16 +177,12 @@ def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict
         "last": "the last averaged (EMA) weights; no test image chose them",
         "best": f"averaged (EMA) weights, best Dice on split {config.data.validation_split!r}",
     }
-    how = f"variance {c.variance}" if c.sampler == "ddpm" else f"eta {c.eta:g}"
     return {
         "data": f"{config.data.name}, split {config.data.test_split!r}, {images} images",
         "trained on": f"split {config.data.train_split!r}",
         "weights": chosen[config.train.result],
         "updates": step,
-        "network predicts": config.diffusion.prediction,
-        "generations averaged": c.generations,
-        "reverse steps": f"{c.steps or config.diffusion.T} of {config.diffusion.T}, "
-        f"{c.sampler}, {how}",
+        **networks.describe(config),
         "tiles": f"{c.tile} pixels every {c.stride}" if c.tile else "none",
         "seconds per image": round(seconds, 3),
         "seed": config.seed,

@@ -12,9 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from segdiff_jax import build, checkpoint, evaluate, parallel, validate
+from segdiff_jax.averaging import uncertainty
 from segdiff_jax.data.example import Array
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.models.segdiff import call
+from segdiff_jax.sampler import Sampler
 from segdiff_jax.segment import Band, Segmenter
 from segdiff_jax.step import Params
 
@@ -26,8 +28,10 @@ class Answer:
     Attributes:
       probability: [H, W] float32 in 0..1, the mean of the generations.
       mask: [H, W] uint8, 1 where the probability is above the threshold.
-      uncertainty: [H, W] float32 in 0..0.5, the standard deviation of the generations.
-      generations: [S, H, W] float32 in 0..1, single masks drawn from different noise.
+      uncertainty: [H, W] float32 in 0..0.5, the standard deviation of the generations, or what
+        stands for it where nothing is drawn: see `averaging.uncertainty`.
+      generations: [S, H, W] float32 in 0..1, single masks drawn from different noise; of a network
+        that answers in one pass, its probability alone.
     """
 
     probability: np.ndarray
@@ -56,6 +60,11 @@ class Model:
     threshold: float
     seed: int
 
+    @property
+    def random(self) -> bool:
+        """Whether the masks are drawn from noise: not by networks that answer in one pass."""
+        return self.segmenter.sampler.random
+
     def predict(self, image: np.ndarray, *, number: int = 0) -> Answer:
         """Answers one image of any size; larger ones are cut into tiles that fade into each other.
 
@@ -75,7 +84,7 @@ class Model:
         return Answer(
             probability,
             (probability > self.threshold).astype(np.uint8),
-            generations.std(axis=0),
+            uncertainty(generations, self.random),
             generations,
         )
 
@@ -103,6 +112,9 @@ class Model:
 
         Returns:
           [N, H, W, 1] float32.
+
+        Raises:
+          ValueError: the run is no diffusion.
         """
         return self._eps(self.params, x_t, t, image)
 
@@ -124,6 +136,8 @@ def _eps(
     segmenter: Segmenter, params: Params, x_t: jax.Array, t: jax.Array, image: jax.Array
 ) -> jax.Array:
     sampler = segmenter.sampler
+    if not isinstance(sampler, Sampler):
+        raise ValueError("this network finds masks in one pass: there is no noise to find")
     features = sampler.encode(params, image)
     output = call(sampler.model, "denoise", params, x_t, t, features)
     return sampler.prediction.read(sampler.schedule, x_t, t, output).eps
@@ -186,6 +200,8 @@ def load(
     for name, value in (("generations", generations), ("steps", steps)):
         if value is not None:
             c[name] = value
+    if steps is not None and build.one_pass(config):
+        raise UserError(f"steps={steps}: {workdir} holds a network that answers in one pass")
     if seed is not None:
         config.seed = seed
     validate.check(config)

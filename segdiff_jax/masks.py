@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segdiff_jax.averaging import uncertainty
 from segdiff_jax.errors import INTERNAL, UserError
 
 MOST = 65535  # of 16 bits
@@ -22,9 +23,9 @@ class Figures(NamedTuple):
     Attributes:
       foreground_share: of the pixels, in the final mask.
       mean_confidence: mean over pixels of max(p, 1 - p), 0.5..1.
-      mean_uncertainty: mean over pixels of the standard deviation between generations, 0..0.5.
+      mean_uncertainty: mean over pixels of the uncertainty, 0..0.5.
       agreement: mean over generations of the Dice of a generation's own mask with the final one,
-        0..1; two empty masks agree. Low where the network is torn.
+        0..1; two empty masks agree. Low where the network is torn; 1 if it draws nothing.
     """
 
     foreground_share: float
@@ -39,15 +40,19 @@ class Maps:
     Attributes:
       probability: [H, W] uint16, the mean over generations; 65535 stands for 1. Halves are
         rounded down, so that above 32767 means above 0.5.
-      uncertainty: [H, W] uint16, the standard deviation over generations; 65535 stands for 0.5,
-        which is the largest that numbers in 0..1 can have.
+      uncertainty: [H, W] uint16, see `averaging.uncertainty`; 65535 stands for 0.5, which is the
+        largest standard deviation that numbers in 0..1 can have.
       mask: [H, W] uint8, 255 where the mean is above the threshold, else 0.
       generations: [S, H, W] uint16 like probability, in a file without a name, or None if not
         kept.
     """
 
     def __init__(
-        self, shape: tuple[int, int], threshold: float, keep_in: Path | None = None
+        self,
+        shape: tuple[int, int],
+        threshold: float,
+        keep_in: Path | None = None,
+        random: bool = True,
     ) -> None:
         """Makes room for an image.
 
@@ -55,12 +60,13 @@ class Maps:
           shape: (H, W).
           threshold: of the mask, in 0..1.
           keep_in: a folder with room for the generations; None: they are not kept.
+          random: whether the masks are drawn, see `averaging.uncertainty`.
         """
         self.probability = np.zeros(shape, np.uint16)
         self.uncertainty = np.zeros(shape, np.uint16)
         self.mask = np.zeros(shape, np.uint8)
         self.generations: np.ndarray | None = None
-        self._threshold, self._keep_in = threshold, keep_in
+        self._threshold, self._keep_in, self._random = threshold, keep_in, random
         self._rows = 0  # finished
         self._confidence = self._deviation = 0.0  # sums over pixels
         self._common = self._own = np.zeros(0)  # [S] pixels in both masks, and in either's own
@@ -94,7 +100,7 @@ class Maps:
         if not np.isfinite(generations).all():
             raise UserError(f"row {top}: the network's answer is not a finite number", INTERNAL)
         soft = np.clip(generations, 0, 1)
-        mean, deviation = soft.mean(axis=0), soft.std(axis=0)
+        mean, deviation = soft.mean(axis=0), uncertainty(soft, self._random)
         final, own = mean > self._threshold, soft > self._threshold
         self.probability[rows], self.uncertainty[rows] = _integer(mean), _integer(2 * deviation)
         self.mask[rows] = final * np.uint8(255)

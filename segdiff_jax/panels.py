@@ -1,7 +1,8 @@
 """One picture per image: what went in, what came out, where it is wrong and where it is unsure.
 
 The panel is a grid of five columns. Above: image, truth, mean probability, disagreement, errors.
-Below: up to four single generations, then the key to the colours.
+Below: up to four single generations, then the key to the colours. A network that draws nothing has
+no generations to show or to disagree: uncertainty stands there, see `averaging.uncertainty`.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segdiff_jax.averaging import uncertainty
 from segdiff_jax.metrics import LABELS
 
 # Light grey for right leaves the eye to the errors; orange and blue differ in any colour vision.
@@ -26,6 +28,7 @@ def panel(
     probability: np.ndarray,
     name: str,
     scores: Mapping[str, float],
+    random: bool = True,
 ) -> Image.Image:
     """Draws the panel of one image; every cell has the shape of the truth.
 
@@ -36,17 +39,19 @@ def panel(
       probability: [h, w] in 0..1, the mean over generations; foreground is above 0.5.
       name: of the image, for the heading.
       scores: by key of `metrics.LABELS`, for the heading; nan is written "undefined".
+      random: whether the generations are drawn; if not, there is one, and it is not shown again.
     """
     soft = np.clip(generations, 0, 1)
+    doubt, single = ("disagreement", soft[:4]) if random else ("uncertainty", soft[:0])
     above = {
         "image": image,
         "truth": _colour(truth > 0, "gray"),
-        "mean probability": _colour(probability, "jet"),
+        "mean probability" if random else "probability": _colour(probability, "jet"),
         # Numbers in 0..1 have a standard deviation of at most one half.
-        "disagreement": _colour(2 * soft.std(axis=0), "inferno"),
+        doubt: _colour(2 * uncertainty(soft, random), "inferno"),
         "errors": error_map(image, truth, probability),
     }
-    below = {f"generation {i + 1}": _colour(map_, "jet") for i, map_ in enumerate(soft[:4])}
+    below = {f"generation {i + 1}": _colour(map_, "jet") for i, map_ in enumerate(single)}
     height, width = cell_size(truth.shape)
     column, row = max(width, SMALLEST) + GAP, height + TITLE + GAP
     size = COLUMNS * column + GAP, HEADER + row + max(row, KEY_HEIGHT)
@@ -59,7 +64,7 @@ def panel(
             x = GAP + i * column
             draw.text((x, y), title, "black", _font(15))
             sheet.paste(_fit(picture, (height, width)), (x, y + TITLE))
-    _draw_key(sheet, GAP + (COLUMNS - 1) * column, HEADER + row)
+    _draw_key(sheet, GAP + (COLUMNS - 1) * column, HEADER + row, f"{doubt} (std)")
     return sheet
 
 
@@ -96,12 +101,12 @@ def _fit(picture: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(picture).resize((size[1], size[0]), how)
 
 
-def _draw_key(sheet: Image.Image, x: int, y: int) -> None:
+def _draw_key(sheet: Image.Image, x: int, y: int, doubt: str) -> None:
     """The meaning of the colours, in a cell without a picture."""
     draw = ImageDraw.Draw(sheet)
     for title, scale, (low, middle, high) in (
         ("probability", "jet", ("0", "0.5", "1")),
-        ("disagreement (std)", "inferno", ("0", "0.25", "0.5")),
+        (doubt, "inferno", ("0", "0.25", "0.5")),
     ):
         draw.text((x, y), title, "black", _font(15))
         bar = _colour(np.tile(np.linspace(0, 1, SMALLEST - 20), (12, 1)), scale)

@@ -5,7 +5,8 @@
   --workdir=RUN              the directory of the run: config.json and checkpoints
   --input=FILE_OR_FOLDER     PNG, JPEG or TIFF, any size; --recursive: sub-folders too
   --output=DIR               gets probability/ (16 bit: 65535 is 1), mask/ (0, 255), uncertainty/
-                             (16 bit: 65535 is a standard deviation of 0.5), overlay/, summary.csv;
+                             (16 bit: 65535 is a standard deviation of 0.5: between generations,
+                             or sqrt(p(1-p)) of a network in one pass), overlay/, summary.csv;
                              TIFF for TIFF with its GeoTIFF tags, else PNG. The same command again
                              skips what is done; --overwrite does it anew
   --save_generations         each mask that was averaged, too: generations/NAME_1.png, ...
@@ -69,13 +70,13 @@ def predict(command: Command, model: Any) -> None:
         could not be read; those are its details, and the others are done.
     """
     output, count = command.output, model.config.sampling.generations
-    if count == 1:
+    if count == 1 and model.random:
         logging.warning("one generation: nothing to compare, so uncertainty is 0 everywhere")
     limits = _limits(command, model)
     same = hold_to(output, settings(command, model, limits), command.overwrite)
     with Summary(output, fresh=command.overwrite and not same) as summary:
         keep = count if command.save_generations else 0
-        work = Prediction(model, output, limits, model.threshold, keep, summary)
+        work = Prediction(model, output, limits, model.threshold, keep, summary, model.random)
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total, skipped = len(command.inputs), len(command.inputs) - len(left)
         if skipped:
@@ -96,15 +97,18 @@ def _limits(command: Command, model: Any) -> Limits:
 def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
     """Returns all that the files of an image depend on besides the image."""
     c, T = model.config.sampling, model.config.diffusion.T
-    return {
-        "workdir": str(command.workdir.resolve()),
-        "update": int(model.step),
-        "input": str(command.folder.resolve()),
+    drawn = {
         "generations": c.generations,
         "steps": c.steps or T,
         "sampler": c.sampler,
         "variance": c.variance,
         "eta": c.eta,
+    }
+    return {
+        "workdir": str(command.workdir.resolve()),
+        "update": int(model.step),
+        "input": str(command.folder.resolve()),
+        **(drawn if model.random else {"kind": model.config.model.kind}),
         "threshold": model.threshold,
         "tile": c.tile,
         "overlap": c.tile - c.stride,

@@ -91,6 +91,7 @@ class Prediction:
       threshold: of the masks.
       keep: number of generations to write one by one; 0: none.
       summary: open.
+      random: whether the model draws its masks, see `averaging.uncertainty`.
       problems: a line for each file that could not be read so far.
     """
 
@@ -100,6 +101,7 @@ class Prediction:
     threshold: float
     keep: int
     summary: Summary
+    random: bool = True
     problems: list[str] = field(default_factory=list)
 
     def is_done(self, one: Input) -> bool:
@@ -153,7 +155,7 @@ class Prediction:
                     progress.update(job.shape[0] * job.shape[1])
                     return
                 keep_in = self.output if self.keep else None
-                maps = Maps(found.image.shape[:2], self.threshold, keep_in)
+                maps = Maps(found.image.shape[:2], self.threshold, keep_in, self.random)
                 opened[read - 1] = Open(job, found, maps)
                 yield found.image
 

@@ -1,8 +1,11 @@
 """One generation of one tile, and all those that a device draws (paper, Alg. 1)."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from segdiff_jax import parallel
 from segdiff_jax.data.example import Array, normalise, to_probability
@@ -13,34 +16,33 @@ from segdiff_jax.step import Params
 AXIS = parallel.AXIS
 
 
-@dataclass(frozen=True, eq=False)
-class Sampler:
-    """Everything that turns features into a mask.
+class Answerer(ABC):
+    """What turns a tile into a mask, whatever the network answers.
 
     Attributes:
       model: the network.
-      schedule: of the forward process.
-      prediction: what the network's output means.
-      steps: the reverse process.
       mean, std: of the image's channels, in 0..255.
+      random: whether another key draws another mask; if not, one mask says all, and its values
+        are the network's own probabilities.
     """
 
     model: SegDiff
-    schedule: Schedule
-    prediction: Prediction
-    steps: Steps
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    random: ClassVar[bool]
 
     def encode(self, params: Params, tiles: jax.Array) -> jax.Array:
         """Tiles [N, h, w, 3] uint8 -> G(I), [N, h, w, C]; once, whatever is then drawn."""
+        if self.model.pairs and len(tiles) == 1:
+            return self.encode(params, jnp.repeat(tiles, 2, axis=0))[:1]
         normalised = normalise(tiles, self.mean, self.std)
         return call(self.model, "encode", params, normalised)
 
+    @abstractmethod
     def draw(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
-        """One generation: soft mask [h, w], about 0..1.
+        """One generation: soft mask [H, W], about 0..1.
 
         Args:
           params: of the model.
@@ -49,11 +51,36 @@ class Sampler:
           corner: [2] int32, where the tile lies in the image's field of noise.
         """
 
+
+@dataclass(frozen=True, eq=False)
+class Sampler(Answerer):
+    """The reverse process of diffusion (paper, Alg. 1).
+
+    Attributes:
+      model, mean, std, random: see `Answerer`.
+      schedule: of the forward process.
+      prediction: what the network's output means.
+      steps: the reverse process.
+    """
+
+    model: SegDiff
+    schedule: Schedule
+    prediction: Prediction
+    steps: Steps
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    random: ClassVar[bool] = True
+
+    def draw(
+        self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
+    ) -> jax.Array:
+        """One generation, from noise; see `Answerer`."""
+
         def denoise(x_t: jax.Array, t: jax.Array) -> Estimate:
             output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
             return self.prediction.read(self.schedule, x_t, t, output[0])
 
-        height, width, _ = features.shape
+        height, width = (side * self.model.factor for side in features.shape[:2])
         noise = field(key, corner, (height, width))
         return to_probability(sample(self.steps, denoise, noise))
 
@@ -70,7 +97,7 @@ def sample_rows(
     key_data: jax.Array,
     corners: jax.Array,
     *,
-    sampler: Sampler,
+    sampler: Answerer,
     at_once: int,
 ) -> jax.Array:
     """One device's share: encodes its tiles, shares the features, draws its rows.

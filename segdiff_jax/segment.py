@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from segdiff_jax import parallel
 from segdiff_jax.data.tiles import Grid, Strip, cut, grid
-from segdiff_jax.sampler import AXIS, Sampler, row_key, sample_rows
+from segdiff_jax.sampler import AXIS, Answerer, row_key, sample_rows
 from segdiff_jax.step import Params
 
 
@@ -85,7 +85,7 @@ class Segmenter:
     """Draws `generations` masks of each image, on every device of the mesh.
 
     Attributes:
-      sampler: see `Sampler`.
+      sampler: see `Answerer`.
       params: replicated over the mesh.
       mesh: of all devices.
       generations: S.
@@ -94,7 +94,7 @@ class Segmenter:
       multiple: what the sides of the network's input must be multiples of.
     """
 
-    sampler: Sampler
+    sampler: Answerer
     params: Params
     mesh: Mesh
     generations: int

@@ -1,5 +1,6 @@
 """How to learn: the loss of one example, and one step of the optimizer (paper, Alg. 2)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,18 +38,70 @@ class TrainState:
     opt_state: optax.OptState
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised.
+class Loss(ABC):
+    """What is minimised, whatever the network answers.
 
     Attributes:
       model: the network.
-      schedule: of the forward process.
-      prediction: what the network's output means.
       augment: (key, image, mask) -> (image, mask) of one example.
       mean, std: of the image's channels, in 0..255.
+      reduction: of the error over the pixels of an image, "sum" or "mean".
+    """
+
+    model: SegDiff
+    augment: Augment
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    reduction: str
+
+    @abstractmethod
+    def errors(
+        self, params: Params, mask: jax.Array, features: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns (error, mean squared error) of one example, means over its pixels.
+
+        Args:
+          params: of the model.
+          mask: [H, W] in {0, 1}.
+          features: of its image, [1, h, w, C].
+          key: of all that is random.
+        """
+
+    def example_error(
+        self, params: Params, image: Array, mask: Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns (loss, mean squared error) of one example.
+
+        Args:
+          params: of the model.
+          image: [H, W, 3] uint8.
+          mask: [H, W] uint8 in {0, 1}.
+          key: everything random about this example and step follows from it.
+        """
+        augment_key, key = jax.random.split(key)
+        image, mask = self.augment(augment_key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))
+        normalised = normalise(image, self.mean, self.std)[None]
+        features = call(self.model, "encode", params, normalised)
+        error, mse = self.errors(params, mask, features, key)
+        return error * (mask.size if self.reduction == "sum" else 1), mse
+
+    def loss(self, params: Params, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns (loss, mean squared error) averaged over the rows of a batch; keys: one a row."""
+        loss, mse = jax.vmap(self.example_error, (None, 0, 0, 0))(
+            params, batch.image, batch.mask, keys
+        )
+        return jnp.mean(loss), jnp.mean(mse)
+
+
+@dataclass(frozen=True)
+class Objective(Loss):
+    """The squared error of a network that denoises (eq. 18).
+
+    Attributes:
+      model, augment, mean, std, reduction: see `Loss`.
+      schedule: of the forward process.
+      prediction: what the network's output means.
       draws: (t, noise) pairs for each image; they share one G(I).
-      reduction: of the squared error over the pixels of an image, "sum" or "mean".
     """
 
     model: SegDiff
@@ -86,22 +139,11 @@ class Objective:
         target = self.prediction.target(self.schedule, x0, t, eps)
         return jnp.mean(jnp.square(output[0] - target))
 
-    def example_error(
-        self, params: Params, image: Array, mask: Array, key: jax.Array
+    def errors(
+        self, params: Params, mask: jax.Array, features: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns (loss, mean squared error) of one example, averaged over its draws.
-
-        Args:
-          params: of the model.
-          image: [H, W, 3] uint8.
-          mask: [H, W] uint8 in {0, 1}.
-          key: everything random about this example and step follows from it.
-        """
-        augment_key, draws_key = jax.random.split(key)
-        image, mask = self.augment(augment_key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))
+        """Returns the mean squared error, averaged over the draws, twice; see `Loss`."""
         x0 = to_signed(mask)  # [H, W, 1]
-        normalised = normalise(image, self.mean, self.std)[None]
-        features = call(self.model, "encode", params, normalised)
 
         def draw(key: jax.Array) -> jax.Array:
             t_key, eps_key, dropout_key = jax.random.split(key, 3)
@@ -109,19 +151,12 @@ class Objective:
             eps = jax.random.normal(eps_key, x0.shape)
             return self.denoising_error(params, x0, features, t, eps, dropout_key)
 
-        mse = jnp.mean(jax.vmap(draw)(jax.random.split(draws_key, self.draws)))
-        return mse * (x0.size if self.reduction == "sum" else 1), mse
-
-    def loss(self, params: Params, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns (loss, mean squared error) averaged over the rows of a batch; keys: one a row."""
-        loss, mse = jax.vmap(self.example_error, (None, 0, 0, 0))(
-            params, batch.image, batch.mask, keys
-        )
-        return jnp.mean(loss), jnp.mean(mse)
+        mse = jnp.mean(jax.vmap(draw)(jax.random.split(key, self.draws)))
+        return mse, mse
 
 
 def init_state(
-    objective: Objective,
+    objective: Loss,
     optimizer: optax.GradientTransformation,
     size: tuple[int, int],
     key: jax.Array,
@@ -139,7 +174,7 @@ def train_step(
     batch: Batch,
     key: jax.Array,
     *,
-    objective: Objective,
+    objective: Loss,
     optimizer: optax.GradientTransformation,
     ema_decay: Callable[[jax.Array], jax.Array],
 ) -> tuple[TrainState, Metrics]:

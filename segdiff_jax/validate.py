@@ -28,6 +28,7 @@ def check(config: ConfigDict) -> None:
     for key, holds, demand in (
         *_data_demands(knobs),
         *_model_demands(knobs),
+        *_variant_demands(knobs),
         *_size_demands(knobs),
         *_sampling_demands(knobs),
         *_training_demands(knobs),
@@ -89,14 +90,44 @@ def _model_demands(k: dict[str, Any]) -> _Demands:
         )
 
 
+def _variant_demands(k: dict[str, Any]) -> _Demands:
+    kind, conditioning = k["model.kind"], k["model.conditioning"]
+    if conditioning.startswith("inject"):
+        after, levels = int(conditioning.removeprefix("inject")), len(k["model.multipliers"])
+        yield (
+            "model.conditioning",
+            levels > after,
+            f"needs at least {after + 1} levels in model.multipliers, which has {levels}, as G(I) "
+            f"joins after downsampling {after}",
+        )
+    yield (
+        "model.encoder",
+        k["model.encoder"] == "rrdb" or (kind != "unet" and conditioning != "stack"),
+        "must stay 'rrdb' with model.kind='unet' or model.conditioning='stack', which have no "
+        "encoder",
+    )
+    if kind == "diffusion":
+        return
+    yield (
+        "model.conditioning",
+        conditioning == "sum",
+        f"must stay 'sum' with model.kind={kind!r}, which sees no noisy mask",
+    )
+    for key in ("sampling.generations", "train.noise_draws_per_image"):
+        yield key, k[key] == 1, f"must be 1 with model.kind={kind!r}, which draws no noise"
+
+
 def _size_demands(k: dict[str, Any]) -> _Demands:
     halvings = len(k["model.multipliers"]) - 1
+    unit, why = 2**halvings, f"the network halves it {halvings} times"
+    if k["model.encoder"] == "hardnet" and unit < 4:
+        unit, why = 4, "model.encoder='hardnet' works at a quarter of it"
     sizes = ("cityscapes.size",) if k["data.name"] == "cityscapes" else ()
     for key in ("augment.crop", "sampling.tile", *sizes):
         yield (
             key,
-            k[key] % 2**halvings == 0,
-            f"must be 0 or a multiple of {2**halvings}: the network halves it {halvings} times",
+            k[key] % unit == 0,
+            f"must be 0 or a multiple of {unit}: {why}",
         )
     tile, (low, high) = k["sampling.tile"], k["augment.scale"]
     yield (
@@ -152,7 +183,9 @@ def cautions(config: ConfigDict) -> list[str]:
     groups, trained = k["model.norm_groups"], k["data.train_split"]
     widths = [multiplier * k["model.channels"] for multiplier in k["model.multipliers"]]
     lines = []
-    if groups in widths:  # the mean that such a norm takes away is the added time vector
+    kind = k["model.kind"]
+    # the mean that such a norm takes away is the added time vector
+    if groups in widths and kind == "diffusion":
         levels = ", ".join(str(level) for level, width in enumerate(widths) if width == groups)
         lines.append(
             f"config.model.norm_groups={groups}: one channel a group at level {levels}, whose "
@@ -169,6 +202,10 @@ def cautions(config: ConfigDict) -> list[str]:
         lines.append(
             f"config.train.warmup_steps={warmup}: the learning rate does not reach its value "
             f"within train.steps={steps}"
+        )
+    if k["sampling.steps"] and kind != "diffusion":
+        lines.append(
+            f"config.sampling.steps={k['sampling.steps']}: model.kind={kind!r} has no reverse steps"
         )
     if k["sampling.eta"] and k["sampling.sampler"] != "ddim":
         lines.append(f"config.sampling.eta={k['sampling.eta']}: only the sampler ddim uses it")

@@ -26,6 +26,8 @@ def test_every_config_builds(name, argument):
     [
         ("diffusion", "schedule", build.schedule),
         ("model", "conditioning", build.model),
+        ("model", "kind", build.model),
+        ("model", "encoder", build.model),
         ("model", "dtype", build.model),
         ("sampling", "sampler", lambda c: build.reverse_steps(c, build.schedule(c))),
     ],

@@ -105,6 +105,49 @@ def test_monuseg_is_the_authors_settings():
         ({"model.norm_groups": 48}, "config.model.norm_groups=48: must divide the width"),
         ({"model.heads": 3}, "level 4 is 256 wide"),
         ({"model.channels": 96, "model.heads": 24}, None),
+        (
+            {"model.kind": "difusion"},
+            "must be one of diffusion, twin, unet; did you mean diffusion?",
+        ),
+        ({"model.conditioning": "inject2"}, "inject1, inject3, inject5; did you mean"),
+        ({"model.conditioning": "inject5"}, None),
+        (
+            {
+                "model.conditioning": "inject5",
+                "model.multipliers": (1, 1, 2, 4, 4),
+                "model.attention_factors": (16,),
+            },
+            "needs at least 6 levels in model.multipliers, which has 5",
+        ),
+        ({"model.conditioning": "inject5", "model.multipliers": (1, 1, 2, 2, 4, 4)}, None),
+        ({"model.encoder": "hardnet"}, None),
+        ({"model.encoder": "hardnet", "model.conditioning": "stack"}, "which have no encoder"),
+        (
+            {
+                "augment.crop": 18,
+                "model.encoder": "hardnet",
+                "model.multipliers": (1, 2),
+                "model.attention_factors": (2,),
+            },
+            "multiple of 4: model.encoder='hardnet' works at a quarter of it",
+        ),
+        ({"sampling.generations": 9, "model.kind": "twin"}, "must be 1 with model.kind='twin'"),
+        (
+            {"train.noise_draws_per_image": 2, "sampling.generations": 1, "model.kind": "unet"},
+            "must be 1 with model.kind='unet', which draws no noise",
+        ),
+        (
+            {"model.conditioning": "concat", "model.kind": "twin", "sampling.generations": 1},
+            "must stay 'sum' with model.kind='twin'",
+        ),
+        (
+            {"model.encoder": "hardnet", "model.kind": "unet", "sampling.generations": 1},
+            "must stay 'rrdb'",
+        ),
+        (
+            {"model.encoder": "hardnet", "model.kind": "twin", "sampling.generations": 1},
+            None,
+        ),
         ({"augment.crop": 200}, "must be 0 or a multiple of 64"),
         ({"sampling.tile": 250}, "must be 0 or a multiple of 64"),
         ({"sampling.stride": 300}, "at most sampling.tile=256"),
@@ -167,6 +210,10 @@ def test_a_missing_knob_is_named():
         ({"data.test_split": "train"}, "train is trained on as well"),
         ({"train.warmup_steps": 300_000}, "does not reach its value within train.steps=300000"),
         ({"sampling.eta": 0.5}, "only the sampler ddim uses it"),
+        (
+            {"model.kind": "twin", "sampling.generations": 1, "sampling.steps": 5},
+            "model.kind='twin' has no reverse steps",
+        ),
     ],
 )
 def test_what_is_seldom_meant_is_told(changes, words):

@@ -23,14 +23,9 @@ FLOORS = (
     {"main", "__init__"},  # the face of the package, which imports only when asked
 )
 ISLANDS = {  # files of their own, but part of that island
-    **{
-        "run_config": "checkpoint",
-        "checksums": "checkpoint",
-        "boundary": "metrics",
-        "rules": "validate",
-        "sampler": "segment",
-        "progress": "train",
-    },
+    **dict.fromkeys(("run_config", "checksums"), "checkpoint"),
+    **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
+    **{"networks": "build", "direct": "build"},
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
     **dict.fromkeys(("import_line", "torch_files", "torch_names"), "import_torch"),

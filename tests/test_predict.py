@@ -35,6 +35,7 @@ class StandIn:
         self.config, self.step, self.threshold = tiny(), 6, 0.5
         self.config.sampling.generations = generations
         self.rows, self.stop_at, self.asked = rows, stop_at, []
+        self.random = True
 
     def bands(self, images, first=0):
         for place, image in enumerate(images):

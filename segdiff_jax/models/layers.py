@@ -39,17 +39,19 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
     zero: bool = False
+    bias: bool = True
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H / stride, W / stride, features]."""
+        """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up."""
         fan_in = self.size**2 * x.shape[-1]
         return nn.Conv(
             self.features,
             (self.size, self.size),
             strides=self.stride,
             padding=self.size // 2,
+            use_bias=self.bias,
             dtype=self.dtype,
             kernel_init=zeros if self.zero else kernel_init,
             bias_init=zeros if self.zero else bias_init(fan_in),
@@ -103,19 +105,32 @@ def group_mean(x: jax.Array, groups: int) -> jax.Array:
     """The mean over pixels and the channels of each group: [B, H, W, C] -> [B, 1, 1, C] float32.
 
     The pixels are summed by a product with ones: XLA's CPU reductions add in an order that depends
-    on B, so that a sample would depend on what it is batched with; its products do not. They are
-    faster too.
+    on B, so that a sample would depend on what it is batched with; its products do not, as long as
+    the channels fill whole vectors of 8. They are faster too.
     """
     B, H, W, C = x.shape
     ones = jnp.ones((1, H * W))
     pixels = x.reshape(B, H * W, C)
-    sums = jnp.einsum("op,bpc->boc", ones, pixels, precision=jax.lax.Precision.HIGHEST)
+    if C % 8:
+        pixels = jnp.pad(pixels, ((0, 0), (0, 0), (0, -C % 8)))
+    sums = jnp.einsum("op,bpc->boc", ones, pixels, precision=jax.lax.Precision.HIGHEST)[..., :C]
+    if groups == 1:
+        return sum_by_halves(sums)[:, :, None] / (H * W * C)
     means = sums.reshape(B, groups, C // groups).sum(-1, keepdims=True) / (H * W * C // groups)
     return jnp.broadcast_to(means, (B, groups, C // groups)).reshape(B, 1, 1, C)
 
 
+def sum_by_halves(x: jax.Array) -> jax.Array:
+    """The sum over a last axis of any length, in an order that depends on nothing else."""
+    while (n := x.shape[-1]) > 1:
+        half = (n + 1) // 2
+        rest = jnp.pad(x[..., half:], [(0, 0)] * (x.ndim - 1) + [(0, 2 * half - n)])
+        x = x[..., :half] + rest
+    return x
+
+
 class ResBlock(nn.Module):
-    """norm, SiLU, conv, + time, norm, SiLU, dropout, conv, + skip."""
+    """norm, SiLU, conv, + time, norm, SiLU, dropout, conv, + skip; None: there is no time."""
 
     features: int
     groups: int
@@ -123,13 +138,14 @@ class ResBlock(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, time: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, time: jax.Array | None, train: bool = False) -> jax.Array:
         """x [B, H, W, C], time [B or 1, D] float32 -> [B, H, W, features]."""
         conv = partial(Conv, self.features, dtype=self.dtype)
         norm = partial(GroupNorm, self.groups, self.dtype)
         h = conv(name="conv1")(nn.silu(norm(name="norm1")(x)))
-        shift = Linear(self.features, name="time")(nn.silu(time))  # [B or 1, features]
-        h = h + shift[:, None, None, :].astype(self.dtype)
+        if time is not None:
+            shift = Linear(self.features, name="time")(nn.silu(time))  # [B or 1, features]
+            h = h + shift[:, None, None, :].astype(self.dtype)
         h = nn.silu(norm(name="norm2")(h))
         h = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(h)
         h = conv(zero=True, name="conv2")(h)

@@ -9,29 +9,42 @@ import jax
 class SegDiff(nn.Module):
     """D(E(F(x_t) + G(I), t), t), from parts that are handed in.
 
+    With a conditioning that ignores x_t and a U-Net that ignores t it is a network that finds the
+    mask in one pass; both may then be None.
+
     Attributes:
-      encoder: G, image [B, H, W, 3] -> features [B, H, W, C].
-      conditioning: (x_t, features) -> stem [B, H, W, C]; holds F.
-      unet: (stem, t, train) -> [B, H, W, 1].
+      encoder: G, image [B, H, W, 3] -> features [B, h, w, C]; None: the image is its own features.
+      conditioning: (x_t, features) -> stem and additions, see `models.conditioning`; holds F.
+      unet: (stem, t, train, additions) -> [B, H, W, 1].
+      factor: sides of the features are so many times smaller than those of the image.
+      pairs: whether an image alone should be encoded as two when answers are compared to the bit:
+        XLA compiles norms and convolutions of odd widths to other arithmetic for one.
     """
 
-    encoder: nn.Module
+    encoder: nn.Module | None
     conditioning: nn.Module
     unet: nn.Module
+    factor: int = 1
+    pairs: bool = False
 
     def encode(self, image: jax.Array) -> jax.Array:
         """Normalised image [B, H, W, 3] float32 -> features; neither x_t nor t enters."""
-        return self.encoder(image)
+        return image if self.encoder is None else self.encoder(image)
 
     def denoise(
-        self, x_t: jax.Array, t: jax.Array, features: jax.Array, train: bool = False
+        self,
+        x_t: jax.Array | None,
+        t: jax.Array | None,
+        features: jax.Array,
+        train: bool = False,
     ) -> jax.Array:
         """x_t [B, H, W, 1], t [B] or [1] int32 in 1..T -> output [B, H, W, 1] float32.
 
         What the output means, eps, x0 or v, is for `diffusion.Prediction` to say. `train` turns
         dropout on and then needs the rng "dropout".
         """
-        return self.unet(self.conditioning(x_t, features), t, train)
+        stem, additions = self.conditioning(x_t, features)
+        return self.unet(stem, t, train, additions)
 
     def __call__(
         self, image: jax.Array, x_t: jax.Array, t: jax.Array, train: bool = False

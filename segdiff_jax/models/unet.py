@@ -1,5 +1,6 @@
 """E and D: a U-Net with attention that turns the stem and t into the network's output."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ class UNet(nn.Module):
       blocks: residual blocks a level on the way down; one more on the way up.
       attention_factors: attend where the map is this many times smaller than the input.
       heads, groups, dropout: of every attention, norm and residual block.
-      time_embedding, T: see `TimeEmbedding`.
+      time_embedding, T: see `TimeEmbedding`; "none": t is not looked at.
       dtype: of activations; parameters, time, norms and the output head are float32.
     """
 
@@ -38,11 +39,24 @@ class UNet(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, stem: jax.Array, t: jax.Array, train: bool = False) -> jax.Array:
-        """Stem [B, H, W, C], t [B] or [1] int32 in 1..T -> [B, H, W, 1] float32."""
+    def __call__(
+        self,
+        stem: jax.Array,
+        t: jax.Array | None,
+        train: bool = False,
+        additions: Mapping[int, jax.Array] | None = None,
+    ) -> jax.Array:
+        """Stem [B, H, W, c] of any width, t [B] or [1] int32 in 1..T -> [B, H, W, 1] float32.
+
+        `additions` holds what joins after the k-th downsampling, by k from 1:
+        [B or 1, H / 2^k, W / 2^k, width of level k - 1]. The skip at that place carries the sum.
+        """
         res = partial(ResBlock, groups=self.groups, dropout=self.dropout, dtype=self.dtype)
         attend = partial(SelfAttention, self.heads, self.groups, self.dtype)
-        time = TimeEmbedding(self.channels, self.time_embedding, self.T, name="time")(t)
+        time = None
+        if self.time_embedding != "none":
+            assert t is not None, "this network needs the time"
+            time = TimeEmbedding(self.channels, self.time_embedding, self.T, name="time")(t)
         widths = [m * self.channels for m in self.multipliers]
         top = len(widths) - 1
 
@@ -56,6 +70,8 @@ class UNet(nn.Module):
                 skips.append(h)
             if level < top:
                 h = Conv(width, stride=2, dtype=self.dtype, name=f"down{level}_shrink")(h)
+                if additions and level + 1 in additions:
+                    h = h + additions[level + 1].astype(self.dtype)
                 skips.append(h)
 
         h = res(widths[-1], name="middle_res0")(h, time, train)
