@@ -56,6 +56,7 @@ def write_run(config, workdir, step):
     params = init(jax.random.key(0), image, x_t, jnp.array([1]))["params"]
     keys = iter(jax.random.split(jax.random.key(1), 1000))
     params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), params)
+    workdir.mkdir(parents=True, exist_ok=True)
     checkpoint.write_config(config, workdir)
     checkpoints = checkpoint.Checkpoints(workdir)
     checkpoints.save(step, params, {"step": jnp.array(step)}, None)

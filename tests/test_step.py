@@ -28,7 +28,7 @@ def fresh():
     return jax.tree.map(np.asarray, state.replace(params=params, ema_params=params))
 
 
-def run(fresh, steps=1, devices=1, kind="shard_map", optimizer=None, config=None):
+def run(fresh, steps=1, devices=1, kind="shard_map", optimizer=None, config=None, batch=BATCH):
     """Returns the state and the metrics of each step, on the host."""
     config = config or tiny()
     optimizer = optimizer or build.optimizer(config)
@@ -44,7 +44,7 @@ def run(fresh, steps=1, devices=1, kind="shard_map", optimizer=None, config=None
         kind,
     )
     state = parallel.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
-    rows = parallel.split_rows(BATCH, mesh)
+    rows = parallel.split_rows(batch, mesh)
     seen = []
     for _ in range(steps):
         state, metrics = step(state, rows, jax.random.key(5))
