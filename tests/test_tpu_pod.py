@@ -87,7 +87,7 @@ class Cloud:
             env=self.environment,
             text=True,
             capture_output=True,
-            timeout=600,
+            timeout=1500,
         )
 
     def start(self, *words):
@@ -434,7 +434,7 @@ from small import tiny
 
 def get_config():
     c = tiny()
-    c.train.steps = 40
+    c.train.steps = 20
     return c
 """
 
