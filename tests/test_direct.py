@@ -74,7 +74,7 @@ def test_a_batch_is_learned_by_heart():
     assert seen[-1]["mse"] < 0.5 * seen[0]["mse"]
 
 
-@pytest.fixture(scope="module", params=["twin", "unet"])
+@pytest.fixture(scope="module", params=["twin", pytest.param("unet", marks=pytest.mark.slow)])
 def trained(request, tmp_path_factory):
     """Two updates on the synthetic set, by the functions that the command line calls."""
     workdir = tmp_path_factory.mktemp(request.param)

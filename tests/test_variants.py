@@ -94,7 +94,7 @@ class Variant:
         return replace(made, **changes, _programs={})
 
 
-QUICK = ("concat", "twin")  # compiling the others takes minutes
+QUICK = ("concat",)  # compiling the others takes minutes; test_direct trains the twin
 
 
 @pytest.fixture(
