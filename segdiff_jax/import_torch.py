@@ -35,6 +35,8 @@ from segdiff_jax.import_line import Export, Import, parse
 
 # what their code has; of some of it the weights tell nothing
 AUTHORS = (
+    *(("model", "kind", "diffusion"), ("model", "conditioning", "sum")),
+    *(("model", "encoder", "rrdb"), ("model", "time_embedding", "sinusoidal")),
     *(("model", "heads", 4), ("model", "norm_groups", 32)),
     *(("model", "rrdb_features", 64), ("model", "rrdb_growth", 32)),
     *(("diffusion", "prediction", "eps"), ("diffusion", "schedule", "linear")),

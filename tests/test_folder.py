@@ -10,7 +10,7 @@ import pytest
 from image_files import GREY, RGB, png, tiff
 from small import ROOT, config_of
 
-from segdiff_jax import errors, validate
+from segdiff_jax import errors, main, validate
 from segdiff_jax.data import folders, pairing, sources
 from segdiff_jax.data.builders import common
 from segdiff_jax.data.builders.folder import Folder
@@ -390,3 +390,22 @@ sys.exit("jax" in sys.modules or "tensorflow_datasets" in sys.modules)
 """
     argument = f"configs/folder.py:{tmp_path / 'mine'},small"
     assert subprocess.run([sys.executable, "-c", code, argument], cwd=ROOT).returncode == 0
+
+
+def test_the_check_names_every_bad_file_and_passes_once_they_are_mended(tmp_path, capsys):
+    flat(tmp_path, ["a", "b", "c", "d"])
+    good = (tmp_path / "images/b.png").read_bytes()
+    (tmp_path / "images/b.png").write_bytes(good[:-20])
+    (tmp_path / "masks/c.png").write_bytes(b"")
+    words = [f"--config={ROOT / 'configs/folder.py'}:{tmp_path},small", "--mode=check"]
+    assert main.main(words) == errors.BAD_DATA
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line.split(": ")[1] for line in lines[:-1]) == [
+        str(tmp_path / "images/b.png"),
+        str(tmp_path / "masks/c.png"),
+    ]
+    assert lines[-1] == f"segdiff: {tmp_path}: 2 problems, listed above"
+    (tmp_path / "images/b.png").write_bytes(good)
+    (tmp_path / "masks/c.png").write_bytes(mask(2)[1])
+    assert main.main(words) == errors.DONE
+    assert "every file can be used" in capsys.readouterr().out
