@@ -70,6 +70,12 @@ def default() -> ConfigDict:
     c.model.rrdb_blocks = 12  # of the image encoder G, if it is "rrdb"
     c.model.rrdb_features = 64  # width of G's trunk
     c.model.rrdb_growth = 32  # width each dense layer of G adds
+    # how dense blocks are computed: "concat" | "parts" | "spread", equal but for rounding; "auto":
+    # what is fastest on the device, as far as is known
+    c.model.rrdb_form = "auto"
+    # less memory, more time: the backward pass computes anew, from what enters it, each RRDB
+    # ("rrdb"), each level of the U-Net ("unet"), or both ("all"); "none": it keeps all maps
+    c.model.remat = "none"
     c.model.dtype = "float32"  # of activations: "float32" | "bfloat16"; parameters stay float32
 
     c.diffusion = ConfigDict()

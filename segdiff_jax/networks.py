@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -18,6 +19,7 @@ from segdiff_jax.models.conditioning import (
     Stack,
     Sum,
 )
+from segdiff_jax.models.dense_block import FORMS
 from segdiff_jax.models.hardnet import STRIDE, HarDNet
 from segdiff_jax.models.layers import Dtype
 from segdiff_jax.models.rrdb import RRDBNet
@@ -33,7 +35,13 @@ CONDITIONINGS: dict[str, Callable[..., nn.Module]] = {
 }
 ENCODERS: dict[str, Callable[[ConfigDict, Dtype], nn.Module]] = {
     "rrdb": lambda c, dtype: RRDBNet(
-        c.channels, c.rrdb_blocks, c.rrdb_features, c.rrdb_growth, dtype
+        c.channels,
+        c.rrdb_blocks,
+        c.rrdb_features,
+        c.rrdb_growth,
+        dtype,
+        dense_form(c.rrdb_form),
+        c.remat in ("rrdb", "all"),
     ),
     "hardnet": lambda c, dtype: HarDNet(c.channels, dtype=dtype),
 }
@@ -79,10 +87,17 @@ def model(config: ConfigDict) -> SegDiff:
             time_embedding="none" if one_pass(config) else c.time_embedding,
             T=config.diffusion.T,
             dtype=dtype,
+            remat=c.remat in ("unet", "all"),
         ),
         factor=2**after,
         pairs=c.encoder == "hardnet",
     )
+
+
+def dense_form(form: str) -> str:
+    """Returns how dense blocks are computed: "auto" is what was fastest on this kind of device."""
+    auto = "parts" if jax.default_backend() == "cpu" else "concat"
+    return choose({"auto": auto} | {name: name for name in FORMS}, form, "model.rrdb_form")
 
 
 def encoder(config: ConfigDict, after: int, dtype: Dtype) -> nn.Module:

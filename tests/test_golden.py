@@ -16,6 +16,7 @@ from segdiff_jax.diffusion import (
     reverse,
 )
 from segdiff_jax.models.attention import SelfAttention
+from segdiff_jax.models.dense_block import FORMS
 from segdiff_jax.models.layers import Conv, ResBlock, Upsample
 from segdiff_jax.models.rrdb import RRDBNet
 from segdiff_jax.models.time_embedding import TimeEmbedding, sinusoid
@@ -78,14 +79,17 @@ BLOCK_MODULES = {
     "attn_h4": (SelfAttention(4, 32), ATTENTION),
     "down": (Conv(32, stride=2), {"op": "conv"}),
     "up": (Upsample(), {"conv": "conv/conv"}),
-    "rrdbnet_small": (RRDBNet(24, 2, 16, 8), rrdb_modules(2)),
+    **{
+        f"rrdbnet_small {form}": (RRDBNet(24, 2, 16, 8, form=form), rrdb_modules(2))
+        for form in FORMS
+    },
 }
 
 
 @pytest.mark.parametrize("name", BLOCK_MODULES)
 def test_every_block_is_the_authors(name):
     module, names = BLOCK_MODULES[name]
-    tensors, given, out = block(name)
+    tensors, given, out = block(name.split()[0])
     ours = module.apply({"params": params_of(tensors, names)}, *given)
     # the smallest input is there for the norm's epsilon, which 1e-6 instead of 1e-5 moves by 2e-4
     assert largest(ours, out) < 2e-5 * max(1.0, np.abs(out).max())

@@ -94,9 +94,9 @@ def test_no_import_goes_round_in_a_circle():
 def test_networks_share_their_layers_only():
     for name, imported in EDGES:
         if name.startswith("segdiff_jax.models."):
-            # the U-Net is made of these two besides
-            parts = ("attention", "time_embedding") if name.endswith(".unet") else ()
-            assert imported.rsplit(".", 1)[1] in ("layers", *parts)
+            parts = {"unet": ("attention", "time_embedding"), "rrdb": ("dense_block",)}
+            made_of = parts.get(name.rsplit(".", 1)[1], ())
+            assert imported.rsplit(".", 1)[1] in ("layers", *made_of)
     assert GRAPH["segdiff_jax.models.segdiff"] == []
 
 

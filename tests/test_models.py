@@ -133,12 +133,61 @@ def test_bfloat16_keeps_parameters_norms_and_output_in_float32():
     )(variables)
     assert out.dtype == jnp.float32
     flat = traverse_util.flatten_dict(seen["intermediates"], sep="/")
-    dtypes = {path: values[0].dtype for path, values in flat.items() if "conv" in path}
+    maps = {path: x for path, (x, *_) in flat.items() if "conv" in path or "rrdb0/dense" in path}
+    dtypes = {path: x.dtype for path, x in maps.items() if isinstance(x, jax.Array)}  # no weights
     low = [path for path, dtype in dtypes.items() if dtype == jnp.bfloat16]
     assert set(dtypes) - set(low) == {"unet/out/conv/__call__"}
+    assert "encoder/rrdb0/dense1/__call__" in low
     config.model.dtype = "float32"
     exact = applied(build.model(config), variables, image, x_t, jnp.array([1]))
     assert 0 < np.abs(out - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def loss_and_gradient(config, variables, image, x_t, t):
+    model = build.model(config)
+
+    def loss(variables):
+        return jnp.sum(jnp.square(model.apply(variables, image, x_t, t)))
+
+    kept = jax.eval_shape(lambda v: jax.vjp(loss, v)[1], variables)
+    kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(kept))
+    return *jax.jit(jax.value_and_grad(loss))(variables), kept
+
+
+@pytest.fixture(scope="module")
+def plain_gradient(network):
+    model, variables, *given = network
+    config = tiny()
+    config.model.rrdb_form = "concat"
+    return loss_and_gradient(config, perturbed(variables), *given)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "share"),
+    [
+        ("rrdb_form", "parts", None),
+        ("rrdb_form", "spread", None),
+        ("remat", "rrdb", 0.95),
+        ("remat", "unet", 0.5),
+        ("remat", "all", 0.45),
+    ],
+)
+def test_gradients_do_not_depend_on_how_they_are_computed(
+    knob, value, share, network, plain_gradient
+):
+    _, variables, *given = network
+    config = tiny()
+    config.model.rrdb_form = "concat"
+    config.model[knob] = value
+    loss, gradient, kept = loss_and_gradient(config, perturbed(variables), *given)
+    expected, wanted, all_kept = plain_gradient
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert jax.tree.structure(gradient) == jax.tree.structure(wanted)
+    for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
+        assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max() + 1e-6
+    if share:  # of what is kept from the forward for the backward pass
+        print(kept / all_kept)
+        assert kept < share * all_kept
 
 
 def test_the_time_table_of_the_paper_has_one_row_a_step():

@@ -30,7 +30,7 @@ MISTAKES = {
         )
     ],
     "groupnorm_eps_1e6": [("layers", "EPSILON = 1e-5", "EPSILON = 1e-6")],
-    "lrelu_slope_001": [("rrdb", "negative_slope=0.2", "negative_slope=0.01")],
+    "lrelu_slope_001": [("dense_block", "negative_slope=0.2", "negative_slope=0.01")],
     "sum_after_skip_push": [
         ("conditioning", "return Conv", "Sum.alone = Conv"),
         ("conditioning", "(x_t) + features", "(x_t)\n        return Sum.alone + features"),
@@ -41,7 +41,7 @@ MISTAKES = {
         ),
         ("unet", "import jax\n", "import importlib\nimport jax\n"),
     ],
-    "skip_concat_order": [("unet", "[h, skips.pop()]", "[skips.pop(), h]")],
+    "skip_concat_order": [("unet", "[h, skip]", "[skip, h]")],
     "attn_scale": [("attention", "(C // self.heads) ** -0.25", "(C // self.heads) ** -0.5")],
     "down_same_padding": [
         (

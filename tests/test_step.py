@@ -1,5 +1,6 @@
 """The training step: what it learns, and that devices, maps and draws do not change it."""
 
+import re
 from functools import partial
 
 import jax
@@ -28,21 +29,22 @@ def fresh():
     return jax.tree.map(np.asarray, state.replace(params=params, ema_params=params))
 
 
+def mapped_step(mesh, kind="shard_map", optimizer=None, config=None):
+    config = config or tiny()
+    step = partial(
+        train_step,
+        objective=build.objective(config),
+        optimizer=optimizer or build.optimizer(config),
+        ema_decay=build.ema_decay(config),
+    )
+    return parallel.map_step(step, mesh, kind)
+
+
 def run(fresh, steps=1, devices=1, kind="shard_map", optimizer=None, config=None, batch=BATCH):
     """Returns the state and the metrics of each step, on the host."""
-    config = config or tiny()
-    optimizer = optimizer or build.optimizer(config)
     mesh = mesh_of(devices)
-    step = parallel.map_step(
-        partial(
-            train_step,
-            objective=build.objective(config),
-            optimizer=optimizer,
-            ema_decay=build.ema_decay(config),
-        ),
-        mesh,
-        kind,
-    )
+    step = mapped_step(mesh, kind, optimizer, config)
+    optimizer = optimizer or build.optimizer(config or tiny())
     state = parallel.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
     rows = parallel.split_rows(batch, mesh)
     seen = []
@@ -77,6 +79,16 @@ def test_eight_devices_take_the_steps_of_one(fresh, eight):
             assert one[name] == pytest.approx(other[name], rel=2e-5)
     moved = difference(alone.params, fresh.params)
     assert difference(alone.params, eight[0].params) < 1e-4 * moved
+
+
+def test_devices_talk_once_a_step(fresh):
+    mesh, optimizer = mesh_of(8), optax.sgd(0.01)
+    state = parallel.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
+    rows = parallel.split_rows(BATCH, mesh)
+    step = mapped_step(mesh, optimizer=optimizer)
+    program = step.lower(state, rows, jax.random.key(5)).compile().as_text()
+    talk = r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
+    assert re.findall(talk, program) == ["all-reduce"]
 
 
 def test_the_same_step_twice_is_the_same_to_the_last_bit(fresh, eight):

@@ -6,26 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segdiff_jax.models.dense_block import RESIDUAL, DenseBlock, leaky
 from segdiff_jax.models.layers import Conv, Dtype
-
-leaky = partial(nn.leaky_relu, negative_slope=0.2)
-RESIDUAL = 0.2  # scale of every inner residual
-
-
-class DenseBlock(nn.Module):
-    """Five convolutions, each of all that came before it; 0.2 times the last is added to x."""
-
-    growth: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C]."""
-        maps = x
-        for i in range(1, 5):
-            y = leaky(Conv(self.growth, dtype=self.dtype, name=f"conv{i}")(maps))
-            maps = jnp.concatenate([maps, y], axis=-1)  # C + i * growth channels
-        return RESIDUAL * Conv(x.shape[-1], dtype=self.dtype, name="conv5")(maps) + x
 
 
 class RRDB(nn.Module):
@@ -33,13 +15,14 @@ class RRDB(nn.Module):
 
     growth: int
     dtype: Dtype = jnp.float32
+    form: str = "concat"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         h = x
         for i in range(1, 4):
-            h = DenseBlock(self.growth, self.dtype, name=f"dense{i}")(h)
+            h = DenseBlock(self.growth, self.dtype, self.form, name=f"dense{i}")(h)
         return RESIDUAL * h + x
 
 
@@ -47,6 +30,13 @@ class RRDBNet(nn.Module):
     """conv, `blocks` RRDBs and a conv inside one residual, conv, leaky ReLU, conv.
 
     Everything at full resolution; no normalisation, no time, no dropout (paper, section 4.3).
+
+    Attributes:
+      out: channels of the features.
+      blocks, features, growth: RRDBs, width of the trunk, width that each dense layer adds.
+      dtype: of activations; parameters are float32.
+      form: how dense blocks are computed, a key of `dense_block.FORMS`.
+      remat: keep only what enters an RRDB for the backward pass, and compute it anew there.
     """
 
     out: int
@@ -54,6 +44,8 @@ class RRDBNet(nn.Module):
     features: int = 64
     growth: int = 32
     dtype: Dtype = jnp.float32
+    form: str = "concat"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -61,8 +53,9 @@ class RRDBNet(nn.Module):
         conv = partial(Conv, self.features, dtype=self.dtype)
         first = conv(name="first")(image)
         h = first
+        block = nn.remat(RRDB) if self.remat else RRDB
         for i in range(self.blocks):
-            h = RRDB(self.growth, self.dtype, name=f"rrdb{i}")(h)
+            h = block(self.growth, self.dtype, self.form, name=f"rrdb{i}")(h)
         h = first + conv(name="trunk")(h)
         h = leaky(conv(name="high")(h))
         return Conv(self.out, dtype=self.dtype, name="last")(h)

@@ -1,6 +1,6 @@
 """E and D: a U-Net with attention that turns the stem and t into the network's output."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import flax.linen as nn
@@ -25,6 +25,7 @@ class UNet(nn.Module):
       heads, groups, dropout: of every attention, norm and residual block.
       time_embedding, T: see `TimeEmbedding`; "none": t is not looked at.
       dtype: of activations; parameters, time, norms and the output head are float32.
+      remat: keep only what enters a level for the backward pass, and compute it anew there.
     """
 
     channels: int
@@ -37,6 +38,7 @@ class UNet(nn.Module):
     time_embedding: str = "sinusoidal"
     T: int = 100
     dtype: Dtype = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -51,42 +53,83 @@ class UNet(nn.Module):
         `additions` holds what joins after the k-th downsampling, by k from 1:
         [B or 1, H / 2^k, W / 2^k, width of level k - 1]. The skip at that place carries the sum.
         """
-        res = partial(ResBlock, groups=self.groups, dropout=self.dropout, dtype=self.dtype)
-        attend = partial(SelfAttention, self.heads, self.groups, self.dtype)
         time = None
         if self.time_embedding != "none":
             assert t is not None, "this network needs the time"
             time = TimeEmbedding(self.channels, self.time_embedding, self.T, name="time")(t)
+        lift = nn.remat if self.remat else lambda function: function
         widths = [m * self.channels for m in self.multipliers]
-        top = len(widths) - 1
-
         h = stem.astype(self.dtype)
         skips = [h]
         for level, width in enumerate(widths):
-            for i in range(self.blocks):
-                h = res(width, name=f"down{level}_res{i}")(h, time, train)
-                if 2**level in self.attention_factors:
-                    h = attend(name=f"down{level}_attend{i}")(h)
-                skips.append(h)
-            if level < top:
-                h = Conv(width, stride=2, dtype=self.dtype, name=f"down{level}_shrink")(h)
-                if additions and level + 1 in additions:
-                    h = h + additions[level + 1].astype(self.dtype)
-                skips.append(h)
+            shrink = level < len(widths) - 1
+            added = (additions or {}).get(level + 1)
+            down = partial(UNet.down, level=level, width=width, shrink=shrink, train=train)
+            skips += lift(down)(self, skips[-1], time, added)
 
-        h = res(widths[-1], name="middle_res0")(h, time, train)
-        h = attend(name="middle_attend")(h)
-        h = res(widths[-1], name="middle_res1")(h, time, train)
+        h = self.middle(skips[-1], time, train)
 
         for level, width in reversed(list(enumerate(widths))):
-            for i in range(self.blocks + 1):
-                h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = res(width, name=f"up{level}_res{i}")(h, time, train)
-                if 2**level in self.attention_factors:
-                    h = attend(name=f"up{level}_attend{i}")(h)
-            if level > 0:
-                h = Upsample(self.dtype, name=f"up{level}_grow")(h)
+            up = partial(UNet.up, level=level, width=width, train=train)
+            count = self.blocks + 1
+            skips, here = skips[:-count], skips[-count:]
+            h = lift(up)(self, h, time, here)
         assert not skips
 
         h = nn.silu(GroupNorm(self.groups, name="out_norm")(h.astype(jnp.float32)))
         return Conv(1, zero=True, name="out")(h)
+
+    def parts(self) -> tuple[Callable[..., ResBlock], Callable[..., SelfAttention]]:
+        """Returns what makes a residual block and an attention."""
+        res = partial(ResBlock, groups=self.groups, dropout=self.dropout, dtype=self.dtype)
+        return res, partial(SelfAttention, self.heads, self.groups, self.dtype)
+
+    def down(
+        self,
+        h: jax.Array,
+        time: jax.Array | None,
+        added: jax.Array | None,
+        *,
+        level: int,
+        width: int,
+        shrink: bool,
+        train: bool,
+    ) -> list[jax.Array]:
+        """Returns all maps of a level on the way down, the last being the next level's input."""
+        res, attend = self.parts()
+        maps = []
+        for i in range(self.blocks):
+            h = res(width, name=f"down{level}_res{i}")(h, time, train)
+            if 2**level in self.attention_factors:
+                h = attend(name=f"down{level}_attend{i}")(h)
+            maps.append(h)
+        if shrink:
+            h = Conv(width, stride=2, dtype=self.dtype, name=f"down{level}_shrink")(h)
+            maps.append(h if added is None else h + added.astype(self.dtype))
+        return maps
+
+    def middle(self, h: jax.Array, time: jax.Array | None, train: bool) -> jax.Array:
+        """At the lowest level: residual block, attention, residual block."""
+        res, attend = self.parts()
+        width = self.multipliers[-1] * self.channels
+        h = res(width, name="middle_res0")(h, time, train)
+        h = attend(name="middle_attend")(h)
+        return res(width, name="middle_res1")(h, time, train)
+
+    def up(
+        self,
+        h: jax.Array,
+        time: jax.Array | None,
+        skips: list[jax.Array],
+        *,
+        level: int,
+        width: int,
+        train: bool,
+    ) -> jax.Array:
+        """Joins the skips of a level, the last one first, on the way up."""
+        res, attend = self.parts()
+        for i, skip in enumerate(reversed(skips)):
+            h = res(width, name=f"up{level}_res{i}")(jnp.concatenate([h, skip], -1), time, train)
+            if 2**level in self.attention_factors:
+                h = attend(name=f"up{level}_attend{i}")(h)
+        return Upsample(self.dtype, name=f"up{level}_grow")(h) if level else h
