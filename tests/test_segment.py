@@ -9,6 +9,7 @@ import pytest
 from small import mesh_of, tiny
 
 from segdiff_jax import build, parallel
+from segdiff_jax import segment as segment_module
 from segdiff_jax.data.example import to_probability
 from segdiff_jax.diffusion import field
 from segdiff_jax.models.segdiff import call
@@ -165,6 +166,28 @@ def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
     assert plan.rows >= tiles * generations and plan.at_once <= 16
     assert plan.rows % (devices * plan.at_once) == 0 and plan.tiles % devices == 0
     assert plan.rows - tiles * generations < devices * plan.at_once
+
+
+@pytest.mark.parametrize(
+    ("images", "side", "generations"), [(14, 512, 9), (68, 256, 9), (7, 512, 30)]
+)
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_less_than_a_tenth_of_what_a_benchmark_computes_is_padding(
+    images, side, generations, devices, monkeypatch
+):
+    drawn, wanted = [], []
+
+    def count(self, group, plan, key):
+        drawn.append(plan.rows)
+        wanted.append(len(group) * self.generations)
+        return np.zeros((len(group), self.generations, 256, 256), np.float32)
+
+    monkeypatch.setattr(segment_module.Segmenter, "_run", count)
+    segment = segmenter({}, devices, generations=generations, tile=256, stride=256, limit=16)
+    for _ in segment(np.zeros((images, side, side, 3), np.uint8), KEY):
+        pass
+    assert sum(wanted) == images * (side // 256) ** 2 * generations
+    assert sum(drawn) < 1.1 * sum(wanted)
 
 
 def test_tiles_of_one_image_share_one_field_of_noise(params):
