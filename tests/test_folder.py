@@ -397,15 +397,20 @@ def test_the_check_names_every_bad_file_and_passes_once_they_are_mended(tmp_path
     good = (tmp_path / "images/b.png").read_bytes()
     (tmp_path / "images/b.png").write_bytes(good[:-20])
     (tmp_path / "masks/c.png").write_bytes(b"")
+    (tmp_path / "images/d.png").unlink()
+    (tmp_path / "images/d.png").symlink_to("d.png")
     words = [f"--config={ROOT / 'configs/folder.py'}:{tmp_path},small", "--mode=check"]
     assert main.main(words) == errors.BAD_DATA
     lines = capsys.readouterr().err.splitlines()
     assert sorted(line.split(": ")[1] for line in lines[:-1]) == [
         str(tmp_path / "images/b.png"),
+        str(tmp_path / "images/d.png"),
         str(tmp_path / "masks/c.png"),
     ]
-    assert lines[-1] == f"segdiff: {tmp_path}: 2 problems, listed above"
+    assert lines[-1] == f"segdiff: {tmp_path}: 3 problems, listed above"
     (tmp_path / "images/b.png").write_bytes(good)
     (tmp_path / "masks/c.png").write_bytes(mask(2)[1])
+    (tmp_path / "images/d.png").unlink()
+    (tmp_path / "images/d.png").write_bytes(image(3)[1])
     assert main.main(words) == errors.DONE
     assert "every file can be used" in capsys.readouterr().out

@@ -108,12 +108,19 @@ def subfolders(directory: Path) -> list[Path]:
     """Returns the folders in a directory by name, without hidden ones."""
     try:
         with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if entry.is_dir()]
+            names = [entry.name for entry in entries if _is_folder(entry)]
     except OSError as error:
         raise errors.UserError(
             f"{directory}: cannot be listed ({error.strerror})", errors.BAD_DATA
         ) from error
     return [directory / name for name in sorted(names) if name[0] != "." and name != "__MACOSX"]
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself; as an image it is named when it is read
+        return False
 
 
 def _name(file: Path) -> str:
