@@ -1,6 +1,7 @@
 """The door: it and `networks` alone turn a config into objects. Inside are plain values."""
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from segdiff_jax import diffusion
-from segdiff_jax.data import augment, objects
+from segdiff_jax.data import augment, objects, subset
 from segdiff_jax.data.example import Example
 from segdiff_jax.data.reading import Limits
 from segdiff_jax.data.sources import Source, statistics
@@ -20,7 +21,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.networks import check_size as check_size
 from segdiff_jax.networks import choose, model, multiple
 from segdiff_jax.networks import one_pass as one_pass
-from segdiff_jax.sampler import Answerer, Sampler
+from segdiff_jax.sampler import Answerer, PathSampler, Sampler
 from segdiff_jax.segment import Segmenter
 from segdiff_jax.step import Loss, Objective, Params
 
@@ -79,6 +80,14 @@ def source(config: ConfigDict) -> Source:
     return Source(name, config.data.dir, config.data.prepared_dir, options)
 
 
+def examples(config: ConfigDict, split: str) -> list[Example]:
+    """Returns the examples of a split, as prepared; of train_split only those to train on."""
+    loaded = source(config).load(split)
+    if split != config.data.train_split:
+        return loaded
+    return subset.first(loaded, config.data.train_images, config.seed)
+
+
 def limits(config: ConfigDict) -> Limits:
     """Returns what image files are held to."""
     return Limits(**config.reading)
@@ -88,7 +97,7 @@ def with_statistics(config: ConfigDict) -> ConfigDict:
     """Returns the config with data.mean and data.std, computed from train_split if they are ()."""
     if config.data.mean:
         return config
-    mean, std = statistics(source(config).load(config.data.train_split))
+    mean, std = statistics(examples(config, config.data.train_split))
     logging.info("data.mean=%s, data.std=%s, computed from %r", mean, std, config.data.train_split)
     config = config.copy_and_resolve_references()
     config.data.mean, config.data.std = mean, std
@@ -106,11 +115,11 @@ def view(config: ConfigDict) -> View:
 
 def scored(config: ConfigDict, split: str) -> list[Example]:
     """Returns the examples of a split as they are answered and scored."""
-    examples = source(config).load(split)
+    found = examples(config, split)
     c = config.cityscapes
     if config.data.name == "cityscapes":
-        return [objects.scored_example(example, c.test_expansion, c.size) for example in examples]
-    return examples
+        return [objects.scored_example(example, c.test_expansion, c.size) for example in found]
+    return found
 
 
 def augmentation(config: ConfigDict) -> augment.Augment:
@@ -188,9 +197,26 @@ def answerer(config: ConfigDict) -> Answerer:
 
 def segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
     """Returns what turns images into masks; params are replicated over the mesh."""
+    return _segmenter(config, answerer(config), params, mesh)
+
+
+def path_segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
+    """Returns what gives the estimates of x0 after each reverse step, [S, n, H, W] an image.
+
+    Raises:
+      UserError: the network finds the mask in one pass.
+    """
+    sampler = answerer(config)
+    if not isinstance(sampler, Sampler):
+        raise UserError(f"config.model.kind={config.model.kind!r}: has no reverse steps")
+    parts = {field.name: getattr(sampler, field.name) for field in fields(sampler)}
+    return _segmenter(config, PathSampler(**parts), params, mesh)
+
+
+def _segmenter(config: ConfigDict, sampler: Answerer, params: Params, mesh: Mesh) -> Segmenter:
     c = config.sampling
     return Segmenter(
-        answerer(config),
+        sampler,
         params,
         mesh,
         generations=c.generations,

@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import re
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from segdiff_jax import rules, validate
 from segdiff_jax.errors import UserError
 
 MODES = ("all", "check", "prepare", "train", "evaluate")
-NAMES = ("config", "workdir", "mode", "coordinator", "processes", "process", "help")
+FLAGS = {"workdir": "", "mode": MODES[0], "coordinator": "", "processes": 0, "process": -1}
 
 
 class Command(NamedTuple):
@@ -46,9 +47,9 @@ def parse(arguments: list[str]) -> Command:
     Raises:
       UserError: anything that is misspelt, out of range, or not there.
     """
-    source, rest = _take_config(arguments)
+    source, rest = take_config(arguments)
     config = load_config(source)
-    values = _read_flags(config, rest)
+    values = read_flags(config, rest, FLAGS)
     validate.check(config)
     if values.mode not in MODES:
         hint = rules.did_you_mean(values.mode, MODES)
@@ -66,7 +67,7 @@ def parse(arguments: list[str]) -> Command:
     )
 
 
-def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
+def take_config(arguments: list[str]) -> tuple[str, list[str]]:
     """Splits off the value of --config, which says what the other flags may be."""
     sources, rest, words = [], [], iter(arguments)
     for word in words:
@@ -122,25 +123,34 @@ def _where(error: Exception, path: Path) -> str:
     return f"{f'line {line}: ' if line else ''}{type(error).__name__}: "
 
 
-def _read_flags(config: ConfigDict, words: list[str]) -> flags.FlagValues:
-    """Applies the overrides to the config in place and returns the other flags."""
+def read_flags(
+    config: ConfigDict, words: list[str], others: Mapping[str, str | int | bool]
+) -> flags.FlagValues:
+    """Applies the overrides to the config in place and returns the other flags.
+
+    Args:
+      config: changed.
+      words: of the command line, without --config=FILE.
+      others: what else there may be, by name, with what counts if it is not given.
+
+    Raises:
+      UserError: anything that is misspelt or of another type.
+    """
     for word in words:
         if match := re.match(r"--?(?:no)?config\.([^=]*)", word):
             if match[1] not in rules.RULES:
                 raise rules.unknown(match[1])
     values, argv = flags.FlagValues(), ["segdiff", *words]
-    flags.DEFINE_string("workdir", "", "", flag_values=values)
-    flags.DEFINE_string("mode", MODES[0], "", flag_values=values)
-    flags.DEFINE_string("coordinator", "", "", flag_values=values)
-    flags.DEFINE_integer("processes", 0, "", flag_values=values)
-    flags.DEFINE_integer("process", -1, "", flag_values=values)
+    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, bool: flags.DEFINE_bool}
+    for name, default in others.items():
+        define[type(default)](name, default, "", flag_values=values)
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         left = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         knobs = " or ".join(f"--config.{k}" for k in rules.names(error.flagname))
         near = f"; did you mean {knobs}?" if knobs else "; see --help"
-        near = rules.did_you_mean(error.flagname, NAMES) or near
+        near = rules.did_you_mean(error.flagname, ("config", *others, "help")) or near
         raise UserError(f"--{error.flagname}: no such flag{near}") from error
     except flags.IllegalFlagValueError as error:
         if match := re.match(r"flag --config\.([^=]*)=(.*?): ", str(error), re.DOTALL):

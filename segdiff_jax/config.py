@@ -15,6 +15,7 @@ def default() -> ConfigDict:
     c.data.dir = ""  # the official files, for data sets that are downloaded by hand
     c.data.prepared_dir = "~/.cache/segdiff_jax/data"  # where prepared sets are kept
     c.data.train_split = "train"  # splits may be joined: "train+validation"
+    c.data.train_images = 0  # of train_split, the first so many of an order by seed; 0: all
     c.data.validation_split = ""  # chooses the best checkpoint; "": none, the last weights count
     c.data.test_split = "test"  # scored once, at the end; never chooses anything
     c.data.mean = (127.5, 127.5, 127.5)  # of the RGB channels, in 0..255; (): of train_split

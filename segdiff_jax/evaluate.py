@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.panels import panel
 from segdiff_jax.report import save_panel, write_report
 from segdiff_jax.segment import Segmenter
+from segdiff_jax.step import Params
 
 
 class Answer(NamedTuple):
@@ -80,13 +82,27 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_split(
-    segment: Segmenter, examples: Sequence[Example], seed: int, directory: Path
+    segment: Segmenter,
+    examples: Sequence[Example],
+    seed: int,
+    directory: Path,
+    watch: Callable[[Answer], object] | None = None,
 ) -> Evaluation:
-    """Answers, scores and draws every example; panels go to the directory."""
+    """Answers, scores and draws every example; panels go to the directory.
+
+    Args:
+      segment: draws the masks.
+      examples: with the truth.
+      seed: of the noise.
+      directory: of the report.
+      watch: is shown every answer, in the order of the examples.
+    """
     rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
     began = time.monotonic()
     for i, answer in enumerate(answers(segment, examples, seed)):
         seconds += time.monotonic() - began
+        if watch is not None:
+            watch(answer)
         example = answer.example
         group = {"group": example.group} if example.group else {}
         rows.append({"name": example.name, **group, **answer.scores})
@@ -106,15 +122,31 @@ def evaluate_split(
     return Evaluation(rows, sums, panels, seconds / len(examples))
 
 
-def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
-    """Scores the averaged weights of a run on its test split and writes the report.
+class Opened(NamedTuple):
+    """A trained run, and what it is asked about.
 
-    Args:
-      config: of the run; its sampling settings may differ from those of the training.
-      workdir: of the run.
+    Attributes:
+      config: with mean and standard deviation of the images it was trained on.
+      step: updates that were made.
+      params: the averaged weights, on every device of the mesh.
+      mesh: of all devices.
+      examples: of the test split, as they are answered and scored.
+    """
 
-    Returns:
-      The path of report.html (written by process 0 only).
+    config: ConfigDict
+    step: int
+    params: Params
+    mesh: Mesh
+    examples: list[Example]
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """What answers, with the sampling settings of the config."""
+        return build.segmenter(self.config, self.params, self.mesh)
+
+
+def opened(config: ConfigDict, workdir: Path) -> Opened:
+    """Reads the averaged weights of a run, and the images of its test split.
 
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
@@ -127,12 +159,34 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
         config = config.copy_and_resolve_references()
         config.data.mean, config.data.std = trained.mean, trained.std
     step, params = restore(config, workdir, mesh)
-    c = config.data
-    examples = build.scored(config, c.test_split)
+    return Opened(config, step, params, mesh, build.scored(config, config.data.test_split))
+
+
+def evaluate_run(
+    config: ConfigDict,
+    workdir: Path,
+    directory: Path | None = None,
+    watch: Callable[[Answer], object] | None = None,
+) -> Path:
+    """Scores the averaged weights of a run on its test split and writes the report.
+
+    Args:
+      config: of the run; its sampling settings may differ from those of the training.
+      workdir: of the run.
+      directory: of the report; workdir / "report" if not given.
+      watch: see `evaluate_split`.
+
+    Returns:
+      The path of report.html (written by process 0 only).
+
+    Raises:
+      UserError: there is no checkpoint, or the data do not fit.
+    """
+    config, step, params, mesh, examples = opened(config, workdir)
+    c, directory = config.data, directory or workdir / "report"
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
-    directory = workdir / "report"
     segment = build.segmenter(config, params, mesh)
-    found = evaluate_split(segment, examples, config.seed, directory)
+    found = evaluate_split(segment, examples, config.seed, directory, watch)
     page = directory / "report.html"
     if jax.process_index() > 0:
         return page
@@ -152,7 +206,7 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     return page
 
 
-def restore(config: ConfigDict, workdir: Path, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
+def restore(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Params]:
     """Returns (step, averaged weights) of a run, on every device of the mesh."""
     model = build.model(config)
     side = build.multiple(config)  # the smallest input there is
@@ -173,13 +227,14 @@ def restore(config: ConfigDict, workdir: Path, mesh: jax.sharding.Mesh) -> tuple
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:
     """Returns what a reader needs to judge or repeat the evaluation."""
     c = config.sampling
+    count = config.data.train_images
     chosen = {
         "last": "the last averaged (EMA) weights; no test image chose them",
         "best": f"averaged (EMA) weights, best Dice on split {config.data.validation_split!r}",
     }
     return {
         "data": f"{config.data.name}, split {config.data.test_split!r}, {images} images",
-        "trained on": f"split {config.data.train_split!r}",
+        "trained on": f"{f'{count} images of ' if count else ''}split {config.data.train_split!r}",
         "weights": chosen[config.train.result],
         "updates": step,
         **networks.describe(config),

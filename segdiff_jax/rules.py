@@ -103,6 +103,7 @@ RULES: dict[str, Rule] = {
     "data.dir": _TEXT,
     "data.prepared_dir": _NAME,
     "data.train_split": _split(required=True),
+    "data.train_images": _integer(0),
     "data.validation_split": _split(),
     "data.test_split": _split(),
     "data.mean": _or_none(_several(_number(0, 255), 3)),

@@ -9,7 +9,17 @@ import jax.numpy as jnp
 
 from segdiff_jax import parallel
 from segdiff_jax.data.example import Array, normalise, to_probability
-from segdiff_jax.diffusion import Estimate, Prediction, Schedule, Steps, field, sample
+from segdiff_jax.diffusion import (
+    Denoiser,
+    Estimate,
+    Noise,
+    Prediction,
+    Schedule,
+    Steps,
+    estimates,
+    field,
+    sample,
+)
 from segdiff_jax.models.segdiff import SegDiff, call
 from segdiff_jax.step import Params
 
@@ -75,14 +85,29 @@ class Sampler(Answerer):
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
         """One generation, from noise; see `Answerer`."""
+        return to_probability(sample(*self.chain(params, features, key, corner)))
+
+    def chain(
+        self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
+    ) -> tuple[Steps, Denoiser, Noise]:
+        """Returns the reverse process of one generation; arguments as those of `draw`."""
 
         def denoise(x_t: jax.Array, t: jax.Array) -> Estimate:
             output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
             return self.prediction.read(self.schedule, x_t, t, output[0])
 
         height, width = (side * self.model.factor for side in features.shape[:2])
-        noise = field(key, corner, (height, width))
-        return to_probability(sample(self.steps, denoise, noise))
+        return self.steps, denoise, field(key, corner, (height, width))
+
+
+class PathSampler(Sampler):
+    """A sampler that also tells how it came to its mask."""
+
+    def draw(
+        self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
+    ) -> jax.Array:
+        """What one generation would be if it ended after each step: [n, H, W], about 0..1."""
+        return to_probability(estimates(*self.chain(params, features, key, corner)))
 
 
 def row_key(key: jax.Array, image: Array, generation: Array) -> jax.Array:
@@ -112,7 +137,7 @@ def sample_rows(
       at_once: rows that are denoised together.
 
     Returns:
-      [R / devices, h, w] soft masks.
+      [R / devices, h, w] soft masks, or what else `draw` gives for a row.
     """
     features = sampler.encode(params, tiles)
     features = jax.lax.all_gather(features, AXIS, tiled=True)  # [N, h, w, C]

@@ -119,7 +119,7 @@ class Segmenter:
         for band in self.bands(images, key):
             rows.append(band.generations)
             if band.last:
-                yield rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
+                yield rows[0] if len(rows) == 1 else np.concatenate(rows, axis=-2)
                 rows = []
 
     def bands(self, images: Iterable[np.ndarray], key: jax.Array, first: int = 0) -> Iterator[Band]:
@@ -139,10 +139,10 @@ class Segmenter:
                     tiles = min(most, 1 << (len(group) - 1).bit_length())
                     plan = layout(tiles, self.generations, self.mesh.size, self.limit)
                 for tile, answer in zip(group, self._run(group, plan, key), strict=True):
-                    strip = strip or Strip(tile.grid, (self.generations,))
+                    strip = strip or Strip(tile.grid, answer.shape[:-2])
                     if (band := strip.add(answer)) is None:
                         continue
-                    last = band.top + band.values.shape[1] == tile.grid.shape[0]
+                    last = band.top + band.values.shape[-2] == tile.grid.shape[0]
                     yield Band(tile.image - first, band.top, band.values, last)
                     strip = None if last else strip
 

@@ -59,7 +59,10 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     if writing:
         workdir.mkdir(parents=True, exist_ok=True)
         checkpoint.write_config(config, workdir)
-    examples = build.source(config).load(config.data.train_split)
+    examples = build.examples(config, config.data.train_split)
+    if writing and config.data.train_images:
+        names = "".join(f"{example.name}\n" for example in examples)
+        (workdir / "training_images.txt").write_text(names)
     checkpoints = checkpoint.Checkpoints(workdir)
     state = start_state(config, examples, checkpoints, mesh)
     first, last = int(state.step), config.train.steps

@@ -15,13 +15,16 @@ so a reverse process is a table of four numbers a step, made in float64 on the h
 one scan over its rows.
 """
 
+from segdiff_jax.diffusion.noise import Noise as Noise
 from segdiff_jax.diffusion.noise import field as field
 from segdiff_jax.diffusion.noise import gaussian as gaussian
 from segdiff_jax.diffusion.prediction import Estimate as Estimate
 from segdiff_jax.diffusion.prediction import Prediction as Prediction
+from segdiff_jax.diffusion.reverse import Denoiser as Denoiser
 from segdiff_jax.diffusion.reverse import Steps as Steps
 from segdiff_jax.diffusion.reverse import ddim as ddim
 from segdiff_jax.diffusion.reverse import ddpm as ddpm
+from segdiff_jax.diffusion.reverse import estimates as estimates
 from segdiff_jax.diffusion.reverse import respaced as respaced
 from segdiff_jax.diffusion.reverse import reverse as reverse
 from segdiff_jax.diffusion.reverse import sample as sample

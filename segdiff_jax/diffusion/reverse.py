@@ -81,19 +81,41 @@ def reverse(
     One `lax.scan` over the rows of the table; `denoise` is called once a row. z: number of the
     step, 0..n - 1 -> noise, as x_t.
     """
+    return _scan(steps, denoise, x_T, z, keep=False)[0]
 
-    def step(x_t: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+
+def _scan(
+    steps: Steps,
+    denoise: Denoiser,
+    x_T: jax.Array,
+    z: Callable[[jax.Array], jax.Array],
+    keep: bool,
+) -> tuple[jax.Array, jax.Array | None]:
+    """Returns (x0, what was believed of x0 at every step [n, ..., H, W, 1] if it is to be kept)."""
+
+    def step(x_t: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array | None]:
         i, t, a, b, c, sigma = row
         x0, eps = denoise(x_t, t)
-        return a * x0 + b * eps + c * x_t + sigma * z(i), None
+        return a * x0 + b * eps + c * x_t + sigma * z(i), x0 if keep else None
 
     rows = (jnp.arange(len(steps.t)), *map(jnp.asarray, steps))
-    return jax.lax.scan(step, x_T, rows)[0]
+    return jax.lax.scan(step, x_T, rows)
 
 
 def sample(steps: Steps, denoise: Denoiser, noise: Noise) -> jax.Array:
     """Returns x0, starting from pure noise; see `noise` for what its numbers are for."""
     return reverse(steps, denoise, noise(0), lambda i: noise(i + 1))
+
+
+def estimates(steps: Steps, denoise: Denoiser, noise: Noise) -> jax.Array:
+    """Returns the estimates of x0 along the chain that `sample` goes, [n, ..., H, W, 1].
+
+    The i-th is what the network believed at steps.t[i]; the last step leads to its own estimate, so
+    the last of them is what `sample` returns.
+    """
+    kept = _scan(steps, denoise, noise(0), lambda i: noise(i + 1), keep=True)[1]
+    assert kept is not None
+    return kept
 
 
 def _ends(schedule: Schedule, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
