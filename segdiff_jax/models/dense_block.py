@@ -18,35 +18,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.layers import Dtype, bias_init, kernel_init
+from segdiff_jax.models.layers import ConvWeights, Dtype, convolve
 
 leaky = partial(nn.leaky_relu, negative_slope=0.2)
 RESIDUAL = 0.2  # scale of every inner residual
 
 Weights = list[tuple[jax.Array, jax.Array]]  # kernel [3, 3, in, out] and bias [out] of each layer
-
-
-class ConvWeights(nn.Module):
-    """The parameters of a 3 x 3 `layers.Conv`, under the same names, without the convolution."""
-
-    inputs: int
-    features: int
-
-    @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array]:
-        """-> kernel [3, 3, inputs, features], bias [features], float32."""
-        return _Leaf(self.inputs, self.features, name="conv")()
-
-
-class _Leaf(nn.Module):
-    inputs: int
-    features: int
-
-    @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array]:
-        fan_in = 9 * self.inputs
-        kernel = self.param("kernel", kernel_init, (3, 3, self.inputs, self.features))
-        return kernel, self.param("bias", bias_init(fan_in), (self.features,))
 
 
 class DenseBlock(nn.Module):
@@ -67,14 +44,6 @@ class DenseBlock(nn.Module):
             weights.append((kernel.astype(self.dtype), bias.astype(self.dtype)))
         x = x.astype(self.dtype)
         return RESIDUAL * FORMS[self.form](weights, x) + x
-
-
-def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[B, H, W, C] with [3, 3, C, out], one zero on every side -> [B, H, W, out]."""
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=layout
-    )
 
 
 def concat(weights: Weights, x: jax.Array) -> jax.Array:

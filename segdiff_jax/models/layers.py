@@ -59,6 +59,37 @@ class Conv(nn.Module):
         )(x)
 
 
+class ConvWeights(nn.Module):
+    """The parameters of a 3 x 3 `Conv`, under the same names, for those who convolve otherwise."""
+
+    inputs: int
+    features: int
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        """-> kernel [3, 3, inputs, features] and bias [features], float32."""
+        return _Weights(self.inputs, self.features, name="conv")()
+
+
+class _Weights(nn.Module):
+    inputs: int
+    features: int
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        kernel = self.param("kernel", kernel_init, (3, 3, self.inputs, self.features))
+        return kernel, self.param("bias", bias_init(9 * self.inputs), (self.features,))
+
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def convolve(x: jax.Array, kernel: jax.Array, padding: Padding = ((1, 1), (1, 1))) -> jax.Array:
+    """[B, H, W, C] with [h, w, C, features] -> [B, ..., features]; padding: zeros on each side."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=layout)
+
+
 class Linear(nn.Module):
     """A dense layer on the last axis with PyTorch's default initialisation."""
 
@@ -152,16 +183,3 @@ class ResBlock(nn.Module):
         if x.shape[-1] != self.features:
             x = conv(size=1, name="skip")(x)
         return x + h
-
-
-class Upsample(nn.Module):
-    """Doubles height and width by repeating pixels, then a 3 x 3 convolution."""
-
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, 2H, 2W, C]."""
-        B, H, W, C = x.shape
-        x = jnp.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C))
-        return Conv(C, dtype=self.dtype, name="conv")(x.reshape(B, 2 * H, 2 * W, C))

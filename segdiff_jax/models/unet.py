@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models.attention import SelfAttention
-from segdiff_jax.models.layers import Conv, Dtype, GroupNorm, ResBlock, Upsample
+from segdiff_jax.models.layers import Conv, Dtype, GroupNorm, ResBlock
 from segdiff_jax.models.time_embedding import TimeEmbedding
+from segdiff_jax.models.upsample import Upsample
 
 
 class UNet(nn.Module):

@@ -1,0 +1,44 @@
+"""Doubling a map: each pixel four times, then a 3 x 3 convolution, without computing all of it.
+
+Three neighbours of a doubled row hold only two different pixels, so the kernel's columns that meet
+the same pixel are added first: each of the four places in a pixel has a 2 x 2 kernel of its own,
+and 16 products a pixel do the work of 36. The same result but for rounding.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segdiff_jax.models.layers import ConvWeights, Dtype, convolve
+
+
+class Upsample(nn.Module):
+    """Doubles height and width by repeating pixels, then a 3 x 3 convolution."""
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, 2H, 2W, C]."""
+        B, H, W, C = x.shape
+        kernel, bias = ConvWeights(C, C, name="conv")()
+        x = x.astype(self.dtype)
+        places = [
+            [
+                convolve(x, small.astype(self.dtype), ((1 - i, i), (1 - j, j)))
+                for j, small in enumerate(_folded(tall, axis=1))
+            ]
+            for i, tall in enumerate(_folded(kernel, axis=0))
+        ]
+        doubled = jnp.stack(
+            [jnp.stack(row, axis=3) for row in places], axis=2
+        )  # [B, H, 2, W, 2, C]
+        return doubled.reshape(B, 2 * H, 2 * W, C) + bias.astype(self.dtype)
+
+
+def _folded(kernel: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Returns what the first and the second of a doubled pixel see: three taps become two."""
+    before, here, after = jnp.split(kernel, 3, axis)
+    first = jnp.concatenate([before, here + after], axis)  # of the pixel before, and its own
+    second = jnp.concatenate([before + here, after], axis)  # of its own, and the one after
+    return first, second
