@@ -13,7 +13,8 @@ from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 FREE = ("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every")
 FREE_GROUPS = (
     *("sampling", "reading", "cityscapes.test_expansion"),
-    *("data.dir", "data.prepared_dir", "train.map", "train.result"),
+    *("data.dir", "data.prepared_dir", "data.test_split", "diffusion.clip_x0"),
+    *("train.map", "train.result"),
 )
 
 
