@@ -1,0 +1,277 @@
+"""The paper's Figures 2 to 9 from our results; what has not been run is not drawn.
+
+Colours differ in any colour vision (Okabe and Ito), and lines also by their marks; masks are in the
+jet scale between 0, blue, and 1, red, as in the paper.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from segdiff_jax.experiments import paper, pictures
+from segdiff_jax.experiments.collecting import Done, Grid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKS = "osD^vP"
+WIDTH = 3.4  # of a column, inches
+
+
+class Drawn(NamedTuple):
+    """A figure, or why there is none.
+
+    Attributes:
+      name: of its files.
+      caption: what it shows, of what.
+      figure: None if nothing of it has been run.
+      missing: what has not been run.
+    """
+
+    name: str
+    caption: str
+    figure: "Figure | None"
+    missing: list[str]
+
+
+class Line(NamedTuple):
+    """One line of a chart: y and its half spread over x."""
+
+    label: str
+    x: Sequence[float]
+    y: np.ndarray
+    spread: np.ndarray
+
+
+def every(grids: Sequence[Grid]) -> list[Drawn]:
+    """Returns all figures, drawn or not."""
+    return [
+        masks(grids),
+        training_images(grids),
+        _curve_figure(grids, "figure4", "reverse", "iou", "standard_deviation"),
+        _curve_figure(grids, "figure5", "generations", "iou", "standard_error"),
+        _curve_figure(grids, "figure6", "generations", "calibration", "standard_error"),
+        variants(grids),
+        _chart(
+            "figure8",
+            "IoU against the number of RRDB blocks of G; bars: standard error over images.",
+            [("RRDB blocks", "IoU", _knob(grids, "blocks", "model.rrdb_blocks"))],
+            _missing(grids, "blocks"),
+        ),
+        _chart(
+            "figure9",
+            "(a) IoU and (b) seconds to draw one generation of one image, against the diffusion "
+            "steps T, each T trained anew and all T steps gone; bars in (a): standard error over "
+            "images.",
+            [
+                ("diffusion steps T", "IoU", _knob(grids, "steps", "diffusion.T")),
+                ("diffusion steps T", "seconds", list(_seconds(grids))),
+            ],
+            [*_missing(grids, "steps"), *_missing(grids, "seconds")],
+        ),
+    ]
+
+
+def _missing(grids: Sequence[Grid], grid: str) -> list[str]:
+    return [line for one in grids for line in one.missing(grid)]
+
+
+def training_images(grids: Sequence[Grid]) -> Drawn:
+    """Fig. 3: how much of the score is left with fewer images."""
+    lines = []
+    for grid in grids:
+        cells = grid.done("images")
+        if "all" not in cells or len(cells) < 2:
+            continue
+        whole = _mean(cells["all"], "iou")
+        known = sorted((count, cell) for name, cell in cells.items() if (count := _count(cell)))
+        y = np.array([100 * _mean(cell, "iou") / whole for _, cell in known])
+        spread = np.array([100 * _error(cell, "iou") / whole for _, cell in known])
+        lines.append(Line(grid.data, [count for count, _ in known], y, spread))
+    return _chart(
+        "figure3",
+        "IoU with fewer training images, percent of that with all of them (horizontal line); the "
+        "smaller sets are parts of the larger ones; bars: standard error over images. (The "
+        "paper's figure compares methods by the number of training images of a class.)",
+        [("training images", "IoU relative to all images, percent", lines)],
+        _missing(grids, "images"),
+        level=100.0,
+        logarithmic=True,
+    )
+
+
+def _count(cell: Done) -> int:
+    return int(cell.overrides["data.train_images"])
+
+
+CURVES = {
+    "figure4": (
+        "IoU if the chain ended after each of its reverse steps, mean and standard deviation over "
+        "images; the estimates of x0 are averaged over generations.",
+        ("reverse steps made", "IoU"),
+    ),
+    "figure5": (
+        "IoU of the mean of the first n of one set of generations; bars: standard error over "
+        "images.",
+        ("generations averaged", "IoU"),
+    ),
+    "figure6": (
+        "Calibration score (lower is better) of the mean of the first n of one set of "
+        "generations; bars: standard error over images.",
+        ("generations averaged", "calibration score"),
+    ),
+}
+
+
+def _curve_figure(grids: Sequence[Grid], name: str, grid: str, key: str, spread: str) -> Drawn:
+    """Figures 4 to 6: a measurement that is a curve by itself."""
+    lines = []
+    for one in grids:
+        for cell in one.done(grid).values():
+            assert cell.result
+            curve = cell.result["curves"][key]
+            y = np.array(curve["mean"], np.float64)
+            half = np.array(curve[spread], np.float64)
+            lines.append(Line(one.data, list(range(1, len(y) + 1)), y, half))
+    caption, axes = CURVES[name]
+    return _chart(name, caption, [(*axes, lines)], _missing(grids, grid), band=name == "figure4")
+
+
+def _knob(grids: Sequence[Grid], grid: str, knob: str) -> list[Line]:
+    """IoU against a knob, a line for each data set."""
+    lines = []
+    for one in grids:
+        known = sorted((cell.overrides[knob], cell) for cell in one.done(grid).values())
+        if known:
+            y = np.array([_mean(cell, "iou") for _, cell in known])
+            error = np.array([_error(cell, "iou") for _, cell in known])
+            lines.append(Line(one.data, [value for value, _ in known], y, error))
+    return lines
+
+
+def _seconds(grids: Sequence[Grid]) -> Iterator[Line]:
+    for one in grids:
+        results = [cell.result for cell in one.done("seconds").values() if cell.result]
+        results.sort(key=lambda result: result["steps"])
+        if results:
+            x = [result["steps"] for result in results]
+            y = np.array([result["seconds"] for result in results])
+            yield Line(one.data, x, y, np.zeros(len(y)))
+
+
+def _mean(cell: Done, key: str) -> float:
+    assert cell.result
+    return float(np.float64(cell.result["summary"][key]["mean"]))
+
+
+def _error(cell: Done, key: str) -> float:
+    """Standard error over images; nan, which draws no bar, if there is one image only."""
+    assert cell.result
+    return float(np.float64(cell.result["summary"][key]["standard_error"]))
+
+
+def _chart(
+    name: str,
+    caption: str,
+    panels: Sequence[tuple[str, str, list[Line]]],
+    missing: list[str],
+    **style: Any,
+) -> Drawn:
+    """Draws panels (label of x, label of y, lines) side by side, those that have lines."""
+    panels = [panel for panel in panels if panel[2]]
+    if not panels:
+        return Drawn(name, caption, None, missing)
+    figure = _figure(WIDTH * len(panels), 2.6)
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(places, panels, strict=True):
+        _lines(axes, *panel, **style)
+    return Drawn(name, caption, figure, missing)
+
+
+def _lines(
+    axes: "Axes",
+    x_label: str,
+    y_label: str,
+    lines: Sequence[Line],
+    band: bool = False,
+    level: float | None = None,
+    logarithmic: bool = False,
+) -> None:
+    for i, line in enumerate(lines):
+        colour, mark = COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]
+        if band:
+            axes.plot(line.x, line.y, color=colour, label=line.label)
+            above, below = line.y + line.spread, line.y - line.spread
+            axes.fill_between(line.x, below, above, color=colour, alpha=0.2, linewidth=0)
+        else:
+            style = {"color": colour, "marker": mark, "markersize": 3.5, "linewidth": 1.2}
+            axes.errorbar(line.x, line.y, line.spread, label=line.label, capsize=2, **style)
+    if level is not None:
+        axes.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=7)
+
+
+def masks(grids: Sequence[Grid]) -> Drawn:
+    """Fig. 2: several generations of one image, their mean, and the truth."""
+    rows = []
+    for grid in grids:
+        for cell in grid.done("generations").values():
+            for kept in pictures.load(cell.answer):
+                maps = [*kept["generations"], kept["mean"]]
+                rows.append([kept["image"], *maps, kept["truth"]])
+    count = pictures.DRAWN
+    titles = ["image", *(f"generation {i + 1}" for i in range(count)), "mean", "truth"]
+    caption = (
+        "The image, single generations, the mean of all of them (jet, 0 blue to 1 red), the truth."
+    )
+    return _sheet("figure2", caption, titles, rows, _missing(grids, "generations"))
+
+
+def variants(grids: Sequence[Grid]) -> Drawn:
+    """Fig. 7: the mean masks of variants one to four and of the full method."""
+    names, rows = ("one", "two", "three", "four", "full"), []
+    for grid in grids:
+        done = grid.done("conditioning")
+        if set(names) <= done.keys():
+            kept = [pictures.load(done[name].answer) for name in names]
+            for same in zip(*kept, strict=True):
+                rows.append([same[0]["image"], *(one["mean"] for one in same), same[0]["truth"]])
+    titles = ["image", *(paper.VARIANTS[name].partition(":")[0] for name in names), "truth"]
+    caption = (
+        "The image, the mean masks of variants one to four of Table 4 and of the full method "
+        "(jet, 0 blue to 1 red), the truth."
+    )
+    return _sheet("figure7", caption, titles, rows, _missing(grids, "conditioning"))
+
+
+def _sheet(
+    name: str, caption: str, titles: list[str], rows: list[list[np.ndarray]], missing: list[str]
+) -> Drawn:
+    """Draws rows of pictures; maps are in jet, masks of 0 and 1 in black and white."""
+    if not rows:
+        return Drawn(name, caption, None, missing)
+    figure = _figure(2 * WIDTH, 2 * WIDTH / len(titles) * len(rows) + 0.25)
+    places = figure.subplots(len(rows), len(titles), squeeze=False)
+    for row, line in zip(rows, places, strict=True):
+        for picture, axes in zip(row, line, strict=True):
+            scale = "gray" if picture.dtype == np.uint8 else "jet"
+            options = {} if picture.ndim == 3 else {"vmin": 0, "vmax": 1, "cmap": scale}
+            axes.imshow(picture, interpolation="nearest", **options)
+            axes.set_axis_off()
+    for title, axes in zip(titles, places[0], strict=True):
+        axes.set_title(title, fontsize=7)
+    return Drawn(name, caption, figure, missing)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure  # slow to import
+
+    return Figure(figsize=(width, height), dpi=200, layout="constrained")

@@ -1,0 +1,264 @@
+"""The paper's Tables 1 to 4 with our numbers beside its, and two of our own, from results alone."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+from segdiff_jax.experiments import paper
+from segdiff_jax.experiments.collecting import Done, Grid, Run
+from segdiff_jax.metrics import LABELS
+
+NOT_RUN, PROTOCOLS = "not run", {"expansion": 15, "tight": 0}
+MAIN = "python -m segdiff_jax.main --config=configs/{}.py{} --config.data.dir=DIR"
+
+
+class Table(NamedTuple):
+    """A table, as text.
+
+    Attributes:
+      name: of its files.
+      title: what it shows.
+      header: of each column.
+      rows: cells, as many as the header has.
+      notes: what the numbers mean, and what has not been run.
+    """
+
+    name: str
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def every(grids: Sequence[Grid], runs: Sequence[Run]) -> list[Table]:
+    """Returns all tables."""
+    diffusion = [run for run in runs if run.knobs["model.kind"] == "diffusion"]
+    two = _benchmark("table2", "Vaihingen buildings", "vaihingen", paper.TABLE_2, diffusion)
+    three = _benchmark("table3", "MoNuSeg nuclei", "monuseg", paper.TABLE_3, diffusion)
+    return [table_1(diffusion), two, three, table_4(grids), baselines(grids), differences(grids)]
+
+
+def table_1(runs: Sequence[Run]) -> Table:
+    """Cityscapes: IoU by class and protocol."""
+    rows, notes = [], ["IoU, percent, mean over objects; Mean is over the eight classes."]
+    for protocol, numbers in paper.TABLE_1.items():
+        rows += [[protocol, name, *map(_printed, row)] for name, row in numbers.rows.items()]
+        ours = _by_class(runs, PROTOCOLS[protocol])
+        if set(paper.CLASSES) <= ours.keys():
+            ours["mean"] = sum(ours[name] for name in paper.CLASSES) / len(paper.CLASSES)
+        cells = [_printed(100 * ours[k]) if k in ours else NOT_RUN for k in numbers.keys]
+        rows.append([protocol, "SegDiff, ours", *cells])
+        if left := [name for name in paper.CLASSES if name not in ours]:
+            command = MAIN.format("cityscapes", ":CLASS" + ",tight" * (protocol == "tight"))
+            notes.append(f"Not run, {protocol}: {', '.join(left)}. {command}, then --runs=WORKDIR")
+    columns = paper.TABLE_1["tight"].columns
+    return Table("table1", "Table 1: Cityscapes", ["protocol", "method", *columns], rows, notes)
+
+
+def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
+    """Returns the mean IoU by class, of the runs scored with this much around an object's box."""
+    found: dict[str, float] = {}
+    for run in runs:
+        k = run.knobs
+        if k["data.name"] != "cityscapes" or k["cityscapes.test_expansion"] != expansion:
+            continue
+        classes = k["cityscapes.classes"]
+        scores = run.groups or {classes[0]: {"iou": run.summary["iou"]["mean"]}}
+        found |= {name: row["iou"] for name, row in scores.items() if row["iou"] is not None}
+    return found
+
+
+def _benchmark(
+    name: str, title: str, data: str, numbers: paper.Numbers, runs: Sequence[Run]
+) -> Table:
+    """Tables 2 and 3: the paper's rows, and one for each of our runs on the data set."""
+    rows = [[method, *map(_printed, row)] for method, row in numbers.rows.items()]
+    ours = [run for run in runs if run.knobs["data.name"] == data]
+    notes = ["Percent; ours with the standard error over the test images."]
+    for run in ours:
+        cells = [_percent(run.summary[key]) for key in numbers.keys]
+        rows.append([f"SegDiff, ours: {run.name}, {run.images} images", *cells])
+        coverage = _percent(run.summary["weighted_coverage"])
+        if "area_ratio" in numbers.keys:  # noqa: SIM118 (a field, not a mapping's method)
+            notes.append(f"{run.name}: weighted coverage of the literature {coverage}.")
+    if not ours:
+        rows.append(["SegDiff, ours", *[NOT_RUN] * len(numbers.keys)])
+        notes.append(f"Not run: {MAIN.format(data, '')}, then --runs=WORKDIR")
+    if "area_ratio" in numbers.keys:  # noqa: SIM118
+        notes.append("WCov of ours is the ratio of areas that the authors' code computes.")
+    title = f"Table {name[-1]}: {title}"
+    return Table(name, title, ["method", *numbers.columns], rows, notes)
+
+
+def table_4(grids: Sequence[Grid]) -> Table:
+    """Ways to condition: the paper's data sets, and those of our grids."""
+    by_data = {grid.data: grid for grid in grids}
+    rows, notes = [], ["Percent; ours with the standard error over the test images."]
+    header = ["data", "method", "parameters"]
+    for column in paper.TABLE_4["vaihingen"].columns:
+        header += [f"{column}, paper", f"{column}, ours"]
+    for data in [*paper.TABLE_4, *(name for name in by_data if name not in paper.TABLE_4)]:
+        grid, numbers = by_data.get(data), paper.TABLE_4.get(data)
+        done = grid.done("conditioning") if grid else {}
+        for variant, title in paper.VARIANTS.items():
+            printed = numbers.rows[variant] if numbers else (None,) * 4
+            cells = [data, title, _parameters(done.get(variant))]
+            for value, key in zip(printed, paper.TABLE_2.keys, strict=True):
+                cells += [_printed(value), _score(done.get(variant), key)]
+            rows.append(cells)
+        if grid is None:
+            words = f"--config=configs/{data.replace('cityscapes bus', 'cityscapes')}.py"
+            words += ":bus" * ("bus" in data)
+            command = f"python -m segdiff_jax.experiments.run {words} --dir=DIR"
+            notes.append(f"Not run: {data}: {command} --grid=conditioning")
+        else:
+            notes += [f"Not run: {line}" for line in grid.missing("conditioning")]
+    notes.append("WCov of ours is the ratio of areas that the authors' code computes.")
+    return Table("table4", "Table 4: conditioning", header, rows, notes)
+
+
+def baselines(grids: Sequence[Grid]) -> Table:
+    """Diffusion beside the same network without it (not in the paper)."""
+    keys = ("dice", "iou", "weighted_coverage", "boundary_f", "calibration")
+    header = ["data", "network", "parameters", "updates x batch", "seconds of updates"]
+    header += [*(LABELS[key] for key in keys), "seconds per image"]
+    rows, notes = [], ["Percent; calibration: lower is better. Seconds are without compiling."]
+    titles = {"full": "SegDiff", "twin": "deterministic twin", "unet": "plain U-Net"}
+    for grid in grids:
+        done = grid.done("conditioning") | grid.done("baselines")
+        for name, title in titles.items():
+            cell = done.get(name)
+            row = [grid.data, title, _parameters(cell), *_training(cell)]
+            seconds = f"{cell.result['seconds']:.3g}" if cell and cell.result else NOT_RUN
+            rows.append([*row, *(_score(cell, key) for key in keys), seconds])
+        notes += [f"Not run: {line}" for line in grid.missing("baselines")]
+    if not grids:
+        notes.append("Not run: python -m segdiff_jax.experiments.run --grid=baselines")
+    return Table("baselines", "With and without diffusion", header, rows, notes)
+
+
+def _training(cell: Done | None) -> list[str]:
+    if cell is None or cell.result is None:
+        return [NOT_RUN] * 2
+    training = cell.result["training"]
+    seconds = training["seconds"]
+    spent = NOT_RUN if seconds is None else f"{seconds:.0f}"
+    return [f"{training['updates']} x {training['batch_size']}", spent]
+
+
+PAIRS = {
+    "schedule": "schedule: beta x 1000/T (code), unscaled (paper)",
+    "loss": "loss over pixels: sum (code), mean",
+    "variance": "reverse variance: beta (code), posterior (paper)",
+    "clipping": "clip x0 when sampling: off (code), on",
+    "generations": "generations: 9 (code), 30 (paper)",
+}
+OTHER = {"loss": "mean", "clipping": "on"}
+
+
+def differences(grids: Sequence[Grid]) -> Table:
+    """What the sides of a disagreement between paper and code score."""
+    header = ["data", "disagreement"]
+    for key in ("dice", "iou"):
+        header += [f"{LABELS[key]}, {side}" for side in ("first", "second", "second - first")]
+    rows, notes = [], ["Percent; the difference is paired by image, with its standard error."]
+    for grid in grids:
+        done = grid.done("differences")
+        for name, title in PAIRS.items():
+            first, other = {"clipping": "off", "loss": "sum"}.get(name, "code"), OTHER.get(name)
+            sides = done.get(f"{name}-{first}"), done.get(f"{name}-{other or 'paper'}")
+            cells = [grid.data, title]
+            for key in ("dice", "iou"):
+                cells += [*(_score(side, key) for side in sides), _paired(*sides, key)]
+            rows.append(cells)
+        full = grid.done("conditioning").get("full")
+        if full:
+            columns = [_score(full, key) for key in ("area_ratio", "weighted_coverage", "iou")]
+            notes.append(
+                f"{grid.data}: WCov of one and the same masks: as the ratio of areas (code) "
+                f"{columns[0]}, as the literature's weighted coverage {columns[1]}; IoU "
+                f"{columns[2]}."
+            )
+        notes += [f"Not run: {line}" for line in grid.missing("differences")]
+    return Table("differences", "Where paper and code disagree", header, rows, notes)
+
+
+def _paired(first: Done | None, second: Done | None, key: str) -> str:
+    """Returns mean and standard error over images of how much the second is better."""
+    if not (first and second and first.result and second.result):
+        return NOT_RUN
+    before = {row["name"]: row[key] for row in first.result["rows"]}
+    rises = [
+        100 * (row[key] - before[row["name"]])
+        for row in second.result["rows"]
+        if row[key] is not None and before.get(row["name"]) is not None
+    ]
+    if len(rises) < 2:
+        return "undefined"
+    mean = sum(rises) / len(rises)
+    spread = math.sqrt(sum((rise - mean) ** 2 for rise in rises) / (len(rises) - 1))
+    return f"{mean:+.2f} ± {spread / math.sqrt(len(rises)):.2f}"
+
+
+def _score(cell: Done | None, key: str) -> str:
+    if cell is None or cell.result is None:
+        return NOT_RUN
+    summary = cell.result["summary"][key]
+    if key == "calibration":  # a squared difference, no share
+        return _printed(summary["mean"], 4)
+    return _percent(summary)
+
+
+def _percent(summary: Mapping[str, Any]) -> str:
+    mean, error = summary["mean"], summary["standard_error"]
+    if mean is None:
+        return "undefined"
+    return f"{100 * mean:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
+
+
+def _printed(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _parameters(cell: Done | None) -> str:
+    if cell is None or cell.result is None:
+        return NOT_RUN
+    return f"{cell.result['training']['parameters']['all']:,}"
+
+
+def markdown(table: Table) -> str:
+    """The table for a text that people read."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+    rule = line("-" * max(len(cell), 3) for cell in table.header)
+    lines = [line(table.header), rule, *map(line, table.rows)]
+    notes = [f"* {note}" for note in table.notes]
+    return "\n".join([f"# {table.title}", "", *lines, "", *notes, ""])
+
+
+def comma_separated(table: Table) -> str:
+    """The table for a programme: header and rows."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
+    return text.getvalue()
+
+
+def html(table: Table) -> str:
+    """The table as a part of a page."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    rows = "\n".join(
+        f'<tr class="{"ours" if "ours" in "".join(row[:2]) else ""}">'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        + "</tr>"
+        for row in table.rows
+    )
+    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+    return (
+        f"<h2>{escape(table.title)}</h2><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}"
+        f'</tbody></table><ul class="small">{notes}</ul>'
+    )
