@@ -214,6 +214,15 @@ def test_masks_are_shown_in_jet_between_0_and_1(grid):
     np.testing.assert_array_equal(image.get_array(), EXAMPLE.image)
 
 
+def test_fewer_generations_than_are_usually_shown_are_shown(grid):
+    keeper = Keeper()
+    keeper(Answer(EXAMPLE, SOFT[:2], average(SOFT[:2], (8, 8)), {}))
+    keeper.save(grid / "answers" / "generations-up-to-6")
+    drawn = figures.masks([read_grid(grid)])
+    titles = [axes.get_title() for axes in drawn.figure.axes]
+    assert titles == ["image", "generation 1", "generation 2", "mean", "truth"]
+
+
 def test_the_report_writes_tables_figures_and_one_page(grid, capsys):
     stale = grid / "report" / "figures" / "figure4.png"
     stale.parent.mkdir(parents=True)

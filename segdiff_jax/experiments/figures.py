@@ -221,14 +221,13 @@ def _lines(
 
 def masks(grids: Sequence[Grid]) -> Drawn:
     """Fig. 2: several generations of one image, their mean, and the truth."""
-    rows = []
-    for grid in grids:
-        for cell in grid.done("generations").values():
-            for kept in pictures.load(cell.answer):
-                maps = [*kept["generations"], kept["mean"]]
-                rows.append([kept["image"], *maps, kept["truth"]])
-    count = pictures.DRAWN
+    done = [cell for grid in grids for cell in grid.done("generations").values()]
+    found = [kept for cell in done for kept in pictures.load(cell.answer)]
+    count = min((len(kept["generations"]) for kept in found), default=0)
     titles = ["image", *(f"generation {i + 1}" for i in range(count)), "mean", "truth"]
+    rows = [
+        [kept["image"], *kept["generations"][:count], kept["mean"], kept["truth"]] for kept in found
+    ]
     caption = (
         "The image, single generations, the mean of all of them (jet, 0 blue to 1 red), the truth."
     )
