@@ -1,0 +1,216 @@
+"""The authors' code, from a checkout of theirs, as what can be timed beside ours.
+
+Nothing of it is part of this project: PyTorch and their modules are imported when a path is given,
+and not before. Their network, their diffusion, their `TrainLoop` and their sampling loop run as they
+are, in float32 and on all cores. What they import besides and never call on this way is replaced by
+empty modules: blobfile, kornia, scikit-learn, scikit-image, torchvision, mpi4py (one process) and
+their own data sets; calling anything of these ends the run. The process group that `TrainLoop` asks for has one member.
+"""
+
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks.timing import Work
+from segdiff_jax.errors import UserError
+
+MODULES = ("unet", "script_util", "train_util")
+UNUSED = (
+    *("blobfile", "kornia", "skimage", "skimage.morphology", "sklearn", "sklearn.metrics"),
+    *("torchvision", "torchvision.utils", "datasets", "datasets.monu"),
+)
+
+
+def check(path: Path) -> None:
+    """Holds --authors to what can be timed.
+
+    Raises:
+      UserError: it is no checkout of their repository, or PyTorch cannot be imported.
+    """
+    for name in MODULES:
+        if not (path / "improved_diffusion" / f"{name}.py").is_file():
+            raise UserError(
+                f"--authors={path}: must be a checkout of github.com/tomeramit/SegDiff; it has no "
+                f"improved_diffusion/{name}.py"
+            )
+    try:
+        import torch  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(
+            f"--authors={path}: their code needs PyTorch, which cannot be imported ({error}): "
+            "pip install torch"
+        ) from error
+
+
+class Unused(ModuleType):
+    """Stands for a package that is imported and not called: calling anything of it is an error."""
+
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns what refuses to be called."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise NotImplementedError(f"{self.__name__}.{name} is not there when timing")
+
+        return refuse
+
+
+def stand_ins() -> dict[str, ModuleType]:
+    """Returns modules for what they import and do not use on this way."""
+    alone = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 1, rank=0, size=1)
+    mpi4py = ModuleType("mpi4py")
+    vars(mpi4py)["MPI"] = SimpleNamespace(COMM_WORLD=alone)
+    return {name: Unused(name) for name in UNUSED} | {"mpi4py": mpi4py}
+
+
+class Authors:
+    """Their network of one of our configs, with fresh weights.
+
+    Attributes:
+      torch: the module.
+      model: their network.
+      parameters: how many it has.
+    """
+
+    def __init__(self, path: Path, config: ConfigDict, side: int) -> None:
+        """Makes the network.
+
+        Args:
+          path: of the checkout.
+          config: one of ours that the authors' code can express.
+          side: of the images, pixels.
+
+        Raises:
+          UserError: see `check`.
+        """
+        check(path)
+        import torch  # pyright: ignore[reportMissingImports]
+
+        self.torch, self._config, self._side = torch, config, side
+        torch.set_num_threads(os.cpu_count() or 1)
+        if str(path) not in sys.path:
+            sys.path.insert(0, str(path))
+            sys.modules.update(stand_ins())
+        unet, self._script, self._train = (
+            importlib.import_module(f"improved_diffusion.{name}") for name in MODULES
+        )
+        c = config.model
+        self.model = unet.UNetModel(
+            in_channels=1,
+            model_channels=c.channels,
+            out_channels=1,
+            num_res_blocks=c.blocks_per_level,
+            attention_resolutions=tuple(c.attention_factors),
+            dropout=c.dropout,
+            channel_mult=tuple(c.multipliers),
+            num_heads=c.heads,
+            use_scale_shift_norm=False,
+            rrdb_blocks=c.rrdb_blocks,
+        )
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+
+    def _diffusion(self, steps: int) -> Any:
+        T = self._config.diffusion.T
+        respacing = str(steps) if 0 < steps < T else ""
+        return self._script.create_gaussian_diffusion(
+            steps=T,
+            noise_schedule="linear",
+            rescale_learned_sigmas=False,
+            timestep_respacing=respacing,
+        )
+
+    def _images(self, count: int) -> Any:
+        random = np.random.default_rng(0)
+        shape = (count, 3, self._side, self._side)
+        return self.torch.from_numpy(random.standard_normal(shape, np.float32))
+
+    def training_step(self, batch: int) -> Work:
+        """Returns one update of their `TrainLoop`: loss, gradient, AdamW, moving average, log."""
+        dist = self.torch.distributed
+        if not dist.is_initialized():
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        logger = importlib.import_module("improved_diffusion.logger")
+        logger.configure(dir=tempfile.mkdtemp(prefix="segdiff_authors_"), format_strs=[])
+        c = self._config.train
+        loop = self._train.TrainLoop(
+            model=self.model,
+            diffusion=self._diffusion(0),
+            data=None,
+            batch_size=batch,
+            microbatch=-1,
+            lr=c.learning_rate,
+            ema_rate=str(c.ema_decay),
+            log_interval=10**9,
+            save_interval=10**9,
+            resume_checkpoint="",
+            logger=logger,
+            image_size=self._side,
+            val_dataset=None,
+        )
+        mask = self.torch.ones(batch, 1, self._side, self._side)
+        mask[:, :, ::2] = -1
+        condition = {"conditioned_image": self._images(batch)}
+
+        def work() -> None:
+            self.model.train()
+            loop.run_step(mask, condition)
+
+        return work
+
+    def encoding(self, count: int) -> Work:
+        """Returns what computes G of so many images."""
+        images = self._images(count)
+
+        def work() -> Any:
+            self.model.eval()
+            with self.torch.no_grad():
+                return self.model.rrdb(images)
+
+        return work
+
+    def reverse_step(self, rows: int) -> Work:
+        """Returns one step of their reverse process for so many rows; it computes G anew."""
+        diffusion, images = self._diffusion(0), self._images(1).repeat(rows, 1, 1, 1)
+        x = self.torch.randn(rows, 1, self._side, self._side)
+        t = self.torch.full((rows,), diffusion.num_timesteps - 1)
+
+        def work() -> Any:
+            self.model.eval()
+            with self.torch.no_grad():
+                return diffusion.p_sample(
+                    self.model,
+                    x,
+                    t,
+                    clip_denoised=False,
+                    model_kwargs={"conditioned_image": images},
+                )
+
+        return work
+
+    def sampling(self, generations: int, steps: int) -> Work:
+        """Returns what draws all generations of one image in one batch and averages them."""
+        diffusion = self._diffusion(steps)
+        images = self._images(1).repeat(generations, 1, 1, 1)
+
+        def work() -> Any:
+            self.model.eval()
+            with self.torch.no_grad():
+                x = diffusion.p_sample_loop(
+                    self.model,
+                    (generations, 1, self._side, self._side),
+                    clip_denoised=False,
+                    model_kwargs={"conditioned_image": images},
+                )
+                return ((x + 1.0) / 2.0).clamp(0.0, 1.0).mean(dim=0)
+
+        return work

@@ -1,0 +1,143 @@
+"""The parts of the benchmark that run networks: training, input, sampling, one full-size tile."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from benchmarks import ours
+from benchmarks.authors import Authors
+from benchmarks.timing import Row, Sample, Work, alternate, ratio, rows_of
+from configs import monuseg
+from segdiff_jax import build, parallel, train
+
+DRAWS = 4
+STEPS = train.AHEAD  # updates between two looks at the clock, where only the sum counts
+
+
+class Plan(NamedTuple):
+    """What the sections are told.
+
+    Attributes:
+      config: the reduced one.
+      repeats: how often each work is timed.
+      authors: checkout of their repository; None: ours alone.
+    """
+
+    config: ConfigDict
+    repeats: int
+    authors: Path | None
+
+    def theirs(self, config: ConfigDict) -> Authors | None:
+        """Returns their network of a config, if it is asked for."""
+        return Authors(self.authors, config, ours.side(config)) if self.authors else None
+
+
+def compared(samples: dict[str, Sample], name: str, bar: float | None = None) -> list[Row]:
+    """Returns the times of a work that either side does, and how many times faster ours is."""
+    pair = f"{name}, ours", f"{name}, authors"
+    rows = rows_of(samples, pair)
+    if pair[1] in samples:
+        speed = ratio(samples[pair[1]], samples[pair[0]])
+        rows.append(Row(f"{name}: authors / ours", "x", speed, bar))
+    return rows
+
+
+def training(plan: Plan) -> list[Row]:
+    """One update at the batch of the config, and one with several draws of noise an image."""
+    config, mesh = plan.config, parallel.all_devices()
+    batch = config.train.batch_size
+    examples = ours.made_up(2 * batch, ours.side(config))
+    draws = ours.changed(config, train__noise_draws_per_image=DRAWS)
+    one, more = "training step, ours", f"training step, {DRAWS} draws an image"
+    works: dict[str, Work] = {
+        one: ours.training_step(config, mesh, ours.constant_rows(config, examples, mesh)),
+        more: ours.training_step(draws, mesh, ours.constant_rows(draws, examples, mesh)),
+    }
+    if theirs := plan.theirs(config):
+        works["training step, authors"] = theirs.training_step(batch)
+    samples = alternate(works, plan.repeats)
+    cheaper = ratio(samples[one], samples[more]).times(DRAWS)
+    return [
+        *compared(samples, "training step", 1.25),
+        *rows_of(samples, [more]),
+        Row(f"a draw: alone / one of {DRAWS}", "x", cheaper, 2.5),
+    ]
+
+
+def data(plan: Plan) -> list[Row]:
+    """Batches alone, and what updates cost more than with a batch that never changes."""
+    config, mesh = plan.config, parallel.all_devices()
+    build.source(config).prepare()
+    examples = build.source(config).load(config.data.train_split)
+    full = monuseg.get_config()
+    crops = train.device_batches(full, ours.made_up(30, 512), 0, mesh)
+    batches = train.device_batches(config, examples, 0, mesh)
+    alone = alternate(
+        {
+            "a batch, reduced configuration": lambda: jax.block_until_ready(next(batches)),
+            f"a batch of {full.train.batch_size}, MoNuSeg": lambda: jax.block_until_ready(
+                next(crops)
+            ),
+        },
+        plan.repeats,
+    )
+    constant, real = f"{STEPS} updates, constant batch", f"{STEPS} updates, real input"
+    rows = ours.constant_rows(config, examples, mesh)
+    updates = alternate(
+        {
+            constant: ours.training_step(config, mesh, rows, STEPS),
+            real: ours.training_step(
+                config, mesh, train.device_batches(config, examples, 0, mesh), STEPS
+            ),
+        },
+        plan.repeats,
+    )
+    cost = ratio(updates[real], updates[constant])
+    return [
+        *rows_of(alone, list(alone)),
+        *rows_of(updates, [constant, real]),
+        Row("real input / constant batch", "x", cost, 1.02, least=False),
+    ]
+
+
+def sampling(plan: Plan) -> list[Row]:
+    """G alone, a reverse step of all generations, and all steps of all generations."""
+    config, mesh = plan.config, parallel.all_devices()
+    S, T = config.sampling.generations, config.sampling.steps
+    params = ours.fresh_state(config, mesh).params
+    whole = f"one image, {S} generations of {T} steps"
+    works: dict[str, Work] = {
+        "G of one image, ours": ours.encoding(config, params, 1),
+        f"reverse step of {S} rows, ours": ours.reverse_step(config, params, S),
+        f"{whole}, ours": ours.sampling(config, params, mesh),
+    }
+    if theirs := plan.theirs(config):
+        works["G of one image, authors"] = theirs.encoding(1)
+        works[f"reverse step of {S} rows, authors"] = theirs.reverse_step(S)
+        works[f"{whole}, authors"] = theirs.sampling(S, T)
+    samples = alternate(works, plan.repeats)
+    return [
+        *compared(samples, "G of one image"),
+        *compared(samples, f"reverse step of {S} rows"),
+        *compared(samples, whole, 6.0),
+    ]
+
+
+def full_tile(plan: Plan) -> list[Row]:
+    """The authors' MoNuSeg network on one tile of 256x256: G, and a reverse step without it."""
+    config, mesh = monuseg.get_config(), parallel.all_devices()
+    params = ours.fresh_state(config, mesh).params
+    works: dict[str, Work] = {
+        "G of one tile, ours": ours.encoding(config, params, 1),
+        "reverse step of one tile, ours": ours.reverse_step(config, params, 1),
+    }
+    if theirs := plan.theirs(config):
+        works["G of one tile, authors"] = theirs.encoding(1)
+        works["reverse step of one tile, authors"] = theirs.reverse_step(1)
+    samples = alternate(works, plan.repeats)
+    return [
+        *compared(samples, "G of one tile"),
+        *compared(samples, "reverse step of one tile", 3.0),
+    ]

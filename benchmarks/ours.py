@@ -1,0 +1,116 @@
+"""What is timed of this project: the objects that `build` and `train` make of a config."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import repeat
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from benchmarks.timing import Work
+from segdiff_jax import build, parallel, train
+from segdiff_jax.data.example import Batch, Example
+from segdiff_jax.sampler import Sampler
+from segdiff_jax.step import Params, TrainState, init_state
+
+
+def changed(config: ConfigDict, **knobs: Any) -> ConfigDict:
+    """Returns a copy with knobs changed; a dot in their names is written as two underscores."""
+    copy = config.copy_and_resolve_references()
+    for name, value in knobs.items():
+        group, key = name.split("__")
+        copy[group][key] = value
+    return copy
+
+
+def side(config: ConfigDict) -> int:
+    """Returns the side of the square that the network is trained on, pixels."""
+    whole = {"synthetic": 64, "vaihingen": 256, "cityscapes": config.cityscapes.size}
+    return config.augment.crop or whole[config.data.name]
+
+
+def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
+    """Returns examples of noise, with squares as masks: their size is all that matters here."""
+    random = np.random.default_rng(seed)
+    mask = np.zeros((size, size), np.uint8)
+    mask[size // 4 : size // 2, size // 4 : size // 2] = 1
+    images = random.integers(0, 256, (count, size, size, 3), np.uint8)
+    return [Example(image, mask, f"{i}") for i, image in enumerate(images)]
+
+
+def fresh_state(config: ConfigDict, mesh: Mesh) -> TrainState:
+    """Returns fresh weights and the state of their optimizer, on every device."""
+    size = (side(config), side(config))
+    key = jax.random.key(config.seed)
+    make = partial(init_state, build.objective(config), build.optimizer(config), size, key)
+    # as training starts: optimizing hundreds of small draws takes a CPU long and saves nothing
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(make, out_shardings=parallel.everywhere(mesh), compiler_options=options)()
+
+
+def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> Iterator[Batch]:
+    """Yields one batch, which stays on the devices, for ever."""
+    return repeat(next(train.device_batches(config, examples, 0, mesh)))
+
+
+def training_step(
+    config: ConfigDict, mesh: Mesh, rows: Iterator[Batch], steps: int = 1
+) -> Callable[[], TrainState]:
+    """Returns what makes some updates and waits for the last.
+
+    Args:
+      config: of the run.
+      mesh: of all devices.
+      rows: what the updates learn from.
+      steps: at most `train.AHEAD`, for the host does not wait between them.
+    """
+    assert steps <= train.AHEAD
+    step, key = train.build_step(config, mesh), train.run_key(config.seed, mesh)
+    state = fresh_state(config, mesh)
+
+    def work() -> TrainState:
+        nonlocal state
+        for _ in range(steps):
+            state, _ = step(state, next(rows), key)
+        return jax.block_until_ready(state)
+
+    return work
+
+
+def encoding(config: ConfigDict, params: Params, count: int) -> Work:
+    """Returns what computes G of so many images."""
+    sampler = build.answerer(config)
+    images = jnp.asarray(np.stack([e.image for e in made_up(count, side(config))]))
+    encode = jax.jit(sampler.encode)
+    return lambda: jax.block_until_ready(encode(params, images))
+
+
+def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
+    """Returns what takes one step of the reverse process for so many rows, G(I) being known.
+
+    It is a reverse process of a single step, from drawing x_T to x_0.
+    """
+    sampler = build.answerer(changed(config, sampling__steps=1))
+    assert isinstance(sampler, Sampler)
+    C, size = config.model.channels, side(config)
+    features = jnp.zeros((size, size, C))
+    keys = jax.random.split(jax.random.key(0), rows)
+    corner = jnp.zeros((2,), jnp.int32)
+    draw = jax.jit(jax.vmap(sampler.draw, (None, None, 0, None)))
+    return lambda: jax.block_until_ready(draw(params, features, keys, corner))
+
+
+def sampling(config: ConfigDict, params: Params, mesh: Mesh) -> Callable[[], np.ndarray]:
+    """Returns what draws all generations of one image and averages them, as the evaluation does."""
+    segment = build.segmenter(config, params, mesh)
+    image, key = made_up(1, side(config))[0].image, jax.random.key(0)
+
+    def work() -> np.ndarray:
+        (generations,) = segment([image], key)
+        return generations.clip(0, 1).mean(axis=0)
+
+    return work

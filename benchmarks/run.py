@@ -1,0 +1,141 @@
+"""How fast segdiff_jax is on this machine, beside the authors' code if it is there.
+
+  python -m benchmarks.run
+  python -m benchmarks.run --only=training,sampling --repeats=7 --out=FILE.json --authors=PATH
+
+  --only=NAMES     parts, with commas: training, input, sampling, startup, memory, shapes, tile
+  --full           tile as well: the authors' MoNuSeg network on one tile, minutes on a CPU
+  --repeats=N      how often each work is timed after its warm-up, in turns; 7 if not given
+  --out=FILE.json  writes every repeat
+  --authors=PATH   a checkout of github.com/tomeramit/SegDiff, which is then timed in the same run;
+                   needs PyTorch
+  --help           this text
+
+docs/performance.md says what is measured and how to read it.
+"""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segdiff_jax import programme
+from segdiff_jax.errors import UserError
+
+PARTS = ("training", "input", "sampling", "startup", "memory", "shapes", "tile")
+SLOW = ("tile",)  # only when asked for
+
+
+class Request(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+      parts: of PARTS, in that order.
+      repeats: at least 1.
+      out: where JSON is written; None: nowhere.
+      authors: checkout of their repository; None: ours alone.
+    """
+
+    parts: tuple[str, ...]
+    repeats: int
+    out: Path | None
+    authors: Path | None
+
+
+def parse(words: list[str]) -> Request:
+    """Reads a command line.
+
+    Raises:
+      UserError: anything that is misspelt or cannot be.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False, add_help=False)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--authors", type=Path)
+    try:
+        values, left = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}; see --help") from error
+    if left:
+        raise UserError(f"{left[0]}: no such option; see --help")
+    if values.repeats < 1:
+        raise UserError(f"--repeats={values.repeats}: must be at least 1")
+    if values.out and not values.out.absolute().parent.is_dir():
+        raise UserError(f"--out={values.out}: its folder does not exist")
+    authors = values.authors.absolute() if values.authors else None
+    return Request(_parts(values.only, values.full), values.repeats, values.out, authors)
+
+
+def _parts(only: str, full: bool) -> tuple[str, ...]:
+    """Returns the parts that are asked for, in the order of PARTS."""
+    named = [name for name in only.split(",") if name]
+    for name in named:
+        if name not in PARTS:
+            raise UserError(f"--only={only}: {name!r} is not one of {', '.join(PARTS)}")
+    usual = [name for name in PARTS if full or name not in SLOW]
+    return tuple(name for name in PARTS if name in (named or usual))
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the times depend on."""
+    import jax
+
+    return {
+        "devices": [device.device_kind for device in jax.devices()],
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "jaxlib", "flax")},
+    }
+
+
+def measure(request: Request) -> None:
+    """Measures every part that is asked for; prints each as soon as it is there.
+
+    Raises:
+      UserError: the authors' code cannot be timed, or the file cannot be written.
+    """
+    from benchmarks import authors, measured, peak, reduced, shapes, startup, table
+    from benchmarks.timing import Row, load
+    from segdiff_jax import build, parallel
+
+    if request.authors:
+        authors.check(request.authors)
+    parallel.start()
+    config = reduced.get_config()
+    plan = measured.Plan(config, request.repeats, request.authors)
+    if {"input", "startup"} & set(request.parts):
+        build.source(config).prepare()
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "training": lambda: measured.training(plan),
+        "input": lambda: measured.data(plan),
+        "sampling": lambda: measured.sampling(plan),
+        "startup": lambda: startup.rows(request.repeats),
+        "memory": lambda: peak.rows(request.authors),
+        "shapes": shapes.rows,
+        "tile": lambda: measured.full_tile(plan),
+    }
+    about, sections = machine(), []
+    print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
+    for name in request.parts:
+        before = load()
+        rows = parts[name]()
+        sections.append(table.Section(name, rows, before, load()))
+        print(f"\n{table.text(sections[-1])}", flush=True)
+        if request.out:  # after every part: an interruption loses no more than one
+            table.write(request.out, about, sections)
+
+
+def main(words: list[str]) -> int:
+    """Runs a command line and returns its exit code."""
+    return programme.run(lambda words: measure(parse(words)), words, __doc__, "choose fewer parts")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

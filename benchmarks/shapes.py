@@ -1,0 +1,121 @@
+"""The authors' three configurations by their shapes: arithmetic, bytes, what training keeps.
+
+Nothing is computed and nothing needs to fit: programs are traced, not run.
+"""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from benchmarks import ours
+from benchmarks.flops import product_flops
+from benchmarks.timing import Row, figure
+from configs import cityscapes, monuseg, vaihingen
+from segdiff_jax import build
+from segdiff_jax.models.segdiff import SegDiff, call
+
+CONFIGS = {
+    "Vaihingen": vaihingen.get_config,
+    "MoNuSeg": monuseg.get_config,
+    "Cityscapes": cityscapes.get_config,
+}
+REMAT = ("none", "rrdb", "unet", "all")  # what model.remat may be
+
+Shapes = Any  # nested dictionaries of jax.ShapeDtypeStruct
+
+
+class Forward(NamedTuple):
+    """One evaluation of the network for one image.
+
+    Attributes:
+      parameters: how many there are.
+      encode, denoise: operations of G, and of all else, 2 for each multiply-add.
+      bytes: read and written if no two operations were fused, an upper limit.
+    """
+
+    parameters: int
+    encode: float
+    denoise: float
+    bytes: float
+
+
+def parameter_shapes(config: ConfigDict) -> Shapes:
+    """Returns the shapes of the parameters, by name."""
+    return jax.eval_shape(build.model(config).init, jax.random.key(0), *inputs(config))["params"]
+
+
+def inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Returns the shapes of one image, x_t and t."""
+    size = ours.side(config)
+    shapes = (1, size, size, 3), (1, size, size, 1)
+    images = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+    return *images, jax.ShapeDtypeStruct((1,), jnp.int32)
+
+
+def forward(config: ConfigDict) -> Forward:
+    """Returns what one evaluation of the network takes."""
+    model, params = build.model(config), parameter_shapes(config)
+    image, x_t, t = inputs(config)
+    traced = jax.jit(partial(_whole, model)).trace(params, image, x_t, t)
+    total = product_flops(traced.jaxpr.jaxpr)
+    encode = jax.jit(partial(call, model, "encode")).trace(params, image)
+    encoding = product_flops(encode.jaxpr.jaxpr)
+    cost = traced.lower().cost_analysis() or {}
+    return Forward(
+        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
+        encoding,
+        total - encoding,
+        cost.get("bytes accessed", math.nan),
+    )
+
+
+def _whole(
+    model: SegDiff, params: Any, image: jax.Array, x_t: jax.Array, t: jax.Array
+) -> jax.Array:
+    return call(model, "denoise", params, x_t, t, call(model, "encode", params, image))
+
+
+def kept_bytes(config: ConfigDict, remat: str) -> int:
+    """Returns the bytes that the forward pass of one image keeps for the backward pass.
+
+    The parameters, which exist anyway, are not among them.
+
+    Args:
+      config: one of ours.
+      remat: what is computed anew, one of REMAT.
+    """
+    config = ours.changed(config, model__remat=remat)
+    model, params = build.model(config), parameter_shapes(config)
+
+    def residuals(params: Any, image: jax.Array, x_t: jax.Array, t: jax.Array) -> Any:
+        return jax.vjp(lambda p: _whole(model, p, image, x_t, t), params)[1]
+
+    kept = jax.tree.leaves(jax.eval_shape(residuals, params, *inputs(config)))
+    total = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in kept)
+    weights = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    return total - weights
+
+
+def rows() -> list[Row]:
+    """Returns the rows of this section."""
+    found = []
+    for name, get_config in CONFIGS.items():
+        config = get_config()
+        one = forward(config)
+        total = one.encode + one.denoise
+        found += [
+            figure(f"{name}: parameters", "million", one.parameters / 1e6),
+            figure(f"{name}: forward pass of one image", "GFLOP", total / 1e9),
+            figure(f"{name}: of them G", "%", 100 * one.encode / total),
+            figure(f"{name}: bytes, nothing fused", "GB", one.bytes / 1e9),
+            *(
+                figure(f"{name}: kept for one image, remat {remat}", "GB", kept / 1e9)
+                for remat in REMAT
+                for kept in (kept_bytes(config, remat),)
+            ),
+        ]
+    return found
