@@ -1,10 +1,11 @@
 """The authors' code, from a checkout of theirs, as what can be timed beside ours.
 
-Nothing of it is part of this project: PyTorch and their modules are imported when a path is given,
-and not before. Their network, their diffusion, their `TrainLoop` and their sampling loop run as they
-are, in float32 and on all cores. What they import besides and never call on this way is replaced by
-empty modules: blobfile, kornia, scikit-learn, scikit-image, torchvision, mpi4py (one process) and
-their own data sets; calling anything of these ends the run. The process group that `TrainLoop` asks for has one member.
+Nothing of it is part of this project: PyTorch and their modules are imported when a path is given
+and not before. Their network, their diffusion, their `TrainLoop` and their sampling loop run as
+they are, in float32 and on all cores. What they import besides and do not call on this way is
+replaced by empty modules: blobfile, kornia, scikit-learn, scikit-image, torchvision, mpi4py (one
+process) and their own data sets; calling anything of these ends the run. The process group that
+`TrainLoop` asks for has one member.
 """
 
 import importlib

@@ -2,8 +2,8 @@
 
     python -m segdiff_jax.main --config=benchmarks/reduced.py --mode=train
 
-C = 32, multipliers 1, 1, 2, 2, three blocks a level, four RRDB blocks, attention at maps of 16 and 8
-pixels, images of 64x64; the widths of G and 32 groups a norm as in the authors' networks. With 32
+C = 32, multipliers 1, 1, 2, 2, three blocks a level, four RRDB blocks, attention at maps of 16 and
+8 pixels, images of 64x64; the widths of G and 32 groups a norm as in the authors' networks. With 32
 channels such norms erase t, so this is for timing, not for training.
 """
 

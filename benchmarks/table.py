@@ -58,7 +58,7 @@ def text(section: Section) -> str:
         for load in (section.load_before, section.load_after)
     )
     aligned = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))])
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
         for line in lines
     ]
     return "\n".join(
