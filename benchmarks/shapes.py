@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import ours
 from benchmarks.flops import product_flops
+from benchmarks.scaling import batch_that_fits, efficiency, wire_bytes
 from benchmarks.timing import Row, figure
 from configs import cityscapes, monuseg, vaihingen
 from segdiff_jax import build
@@ -24,6 +25,8 @@ CONFIGS = {
     "Cityscapes": cityscapes.get_config,
 }
 REMAT = ("none", "rrdb", "unet", "all")  # what model.remat may be
+MEMORIES = (16, 32, 80)  # of a device, GB
+CORES = (8, 64, 512)  # of TPU v3
 
 Shapes = Any  # nested dictionaries of jax.ShapeDtypeStruct
 
@@ -112,10 +115,16 @@ def rows() -> list[Row]:
             figure(f"{name}: forward pass of one image", "GFLOP", total / 1e9),
             figure(f"{name}: of them G", "%", 100 * one.encode / total),
             figure(f"{name}: bytes, nothing fused", "GB", one.bytes / 1e9),
-            *(
-                figure(f"{name}: kept for one image, remat {remat}", "GB", kept / 1e9)
-                for remat in REMAT
-                for kept in (kept_bytes(config, remat),)
-            ),
         ]
+        for remat in REMAT:
+            kept = kept_bytes(config, remat)
+            found.append(figure(f"{name}: kept for one image, remat {remat}", "GB", kept / 1e9))
+            for memory in MEMORIES:
+                batch = batch_that_fits(memory * 1e9, one.parameters, kept)
+                found.append(figure(f"{name}: batch in {memory} GB, remat {remat}", "", batch))
+        for cores in CORES:
+            sent = wire_bytes(one.parameters, cores // 2) / 1e6
+            share = 100 * efficiency(total, one.parameters, cores)
+            found.append(figure(f"{name}: sent by a chip, {cores} cores", "MB", sent))
+            found.append(figure(f"{name}: efficiency on paper, {cores} cores", "%", share))
     return found

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from small import ROOT
 
-from benchmarks import authors, flops, ours, reduced, run, shapes, table
+from benchmarks import authors, flops, ours, reduced, run, scaling, shapes, table
 from benchmarks.timing import Row, Sample, alternate, figure, ratio
 from segdiff_jax.errors import CANNOT_WRITE, DONE, USAGE, UserError
 
@@ -162,6 +162,20 @@ def test_products_are_counted_by_hand():
     traced = jax.jit(network).trace(*(jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes_))
     by_hand = 2 * (2 * 4 * 4 * 4) * (3 * 3 * 3) + 5 * 2 * (2 * 4 * 4 * 4) * 4
     assert flops.product_flops(traced.jaxpr.jaxpr) == by_hand
+
+
+def test_efficiency_on_paper_follows_its_closed_form():
+    # two chips exchange each parameter's four bytes once; alone a chip sends nothing
+    assert scaling.wire_bytes(1000, 2) == 4000 and scaling.wire_bytes(1000, 1) == 0
+    assert scaling.efficiency(1e12, 10**8, cores=2) == 1
+    computing = 3e12 / (0.4 * 61.5e12)
+    half = scaling.wire_bytes(10**8, 4) / computing  # links that take as long as the arithmetic
+    assert math.isclose(scaling.efficiency(1e12, 10**8, cores=8, links=half), 0.5)
+
+
+def test_a_batch_fits_if_its_maps_and_twenty_bytes_a_parameter_do():
+    assert scaling.batch_that_fits(100, parameters=1, kept=10) == 7  # 0.9 * 100 - 20
+    assert scaling.batch_that_fits(20, parameters=1, kept=10) == 0
 
 
 def test_the_reduced_configuration_is_one_that_the_command_line_takes():
