@@ -1,6 +1,6 @@
 """On paper: what one update sends between TPU chips, and how much of the time that leaves.
 
-Every device takes one image. Gradients meet in one all-reduce, of 4 bytes a parameter; around a ring
+Every core takes one image. Gradients meet in one all-reduce of 4 bytes a parameter; round a ring
 of n chips each sends 2 (n - 1) / n of them. An update computes the forward pass three times over
 (once forward, twice backward). Nothing is assumed to overlap.
 
