@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = "osD^vP"
 WIDTH = 3.4  # of a column, inches
+TICKS = 8  # on an axis of chosen settings, at most
 
 
 class Drawn(NamedTuple):
@@ -67,8 +68,8 @@ def every(grids: Sequence[Grid]) -> list[Drawn]:
             "steps T, each T trained anew and all T steps gone; bars in (a): standard error over "
             "images.",
             [
-                ("diffusion steps T", "IoU", _knob(grids, "steps", "diffusion.T")),
-                ("diffusion steps T", "seconds", list(_seconds(grids))),
+                ("(a) diffusion steps T", "IoU", _knob(grids, "steps", "diffusion.T")),
+                ("(b) diffusion steps T", "seconds", list(_seconds(grids))),
             ],
             [*_missing(grids, "steps"), *_missing(grids, "seconds")],
         ),
@@ -96,7 +97,7 @@ def training_images(grids: Sequence[Grid]) -> Drawn:
         "IoU with fewer training images, percent of that with all of them (horizontal line); the "
         "smaller sets are parts of the larger ones; bars: standard error over images. (The "
         "paper's figure compares methods by the number of training images of a class.)",
-        [("training images", "IoU relative to all images, percent", lines)],
+        [("training images", "IoU, % of all images", lines)],
         _missing(grids, "images"),
         level=100.0,
         logarithmic=True,
@@ -213,6 +214,10 @@ def _lines(
         axes.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
     if logarithmic:
         axes.set_xscale("log")
+    places = sorted({x for line in lines for x in line.x})
+    if len(places) <= TICKS:  # few settings: just these
+        axes.set_xticks(places, [str(x) for x in places])
+        axes.set_xticks([], minor=True)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)

@@ -125,7 +125,13 @@ def baselines(grids: Sequence[Grid]) -> Table:
     keys = ("dice", "iou", "weighted_coverage", "boundary_f", "calibration")
     header = ["data", "network", "parameters", "updates x batch", "seconds of updates"]
     header += [*(LABELS[key] for key in keys), "seconds per image"]
-    rows, notes = [], ["Percent; calibration: lower is better. Seconds are without compiling."]
+    rows, notes = (
+        [],
+        [
+            "Percent; calibration: lower is better. Seconds of updates are without compiling, "
+            "those per image with it."
+        ],
+    )
     titles = {"full": "SegDiff", "twin": "deterministic twin", "unet": "plain U-Net"}
     for grid in grids:
         done = grid.done("conditioning") | grid.done("baselines")
