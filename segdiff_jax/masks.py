@@ -4,6 +4,8 @@ A generation of 10,000 x 10,000 pixels takes 400 MB in float32, and there are se
 become integers as they come, five bytes a pixel in all, and scores are sums.
 """
 
+import math
+import os
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +14,7 @@ import numpy as np
 
 from segdiff_jax.averaging import uncertainty
 from segdiff_jax.errors import INTERNAL, UserError
+from segdiff_jax.writing import into
 
 MOST = 65535  # of 16 bits
 AT_ONCE = 2**21  # values of all generations that are looked at together: bounds memory
@@ -138,5 +141,7 @@ def _integer(values: np.ndarray) -> np.ndarray:
 def _unnamed(shape: tuple[int, ...], folder: Path) -> np.ndarray:
     """An array of uint16 in a file that is gone as soon as nothing holds it, even after kill -9."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with into(folder), tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a page that finds no room kills the process
+            os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
         return np.memmap(file, np.uint16, "w+", shape=shape)

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from segdiff_jax import charts, page
-from segdiff_jax.errors import CANNOT_WRITE, UserError
+from segdiff_jax.errors import UserError
 from segdiff_jax.metrics import LABELS, calibration_score, summarise
+from segdiff_jax.writing import whole
 
 SHOWN = 24  # panels on the page, at most; the files of the others stay beside it
 
@@ -177,12 +178,5 @@ def _charts(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file that others see complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror}", CANNOT_WRITE) from error

@@ -6,17 +6,16 @@ pictures like the source only: a mask whose background were declared "no data" w
 foreground to a GIS.
 """
 
-import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, UserError
+from segdiff_jax.errors import BAD_DATA, UserError
+from segdiff_jax.writing import whole
 
 # GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory,
 # GeoDoubleParams, GeoAsciiParams
@@ -123,31 +122,3 @@ def save(
             options["dpi"] = tags.dpi
     with whole(path) as temporary:
         image.save(temporary, **options)
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Gives a name to write under; the file takes its own name when the block ends well.
-
-    Raises:
-      UserError: the file cannot be written; what was written is removed.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException as error:
-        _remove(temporary)
-        if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise UserError(f"{path}: cannot be written: {reason}", CANNOT_WRITE) from error
-        raise
-
-
-def _remove(path: Path) -> None:
-    """Removes a file if it is there; the reason it could not be written is what matters."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass

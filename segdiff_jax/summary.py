@@ -4,6 +4,7 @@ A row is written after all files of its image, so what has a row is done.
 """
 
 import csv
+import errno
 import io
 import json
 import os
@@ -11,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segdiff_jax.errors import CANNOT_WRITE, UserError
+from segdiff_jax.errors import UserError
 from segdiff_jax.masks import Figures
-from segdiff_jax.saving import whole
+from segdiff_jax.writing import into, whole
 
 
 class Row(NamedTuple):
@@ -107,12 +108,10 @@ class Summary:
     def add(self, row: Row) -> None:
         """Appends a row; a second one of the same name takes the place of the first."""
         self.rows[row.name] = row
-        try:
-            with open(self.path, "ab", buffering=0) as file:
-                file.write(_lines([row]))  # one call: others see the whole line
-        except OSError as error:
-            reason = f"{self.path}: cannot be written: {error.strerror}"
-            raise UserError(reason, CANNOT_WRITE) from error
+        with into(self.path), open(self.path, "ab", buffering=0) as file:
+            text = _lines([row])
+            if file.write(text) < len(text):  # in one call, so that others see whole lines
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, rows: Iterable[Row]) -> None:
         with whole(self.path) as temporary:

@@ -15,7 +15,7 @@ FLOORS = (
     {"errors", "config", "resampling"},
     {
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
-        *("interruption", "page", "parallel", "programme", "validate", "writers"),
+        *("interruption", "lock", "page", "parallel", "programme", "validate", "writers"),
     },
     {"baselines", "build", "command_line", "panels", "report", "segment", "step"},
     {"evaluate", "library"},
@@ -25,7 +25,8 @@ FLOORS = (
 ISLANDS = {  # files of their own, but part of that island
     **dict.fromkeys(("run_config", "checksums"), "checkpoint"),
     **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
-    **{"networks": "build", "direct": "build"},
+    **dict.fromkeys(("finite", "starting"), "train"),
+    **{"writing": "errors", "networks": "build", "direct": "build"},
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
     **dict.fromkeys(("import_line", "torch_files", "torch_names"), "import_torch"),
