@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import tensorboardX
 from absl import logging
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 METRICS = "metrics.jsonl"
 
@@ -47,29 +49,28 @@ class TensorBoardWriter(clu_writers.MetricWriter):
     """
 
     def __init__(self, directory: Path, start_step: int) -> None:
-        self._events = tensorboardX.SummaryWriter(str(directory), purge_step=start_step + 1)
+        directory.mkdir(parents=True, exist_ok=True)
+        # tensorboardX's own SummaryWriter hands everything to a thread, which ends at the first
+        # error, and then waits for it for ever
+        self._events = EventsWriter(str(directory / "events"))
+        begun = SessionLog(status=SessionLog.START)
+        self._write(start_step + 1, session_log=begun)
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Writes floats; tensorboardX complains about what is not finite, so that is left out."""
         for name, value in scalars.items():
             if math.isfinite(value):
-                self._events.add_scalar(name, float(value), step)
+                self._write(step, summary=summary.scalar(name, float(value)))
+        self._events.flush()
 
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Writes images [N, H, W, C] or [H, W, C], uint8, or float in 0..1."""
-        for name, image in images.items():
-            layout = "NHWC" if image.ndim == 4 else "HWC"
-            self._events.add_images(name, image, step, dataformats=layout)
-
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Writes Markdown."""
-        for name, text in texts.items():
-            self._events.add_text(name, text, step)
+    def _write(self, step: int, **what: Any) -> None:
+        self._events.write_event(Event(wall_time=time.time(), step=step, **what))
 
     def _refuse(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError("only scalars, images and texts are written")
+        raise NotImplementedError("only scalars are written")
 
-    write_summaries = write_videos = write_audios = write_histograms = write_hparams = _refuse
+    write_summaries = write_images = write_videos = write_audios = _refuse
+    write_texts = write_histograms = write_hparams = _refuse
 
     def flush(self) -> None:
         """Writes what is held back."""

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
+import threading
 
 import pytest
 from small import ROOT
@@ -110,6 +112,28 @@ def test_a_full_disk_is_told_once_and_leaves_whole_lines(tmp_path, caplog, monke
     writer.close()
     assert steps(tmp_path) == [1, 5]
     assert len(caplog.records) == 1
+
+
+def test_a_disk_that_takes_no_more_events_does_not_make_a_run_wait(tmp_path, caplog):
+    def write_much():
+        writer = writers.open_writer(tmp_path, 0)
+        for step in range(1, 200):
+            writer.scalars(step, {"loss": 1.0, "mse": 2.0})
+        writer.flush()
+        writer.close()
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    thread = threading.Thread(target=write_much, daemon=True)
+    with caplog.at_level(logging.WARNING):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limit[1]))  # bytes of any one file
+        try:
+            thread.start()
+            thread.join(30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not thread.is_alive()
+    assert caplog.text.count("metrics are not written") == 1
+    assert steps(tmp_path) == list(range(1, 1 + len(lines(tmp_path))))  # whole lines
 
 
 def test_trouble_in_the_background_stops_nothing(tmp_path, caplog, monkeypatch):
