@@ -29,7 +29,7 @@ from typing import Any
 
 from absl import logging
 
-from segdiff_jax import programme
+from segdiff_jax import lock, programme
 from segdiff_jax.data.reading import Limits
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.predict_line import Command, parse
@@ -55,7 +55,8 @@ def _main(arguments: list[str]) -> None:
 
     names = "generations", "steps", "overlap", "threshold", "seed"
     chosen = {name: command.numbers[name] for name in names if name in command.numbers}
-    predict(command, library.load(command.workdir, **chosen))
+    with lock.held(command.output):  # before minutes of compilation
+        predict(command, library.load(command.workdir, **chosen))
 
 
 def predict(command: Command, model: Any) -> None:
