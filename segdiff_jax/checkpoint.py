@@ -13,9 +13,12 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from segdiff_jax import checksums
-from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, UserError
+from segdiff_jax.run_config import hold_to_answers as hold_to_answers
+from segdiff_jax.run_config import hold_to_training as hold_to_training
 from segdiff_jax.run_config import read_config as read_config
 from segdiff_jax.run_config import write_config as write_config
+from segdiff_jax.writing import into
 
 Tree = Any
 POLICIES = ocp.checkpoint_managers
@@ -28,10 +31,23 @@ class DamagedError(Exception):
 class Checkpoints:
     """The checkpoints of one work directory, written while training goes on.
 
-    The latest two are kept, and the best by `metric` of those that were given scores.
+    The latest two are kept, and the best by `metric` of those that were given scores. Trouble with
+    writing that comes up in the background is raised by the next call of `check`, `save` or
+    `close`.
     """
 
-    def __init__(self, workdir: Path, metric: str = "dice") -> None:
+    def __init__(self, workdir: Path, metric: str = "dice", *, writes: bool = True) -> None:
+        """Looks at what there is.
+
+        Args:
+          workdir: of the run.
+          metric: that says which is the best.
+          writes: False leaves the directory alone, which another process may be writing to.
+
+        Raises:
+          UserError: the directory cannot be written to.
+        """
+
         def score(scores: dict[str, float]) -> float:
             return scores[metric]
 
@@ -42,11 +58,14 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             best_fn=score,
             best_mode="max",
-            cleanup_tmp_directories=True,
+            create=writes,
+            cleanup_tmp_directories=writes,
             preservation_policy=POLICIES.AnyPreservationPolicy([POLICIES.LatestN(2), best]),
         )
         self.directory = workdir.absolute() / "checkpoints"
-        self.manager = ocp.CheckpointManager(self.directory, options=options)
+        self._unchecked = False  # whether a save may have failed since somebody looked
+        with into(self.directory):
+            self.manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, ema: Tree, training: Tree, scores: dict[str, float] | None) -> None:
         """Starts to write a checkpoint; what is passed may be changed as soon as this returns.
@@ -58,19 +77,54 @@ class Checkpoints:
           scores: on the validation split, if it was evaluated at this step.
 
         Raises:
-          UserError: the manager refused, because the directory holds this or a later step.
+          UserError: a value is not finite; this save or the one before cannot be written; or the
+            manager refused, because the directory holds this or a later step.
         """
-        sums = {"ema": checksums.of(ema), "training": checksums.of(training)}
+        parts = {"ema": ema, "training": training}
+        try:
+            sums = {name: checksums.of(part, finite=True) for name, part in parts.items()}
+        except checksums.NotFiniteError as error:
+            raise UserError(
+                f"after update {step} {error} is not finite and nothing is saved; "
+                f"{self.last_good()}; a smaller train.learning_rate may help",
+                INTERNAL,
+            ) from error
         items = ocp.args.Composite(
             ema=ocp.args.StandardSave(ema),
             training=ocp.args.StandardSave(training),
             checksums=ocp.args.JsonSave(sums),
         )
-        if not self.manager.save(step, args=items, metrics=scores, force=True):
+        with into(self.directory):
+            accepted = self.manager.save(step, args=items, metrics=scores, force=True)
+        self._unchecked = True
+        if not accepted:
             raise UserError(
                 f"{self.directory} refused checkpoint {step}; it holds {self.manager.all_steps()}",
                 BAD_CHECKPOINT,
             )
+
+    def check(self) -> None:
+        """Looks whether the last save went well, if it is over; costs nothing.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        if self._unchecked and not self.manager.is_saving_in_progress():
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits until everything is written; raises as `check` does."""
+        self._unchecked = False
+        with into(self.directory):
+            self.manager.wait_until_finished()
+
+    def last_good(self) -> str:
+        """Says which checkpoint a run would go on from; waits until everything is written."""
+        self.finish()
+        step = self.manager.latest_step()
+        if step is None:
+            return "nothing was saved before"
+        return f"the last good checkpoint is {self.directory / str(step)}"
 
     def restore(self, like: tuple[Tree, Tree]) -> tuple[Tree, Tree] | None:
         """Returns (ema, training) of the latest good checkpoint, or None if there is none yet.
@@ -104,20 +158,29 @@ class Checkpoints:
         Raises:
           UserError: there is none, or it is of another model.
         """
-        steps = sorted(self.manager.all_steps(), reverse=True)
-        if which == "best":
-            best = self.manager.best_step()
-            steps = [] if best is None else [best]
-        for step in steps:
+        tried: set[int] = set()
+        while steps := [step for step in self._steps(which) if step not in tried]:
             try:
-                return step, self._read(step, ema=like)["ema"]
+                return steps[0], self._read(steps[0], ema=like)["ema"]
             except DamagedError as error:
-                logging.error("%s is damaged: %s", self.directory / str(step), error)
+                tried.add(steps[0])
+                if (path := self.directory / str(steps[0])).exists():
+                    logging.error("%s is damaged: %s", path, error)
+                else:  # a training that goes on keeps only the latest
+                    self.manager.reload()
         raise UserError(f"{self.directory} holds no {which} checkpoint", BAD_CHECKPOINT)
 
+    def _steps(self, which: str) -> list[int]:
+        """Returns the "last" steps, the latest first, or the "best", if there is one."""
+        if which == "last":
+            return sorted(self.manager.all_steps(), reverse=True)
+        best = self.manager.best_step()
+        return [] if best is None else [best]
+
     def close(self) -> None:
-        """Waits until everything is written."""
-        self.manager.close()
+        """Waits until everything is written, which may raise as `check` does."""
+        with into(self.directory):
+            self.manager.close()
 
     def _read(self, step: int, **like: Tree) -> dict[str, Tree]:
         """Returns the named parts of a checkpoint, as they were written.

@@ -111,6 +111,9 @@ def default() -> ConfigDict:
     c.train.clip_norm = 0.0  # of the global gradient; 0: off
     c.train.ema_decay = 0.9999  # of the weights that are evaluated
     c.train.ema_warmup = False  # decay = min(ema_decay, (1 + n) / (10 + n)) after n updates
+    c.train.skip_nonfinite = 0  # updates in a row that may have no effect, their loss or gradient
+    # not being finite; 0: the first one ends the run
+    c.train.max_seconds = 0.0  # after which the run saves and ends as by SIGTERM; 0: no limit
     c.train.map = "shard_map"  # over devices: "shard_map" | "pmap" (one process only)
     c.train.log_every = 100  # updates between lines of metrics.jsonl
     c.train.checkpoint_every = 1000  # updates between checkpoints; the last is always written

@@ -154,10 +154,7 @@ def opened(config: ConfigDict, workdir: Path) -> Opened:
     if not config.data.test_split:
         raise UserError("config.data.test_split='': must name a split to score")
     mesh = parallel.all_devices()
-    if not config.data.mean:  # was computed when the training began
-        trained = checkpoint.read_config(workdir).data
-        config = config.copy_and_resolve_references()
-        config.data.mean, config.data.std = trained.mean, trained.std
+    config = checkpoint.hold_to_answers(config, workdir)
     step, params = restore(config, workdir, mesh)
     return Opened(config, step, params, mesh, build.scored(config, config.data.test_split))
 
@@ -217,7 +214,7 @@ def restore(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Params]
         jnp.zeros((1, side, side, 1)),
         jnp.ones((1,), jnp.int32),
     )["params"]
-    checkpoints = checkpoint.Checkpoints(workdir)
+    checkpoints = checkpoint.Checkpoints(workdir, writes=False)
     like = checkpoint.abstract(shapes, parallel.everywhere(mesh))
     found = checkpoints.restore_ema(like, config.train.result)
     checkpoints.close()

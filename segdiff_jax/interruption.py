@@ -5,7 +5,9 @@ on an update to stop at; a handler of ours would keep it from learning of the si
 """
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -62,6 +64,19 @@ def deferred() -> Iterator[Request]:
     request = Request()
     with _handled(request.note):
         yield request
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """What is inside is told to end, as by SIGTERM, when its time is over; 0: it is not."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.daemon = True
+    if seconds:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

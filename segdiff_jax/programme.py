@@ -84,12 +84,15 @@ def set_up_logging() -> None:
 
 
 def _wanted(record: python_logging.LogRecord) -> bool:
-    if "tracked_metric" in str(record.msg):  # orbax, at each checkpoint between validations
+    orbax = "orbax" in record.pathname
+    if orbax and "tracked_metric" in str(record.msg):  # at each checkpoint between validations
+        return False
+    if orbax and record.exc_info:  # a save that failed: who waits for it says why in one line
         return False
     return record.levelno >= python_logging.WARNING or "segdiff_jax" in record.pathname
 
 
 def fail(message: str, code: int) -> int:
     """Prints one line on stderr and returns the code."""
-    print(f"segdiff: {' '.join(message.split())}", file=sys.stderr)
+    print(f"segdiff: {' '.join(map(str.strip, message.splitlines()))}", file=sys.stderr)
     return code

@@ -1,13 +1,9 @@
-"""What is known of a run while it goes on: its pace, its numbers, and whether they are numbers."""
+"""What people see of a run while it goes on: its numbers and its pace."""
 
 import math
 import time
 
-import jax
-import numpy as np
 from absl import logging
-
-from segdiff_jax.errors import INTERNAL, UserError
 
 
 class Pace:
@@ -30,9 +26,8 @@ class Pace:
         return made / seconds if made else math.nan
 
 
-def log(writer, step: int, window: list[dict[str, jax.Array]], pace: Pace) -> None:
-    """Writes the means over the updates since the last line, for people and for machines."""
-    numbers = {name: float(np.mean([on_host(m[name]) for m in window])) for name in window[0]}
+def log(writer, step: int, numbers: dict[str, float], pace: Pace) -> None:
+    """Writes the numbers of the updates since the last line, for people and for machines."""
     rate = pace.rate(step)
     left = "?" if math.isnan(rate) else f"{(pace.last - step) / rate / 60:.1f} min"
     logging.info(
@@ -45,24 +40,3 @@ def log(writer, step: int, window: list[dict[str, jax.Array]], pace: Pace) -> No
         left,
     )
     writer.scalars(step, numbers | {"steps_per_second": rate})
-
-
-def on_host(x: jax.Array) -> float:
-    """Returns a replicated scalar; waits for it."""
-    return float(np.asarray(x.addressable_data(0)))
-
-
-def check_finite(step: int, metrics: dict[str, jax.Array]) -> None:
-    """Refuses to save what has become useless.
-
-    Raises:
-      UserError: the loss or the gradient is not a number.
-    """
-    for name, x in metrics.items():
-        value = on_host(x)
-        if not math.isfinite(value):
-            raise UserError(
-                f"{name} is {value} at update {step}; nothing was saved since the checkpoint "
-                "before; a smaller train.learning_rate or train.clip_norm = 1 may help",
-                INTERNAL,
-            )

@@ -173,6 +173,8 @@ RULES: dict[str, Rule] = {
     "train.clip_norm": _number(0),
     "train.ema_decay": _number(0, 1, below=True),
     "train.ema_warmup": _BOOL,
+    "train.skip_nonfinite": _integer(0),
+    "train.max_seconds": _number(0),
     "train.map": _choice("shard_map", "pmap"),
     "train.log_every": _integer(1),
     "train.checkpoint_every": _integer(1),

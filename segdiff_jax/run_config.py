@@ -8,39 +8,87 @@ from ml_collections import ConfigDict
 
 from segdiff_jax.config import default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.writing import whole
 
-# keys that may differ between the start of a run and its continuation
-FREE = ("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every")
-FREE_GROUPS = (
-    *("sampling", "reading", "cityscapes.test_expansion"),
-    *("data.dir", "data.prepared_dir", "data.test_split", "diffusion.clip_x0"),
-    *("train.map", "train.result"),
+# knobs and groups that may differ between the start of a run and its continuation
+FREE = (
+    *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
+    *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
+    *("sampling.", "reading.", "cityscapes.test_expansion", "data.dir", "data.prepared_dir"),
+    *("data.test_split", "diffusion.clip_x0", "model.rrdb_form", "model.remat"),
+)
+# what the answers of trained weights depend on, besides how they are sampled
+ANSWERS = ("model.", "diffusion.", "data.mean", "data.std")
+FREE_ANSWERS = (
+    *("model.dtype", "model.dropout", "model.rrdb_form", "model.remat"),
+    "diffusion.clip_x0",
 )
 
 
-def write_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes `config.json`, or holds a continued run to what it began with.
+def hold_to_training(config: ConfigDict, workdir: Path) -> None:
+    """Holds a run that goes on to the settings it began with.
 
     Raises:
-      UserError: the directory belongs to a run with other settings; both are named.
+      UserError: others are given, which are listed; or there are checkpoints without settings.
     """
-    path = workdir / "config.json"
-    if path.exists():
+    if (workdir / "config.json").exists():
         saved, given = flatten(read_config(workdir)), flatten(config)
-        differ = [
-            f"{key} was {saved.get(key)}, now {given.get(key)}"
-            for key in sorted(saved.keys() | given.keys())
-            if saved.get(key) != given.get(key) and not key.startswith((*FREE, *FREE_GROUPS))
-        ]
-        if differ:
-            raise UserError(
-                f"{workdir} holds a run with other settings ({'; '.join(differ)}): "
-                "choose another workdir, or the settings it began with",
-                BAD_CHECKPOINT,
-            )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    temporary.replace(path)
+        keys = {key for key in saved.keys() | given.keys() if not key.startswith(FREE)}
+        _refuse_differing(workdir, saved, given, keys)
+    elif any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*")):
+        raise UserError(
+            f"{workdir} holds checkpoints but no config.json, so that nobody can tell whether they "
+            "are of this run: put it back, or choose another workdir",
+            BAD_CHECKPOINT,
+        )
+
+
+def hold_to_answers(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """Refuses a config in which the weights of a run would mean something else.
+
+    Returns:
+      The config with the statistics of the images that were computed when the training began.
+
+    Raises:
+      UserError: the differences are listed; or the directory holds no run.
+    """
+    if not (workdir / "config.json").is_file():
+        raise UserError(f"{workdir} holds no run: it has no config.json", BAD_CHECKPOINT)
+    trained = read_config(workdir)
+    if not config.data.mean:
+        config = config.copy_and_resolve_references()
+        config.data.mean, config.data.std = trained.data.mean, trained.data.std
+    saved, given = flatten(trained), flatten(config)
+    keys = {k for k in given if k.startswith(ANSWERS) and not k.startswith(FREE_ANSWERS)}
+    _refuse_differing(workdir, saved, given, keys)
+    return config
+
+
+def _refuse_differing(
+    workdir: Path, saved: dict[str, Any], given: dict[str, Any], keys: set[str]
+) -> None:
+    differing = sorted(key for key in keys if saved.get(key) != given.get(key))
+    if not differing:
+        return
+    rows = [("key", "saved", "now")]
+    rows += [(key, str(saved.get(key)), str(given.get(key))) for key in differing]
+    first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+    raise UserError(
+        f"{workdir} holds a run with other settings ({', '.join(differing)}): choose another "
+        "workdir, or the settings it began with",
+        BAD_CHECKPOINT,
+        [f"{key:{first}}  {old:{second}}  {new}" for key, old, new in rows],
+    )
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes `config.json`.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with whole(workdir / "config.json") as temporary:
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def read_config(workdir: Path) -> ConfigDict:

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -85,12 +86,23 @@ class Loss(ABC):
         error, mse = self.errors(params, mask, features, key)
         return error * (mask.size if self.reduction == "sum" else 1), mse
 
-    def loss(self, params: Params, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns (loss, mean squared error) averaged over the rows of a batch; keys: one a row."""
-        loss, mse = jax.vmap(self.example_error, (None, 0, 0, 0))(
+    def loss(
+        self, params: Params, batch: Batch, keys: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """Returns the mean loss over the rows of a batch, and what it is made of.
+
+        Args:
+          params: of the model.
+          batch: of B rows.
+          keys: [B], one a row.
+
+        Returns:
+          (loss [], (loss of each row [B], mean squared error of each row [B])).
+        """
+        losses, mses = jax.vmap(self.example_error, (None, 0, 0, 0))(
             params, batch.image, batch.mask, keys
         )
-        return jnp.mean(loss), jnp.mean(mse)
+        return jnp.mean(losses), (losses, mses)
 
 
 @dataclass(frozen=True)
@@ -180,6 +192,9 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One update on one device of the mapped axis `AXIS`.
 
+    An update whose loss or gradient is not finite is counted and has no other effect, so the state
+    stays as good as it was; who reads the metrics decides whether the run goes on.
+
     Random numbers belong to the row of the global batch, not to the device, so the number of
     devices does not change what is learned.
 
@@ -192,19 +207,25 @@ def train_step(
       ema_decay: number of this update (from 1) -> decay of the moving average.
 
     Returns:
-      The next state and {"loss", "mse", "grad_norm"}, replicated.
+      The next state, and {"loss", "mse", "grad_norm"} with "finite_rows", [global batch] bool:
+      whether the loss of each row is finite; replicated.
     """
     rows = batch.mask.shape[0]
     first = jax.lax.axis_index(AXIS) * rows
     step_key = jax.random.fold_in(key, state.step)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, first + jnp.arange(rows))
     grad = jax.value_and_grad(objective.loss, has_aux=True)
-    (loss, mse), grads = grad(state.params, batch, keys)
-    loss, mse, grads = jax.lax.pmean((loss, mse, grads), AXIS)
+    (loss, (losses, mses)), grads = grad(state.params, batch, keys)
+    finite_rows = jax.lax.all_gather(jnp.isfinite(losses), AXIS, tiled=True)
+    loss, mse, grads = jax.lax.pmean((loss, jnp.mean(mses), grads), AXIS)
+    grad_norm = optax.tree.norm(grads)
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     step = state.step + 1
     ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay(step))
-    metrics = {"loss": loss, "mse": mse, "grad_norm": optax.tree.norm(grads)}
-    return TrainState(step, params, ema_params, opt_state), metrics
+    made = TrainState(step, params, ema_params, opt_state)
+    good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    kept = jax.tree.map(partial(jnp.where, good), made, replace(state, step=step))
+    metrics = {"loss": loss, "mse": mse, "grad_norm": grad_norm, "finite_rows": finite_rows}
+    return kept, metrics

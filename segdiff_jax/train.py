@@ -1,29 +1,25 @@
 """The loop: from a config to trained weights in a work directory, resumed where it stopped."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from segdiff_jax import build, checkpoint, evaluate, interruption, parallel
-from segdiff_jax.data.batches import batches
+from segdiff_jax import build, checkpoint, evaluate, interruption, lock, parallel, writing
+from segdiff_jax.data.batches import batches, rows
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import UserError
-from segdiff_jax.progress import Pace, check_finite, log
-from segdiff_jax.step import TrainState, init_state, train_step
+from segdiff_jax.finite import Numbers
+from segdiff_jax.progress import Pace, log
+from segdiff_jax.starting import split_state, start_state
+from segdiff_jax.step import TrainState, train_step
 from segdiff_jax.writers import open_writer
-
-# Steps the host may run ahead of the devices: enough to hide it, few enough for Ctrl-C to be quick
-# and for the collectives of virtual CPU devices, which time out behind a long queue.
-AHEAD = 8
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -45,9 +41,18 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
       The last state, replicated over all devices.
 
     Raises:
-      UserError: the data, the work directory or its checkpoints do not fit, or the loss is no
-        number any more.
+      UserError: the data, the work directory or its checkpoints do not fit; another process uses
+        the directory; it cannot be written to; or the loss is no number any more.
     """
+    writing_process = jax.process_index() == 0
+    with lock.held(workdir) if writing_process else nullcontext():
+        if writing_process:
+            writing.probe(workdir)
+        with interruption.limited(config.train.max_seconds):
+            return _train(config, workdir)
+
+
+def _train(config: ConfigDict, workdir: Path) -> TrainState:
     mesh = parallel.all_devices()
     if config.train.batch_size % mesh.size:
         raise UserError(
@@ -55,9 +60,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
             f"devices, {mesh.size}"
         )
     config = build.with_statistics(config)
-    writing = jax.process_index() == 0
-    if writing:
-        workdir.mkdir(parents=True, exist_ok=True)
+    checkpoint.hold_to_training(config, workdir)
+    if jax.process_index() == 0:
         checkpoint.write_config(config, workdir)
     examples = build.examples(config, config.data.train_split)
     if writing and config.data.train_images:
@@ -77,47 +81,6 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     return state
 
 
-def start_state(
-    config: ConfigDict,
-    examples: list[Example],
-    checkpoints: checkpoint.Checkpoints,
-    mesh: Mesh,
-) -> TrainState:
-    """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
-    view = build.view(config)
-    size = view(np.random.default_rng(0), examples[0])[1].shape
-    build.check_size(config, size, examples[0].name)
-    short = sum(min(e.image.shape[:2]) < config.augment.crop for e in examples)
-    if short and config.data.name != "cityscapes":
-        logging.warning(
-            "%d of %d training images are smaller than augment.crop=%d: reflected at the border",
-            short,
-            len(examples),
-            config.augment.crop,
-        )
-    fresh = partial(init_state, build.objective(config), build.optimizer(config), size)
-    everywhere = parallel.everywhere(mesh)
-
-    def begin() -> TrainState:
-        return fresh(jax.random.key(config.seed))
-
-    found = checkpoints.restore(split_state(checkpoint.abstract(jax.eval_shape(begin), everywhere)))
-    if found is not None:
-        return TrainState(ema_params=found[0], **found[1])
-    # hundreds of small random draws: optimizing them takes a CPU half a minute and saves nothing
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(begin, out_shardings=everywhere, compiler_options=options)()
-
-
-def split_state(state: TrainState) -> tuple[dict, dict]:
-    """The two parts of a checkpoint: the averaged weights, and the rest."""
-    return state.ema_params, {
-        "step": state.step,
-        "params": state.params,
-        "opt_state": state.opt_state,
-    }
-
-
 def loop(
     config: ConfigDict,
     workdir: Path,
@@ -133,31 +96,31 @@ def loop(
     validate = validator(config, mesh)
     step_fn = build_step(config, mesh)
     key = run_key(config.seed, mesh)
-    rows = device_batches(config, examples, first, mesh)
-    pace, running, window = Pace(first, last), deque(maxlen=AHEAD), []
+    batch = device_batches(config, examples, first, mesh)
+    pace = Pace(first, last)
+    names = partial(row_names, config, examples)
+    numbers = Numbers(c.skip_nonfinite, names, checkpoints.last_good)
     logging.info("compiling the training step")
     with closing(writer), interruption.deferred() as request:
         for step in range(first + 1, last + 1):
-            state, metrics = step_fn(state, next(rows), key)
-            if len(running) == AHEAD:
-                jax.block_until_ready(running[0])
-            running.append(metrics)
-            window.append(metrics)
+            state, metrics = step_fn(state, next(batch), key)
+            numbers.add(step, metrics)
+            checkpoints.check()
             if step == first + 1:
                 jax.block_until_ready(metrics)
                 logging.info("first update after %.1f s", pace.restart())
             if due(step, c.log_every, last):
-                log(writer, step, window, pace)
-                window.clear()
+                log(writer, step, numbers.take(), pace)
             scores = None
             if due(step, c.evaluate_every, last):
+                numbers.settle()
                 with request.breaks_off():
                     scores = validate(state)
                     writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
                 pace.restart(step)
             stop = request.holds(step)
             if stop or due(step, c.checkpoint_every or last, last):
-                check_finite(step, metrics)
+                numbers.settle()
                 checkpoints.save(step, *split_state(state), scores)
             if stop:
                 checkpoints.close()  # waits until it is written
@@ -190,6 +153,12 @@ def device_batches(
     c, view = config.train, build.view(config)
     for batch in batches(examples, c.batch_size, config.seed, first, process, view):
         yield parallel.split_rows(batch, mesh)
+
+
+def row_names(config: ConfigDict, examples: list[Example], step: int) -> list[str]:
+    """Returns the names of the examples that update `step`, from 1, has seen, row by row."""
+    chosen = rows(config.seed, step - 1, config.train.batch_size, len(examples))
+    return [examples[i].name for i in chosen]
 
 
 def validator(config: ConfigDict, mesh: Mesh) -> Callable[[TrainState], dict[str, float]]:

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import time
 
 import jax
 import numpy as np
 import pytest
+from mounts import full_disk, mounted
 
 from segdiff_jax.checkpoint import Checkpoints
-from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, UserError
 
 # of several reads that fail, orbax reports one and leaves the others behind
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -174,6 +176,58 @@ def test_another_model_is_named_and_not_taken_for_damage(run):
         checkpoints.restore(like(state(0, width=41)))
     checkpoints.close()
     assert (run / "checkpoints" / "20").is_dir()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_saved(run, value):
+    checkpoints, (weights, rest) = Checkpoints(run), state(30)
+    rest["moments"][7] = value
+    with pytest.raises(
+        UserError, match=r"\['moments'\] is not finite .*/checkpoints/20;"
+    ) as caught:
+        checkpoints.save(30, weights, rest, None)
+    checkpoints.close()
+    assert caught.value.code == INTERNAL
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["10", "20"]
+
+
+def test_trouble_in_the_background_shows_at_the_next_look(run):
+    with mounted(run / "checkpoints") as disk, full_disk(disk, leave=20_000):
+        checkpoints = Checkpoints(run)
+        with pytest.raises(
+            UserError, match="checkpoints: cannot be written: No space left"
+        ) as caught:
+            checkpoints.save(30, *state(30, width=10_000), None)
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                checkpoints.check()
+                time.sleep(0.01)
+    assert caught.value.code == CANNOT_WRITE
+
+
+def test_who_only_reads_disturbs_no_save_in_flight(run):
+    unfinished = run / "checkpoints" / "30.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    reader = Checkpoints(run, writes=False)
+    step, _ = reader.restore_ema(like(state(0)[0]), "last")
+    reader.close()
+    assert step == 20 and unfinished.is_dir()
+
+
+def test_who_only_reads_finds_the_checkpoint_that_took_the_place_of_the_one_it_knew(run):
+    reader = Checkpoints(run, writes=False)
+    save(run, 30, 40)
+    assert not (run / "checkpoints" / "20").exists()
+    step, weights = reader.restore_ema(like(state(0)[0]), "last")
+    assert step == 40
+    jax.tree.map(np.testing.assert_array_equal, weights, state(40)[0])
+
+
+def test_who_only_reads_makes_nothing(tmp_path):
+    reader = Checkpoints(tmp_path, writes=False)
+    with pytest.raises(UserError, match="holds no last checkpoint"):
+        reader.restore_ema(like(state(0)[0]), "last")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_checkpoints_without_checksums_are_read_with_a_warning(run, caplog):

@@ -5,16 +5,18 @@ import os
 import shutil
 import signal
 import time
+from contextlib import ExitStack
 
 import jax
 import numpy as np
 import pytest
+from mounts import full_disk, mounted, read_only_disk
 from small import tiny
 
-from segdiff_jax import evaluate, train
+from segdiff_jax import evaluate, lock, train
 from segdiff_jax.checkpoint import Checkpoints, read_config
 from segdiff_jax.data.sources import Source
-from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, TerminatedError, UserError
+from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, TerminatedError, UserError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,10 +134,74 @@ def test_the_config_comes_back_from_json_as_it_was(prepared, finished):
 
 
 def test_a_work_directory_of_other_settings_is_refused_with_both_values(prepared, finished):
-    config = config_for(prepared)
+    config = config_for(prepared, learning_rate=0.5)
     config.model.channels = 16
-    with pytest.raises(UserError, match="model.channels was 8, now 16") as error:
+    with pytest.raises(UserError, match=r"\(model.channels, train.learning_rate\)") as error:
         train.train(config, finished[0])
+    assert error.value.code == BAD_CHECKPOINT
+    table = [line.split() for line in error.value.details]
+    assert table == [
+        ["key", "saved", "now"],
+        ["model.channels", "8", "16"],
+        ["train.learning_rate", "0.001", "0.5"],
+    ]
+    assert (
+        len({line.index(row[2]) for line, row in zip(error.value.details, table, strict=True)}) == 1
+    )
+
+
+@pytest.mark.parametrize("trouble", [full_disk, read_only_disk])
+def test_a_disk_that_takes_no_more_ends_the_run_at_once_and_the_same_command_goes_on(
+    prepared, finished, tmp_path, monkeypatch, trouble
+):
+    log, began = train.log, []
+
+    def log_and_break(writer, step, *rest):
+        log(writer, step, *rest)
+        if step == 3:  # checkpoint 2 is there, 4 is next
+            while not (tmp_path / "checkpoints" / "2").is_dir():
+                time.sleep(0.05)
+            time.sleep(0.5)
+            patch_disk.enter_context(trouble(tmp_path / "checkpoints"))
+            began.append(time.monotonic())
+
+    with (
+        mounted(tmp_path / "checkpoints", size="32m"),
+        ExitStack() as patch_disk,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(train, "log", log_and_break)
+        with pytest.raises(UserError, match="checkpoints: cannot be written: ") as error:
+            run(config_for(prepared), tmp_path)
+        assert error.value.code == CANNOT_WRITE and time.monotonic() - began[0] < 10
+        assert [p.name for p in (tmp_path / "checkpoints").glob("?")] == ["2"]
+        patch_disk.close()
+        patch.undo()
+        assert_equal(run(config_for(prepared), tmp_path), finished[1])
+    assert [x["step"] for x in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_work_directory_that_cannot_be_written_is_told_before_anything_is_read(
+    prepared, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it began"))
+    with mounted(tmp_path), read_only_disk(tmp_path):
+        with pytest.raises(UserError, match="cannot be written: Read-only") as error:
+            train.train(config_for(prepared), tmp_path / "run")
+    assert error.value.code == CANNOT_WRITE
+
+
+def test_a_work_directory_in_use_is_refused(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it began"))
+    with lock.held(tmp_path), pytest.raises(UserError, match=f"in use by .*:{os.getpid()}: "):
+        train.train(config_for(prepared), tmp_path)
+
+
+def test_the_weights_of_a_run_are_not_scored_with_another_diffusion(prepared, finished):
+    config = config_for(prepared)
+    config.diffusion.T = 50
+    with pytest.raises(UserError, match=r"other settings \(diffusion.T\)") as error:
+        evaluate.evaluate_run(config, finished[0])
     assert error.value.code == BAD_CHECKPOINT
 
 
@@ -145,14 +211,14 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(prepared, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(prepared, tmp_path):
-    with pytest.raises(UserError, match="at update 2") as error:
+    with pytest.raises(UserError, match="update 2: loss is .* nothing was saved before") as error:
         train.train(config_for(prepared, learning_rate=1e20), tmp_path)
     assert error.value.code == INTERNAL
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()]
 
 
 def test_an_empty_work_directory_cannot_be_evaluated(prepared, tmp_path):
-    with pytest.raises(UserError, match="holds no last checkpoint") as error:
+    with pytest.raises(UserError, match="holds no run: it has no config.json") as error:
         evaluate.evaluate_run(config_for(prepared), tmp_path)
     assert error.value.code == BAD_CHECKPOINT
 

@@ -1,0 +1,54 @@
+"""What a training starts from: the latest checkpoint, or fresh weights."""
+
+from functools import partial
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from segdiff_jax import build, checkpoint, parallel
+from segdiff_jax.data.example import Example
+from segdiff_jax.step import TrainState, init_state
+
+
+def start_state(
+    config: ConfigDict,
+    examples: list[Example],
+    checkpoints: checkpoint.Checkpoints,
+    mesh: Mesh,
+) -> TrainState:
+    """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
+    view = build.view(config)
+    size = view(np.random.default_rng(0), examples[0])[1].shape
+    build.check_size(config, size, examples[0].name)
+    short = sum(min(e.image.shape[:2]) < config.augment.crop for e in examples)
+    if short and config.data.name != "cityscapes":
+        logging.warning(
+            "%d of %d training images are smaller than augment.crop=%d: reflected at the border",
+            short,
+            len(examples),
+            config.augment.crop,
+        )
+    fresh = partial(init_state, build.objective(config), build.optimizer(config), size)
+    everywhere = parallel.everywhere(mesh)
+
+    def begin() -> TrainState:
+        return fresh(jax.random.key(config.seed))
+
+    found = checkpoints.restore(split_state(checkpoint.abstract(jax.eval_shape(begin), everywhere)))
+    if found is not None:
+        return TrainState(ema_params=found[0], **found[1])
+    # hundreds of small random draws: optimizing them takes a CPU half a minute and saves nothing
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(begin, out_shardings=everywhere, compiler_options=options)()
+
+
+def split_state(state: TrainState) -> tuple[dict, dict]:
+    """The two parts of a checkpoint: the averaged weights, and the rest."""
+    return state.ema_params, {
+        "step": state.step,
+        "params": state.params,
+        "opt_state": state.opt_state,
+    }

@@ -1,0 +1,65 @@
+"""Disks of the tests' own, which can be full or read-only; root alone can make them.
+
+Root may write where the rights of a file forbid it, so nothing less than a mount is unwritable.
+"""
+
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def _mount(*words):
+    return subprocess.run(["mount", *words], capture_output=True, text=True)
+
+
+@contextmanager
+def mounted(directory, size="4m"):
+    """Gives a small disk of its own at a directory, with what was there; skips if not allowed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    before = directory.with_name(f"{directory.name}.before")
+    directory.rename(before)
+    directory.mkdir()
+    try:
+        done = _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory))
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed: {done.stderr.strip()}")
+    try:
+        subprocess.run(["cp", "-a", f"{before}/.", str(directory)], check=True)
+        yield directory
+        subprocess.run(["cp", "-a", f"{directory}/.", str(before)], check=True)
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+        directory.rmdir()
+        before.rename(directory)
+
+
+@contextmanager
+def full_disk(directory, leave=0):
+    """Leaves that many bytes of the disk at a directory."""
+    filler = Path(directory, "filler")
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)) == 4096:
+                pass
+        except OSError:
+            pass
+        file.truncate(max(0, file.tell() - leave))
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def read_only_disk(directory):
+    """Lets nothing be written to the disk at a directory."""
+    done = _mount("-o", "remount,ro", str(directory))
+    assert done.returncode == 0, done.stderr
+    try:
+        yield
+    finally:
+        _mount("-o", "remount,rw", str(directory))
