@@ -8,7 +8,8 @@
   --gpus=G       instead of virtual devices: the first G GPUs, split evenly over the processes
   --grace=S      seconds that processes have to end by themselves once one has failed; 15
 
-Each line of output starts with the number of its process. SIGINT and SIGTERM are passed on; a
+Each line of output starts with the number of its process; a process that fails gets a line that
+says how it ended, and so does the job. SIGINT and SIGTERM are passed on; a
 second one kills. When a process fails, the others are ended, and the exit code is that of the
 failure: one that a restart would not mend (see segdiff_jax/errors.py) if there is one, otherwise
 the first.
@@ -36,7 +37,7 @@ from segdiff_jax import errors  # noqa: E402
 
 MAIN = (sys.executable, "-m", "segdiff_jax.main")
 HOST = "127.0.0.1"
-KILLED = 128  # a shell adds the number of the signal to this
+SIGNALLED = 128  # a shell adds the number of the signal to this
 
 
 class Layout(NamedTuple):
@@ -150,7 +151,9 @@ class Job:
         codes += self._newly_ended() if len(deadlines) == 2 else []
         for reader in self._readers:
             reader.join(timeout=5)  # a grandchild may keep the pipe open
-        return verdict(codes)
+        if code := verdict(codes):
+            self._write(f"local: the job ended with {told(code)}")
+        return code
 
     def signal(self, number: int) -> None:
         """Sends a signal to every process that lives, and with SIGKILL to its children too."""
@@ -171,23 +174,41 @@ class Job:
             if i not in self._ended and process.returncode is not None
         ]
         self._ended += new
-        codes = (self.processes[i].returncode for i in new)
-        return [code if code >= 0 else KILLED - code for code in codes]
+        codes = [_as_a_shell(self.processes[i].returncode) for i in new]
+        for i, code in zip(new, codes, strict=True):
+            if code:
+                self._write(f"local: process {i} of {len(self.processes)} ended with {told(code)}")
+        return codes
+
+    def _write(self, line: str) -> None:
+        with self._lock:
+            self._output.write(f"{line}\n")
+            self._output.flush()
 
     def _copy(self, number: int) -> None:
         pipe = self.processes[number].stdout
         assert pipe is not None  # it was asked for
         with pipe:
             for line in pipe:
-                with self._lock:
-                    self._output.write(f"[{number}] {line.rstrip()}\n")
-                    self._output.flush()
+                self._write(f"[{number}] {line.rstrip()}")
 
 
 def verdict(codes: Sequence[int]) -> int:
     """Returns the exit code that says most, of codes in the order in which processes ended."""
     bad = [code for code in codes if code]
     return next((code for code in bad if code in errors.FINAL), bad[0] if bad else errors.DONE)
+
+
+def told(code: int) -> str:
+    """Returns an exit code with what it means."""
+    meaning = errors.MEANINGS.get(code)
+    if meaning is None and code > SIGNALLED:
+        meaning = signal.strsignal(code - SIGNALLED)
+    return f"{code} ({meaning})" if meaning else f"{code}"
+
+
+def _as_a_shell(code: int) -> int:
+    return code if code >= 0 else SIGNALLED - code
 
 
 def free_port() -> int:

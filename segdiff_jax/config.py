@@ -119,6 +119,11 @@ def default() -> ConfigDict:
     c.train.checkpoint_every = 1000  # updates between checkpoints; the last is always written
     c.train.evaluate_every = 0  # updates between scores of validation_split; 0: never
     c.train.result = "last"  # weights that are scored on test_split: "last" | "best" on validation
+
+    c.job = ConfigDict()  # of one process or several; nothing of it changes what is learned
+    c.job.hang_seconds = 1800.0  # without a finished update or image: stacks, exit 142; 0: never
+    c.job.heartbeat_seconds = 100  # without a sign of life: a process counts as lost
+    c.job.join_seconds = 300  # that processes wait for all others to be started
     return c
 
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from segdiff_jax import __version__, build, checkpoint, metrics, networks, parallel
+from segdiff_jax import __version__, build, checkpoint, metrics, networks, parallel, watchdog
 from segdiff_jax.averaging import average
 from segdiff_jax.baselines import baseline_rows
 from segdiff_jax.data.example import Example
@@ -58,6 +58,7 @@ def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Itera
         probability = average(generations, example.mask.shape)
         scores = metrics.scores(probability, example.mask)
         yield Answer(example, generations, probability, scores)
+        watchdog.alive(f"the answer to {example.name}")
 
 
 def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> dict[str, float]:
@@ -155,6 +156,7 @@ def opened(config: ConfigDict, workdir: Path) -> Opened:
         raise UserError("config.data.test_split='': must name a split to score")
     mesh = parallel.all_devices()
     config = checkpoint.hold_to_answers(config, workdir)
+    watchdog.patient("the start of the evaluation")
     step, params = restore(config, workdir, mesh)
     return Opened(config, step, params, mesh, build.scored(config, config.data.test_split))
 

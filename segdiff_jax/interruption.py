@@ -1,14 +1,15 @@
 """SIGTERM and Ctrl-C: at once where nothing is lost by it, after the running update where it is.
 
 In one process these handlers do it. In several, JAX itself takes SIGTERM and lets all of them agree
-on an update to stop at; a handler of ours would keep it from learning of the signal.
+on an update to stop at; a handler of ours would keep it from learning of the signal. Ctrl-C is made
+a SIGTERM there.
 """
 
 import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import jax
@@ -29,6 +30,8 @@ class Request:
         """Remembers a signal; a handler."""
         del frame
         self.signal = number
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def holds(self, step: int) -> bool:
         """Whether to stop after this update; several processes answer alike.
@@ -44,7 +47,7 @@ class Request:
     def breaks_off(self) -> Iterator[None]:
         """What is inside is broken off by a signal, and the request is remembered."""
         try:
-            with _handled(_raise):
+            with _handled(_raise, tuple(KINDS) if jax.process_count() == 1 else ()):
                 yield
         except KeyboardInterrupt:
             self.signal = signal.SIGINT
@@ -52,7 +55,12 @@ class Request:
             self.signal = signal.SIGTERM
 
     def error(self, message: str) -> BaseException:
-        """Returns what ends the programme with the exit code of the signal."""
+        """Returns what ends the programme with the exit code of the signal.
+
+        Processes that agreed to stop take leave of each other here.
+        """
+        if jax.process_count() > 1:
+            jax.distributed.shutdown()
         return (
             KeyboardInterrupt(message) if self.signal == signal.SIGINT else TerminatedError(message)
         )
@@ -62,7 +70,7 @@ class Request:
 def deferred() -> Iterator[Request]:
     """Signals no longer interrupt, but are remembered; the caller looks after every update."""
     request = Request()
-    with _handled(request.note):
+    with _handled(request.note, tuple(KINDS) if jax.process_count() == 1 else (signal.SIGINT,)):
         yield request
 
 
@@ -79,15 +87,23 @@ def limited(seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """What is inside ends by a signal, in every process that gets one: nothing is lost by it."""
+    with _handled(_raise, tuple(KINDS)):
+        yield
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     del frame
     raise KINDS[signal.Signals(number)]("")
 
 
 @contextlib.contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _handled(
+    handler: Callable[[int, FrameType | None], None], kinds: Sequence[signal.Signals]
+) -> Iterator[None]:
     try:
-        kinds = tuple(KINDS) if jax.process_count() == 1 else ()
         # what a shell started in the background is to ignore Ctrl-C
         kinds = [number for number in kinds if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, handler) for number in kinds}

@@ -17,7 +17,8 @@
   --help                     this text
 
 Exit codes: 0 done; 64 bad command line or config; 65 bad data; 66 bad checkpoint; 70 not a finite
-number, or a bug; 74 cannot write; 130 and 143 interrupted and terminated, the state is saved.
+number, or a bug; 74 cannot write; 130 and 143 interrupted and terminated, the state is saved;
+134 lost another process of the job; 142 hung.
 """
 
 import sys
@@ -25,7 +26,7 @@ import sys
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import command_line, errors, programme, validate
+from segdiff_jax import command_line, errors, programme, validate, watchdog
 from segdiff_jax.command_line import Command
 from segdiff_jax.errors import UserError
 
@@ -55,7 +56,7 @@ def obey(arguments: list[str]) -> None:
 
 def dispatch(command: Command) -> None:
     """Does what was asked for. The imports are here because jax takes seconds to import."""
-    config, workdir, mode = command.config, command.workdir, command.mode
+    config, mode = command.config, command.mode
     if mode == "check":
         return check(config)
     if mode in ("prepare", "all"):
@@ -65,15 +66,28 @@ def dispatch(command: Command) -> None:
         logging.info("%s: %s", config.data.name, ", ".join(f"{n} {s}" for s, n in counts.items()))
     if mode == "prepare":
         return
-    from segdiff_jax import evaluate, parallel, train
+    from segdiff_jax import parallel
 
-    parallel.start(command.coordinator, command.processes, command.process)
+    job = config.job
+    place = command.coordinator, command.processes, command.process
+    parallel.start(*place, job.join_seconds, job.heartbeat_seconds)
+    with watchdog.watching(job.hang_seconds, coordinator=parallel.leads_others()):
+        train_and_evaluate(command)
+
+
+def train_and_evaluate(command: Command) -> None:
+    """Trains and scores, as far as the mode asks for it."""
+    from segdiff_jax import agreement, evaluate, interruption, train
+
+    config, workdir, mode = command.config, command.workdir, command.mode
+    agreement.require(agreement.of_run(config, workdir, mode))
     if mode in ("train", "all"):
         train.train(config, workdir)
     if not config.data.test_split and mode == "all":
         logging.info("config.data.test_split is empty: nothing is scored")
     elif mode in ("evaluate", "all"):
-        evaluate.evaluate_run(config, workdir)
+        with interruption.at_once():
+            evaluate.evaluate_run(config, workdir)
 
 
 def check(config: ConfigDict) -> None:
@@ -93,7 +107,7 @@ def check(config: ConfigDict) -> None:
 
 def run() -> None:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    programme.leave(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -5,42 +5,89 @@ which is what pmap has been since JAX 0.8. The second is the default: across pro
 re-wrap every array at every step, and its state cannot be checkpointed as global arrays.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segdiff_jax.errors import UserError
+from segdiff_jax import ending
+from segdiff_jax.errors import PEER_LOST, UserError
 
 AXIS = "data"
 
 Tree = Any
 
 
-def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+def start(
+    coordinator: str = "",
+    processes: int = 0,
+    process: int = -1,
+    join_seconds: int = 300,
+    heartbeat_seconds: int = 100,
+) -> None:
     """Joins the processes of a job, if there are several, and turns the compilation cache on.
+
+    Where the others do not come, the process ends with code 134 and says so.
 
     Args:
       coordinator: "host:port" of process 0, for a job without a cluster JAX knows; "auto" where it
         does (Cloud TPU pods, Slurm); "": one process.
       processes: how many there are, with a coordinator of "host:port".
       process: the number of this one.
+      join_seconds: how long to wait for the others.
+      heartbeat_seconds: after which a process that shows no sign of life counts as lost.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path("~/.cache/segdiff_jax/xla").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # where time is up JAX aborts, and says nothing that a user could follow: it gets more of it
+    join = partial(
+        jax.distributed.initialize,
+        initialization_timeout=join_seconds + 60,
+        heartbeat_timeout_seconds=heartbeat_seconds,
+        shutdown_timeout_seconds=2 * heartbeat_seconds,
+    )
     if coordinator == "auto":
-        jax.distributed.initialize()
+        with _within(join_seconds, "processes of this job"):
+            join()
     elif coordinator:
-        jax.distributed.initialize(coordinator, processes, process)
+        job = f"process {process} of {processes} at {coordinator}"
+        logging.info("%s: waiting until all have come, at most %d s", job, join_seconds)
+        with _within(join_seconds, job):
+            join(coordinator, processes, process)
+
+
+@contextlib.contextmanager
+def _within(seconds: float, who: str) -> Iterator[None]:
+    """Ends this process when the others have not come in time."""
+
+    def give_up() -> None:
+        message = f"{who}: waited {seconds:g} s and not all have come; start every one of them"
+        ending.at_once(message, PEER_LOST)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def leads_others() -> bool:
+    """Whether this is process 0 of several, which the others cannot do without."""
+    return jax.process_count() > 1 and jax.process_index() == 0
 
 
 def all_devices() -> Mesh:

@@ -6,17 +6,21 @@ A mistake of the user's takes one line on stderr; the traceback is for bugs only
 import contextlib
 import errno
 import logging as python_logging
+import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 from absl import flags, logging
 
-from segdiff_jax import errors
+from segdiff_jax import ending, errors
 from segdiff_jax.errors import TerminatedError, UserError
 
+# what JAX's collectives and its coordination service say when a process is gone
+LOST = re.compile(r"Gloo .*failed|Connection (closed|reset) by peer|[Cc]oordination ?[Ss]ervice")
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -63,6 +67,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _end(error: Exception, less_memory: str) -> int:
     """Says what went wrong outside of our own errors."""
+    lost = [line for line in _lines(error) if LOST.search(line)]
+    if lost and _joined():
+        return fail(f"lost another process of the job ({lost[0]})", errors.PEER_LOST)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return fail(f"{error.filename or 'writing'}: {error.strerror}", errors.CANNOT_WRITE)
     if "RESOURCE_EXHAUSTED" in str(error):
@@ -71,6 +78,30 @@ def _end(error: Exception, less_memory: str) -> int:
         return fail(message, errors.INTERNAL)
     traceback.print_exception(error)
     return fail("this is a bug of segdiff_jax, or of what it builds on", errors.INTERNAL)
+
+
+def _lines(error: BaseException | None) -> Iterator[str]:
+    """Yields what an error says, and what it came from."""
+    while error is not None:
+        yield from str(error).splitlines()
+        error = error.__cause__ or error.__context__
+
+
+def _joined() -> bool:
+    """Whether this process is one of several; needs no import of jax."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with an exit code of `run`.
+
+    One of several that failed ends at once: an orderly exit would wait for the others for minutes,
+    and they wait for it in the next collective.
+    """
+    if code and _joined():
+        ending.at_once("", code, coordinator=sys.modules["jax"].process_index() == 0)
+    sys.exit(code)
 
 
 def set_up_logging() -> None:

@@ -180,6 +180,9 @@ RULES: dict[str, Rule] = {
     "train.checkpoint_every": _integer(1),
     "train.evaluate_every": _integer(0),
     "train.result": _choice("last", "best"),
+    "job.hang_seconds": _number(0),
+    "job.heartbeat_seconds": _integer(2),
+    "job.join_seconds": _integer(1),
 }
 
 

@@ -14,7 +14,14 @@ from segdiff_jax.writing import whole
 FREE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
-    *("sampling.", "reading.", "cityscapes.test_expansion", "data.dir", "data.prepared_dir"),
+    *(
+        "sampling.",
+        "reading.",
+        "job.",
+        "cityscapes.test_expansion",
+        "data.dir",
+        "data.prepared_dir",
+    ),
     *("data.test_split", "diffusion.clip_x0", "model.rrdb_form", "model.remat"),
 )
 # what the answers of trained weights depend on, besides how they are sampled

@@ -11,7 +11,17 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from segdiff_jax import build, checkpoint, evaluate, interruption, lock, parallel, writing
+from segdiff_jax import (
+    agreement,
+    build,
+    checkpoint,
+    evaluate,
+    interruption,
+    lock,
+    parallel,
+    watchdog,
+    writing,
+)
 from segdiff_jax.data.batches import batches, rows
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import UserError
@@ -64,9 +74,11 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
     if jax.process_index() == 0:
         checkpoint.write_config(config, workdir)
     examples = build.examples(config, config.data.train_split)
-    if writing and config.data.train_images:
+    if jax.process_index() == 0 and config.data.train_images:
         names = "".join(f"{example.name}\n" for example in examples)
         (workdir / "training_images.txt").write_text(names)
+    if jax.process_count() > 1:
+        agreement.require(agreement.of_examples(examples, config.data.train_split))
     checkpoints = checkpoint.Checkpoints(workdir)
     state = start_state(config, examples, checkpoints, mesh)
     first, last = int(state.step), config.train.steps
@@ -109,11 +121,13 @@ def loop(
             if step == first + 1:
                 jax.block_until_ready(metrics)
                 logging.info("first update after %.1f s", pace.restart())
+            watchdog.alive(f"update {step}")
             if due(step, c.log_every, last):
                 log(writer, step, numbers.take(), pace)
             scores = None
             if due(step, c.evaluate_every, last):
                 numbers.settle()
+                watchdog.patient(f"the validation at update {step}")
                 with request.breaks_off():
                     scores = validate(state)
                     writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})

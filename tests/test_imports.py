@@ -12,10 +12,19 @@ from small import ROOT
 
 PACKAGE = ROOT / "segdiff_jax"
 FLOORS = (
-    {"errors", "config", "resampling"},
+    {"errors", "ending", "config", "resampling"},
     {
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
-        *("interruption", "lock", "page", "parallel", "programme", "validate", "writers"),
+        *(
+            "interruption",
+            "lock",
+            "page",
+            "parallel",
+            "programme",
+            "validate",
+            "watchdog",
+            "writers",
+        ),
     },
     {"baselines", "build", "command_line", "panels", "report", "segment", "step"},
     {"evaluate", "library"},
@@ -26,7 +35,7 @@ ISLANDS = {  # files of their own, but part of that island
     **dict.fromkeys(("run_config", "checksums"), "checkpoint"),
     **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
     **dict.fromkeys(("finite", "starting"), "train"),
-    **{"writing": "errors", "networks": "build", "direct": "build"},
+    **{"writing": "errors", "networks": "build", "direct": "build", "agreement": "parallel"},
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
     **dict.fromkeys(("import_line", "torch_files", "torch_names"), "import_torch"),

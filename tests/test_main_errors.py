@@ -206,11 +206,11 @@ def test_a_good_command_line_arrives(words, directory, monkeypatch):
 @pytest.mark.parametrize(
     ("mode", "called"),
     [
-        ("all", ["prepare", "start", "train", "evaluate_run"]),
+        ("all", ["prepare", "start", "require", "train", "evaluate_run"]),
         ("prepare", ["prepare"]),
         ("check", ["problems"]),
-        ("train", ["start", "train"]),
-        ("evaluate", ["start", "evaluate_run"]),
+        ("train", ["start", "require", "train"]),
+        ("evaluate", ["start", "require", "evaluate_run"]),
     ],
 )
 def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
@@ -222,7 +222,8 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
     source = types.SimpleNamespace(prepare=recorder("prepare"), problems=recorder("problems"))
     modules = {
         "build": types.SimpleNamespace(source=lambda config: source),
-        "parallel": types.SimpleNamespace(start=recorder("start")),
+        "parallel": types.SimpleNamespace(start=recorder("start"), leads_others=lambda: False),
+        "agreement": types.SimpleNamespace(of_run=lambda *_: {}, require=recorder("require")),
         "train": types.SimpleNamespace(train=recorder("train")),
         "evaluate": types.SimpleNamespace(evaluate_run=recorder("evaluate_run")),
     }
