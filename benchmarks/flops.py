@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any, cast
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import Jaxpr, JaxprEqn
 
 
 def product_flops(jaxpr: Jaxpr) -> float:
@@ -30,19 +31,22 @@ def _inner(equation: JaxprEqn) -> Iterator[Jaxpr]:
     """Yields the programs that an equation runs."""
     for value in equation.params.values():
         for one in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(one, ClosedJaxpr):
-                yield one.jaxpr
-            elif isinstance(one, Jaxpr):
-                yield one
+            inner = getattr(one, "jaxpr", one)  # a closed one holds it
+            if isinstance(inner, Jaxpr):
+                yield inner
 
 
 def _convolution(equation: JaxprEqn) -> float:
-    out, kernel = equation.outvars[0].aval.shape, equation.invars[1].aval.shape
+    out, kernel = _shape(equation.outvars[0]), _shape(equation.invars[1])
     numbers = equation.params["dimension_numbers"]
     return 2.0 * math.prod(out) * math.prod(kernel) / kernel[numbers.rhs_spec[0]]
 
 
 def _dot(equation: JaxprEqn) -> float:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
-    return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+    left = _shape(equation.invars[0])
+    return 2.0 * math.prod(_shape(equation.outvars[0])) * math.prod(left[i] for i in contracted)
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return cast(tuple[int, ...], variable.aval.shape)

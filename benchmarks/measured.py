@@ -10,10 +10,10 @@ from benchmarks import ours
 from benchmarks.authors import Authors
 from benchmarks.timing import Row, Sample, Work, alternate, ratio, rows_of
 from configs import monuseg
-from segdiff_jax import build, parallel, train
+from segdiff_jax import build, finite, parallel, train
 
 DRAWS = 4
-STEPS = train.AHEAD  # updates between two looks at the clock, where only the sum counts
+STEPS = finite.AHEAD  # updates between two looks at the clock, where only the sum counts
 
 
 class Plan(NamedTuple):

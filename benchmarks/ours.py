@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.timing import Work
-from segdiff_jax import build, parallel, train
+from segdiff_jax import build, finite, parallel, train
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.sampler import Sampler
 from segdiff_jax.step import Params, TrainState, init_state
@@ -66,9 +66,9 @@ def training_step(
       config: of the run.
       mesh: of all devices.
       rows: what the updates learn from.
-      steps: at most `train.AHEAD`, for the host does not wait between them.
+      steps: at most `finite.AHEAD`, for the host does not wait between them.
     """
-    assert steps <= train.AHEAD
+    assert steps <= finite.AHEAD
     step, key = train.build_step(config, mesh), train.run_key(config.seed, mesh)
     state = fresh_state(config, mesh)
 

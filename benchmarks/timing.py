@@ -94,8 +94,8 @@ def alternate(
             work()
     taken: dict[str, list[float]] = {name: [] for name in works}
     for repeat in range(repeats):
-        names = list(works) if repeat % 2 == 0 else list(reversed(works))
-        for name in names:
+        names = list(works)
+        for name in names if repeat % 2 == 0 else names[::-1]:
             start = clock()
             works[name]()
             taken[name].append(clock() - start)
