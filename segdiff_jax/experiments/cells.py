@@ -127,7 +127,10 @@ GRIDS: dict[str, Plan] = {
 # knobs that no trained weight depends on, and those that no score depends on
 AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", "cityscapes.test_expansion", "data.test_split")
 PLACES = ("data.dir", "data.prepared_dir")  # another machine may keep the same data elsewhere
-HOW = ("train.map", "train.log_every", "train.checkpoint_every", "sampling.rows_at_once")
+HOW = (  # the same numbers, but for rounding, come out of any of these
+    *("train.map", "train.log_every", "train.checkpoint_every", "sampling.rows_at_once", "job."),
+    *("train.max_seconds", "train.skip_nonfinite", "model.rrdb_form", "model.remat"),
+)
 
 
 def plan(values: Values, grids: tuple[str, ...]) -> list[Cell]:

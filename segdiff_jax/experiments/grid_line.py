@@ -106,7 +106,7 @@ def hold_to(directory: Path, config: ConfigDict) -> None:
     differ = [
         f"{key} was {saved.get(key)}, now {given.get(key)}"
         for key in sorted(saved.keys() | given.keys())
-        if saved.get(key) != given.get(key) and key not in (*PLACES, *HOW)
+        if saved.get(key) != given.get(key) and not key.startswith((*PLACES, *HOW))
     ]
     if differ:
         raise UserError(
