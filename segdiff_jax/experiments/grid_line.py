@@ -12,7 +12,7 @@ from segdiff_jax.command_line import load_config, read_flags, take_config
 from segdiff_jax.config import flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.experiments.cells import GRIDS, HOW, PLACES, Cell, Values, plan
-from segdiff_jax.saving import whole
+from segdiff_jax.writing import whole
 
 FLAGS = {"dir": "", "grid": "", "list": False, "retry": False}
 DESCRIPTION = "grid.json"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from segdiff_jax.averaging import average
-from segdiff_jax.saving import whole
+from segdiff_jax.writing import whole
 
 FILE = "pictures.npz"
 KEPT, DRAWN, SHOWN = 4, 4, 6  # images; generations of each; places along a chain

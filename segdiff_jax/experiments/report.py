@@ -29,7 +29,7 @@ from segdiff_jax import charts, page, programme, rules
 from segdiff_jax.errors import UserError
 from segdiff_jax.experiments import figures, tables
 from segdiff_jax.experiments.collecting import Grid, read_grid, runs_of
-from segdiff_jax.saving import whole
+from segdiff_jax.writing import whole
 
 NAMES = ("dir", "runs", "output")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from segdiff_jax.experiments.claims import Holder, holder
-from segdiff_jax.saving import whole
+from segdiff_jax.writing import whole
 
 RESULT, TRAINED, FAILED = "result.json", "trained.json", "failed.json"
 
