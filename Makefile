@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 DEMO := runs/demo
 JOBS := 2
 
-.PHONY: help install install-dev demo test test-all check clean
+.PHONY: help install install-dev demo test faults test-all check clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,15 +21,19 @@ demo: install  ## train on made-up nuclei and evaluate: minutes on a CPU, ends w
 	@echo "open $(abspath $(DEMO))/report/report.html"
 
 test: install-dev  ## the tests that are quick
-	$(PY) -m pytest -q -n $(JOBS) -m "not slow"
+	$(PY) -m pytest -q -n $(JOBS) -m "not slow and not fault"
+
+faults: install-dev  ## kills, damages, crash points, lost and hung processes; prints its figures
+	$(PY) -m pytest -q -rP -m "fault and not slow" --show-capture=stdout
 
 test-all: install-dev  ## every test
 	$(PY) -m pytest -q -n $(JOBS)
 
-check: install-dev  ## lint, format, types
+check: install-dev  ## lint, format, types, unsafe calls
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --pythonpath $(PY)
+	$(PY) -m bandit -q -r segdiff_jax launch -ll
 
 clean:  ## remove the environment and the caches; runs/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache build *.egg-info
