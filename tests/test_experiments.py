@@ -66,6 +66,8 @@ def test_equal_trainings_of_several_grids_are_one():
         ("sampling.rows_at_once", 3, False, False),
         ("data.dir", "/elsewhere", False, False),
         ("train.log_every", 3, False, False),
+        ("job.hang_seconds", 3.0, False, False),
+        ("model.remat", "all", False, False),
     ],
 )
 def test_a_knob_changes_the_name_of_what_depends_on_it(key, value, training, answer):

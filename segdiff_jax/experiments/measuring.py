@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from segdiff_jax import __version__, build, evaluate, metrics, train
+from segdiff_jax import __version__, build, evaluate, metrics, train, watchdog
 from segdiff_jax.averaging import average
 from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
@@ -122,6 +122,7 @@ def reverse(config: ConfigDict, run: Path, answer: Path) -> Result:
     key = jax.random.fold_in(jax.random.key(config.seed), 2)  # as `evaluate.answers`
     table = []
     for example, paths in zip(opened.examples, segment(images, key), strict=True):
+        watchdog.alive(f"the path to {example.name}")
         keeper.path(example, paths)
         table.append(list(path_scores(paths, example)))
     keeper.save(answer)

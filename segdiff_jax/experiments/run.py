@@ -38,7 +38,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import errors, programme, validate
+from segdiff_jax import errors, programme, validate, watchdog, writing
 from segdiff_jax.errors import UserError
 from segdiff_jax.experiments.cells import Cell, Places, configured, places
 from segdiff_jax.experiments.claims import claim
@@ -172,7 +172,9 @@ def train(config: ConfigDict, run: Path, cell: Cell) -> None:
     from segdiff_jax.experiments import measuring
 
     logging.info("%s: training in %s", cell.title, run)
-    seal(run / TRAINED, measuring.trained(config, run))
+    with watchdog.watching(config.job.hang_seconds):
+        content = measuring.trained(config, run)
+    seal(run / TRAINED, content)
 
 
 def measure(config: ConfigDict, kept: Places, cell: Cell) -> None:
@@ -180,7 +182,8 @@ def measure(config: ConfigDict, kept: Places, cell: Cell) -> None:
     from segdiff_jax.experiments import measuring
 
     logging.info("%s: measuring %s in %s", cell.title, cell.measure, kept.answer)
-    content = measuring.MEASURES[cell.measure](config, kept.run, kept.answer)
+    with watchdog.watching(config.job.hang_seconds):
+        content = measuring.MEASURES[cell.measure](config, kept.run, kept.answer)
     seal(kept.answer / RESULT, {**content, "training": read(kept.run / TRAINED)})
 
 
@@ -188,8 +191,8 @@ def _told(error: Exception) -> tuple[str, int]:
     """Returns what went wrong in one line, and its exit code."""
     if isinstance(error, UserError):
         return " ".join(str(error).split()), error.code
-    if isinstance(error, OSError) and error.errno in programme.UNWRITABLE:
-        return str(error), errors.CANNOT_WRITE
+    if why := writing.reason(error):
+        return f"cannot be written: {why}", errors.CANNOT_WRITE
     logging.exception("not an error of the user's")
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", errors.INTERNAL
 
@@ -206,4 +209,4 @@ def _lost() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    programme.leave(main(sys.argv[1:]))
