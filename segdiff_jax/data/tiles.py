@@ -39,7 +39,7 @@ class Grid:
     def window(self) -> np.ndarray:
         """The weight of every pixel of a tile, [h, w] float32 in (0, 1].
 
-        It falls linearly over the pixels a tile shares with the next, so that one tile fades into
+        It falls as a square over the pixels a tile shares with the next, so that one tile fades into
         the other; without such pixels it is 1 everywhere.
         """
         down, right = (_ramp(side, side - self.stride) for side in self.tile)
@@ -139,8 +139,11 @@ def _starts(length: int, size: int, stride: int) -> list[int]:
 
 
 def _ramp(side: int, shared: int) -> np.ndarray:
-    """Weights [side] that rise from both ends over the shared pixels to 1."""
+    """Weights [side] that rise from both ends over the shared pixels to 1, as a square.
+
+    A straight rise shows where it begins: the eye sees a line where a slope changes.
+    """
     if shared <= 0:
         return np.ones(side)
     inside = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
-    return np.minimum(inside / shared, 1.0)
+    return np.minimum(inside / shared, 1.0) ** 2
