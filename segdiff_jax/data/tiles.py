@@ -39,7 +39,7 @@ class Grid:
     def window(self) -> np.ndarray:
         """The weight of every pixel of a tile, [h, w] float32 in (0, 1].
 
-        It falls as a square over the pixels a tile shares with the next, so that one tile fades into
+        It falls as a square over the pixels a tile shares with the next, so that one fades into
         the other; without such pixels it is 1 everywhere.
         """
         down, right = (_ramp(side, side - self.stride) for side in self.tile)
