@@ -69,16 +69,19 @@ def results(folder):
 
 def test_a_grid_is_shared_interrupted_finished_and_never_done_twice(folder):
     first = start(folder, "interrupted")
-    end = time.monotonic() + 300
-    while "update 1 of 6" not in text(folder, "interrupted"):
-        assert first.poll() is None and time.monotonic() < end, text(folder, "interrupted")
-        time.sleep(0.05)
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == 143
+    try:
+        end = time.monotonic() + 900  # a busy machine compiles for minutes
+        while "update 1 of 6" not in text(folder, "interrupted"):
+            assert first.poll() is None and time.monotonic() < end, text(folder, "interrupted")
+            time.sleep(0.05)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(300) == 143
+    finally:
+        first.kill()
     assert not list((folder / "grid").rglob("*.claim-*"))
 
     both = [start(folder, log) for log in ("a", "b")]
-    assert [process.wait(900) for process in both] == [0, 0], text(folder, "a", "b")
+    assert [process.wait(1800) for process in both] == [0, 0], text(folder, "a", "b")
     logs = text(folder, "a", "b")
     trained = re.findall(r"training in (\S+)", logs)
     measured = re.findall(r"measuring \w+ in (\S+)", logs)
@@ -91,7 +94,7 @@ def test_a_grid_is_shared_interrupted_finished_and_never_done_twice(folder):
 
     before = results(folder)
     assert len(before) == 6
-    assert start(folder, "again").wait(120) == 0
+    assert start(folder, "again").wait(600) == 0
     assert results(folder) == before
     assert "training in" not in text(folder, "again")
     assert "all 4 cells are done" in text(folder, "again")
