@@ -216,8 +216,12 @@ def train_step(
     keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, first + jnp.arange(rows))
     grad = jax.value_and_grad(objective.loss, has_aux=True)
     (loss, (losses, mses)), grads = grad(state.params, batch, keys)
-    finite_rows = jax.lax.all_gather(jnp.isfinite(losses), AXIS, tiled=True)
-    loss, mse, grads = jax.lax.pmean((loss, jnp.mean(mses), grads), AXIS)
+    everyone = jnp.zeros(rows * jax.lax.axis_size(AXIS))  # a sum, to share the one all-reduce
+    finite = jax.lax.dynamic_update_slice(
+        everyone, jnp.isfinite(losses).astype(jnp.float32), (first,)
+    )
+    loss, mse, grads, finite = jax.lax.pmean((loss, jnp.mean(mses), grads, finite), AXIS)
+    finite_rows = finite > 0
     grad_norm = optax.tree.norm(grads)
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

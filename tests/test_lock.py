@@ -74,7 +74,9 @@ def test_a_lock_that_was_given_back_leaves_nothing_behind(tmp_path):
 
 def test_of_many_that_ask_at_once_one_is_inside(tmp_path):
     crowd = [start(CONTEND, tmp_path) for _ in range(4)]
-    assert [process.wait(timeout=60) for process in crowd] == [0, 0, 0, 0]
+    for process in crowd:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in crowd] == [0, 0, 0, 0]
 
 
 def test_two_predictions_into_one_folder_are_refused(holder, tmp_path, monkeypatch, capsys):
