@@ -43,12 +43,16 @@ def killed(folder, workdir, flags, moment, by_hand):
     return process.returncode, len(list(workdir.glob("checkpoints/*orbax-checkpoint-tmp*")))
 
 
+def finish(process):
+    output = process.communicate(timeout=900)[1]
+    assert process.returncode == 0, output
+
+
 @pytest.mark.parametrize("kills, steps", [(8, 120), pytest.param(50, 600, marks=pytest.mark.slow)])
 def test_a_run_killed_many_times_ends_bit_equal_to_one_never_killed(folder, kills, steps):
     flags, draw = (*FLAGS, f"--config.train.steps={steps}"), random.Random(0)
     whole, workdir = folder / f"whole{steps}", folder / f"killed{steps}"
-    alone = start(folder, whole, *flags)
-    assert alone.wait(900) == 0, alone.stderr.read()
+    finish(start(folder, whole, *flags))
     died = partial = 0
     for number in range(kills):
         early = number % 4 == 1  # before or while compiling
@@ -56,8 +60,7 @@ def test_a_run_killed_many_times_ends_bit_equal_to_one_never_killed(folder, kill
         code, left = killed(folder, workdir, flags, moment, not early)
         assert code in (0, -9)
         died, partial = died + (code == -9), partial + (left > 0)
-    last = start(folder, workdir, *flags)
-    assert last.wait(900) == 0, last.stderr.read()
+    finish(start(folder, workdir, *flags))
     ours, theirs = final_state(folder, workdir), final_state(folder, whole)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(one, other)
