@@ -51,7 +51,9 @@ def main(words):
     }[command]
     maybe_preempt(plan, flags)
     code = run(plan, names, flags)
-    (FAKE / "plan.json").write_text(json.dumps(plan))
+    whole = FAKE / f"plan.{os.getpid()}"  # Ctrl-C may come while it is written
+    whole.write_text(json.dumps(plan))
+    whole.replace(FAKE / "plan.json")
     return code
 
 

@@ -55,7 +55,7 @@ def load(folder: Path) -> list[dict[str, np.ndarray]]:
     """
     if not (folder / FILE).exists():
         return []
-    with np.load(folder / FILE) as stored:
+    with np.load(folder / FILE, allow_pickle=False) as stored:
         arrays = dict(stored)
     steps = {"steps": arrays.pop("steps")} if "steps" in arrays else {}
     found: dict[str, dict[str, np.ndarray]] = {}
