@@ -181,11 +181,11 @@ def evaluate_run(
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
     """
-    config, step, params, mesh, examples = opened(config, workdir)
+    run = opened(config, workdir)
+    config, step, examples = run.config, run.step, run.examples
     c, directory = config.data, directory or workdir / "report"
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
-    segment = build.segmenter(config, params, mesh)
-    found = evaluate_split(segment, examples, config.seed, directory, watch)
+    found = evaluate_split(run.segmenter, examples, config.seed, directory, watch)
     page = directory / "report.html"
     if jax.process_index() > 0:
         return page
