@@ -161,19 +161,12 @@ def opened(config: ConfigDict, workdir: Path) -> Opened:
     return Opened(config, step, params, mesh, build.scored(config, config.data.test_split))
 
 
-def evaluate_run(
-    config: ConfigDict,
-    workdir: Path,
-    directory: Path | None = None,
-    watch: Callable[[Answer], object] | None = None,
-) -> Path:
+def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     """Scores the averaged weights of a run on its test split and writes the report.
 
     Args:
       config: of the run; its sampling settings may differ from those of the training.
       workdir: of the run.
-      directory: of the report; workdir / "report" if not given.
-      watch: see `evaluate_split`.
 
     Returns:
       The path of report.html (written by process 0 only).
@@ -181,9 +174,25 @@ def evaluate_run(
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
     """
-    run = opened(config, workdir)
+    return evaluate_opened(opened(config, workdir), workdir, workdir / "report")
+
+
+def evaluate_opened(
+    run: Opened,
+    workdir: Path,
+    directory: Path,
+    watch: Callable[[Answer], object] | None = None,
+) -> Path:
+    """Scores an opened run and writes the report; see `evaluate_run`.
+
+    Args:
+      run: what is asked.
+      workdir: of the run, for its training curve.
+      directory: of the report.
+      watch: see `evaluate_split`.
+    """
     config, step, examples = run.config, run.step, run.examples
-    c, directory = config.data, directory or workdir / "report"
+    c = config.data
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
     found = evaluate_split(run.segmenter, examples, config.seed, directory, watch)
     page = directory / "report.html"

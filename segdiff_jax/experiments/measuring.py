@@ -79,14 +79,14 @@ def about(opened: Opened) -> Result:
 
 def scores(config: ConfigDict, run: Path, answer: Path) -> Result:
     """The report of a run, and what tables need of it; its pictures are kept for figures."""
-    keeper = Keeper()
-    evaluate.evaluate_run(config, run, answer / "report", keeper)
+    opened, keeper = evaluate.opened(config, run), Keeper()
+    evaluate.evaluate_opened(opened, run, answer / "report", keeper)
     keeper.save(answer)
     report = json.loads((answer / "report" / "report.json").read_text())
     kept = {key: report[key] for key in ("summary", "groups", "baselines")}
     rows = [{k: v for k, v in row.items() if k != "panel"} for row in report["images"]]
     return {
-        **about(evaluate.opened(config, run)),
+        **about(opened),
         **kept,
         "rows": rows,
         "seconds": report["settings"]["seconds per image"],
