@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 import tempfile
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -54,6 +55,11 @@ class Unused(ModuleType):
     """Stands for a package that is imported and not called: calling anything of it is an error."""
 
     __path__: list[str] = []
+
+    def __init__(self, name: str) -> None:
+        """Stands for the package of that name; PyTorch asks what it has for a specification."""
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)
 
     def __getattr__(self, name: str) -> Any:
         """Returns what refuses to be called."""
