@@ -12,7 +12,7 @@ from small import ROOT
 
 PACKAGE = ROOT / "segdiff_jax"
 FLOORS = (
-    {"errors", "ending", "config", "resampling"},
+    {"errors", "ending", "host_memory", "config", "resampling"},
     {
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
         *(
@@ -106,7 +106,7 @@ def test_networks_share_their_layers_only():
         if name.startswith("segdiff_jax.models."):
             parts = {"unet": ("attention", "time_embedding", "upsample"), "rrdb": ("dense_block",)}
             made_of = parts.get(name.rsplit(".", 1)[1], ())
-            assert imported.rsplit(".", 1)[1] in ("layers", *made_of)
+            assert imported.rsplit(".", 1)[1] in ("layers", "convolution", *made_of)
     assert GRAPH["segdiff_jax.models.segdiff"] == []
 
 

@@ -30,7 +30,7 @@ MISTAKES = {
         )
     ],
     "groupnorm_eps_1e6": [("layers", "EPSILON = 1e-5", "EPSILON = 1e-6")],
-    "lrelu_slope_001": [("dense_block", "negative_slope=0.2", "negative_slope=0.01")],
+    "lrelu_slope_001": [("dense_block", "SLOPE = 0.2  # of", "SLOPE = 0.01  # of")],
     "sum_after_skip_push": [
         ("conditioning", "return Conv", "Sum.alone = Conv"),
         ("conditioning", "(x_t) + features", "(x_t)\n        return Sum.alone + features"),
@@ -46,8 +46,8 @@ MISTAKES = {
     "down_same_padding": [
         (
             "layers",
-            "padding=self.size // 2",
-            'padding="SAME" if self.stride == 2 else self.size // 2',
+            "((half, half), (half, half))",
+            '"SAME" if self.stride == 2 else ((half, half), (half, half))',
         )
     ],
     "timestep_off_by_one": [("time_embedding", "t = t - 1", "t = t")],

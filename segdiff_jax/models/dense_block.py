@@ -17,10 +17,13 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from segdiff_jax.models.layers import ConvWeights, Dtype, convolve
+from segdiff_jax.models.convolution import convolve, input_gradient, suits_winograd, winograd
+from segdiff_jax.models.layers import ConvWeights, Dtype
 
-leaky = partial(nn.leaky_relu, negative_slope=0.2)
+SLOPE = 0.2  # of the leaky ReLU
+leaky = partial(nn.leaky_relu, negative_slope=SLOPE)
 RESIDUAL = 0.2  # scale of every inner residual
 
 Weights = list[tuple[jax.Array, jax.Array]]  # kernel [3, 3, in, out] and bias [out] of each layer
@@ -57,16 +60,56 @@ def concat(weights: Weights, x: jax.Array) -> jax.Array:
 
 def parts(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns the last layer, [B, H, W, C]."""
+    every = sum(bias.shape[0] for _, bias in weights)
+    return _parts(weights, x) if suits_winograd(x, every) else _parts_forward(weights, x)[0]
+
+
+@jax.custom_vjp
+def _parts(weights: Weights, x: jax.Array) -> jax.Array:
+    return _parts_forward(weights, x)[0]
+
+
+def _parts_forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple]:
     maps: list[jax.Array] = []
     y = x
     for kernel, bias in weights:
         maps.append(y if not maps else leaky(y))
-        y, first = bias, 0
-        for m in maps:
-            last = first + m.shape[-1]
-            y = convolve(m, kernel[:, :, first:last]) + y
-            first = last
-    return y
+        y = bias
+        for m, part in zip(maps, _slices(kernel, maps), strict=True):
+            y = convolve(m, part) + y
+    return y, (weights, maps)
+
+
+def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
+    """Gradients in the weights and in x.
+
+    A kernel of few outputs makes a slow gradient, so those of all layers are computed together, as
+    one kernel's from all maps to all layers; what no layer reads is thrown away, and is less than
+    what would be lost.
+    """
+    weights, maps = kept
+    widths = [m.shape[-1] for m in maps]
+    growth, first = widths[-1], np.cumsum([0, *widths])
+    dz = dy  # of what layers j, j + 1, .. give before their activation, side by side
+    for j in range(len(maps) - 1, -1, -1):
+        part = slice(first[j], first[j + 1])
+        later = jnp.concatenate([kernel[:, :, part] for kernel, _ in weights[j:]], axis=-1)
+        dmap = input_gradient(later, dz)
+        if j:
+            dz = jnp.concatenate([jnp.where(maps[j] >= 0, dmap, SLOPE * dmap), dz], axis=-1)
+    every = winograd(jnp.concatenate(maps, axis=-1), dz)
+    bias = dz.sum((0, 1, 2))
+    outputs = [slice(i * growth, i * growth + b.shape[0]) for i, (_, b) in enumerate(weights)]
+    found = [(every[:, :, :n, out], bias[out]) for n, out in zip(first[1:], outputs, strict=True)]
+    return found, dmap
+
+
+_parts.defvjp(_parts_forward, _parts_backward)
+
+
+def _slices(kernel: jax.Array, maps: list[jax.Array]) -> list[jax.Array]:
+    """Returns the part of a kernel that meets each of the maps, [3, 3, c, features]."""
+    return jnp.split(kernel, np.cumsum([m.shape[-1] for m in maps])[:-1], axis=2)
 
 
 def spread(weights: Weights, x: jax.Array) -> jax.Array:

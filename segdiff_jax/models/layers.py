@@ -1,5 +1,6 @@
 """The pieces every network is made of. NHWC; parameters are float32 whatever `dtype` is."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from segdiff_jax.models.convolution import convolve, convolve_same
 
 Initializer = Callable[..., jax.Array]
 Dtype = Any  # jnp.float32 or jnp.bfloat16
@@ -45,18 +48,15 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up."""
-        fan_in = self.size**2 * x.shape[-1]
-        return nn.Conv(
-            self.features,
-            (self.size, self.size),
-            strides=self.stride,
-            padding=self.size // 2,
-            use_bias=self.bias,
-            dtype=self.dtype,
-            kernel_init=zeros if self.zero else kernel_init,
-            bias_init=zeros if self.zero else bias_init(fan_in),
-            name="conv",
-        )(x)
+        shape = self.size, self.size, x.shape[-1], self.features
+        kernel, bias = Weights(shape, self.zero, self.bias, name="conv")()
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.size == 3 and self.stride == 1:
+            y = convolve_same(x, kernel)
+        else:
+            half = self.size // 2
+            y = convolve(x, kernel, ((half, half), (half, half)), self.stride)
+        return y if bias is None else y + bias.astype(self.dtype)
 
 
 class ConvWeights(nn.Module):
@@ -68,26 +68,27 @@ class ConvWeights(nn.Module):
     @nn.compact
     def __call__(self) -> tuple[jax.Array, jax.Array]:
         """-> kernel [3, 3, inputs, features] and bias [features], float32."""
-        return _Weights(self.inputs, self.features, name="conv")()
+        kernel, bias = Weights((3, 3, self.inputs, self.features), name="conv")()
+        assert bias is not None
+        return kernel, bias
 
 
-class _Weights(nn.Module):
-    inputs: int
-    features: int
+class Weights(nn.Module):
+    """Kernel [h, w, inputs, features] and bias [features] of a convolution, float32."""
+
+    shape: tuple[int, int, int, int]
+    zero: bool = False
+    bias: bool = True
 
     @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array]:
-        kernel = self.param("kernel", kernel_init, (3, 3, self.inputs, self.features))
-        return kernel, self.param("bias", bias_init(9 * self.inputs), (self.features,))
-
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
-
-
-def convolve(x: jax.Array, kernel: jax.Array, padding: Padding = ((1, 1), (1, 1))) -> jax.Array:
-    """[B, H, W, C] with [h, w, C, features] -> [B, ..., features]; padding: zeros on each side."""
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=layout)
+    def __call__(self) -> tuple[jax.Array, jax.Array | None]:
+        """-> kernel, and the bias or None."""
+        *field, features = self.shape
+        kernel = self.param("kernel", zeros if self.zero else kernel_init, self.shape)
+        if not self.bias:
+            return kernel, None
+        make = zeros if self.zero else bias_init(math.prod(field))
+        return kernel, self.param("bias", make, (features,))
 
 
 class Linear(nn.Module):

@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.layers import ConvWeights, Dtype, convolve
+from segdiff_jax.models.convolution import convolve
+from segdiff_jax.models.layers import ConvWeights, Dtype
 
 
 class Upsample(nn.Module):

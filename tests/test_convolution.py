@@ -1,0 +1,85 @@
+"""The gradient of a kernel with fewer products is the gradient of a kernel."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segdiff_jax.models import convolution, dense_block
+from segdiff_jax.models.convolution import convolve, convolve_same, suits_winograd, winograd
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def by_definition(x, dy):
+    """Sums over all pixels, in float64."""
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    return np.einsum("bhwcij,bhwd->ijcd", windows, np.asarray(dy, np.float64))
+
+
+@pytest.mark.parametrize(
+    "shape, outputs", [((2, 6, 8, 3), 5), ((1, 2, 2, 1), 1), ((3, 32, 34, 8), 4)]
+)
+def test_it_is_what_the_definition_says(shape, outputs):
+    x, dy = normal(0, *shape), normal(1, *shape[:3], outputs)
+    want = by_definition(x, dy)
+    np.testing.assert_allclose(winograd(x, dy), want, rtol=0, atol=2e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_both_gradients_of_a_convolution_are_those_that_jax_derives(mapped, monkeypatch):
+    x, kernel, weight = normal(0, 2, 32, 32, 32), normal(1, 3, 3, 32, 64), normal(2, 2, 32, 32, 64)
+    assert suits_winograd(x, 64)
+    called = []
+    original = convolution.winograd
+    monkeypatch.setattr(convolution, "winograd", lambda *a: called.append(a) or original(*a))
+
+    def loss(convolve, x, kernel):
+        if not mapped:
+            return (convolve(x, kernel) * weight).sum()
+        each = jax.vmap(lambda one: convolve(one[None], kernel)[0])(x)
+        return (each * weight).sum()
+
+    ours, theirs = (jax.grad(loss, (1, 2))(f, x, kernel) for f in (convolve_same, convolve))
+    assert called
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 * np.abs(other).max())
+
+
+@pytest.mark.parametrize(
+    "x, outputs",
+    [
+        (normal(0, 1, 33, 32, 32), 64),  # an odd side has half a tile
+        (normal(0, 1, 16, 16, 32), 64),
+        (normal(0, 1, 32, 32, 3), 64),
+        (normal(0, 1, 32, 32, 32), 32),
+        (normal(0, 1, 32, 32, 32).astype(jnp.bfloat16), 64),
+    ],
+)
+def test_what_does_not_suit_is_left_to_jax(x, outputs):
+    assert not suits_winograd(x, outputs)
+    kernel = normal(1, 3, 3, x.shape[-1], outputs).astype(x.dtype)
+    text = str(jax.make_jaxpr(convolve_same)(x, kernel))
+    assert "custom_vjp" not in text
+
+
+@pytest.mark.parametrize("side", [32, 33])
+def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(side):
+    widths = [16, 16, 16, 16, 32]
+    weights = [
+        (0.1 * normal(i, 3, 3, 32 + 16 * i, width), normal(10 + i, width))
+        for i, width in enumerate(widths)
+    ]
+    x, weight = normal(20, 1, side, side, 32), normal(21, 1, side, side, 32)
+    assert suits_winograd(x, sum(widths)) == (side == 32)
+
+    def loss(form, weights, x):
+        return (form(weights, x) * weight).sum()
+
+    forms = dense_block.parts, dense_block.concat
+    ours, theirs = (jax.grad(loss, (1, 2))(form, weights, x) for form in forms)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=5e-6 * np.abs(other).max())
