@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from small import CANARY, SECRETS
 from test_processes import CONFIG, words
 
 from launch.local import Job, Layout
@@ -59,6 +60,7 @@ class Running:
 
     def __init__(self, folder, workdir, *flags, fault="-", place=0, step=0, grace=40.0):
         environment = os.environ | {
+            **SECRETS,
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "FAULT": f"{fault} {place} {step}",
         }
@@ -93,6 +95,7 @@ class Running:
         if self.thread.is_alive():
             self.job.signal(signal.SIGKILL)
             raise AssertionError(self.output.getvalue()[-3000:])
+        assert CANARY not in self.output.getvalue()  # nor is it in the stacks and the traceback
         return self.code, self.output.getvalue()
 
 

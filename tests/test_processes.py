@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from small import ROOT, tiny
+from small import CANARY, ROOT, SECRETS, tiny
 
 from launch.local import MAIN, Job, Layout
 from segdiff_jax import parallel, train
@@ -43,7 +43,7 @@ def words(folder, workdir, *flags):
 
 
 def environment():
-    return os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return os.environ | SECRETS | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 # Ctrl-C is to count even where the tests run in the background, which is told to ignore it
@@ -66,7 +66,7 @@ def start(folder, workdir, *flags, main=MAIN):
 
 
 def finish(process):
-    output = process.communicate(timeout=300)[1]
+    output = "".join(process.communicate(timeout=300))
     assert process.returncode == 0, output
     return output
 
@@ -98,6 +98,14 @@ def test_one_command_prepares_trains_evaluates_and_reports(alone):
     assert (workdir / "config.json").exists()
     assert "update 6 of 6" in output and "test: iou" in output
     assert losses(workdir)[-1][0] == 6
+
+
+def test_no_secret_of_the_environment_is_in_a_log_or_a_file(alone):
+    workdir, output = alone
+    files = [path for path in workdir.rglob("*") if path.is_file()]
+    holding = [path for path in files if CANARY.encode() in path.read_bytes()]
+    print(f"secrets: {len(SECRETS)}, {len(files)} files and the log hold {len(holding)}")
+    assert len(files) > 30 and not holding and CANARY not in output
 
 
 def test_the_same_command_again_says_that_it_is_done_and_exits_with_0(folder, alone):
