@@ -129,6 +129,7 @@ def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
     assert losses(workdir) == losses(alone[0])
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
     workdir = folder / kind.name
@@ -140,18 +141,23 @@ def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
     began = time.monotonic()
     process.send_signal(kind)
     output = process.communicate(timeout=100)[1]
-    assert time.monotonic() - began < 10
+    seconds = time.monotonic() - began
+    print(f"{kind.name}: saved and ended after {seconds:.1f} s with {process.returncode}")
+    assert seconds < 10
     assert process.returncode == (130 if kind == signal.SIGINT else 143)
     last = re.search(r"stopped at update (\d+) of 1000000; the same command goes on", output)
     assert last and (workdir / "checkpoints" / last[1]).is_dir()
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 def test_two_processes_of_four_devices_take_the_steps_of_one_of_eight(folder, alone):
     workdir, output = folder / "pair", io.StringIO()
     job = Job(words(folder, workdir), Layout(2, devices=4), output, environment=environment())
     assert job.wait() == 0, output.getvalue()
-    for (step, ours), (other, theirs) in zip(losses(workdir), losses(alone[0]), strict=True):
+    pairs = list(zip(losses(workdir), losses(alone[0]), strict=True))
+    apart = max(abs(ours[1] / theirs[1] - 1) for ours, theirs in pairs)
+    print(f"2x4 against 1x8: {len(pairs)} losses, at most {apart:.1e} apart")
+    for (step, ours), (other, theirs) in pairs:
         assert step == other and ours == pytest.approx(theirs, rel=1e-5)
     ours, theirs = final_state(folder, workdir), final_state(folder, alone[0])
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
