@@ -79,6 +79,11 @@ def test_a_call_of_that_kind_would_be_found(code):
     assert len(list(dangers(ast.parse(code)))) == 1
 
 
+def test_pillow_is_not_told_to_guess_and_shows_nothing():
+    for path in FILES:
+        assert not re.search(r"LOAD_TRUNCATED|ImageShow", path.read_text())
+
+
 def test_unpicklers_are_those_that_allow_a_list_of_names():
     """A class may derive from pickle.Unpickler only to refuse what is not on its list."""
     for path in FILES:
