@@ -66,7 +66,11 @@ def start(folder, workdir, *flags, main=MAIN):
 
 
 def finish(process):
-    output = "".join(process.communicate(timeout=300))
+    with process:
+        try:
+            output = "".join(process.communicate(timeout=600))
+        finally:
+            process.kill()  # one that takes too long is not left behind
     assert process.returncode == 0, output
     return output
 
