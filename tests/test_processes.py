@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from small import CANARY, ROOT, SECRETS, tiny
+from small import CANARY, ROOT, SECRETS, slack, tiny
 
 from launch.local import MAIN, Job, Layout
 from segdiff_jax import parallel, train
@@ -147,7 +147,7 @@ def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
     output = process.communicate(timeout=100)[1]
     seconds = time.monotonic() - began
     print(f"{kind.name}: saved and ended after {seconds:.1f} s with {process.returncode}")
-    assert seconds < 10
+    assert seconds < 10 * slack()
     assert process.returncode == (130 if kind == signal.SIGINT else 143)
     last = re.search(r"stopped at update (\d+) of 1000000; the same command goes on", output)
     assert last and (workdir / "checkpoints" / last[1]).is_dir()
