@@ -45,19 +45,30 @@ def require_checkpoints(directory: Path) -> None:
       UserError: the first file that is refused, and why; the exit code is 66.
     """
     _require_inside(directory, directory.parent)
-    for path in _below(directory):
+    for entry in _below(directory):
+        path, link = Path(entry), entry.is_symlink()
         with suppress(FileNotFoundError):
-            _require_inside(path, directory)
-            if path.is_dir():
+            if link:
+                _require_inside(path, directory)
+            if entry.is_dir(follow_symlinks=False) or (link and path.is_dir()):
                 continue
             _require_file(path, METADATA_BYTES if path.parent.name != ARRAYS else None)
             if path.name in NAMING:
                 _require_names(path)
 
 
-def _below(directory: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(directory):
-        yield from (Path(folder, name) for name in (*folders, *files))
+def _below(directory: Path) -> Iterator[os.DirEntry[str]]:
+    """Yields what is in a directory and its folders, without a question for each: buckets are slow.
+
+    What cannot be listed is left to who wants to read it.
+    """
+    left = [str(directory)]
+    while left:
+        found: list[os.DirEntry[str]] = []
+        with suppress(OSError), os.scandir(left.pop()) as entries:
+            found = list(entries)
+        yield from found
+        left += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
 
 
 def _require_inside(path: Path, directory: Path) -> None:
