@@ -23,8 +23,8 @@ demo: install  ## train on made-up nuclei and evaluate: minutes on a CPU, ends w
 test: install-dev  ## the tests that are quick
 	$(PY) -m pytest -q -n $(JOBS) -m "not slow and not fault"
 
-faults: install-dev  ## kills, damages, crash points, lost and hung processes; prints its figures
-	$(PY) -m pytest -q -rP -m "fault and not slow" --show-capture=stdout
+faults: install-dev  ## kills, damages, lost and hung processes, launchers; prints its figures
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "fault and not slow" -rP --show-capture=stdout
 
 test-all: install-dev  ## every test
 	$(PY) -m pytest -q -n $(JOBS)

@@ -3,7 +3,8 @@
   python -m benchmarks.run
   python -m benchmarks.run --only=training,sampling --repeats=7 --out=FILE.json --authors=PATH
 
-  --only=NAMES     parts, with commas: training, input, sampling, startup, memory, shapes, tile
+  --only=NAMES     parts, with commas: training, input, sampling, guards, startup, memory, shapes,
+                   tile
   --full           tile as well: the authors' MoNuSeg network on one tile, minutes on a CPU
   --repeats=N      how often each work is timed after its warm-up, in turns; 7 if not given
   --out=FILE.json  writes every repeat
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 from segdiff_jax import programme
 from segdiff_jax.errors import UserError
 
-PARTS = ("training", "input", "sampling", "startup", "memory", "shapes", "tile")
+PARTS = ("training", "input", "sampling", "guards", "startup", "memory", "shapes", "tile")
 SLOW = ("tile",)  # only when asked for
 
 
@@ -101,7 +102,7 @@ def measure(request: Request) -> None:
     Raises:
       UserError: the authors' code cannot be timed, or the file cannot be written.
     """
-    from benchmarks import authors, measured, peak, reduced, shapes, startup, table
+    from benchmarks import authors, guards, measured, peak, reduced, shapes, startup, table
     from benchmarks.timing import Row, load
     from segdiff_jax import build, parallel
 
@@ -116,6 +117,7 @@ def measure(request: Request) -> None:
         "training": lambda: measured.training(plan),
         "input": lambda: measured.data(plan),
         "sampling": lambda: measured.sampling(plan),
+        "guards": lambda: guards.rows(plan),
         "startup": lambda: startup.rows(request.repeats),
         "memory": lambda: peak.rows(request.authors),
         "shapes": shapes.rows,

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from segdiff_jax import checksums
+from segdiff_jax import checksums, untrusted
 from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, UserError
 from segdiff_jax.run_config import hold_to_answers as hold_to_answers
 from segdiff_jax.run_config import hold_to_training as hold_to_training
@@ -45,7 +45,7 @@ class Checkpoints:
           writes: False leaves the directory alone, which another process may be writing to.
 
         Raises:
-          UserError: the directory cannot be written to.
+          UserError: the directory cannot be written to, or holds what no training writes.
         """
 
         def score(scores: dict[str, float]) -> float:
@@ -64,6 +64,7 @@ class Checkpoints:
         )
         self.directory = workdir.absolute() / "checkpoints"
         self._unchecked = False  # whether a save may have failed since somebody looked
+        untrusted.require_checkpoints(self.directory)
         with into(self.directory):
             self.manager = ocp.CheckpointManager(self.directory, options=options)
 

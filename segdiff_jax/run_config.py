@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from segdiff_jax import untrusted
 from segdiff_jax.config import default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.writing import whole
@@ -106,19 +107,23 @@ def read_config(workdir: Path) -> ConfigDict:
     """
     path = workdir / "config.json"
     try:
-        loaded = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        untrusted.require_config(path)
+        loaded = _tuples(json.loads(path.read_text()))
+        return ConfigDict(_merged(default().to_dict(), loaded))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
-    return ConfigDict(_merged(default().to_dict(), _tuples(loaded)))
 
 
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Returns `old` with the values of `new`, group by group: what `new` lacks stays."""
-    merged = old | new
-    for key, value in old.items():
-        if isinstance(value, dict) and isinstance(new.get(key), dict):
-            merged[key] = _merged(value, new[key])
-    return merged
+def _merged(old: dict[str, Any], new: Any, name: str = "it") -> dict[str, Any]:
+    """Returns `old` with the values of `new`, group by group: what `new` lacks stays.
+
+    Raises:
+      ValueError: `new`, or what it has in place of a group, is no group.
+    """
+    if not isinstance(new, dict):
+        raise ValueError(f"{name} is no group of settings")
+    groups = {key for key, value in old.items() if isinstance(value, dict) and key in new}
+    return old | new | {key: _merged(old[key], new[key], key) for key in groups}
 
 
 def _tuples(value: Any) -> Any:

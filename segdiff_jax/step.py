@@ -190,10 +190,29 @@ def train_step(
     optimizer: optax.GradientTransformation,
     ema_decay: Callable[[jax.Array], jax.Array],
 ) -> tuple[TrainState, Metrics]:
-    """One update on one device of the mapped axis `AXIS`.
+    """One update on one device of the mapped axis `AXIS`, without effect if it is not finite.
 
     An update whose loss or gradient is not finite is counted and has no other effect, so the state
-    stays as good as it was; who reads the metrics decides whether the run goes on.
+    stays as good as it was; who reads the metrics decides whether the run goes on. Arguments and
+    results are those of `update`.
+    """
+    made, metrics = update(
+        state, batch, key, objective=objective, optimizer=optimizer, ema_decay=ema_decay
+    )
+    good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    return jax.tree.map(partial(jnp.where, good), made, replace(state, step=made.step)), metrics
+
+
+def update(
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    objective: Loss,
+    optimizer: optax.GradientTransformation,
+    ema_decay: Callable[[jax.Array], jax.Array],
+) -> tuple[TrainState, Metrics]:
+    """One update on one device of the mapped axis `AXIS`, whatever becomes of the numbers.
 
     Random numbers belong to the row of the global batch, not to the device, so the number of
     devices does not change what is learned.
@@ -221,15 +240,13 @@ def train_step(
         everyone, jnp.isfinite(losses).astype(jnp.float32), (first,)
     )
     loss, mse, grads, finite = jax.lax.pmean((loss, jnp.mean(mses), grads, finite), AXIS)
-    finite_rows = finite > 0
-    grad_norm = optax.tree.norm(grads)
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     step = state.step + 1
     ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay(step))
-    made = TrainState(step, params, ema_params, opt_state)
-    good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    kept = jax.tree.map(partial(jnp.where, good), made, replace(state, step=step))
-    metrics = {"loss": loss, "mse": mse, "grad_norm": grad_norm, "finite_rows": finite_rows}
-    return kept, metrics
+    metrics = {
+        **{"loss": loss, "mse": mse, "grad_norm": optax.tree.norm(grads)},
+        "finite_rows": finite > 0,
+    }
+    return TrainState(step, params, ema_params, opt_state), metrics

@@ -36,6 +36,7 @@ def in_child(function, *words):
         code = function(*words) or DONE
     except BaseException as error:
         print(f"{type(error).__name__}: {error}"[:300], file=sys.stderr)
+        (words[0] / "error").write_text(f"{type(error).__name__}: {error}"[:1000])
         code = FAILED
     os._exit(code)
 
@@ -74,6 +75,8 @@ def main(template, scratch, error, every, first):
             "code": code,
             "said it was saved": said,
             "resumed": whole == DONE,
+            # of the look, if that failed, otherwise of the save
+            "error": (directory / "error").read_text() if (directory / "error").exists() else "",
             "step": int(found.read_text()) if found.exists() else None,
         }
         print(json.dumps(row), flush=True)

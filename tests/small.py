@@ -1,8 +1,23 @@
-"""Configs for tests."""
+"""Configs for tests, and what the machine they run on is given."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# In the environment of the programmes that tests start; no log and no file of theirs may hold one.
+CANARY = "canary-"
+SECRETS = {
+    "HF_TOKEN": f"{CANARY}5b1e",
+    "AWS_SECRET_ACCESS_KEY": f"{CANARY}77ad",
+    "WANDB_API_KEY": f"{CANARY}c09f",
+    "DATABASE_URL": f"postgres://someone:{CANARY}e4c2@localhost/",
+}
+
+
+def slack():
+    """How many times longer than on a quiet machine something may take now."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def tiny():

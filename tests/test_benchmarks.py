@@ -8,9 +8,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-from small import ROOT
+from small import ROOT, tiny
 
-from benchmarks import authors, flops, ours, reduced, run, scaling, shapes, table
+from benchmarks import authors, flops, guards, ours, reduced, run, scaling, shapes, table
+from benchmarks.measured import Plan
 from benchmarks.timing import Row, Sample, alternate, figure, ratio
 from segdiff_jax.errors import CANNOT_WRITE, DONE, USAGE, UserError
 
@@ -204,6 +205,18 @@ def test_arithmetic_and_parameters_are_those_of_the_authors_networks(name):
     saved = saved_by_upsampling(config, ours.side(config))
     # norms sum by products here, which theirs do not: some parts in ten thousand
     assert math.isclose(one.encode + one.denoise + saved, total * 1e9, rel_tol=2e-3)
+
+
+@pytest.mark.slow
+def test_guards_are_timed_beside_the_same_without_them():
+    rows = {row.name: row for row in guards.rows(Plan(tiny(), 2, None))}
+    for pair in (
+        ("8 updates, guarded", "8 updates, unguarded", "guarded / unguarded"),
+        ("a save, with sums", "a save, without", "save with sums / without"),
+    ):
+        above, below, cost = (rows[name].sample for name in pair)
+        assert cost.values == pytest.approx(ratio(above, below).values)
+    assert rows["what is saved"].sample.median > 0 and rows["the sums alone"].sample.low > 0
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def test_a_damaged_checkpoint_gives_its_own_values_or_those_of_the_one_before(te
     assert set(steps) == {10, 20}  # all values were compared; some damages touch what is not needed
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 def test_three_hundred_damages_give_no_wrong_value_and_no_stop(template, tmp_path):
     steps = [damage_and_restore(template, tmp_path / str(seed), seed) for seed in range(300)]
     print(f"damages: 300, newest {steps.count(20)}, the one before {steps.count(10)}")
@@ -158,6 +158,26 @@ def test_when_all_are_damaged_nothing_is_deleted_and_nothing_starts_anew(run):
 def test_an_empty_folder_named_like_a_step_is_no_checkpoint(run):
     (run / "checkpoints" / "30").mkdir()
     assert step_of(restored(run)) == 20
+
+
+def test_what_is_no_checkpoint_stays_and_is_not_taken_for_one(run):
+    directory = run / "checkpoints"
+    (directory / "30").write_text("a file")
+    (directory / "notes").mkdir()
+    for _ in range(2):
+        assert step_of(restored(run)) == 20
+    assert sorted(path.name for path in directory.iterdir()) == ["10", "20", "30", "notes"]
+
+
+def test_a_checkpoint_that_was_copied_without_its_markers_is_not_deleted(run):
+    """As by a copy that was cut off, or one that leaves out what looks empty."""
+    markers = list(run.rglob("commit_success.txt"))
+    assert markers
+    for marker in markers:
+        marker.unlink()
+    for _ in range(3):
+        assert step_of(restored(run)) == 20
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["10", "20"]
 
 
 def test_weights_are_read_from_the_one_before_and_nothing_is_renamed(run):

@@ -32,7 +32,7 @@ FLOORS = (
     {"main", "__init__"},  # the face of the package, which imports only when asked
 )
 ISLANDS = {  # files of their own, but part of that island
-    **dict.fromkeys(("run_config", "checksums"), "checkpoint"),
+    **dict.fromkeys(("run_config", "checksums", "untrusted"), "checkpoint"),
     **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
     **dict.fromkeys(("finite", "starting"), "train"),
     **{"writing": "errors", "networks": "build", "direct": "build", "agreement": "parallel"},

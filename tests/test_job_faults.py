@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from small import CANARY, SECRETS, slack
 from test_processes import CONFIG, words
 
 from launch.local import Job, Layout
@@ -68,7 +69,7 @@ class Running:
             Layout(2),
             self.output,
             (sys.executable, "-u", "-c", FAULTY),
-            environment,
+            environment | SECRETS,
         )
         self.code = None
         self.thread = threading.Thread(target=self._wait, args=(grace,), daemon=True)
@@ -93,6 +94,7 @@ class Running:
         if self.thread.is_alive():
             self.job.signal(signal.SIGKILL)
             raise AssertionError(self.output.getvalue()[-3000:])
+        assert CANARY not in self.output.getvalue()  # nor is it in the stacks and the traceback
         return self.code, self.output.getvalue()
 
 
@@ -114,7 +116,7 @@ def test_when_one_is_lost_the_other_ends_and_the_last_line_says_which(
     got, output = job.end()
     seconds = time.monotonic() - began
     print(f"{fault} of process {place}: all ended after {seconds:.1f} s with {got}")
-    assert seconds < 45 and got == code, output[-3000:]
+    assert seconds < 45 * slack() and got == code, output[-3000:]
     if fault != "stop":
         assert f"local: process {place} of 2 ended with {code} (" in output
         other = [line for line in output.splitlines() if f"process {1 - place} of 2 ended" in line]
@@ -125,15 +127,16 @@ def test_when_one_is_lost_the_other_ends_and_the_last_line_says_which(
 
 
 def test_a_hung_process_is_found_and_its_line_is_named(folder, tmp_path):
+    limit = round(15 * slack())  # what compiles is given ten times as long
     job = Running(
-        folder, tmp_path, LONG, "--config.job.hang_seconds=15", fault="hang", place=1, step=20
+        folder, tmp_path, LONG, f"--config.job.hang_seconds={limit}", fault="hang", place=1, step=20
     )
     began = job.until("first update after")
-    code, output = job.end()
+    code, output = job.end(6 * limit)
     print(f"hang: all ended after {time.monotonic() - began:.1f} s with {code}")
-    assert code == errors.HUNG and time.monotonic() - began < 60, output[-3000:]
+    assert code == errors.HUNG and time.monotonic() - began < 4 * limit, output[-3000:]
     assert re.search(r"\[1\] .* in hang_here", output)
-    assert re.search(r"\[1\] segdiff: hung: no progress for 15 s since update \d+", output)
+    assert re.search(rf"\[1\] segdiff: hung: no progress for {limit} s since update \d+", output)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
@@ -145,7 +148,7 @@ def test_two_told_to_stop_save_one_update_and_the_same_command_goes_on(folder, t
     code, output = job.end()
     seconds = time.monotonic() - began
     print(f"{kind.name} to two processes: saved and ended after {seconds:.1f} s")
-    assert seconds < 10 and code == 128 + kind, output[-3000:]
+    assert seconds < 10 * slack() and code == 128 + kind, output[-3000:]
     saved = set(re.findall(r"segdiff: stopped at update (\d+)", output))
     assert len(saved) == 1 and (tmp_path / "checkpoints" / saved.pop()).is_dir()
 

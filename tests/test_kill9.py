@@ -44,7 +44,11 @@ def killed(folder, workdir, flags, moment, by_hand):
 
 
 def finish(process):
-    output = process.communicate(timeout=900)[1]
+    with process:
+        try:
+            output = process.communicate(timeout=1800)[1]
+        finally:
+            process.kill()  # one that takes too long is not left behind
     assert process.returncode == 0, output
 
 

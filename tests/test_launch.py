@@ -1,6 +1,7 @@
 """launch/: the local launcher, the JobSet, the notebook. tpu_pod.sh has tests/test_tpu_pod.py."""
 
 import ast
+import base64
 import io
 import json
 import os
@@ -10,12 +11,18 @@ import subprocess
 import sys
 import time
 
+import nbformat
 import pytest
 import yaml
-from small import ROOT
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from PIL import Image
+from small import ROOT, slack
 
 from launch.local import Job, Layout
 from segdiff_jax import errors
+
+pytestmark = pytest.mark.fault
 
 # --- launch/local.py ----------------------------------------------------------------------------
 
@@ -65,7 +72,7 @@ def test_layouts_that_cannot_be_are_refused(layout):
 
 def test_when_one_dies_the_others_are_ended_and_its_code_is_returned():
     code, _, seconds = job("time.sleep(60) if me else sys.exit(142)")
-    assert code == 142 and seconds < 20
+    assert code == 142 and seconds < 20 * slack()
 
 
 def test_a_process_that_does_not_listen_is_killed():
@@ -73,7 +80,7 @@ def test_a_process_that_does_not_listen_is_killed():
         "signal.signal(signal.SIGTERM, signal.SIG_IGN) if me else (time.sleep(1), sys.exit(7)); "
         "time.sleep(60)"
     )
-    assert code == 7 and seconds < 20
+    assert code == 7 and seconds < 20 * slack()
 
 
 def test_the_reason_is_preferred_to_the_loss_of_a_peer():
@@ -182,7 +189,6 @@ multihost_utils.sync_global_devices('seen')
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_job_listens_on_the_loopback_address_only():
     output = io.StringIO()
@@ -190,6 +196,7 @@ def test_a_job_listens_on_the_loopback_address_only():
     started = Job(["word"], Layout(2), output, program)
     assert started.wait() == 0, output.getvalue()
     found = [line.split()[2:] for line in output.getvalue().splitlines() if "listens" in line]
+    print(f"ports: {len(found)}, on {sorted({address for address, _ in found})}")
     assert {address for address, _ in found} <= LOOPBACK, found
     assert found  # the coordinator at least
 
@@ -288,7 +295,9 @@ def jobset():
 
 
 def test_the_jobset_has_only_fields_that_exist(jobset):
-    assert list(wrong(jobset, JOBSET)) == []
+    found = list(wrong(jobset, JOBSET))
+    print(f"jobset: {len(found)} fields that are none")
+    assert found == []
 
 
 def test_a_misspelt_field_of_the_jobset_would_be_found(jobset):
@@ -366,17 +375,51 @@ def test_the_cells_are_python_and_name_files_that_are_there(notebook):
         assert (ROOT / name).is_file(), name
 
 
-@pytest.mark.slow
-def test_the_notebook_runs(notebook, tmp_path, monkeypatch):
-    """Outside of Colab, with a training of two steps."""
-    monkeypatch.chdir(tmp_path)
+def executed(notebook, folder, monkeypatch, changes):
+    """Runs the notebook in a kernel of its own, outside of Colab; returns its cells and seconds."""
     for name in ("configs", "segdiff_jax"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    shown = []
-    names = {"display": shown.append}
-    for code in code_of(notebook):
-        for long, short in (("steps=30", "steps=2"), ("generations=4", "generations=2")):
-            code = code.replace(long, short)
-        exec(compile(code, "colab.ipynb", "exec"), names)
+        (folder / name).symlink_to(ROOT / name)
+    places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    variables = dict.fromkeys(places, folder / "jupyter") | {"PYTHONPATH": ROOT}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("XLA_FLAGS")  # one device, as there
+    read = nbformat.reads(json.dumps(notebook), as_version=4)
+    for cell in read.cells:
+        for long, short in changes:
+            cell.source = cell.source.replace(long, short)
+    places = {"metadata": {"path": str(folder)}}
+    start = time.monotonic()
+    NotebookClient(read, timeout=1200, kernel_name="python3", resources=places).execute()
+    return read.cells, time.monotonic() - start
+
+
+def pictures(cells):
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+
+
+SHORT = (("steps=30", "steps=2"), ("generations=4", "generations=2"))
+
+
+@pytest.mark.parametrize("changes", [SHORT, pytest.param((), marks=pytest.mark.slow)])
+def test_the_notebook_runs_in_a_kernel(notebook, tmp_path, monkeypatch, changes):
+    """With a training of two steps, and as it is."""
+    for long, _ in changes:
+        assert long in "".join(code_of(notebook))
+    if not changes:  # from nothing, as a reader would
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
+    cells, seconds = executed(notebook, tmp_path, monkeypatch, changes)
+    shown = [Image.open(io.BytesIO(base64.b64decode(text))) for text in pictures(cells)]
+    print(f"notebook{' as it is' * (not changes)}: {len(shown)} pictures after {seconds:.0f} s")
     assert len(shown) == 4 and all(picture.width >= 64 for picture in shown)
+    steps = "2 of 2" if changes else "30 of 30"
+    assert any(f"update {steps}" in str(cell.get("outputs")) for cell in cells)
+
+
+def test_a_cell_that_fails_is_told(notebook, tmp_path, monkeypatch):
+    failing = json.loads(json.dumps(notebook))
+    failing["cells"] = failing["cells"][:2]
+    failing["cells"][1]["source"] += ["\nassert COLAB, 'no Colab here'"]
+    with pytest.raises(CellExecutionError, match="no Colab here"):
+        executed(failing, tmp_path, monkeypatch, ())

@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from small import ROOT, tiny
+from small import CANARY, ROOT, SECRETS, slack, tiny
 
 from launch.local import MAIN, Job, Layout
 from segdiff_jax import parallel, train
@@ -43,7 +43,7 @@ def words(folder, workdir, *flags):
 
 
 def environment():
-    return os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return os.environ | SECRETS | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 # Ctrl-C is to count even where the tests run in the background, which is told to ignore it
@@ -66,7 +66,11 @@ def start(folder, workdir, *flags, main=MAIN):
 
 
 def finish(process):
-    output = process.communicate(timeout=300)[1]
+    with process:
+        try:
+            output = "".join(process.communicate(timeout=600))
+        finally:
+            process.kill()  # one that takes too long is not left behind
     assert process.returncode == 0, output
     return output
 
@@ -100,6 +104,14 @@ def test_one_command_prepares_trains_evaluates_and_reports(alone):
     assert losses(workdir)[-1][0] == 6
 
 
+def test_no_secret_of_the_environment_is_in_a_log_or_a_file(alone):
+    workdir, output = alone
+    files = [path for path in workdir.rglob("*") if path.is_file()]
+    holding = [path for path in files if CANARY.encode() in path.read_bytes()]
+    print(f"secrets: {len(SECRETS)}, {len(files)} files and the log hold {len(holding)}")
+    assert len(files) > 30 and not holding and CANARY not in output
+
+
 def test_the_same_command_again_says_that_it_is_done_and_exits_with_0(folder, alone):
     output = finish(start(folder, alone[0], "--mode=train"))
     assert "already trained, 6 of 6 updates" in output
@@ -121,6 +133,7 @@ def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
     assert losses(workdir) == losses(alone[0])
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
     workdir = folder / kind.name
@@ -132,18 +145,23 @@ def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
     began = time.monotonic()
     process.send_signal(kind)
     output = process.communicate(timeout=100)[1]
-    assert time.monotonic() - began < 10
+    seconds = time.monotonic() - began
+    print(f"{kind.name}: saved and ended after {seconds:.1f} s with {process.returncode}")
+    assert seconds < 10 * slack()
     assert process.returncode == (130 if kind == signal.SIGINT else 143)
     last = re.search(r"stopped at update (\d+) of 1000000; the same command goes on", output)
     assert last and (workdir / "checkpoints" / last[1]).is_dir()
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 def test_two_processes_of_four_devices_take_the_steps_of_one_of_eight(folder, alone):
     workdir, output = folder / "pair", io.StringIO()
     job = Job(words(folder, workdir), Layout(2, devices=4), output, environment=environment())
     assert job.wait() == 0, output.getvalue()
-    for (step, ours), (other, theirs) in zip(losses(workdir), losses(alone[0]), strict=True):
+    pairs = list(zip(losses(workdir), losses(alone[0]), strict=True))
+    apart = max(abs(ours[1] / theirs[1] - 1) for ours, theirs in pairs)
+    print(f"2x4 against 1x8: {len(pairs)} losses, at most {apart:.1e} apart")
+    for (step, ours), (other, theirs) in pairs:
         assert step == other and ours == pytest.approx(theirs, rel=1e-5)
     ours, theirs = final_state(folder, workdir), final_state(folder, alone[0])
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):

@@ -12,7 +12,7 @@ from small import mesh_of, tiny
 
 from segdiff_jax import build, parallel
 from segdiff_jax.data.example import Batch
-from segdiff_jax.step import init_state, train_step
+from segdiff_jax.step import init_state, train_step, update
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
 BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
@@ -29,10 +29,10 @@ def fresh():
     return jax.tree.map(np.asarray, state.replace(params=params, ema_params=params))
 
 
-def mapped_step(mesh, kind="shard_map", optimizer=None, config=None):
+def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, function=train_step):
     config = config or tiny()
     step = partial(
-        train_step,
+        function,
         objective=build.objective(config),
         optimizer=optimizer or build.optimizer(config),
         ema_decay=build.ema_decay(config),
@@ -40,10 +40,19 @@ def mapped_step(mesh, kind="shard_map", optimizer=None, config=None):
     return parallel.map_step(step, mesh, kind)
 
 
-def run(fresh, steps=1, devices=1, kind="shard_map", optimizer=None, config=None, batch=BATCH):
+def run(
+    fresh,
+    steps=1,
+    devices=1,
+    kind="shard_map",
+    optimizer=None,
+    config=None,
+    batch=BATCH,
+    function=train_step,
+):
     """Returns the state and the metrics of each step, on the host."""
     mesh = mesh_of(devices)
-    step = mapped_step(mesh, kind, optimizer, config)
+    step = mapped_step(mesh, kind, optimizer, config, function)
     optimizer = optimizer or build.optimizer(config or tiny())
     state = parallel.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
     rows = parallel.split_rows(batch, mesh)
@@ -89,6 +98,11 @@ def test_devices_talk_once_a_step(fresh):
     program = step.lower(state, rows, jax.random.key(5)).compile().as_text()
     talk = r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
     assert re.findall(talk, program) == ["all-reduce"]
+
+
+def test_the_guard_changes_no_update_that_is_finite(fresh, eight):
+    unguarded, seen = run(fresh, 2, 8, optimizer=optax.sgd(0.01), function=update)
+    assert difference(unguarded, eight[0]) < 1e-6 and seen == eight[1]
 
 
 def test_the_same_step_twice_is_the_same_to_the_last_bit(fresh, eight):

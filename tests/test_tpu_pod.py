@@ -17,6 +17,8 @@ from small import ROOT
 from launch.local import Job, Layout, free_port
 from segdiff_jax import errors
 
+pytestmark = pytest.mark.fault
+
 SCRIPT = ROOT / "launch" / "tpu_pod.sh"
 PLAN = {
     **{"workers": 2, "queue": 0, "refusals": 0, "undeletable": False, "state": "", "looks": 0},
@@ -129,10 +131,13 @@ class Cloud:
 
 
 @pytest.fixture
-def cloud(tmp_path):
+def cloud(tmp_path, request):
     cloud = Cloud(tmp_path)
     yield cloud
     cloud.kill()
+    if starts := len(cloud.trained()):
+        slices = len(cloud.calls("queued-resources create"))
+        print(f"launcher: {request.node.name}: {slices} requests, {starts} starts on a worker")
 
 
 def charged(done):
@@ -494,7 +499,10 @@ def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
         assert done.returncode and "active account" in done.stderr, (line, done.stderr)
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "launch").glob("*.sh")), ids=lambda p: p.name)
+SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
 def test_the_scripts_are_strict(script):
     text = script.read_text()
     assert "\nset -euo pipefail\n" in text and not re.search(r"\beval\b|set -x", text)
@@ -503,4 +511,5 @@ def test_the_scripts_are_strict(script):
     shellcheck = str(beside) if beside.exists() else shutil.which("shellcheck")
     if shellcheck:
         done = subprocess.run([shellcheck, "-S", "warning", script], capture_output=True, text=True)
+        print(f"shellcheck: {script.name}: {len(done.stdout.splitlines())} lines of complaint")
         assert done.returncode == 0, done.stdout

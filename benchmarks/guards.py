@@ -1,0 +1,130 @@
+"""What the guards of a run cost: updates and saves with them, beside the same without them."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from benchmarks import ours
+from benchmarks.measured import STEPS, Plan
+from benchmarks.timing import Row, Work, alternate, figure, ratio, rows_of
+from segdiff_jax import build, checksums, finite, parallel, train
+from segdiff_jax.checkpoint import Checkpoints
+from segdiff_jax.data.example import Batch
+from segdiff_jax.starting import split_state
+from segdiff_jax.step import Metrics, TrainState, update
+
+
+def rows(plan: Plan) -> list[Row]:
+    """Updates with and without the look for what is not finite; saves with and without sums."""
+    mesh = parallel.all_devices()
+    return [*updates(plan, mesh), *saves(plan, mesh)]
+
+
+def updates(plan: Plan, mesh: Mesh) -> list[Row]:
+    """Several updates, which the host looks at late, beside updates that nobody looks at."""
+    config = plan.config
+    examples = ours.made_up(2 * config.train.batch_size, ours.side(config))
+    batch = ours.constant_rows(config, examples, mesh)
+    with_, without = f"{STEPS} updates, guarded", f"{STEPS} updates, unguarded"
+    samples = alternate(
+        {
+            with_: guarded_updates(config, mesh, batch),
+            without: unguarded_updates(config, mesh, batch),
+        },
+        plan.repeats,
+    )
+    cost = ratio(samples[with_], samples[without])
+    return [*rows_of(samples, [with_, without]), Row("guarded / unguarded", "x", cost)]
+
+
+def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
+    """Returns what makes `STEPS` updates as training does, and looks at what they were."""
+    numbers = finite.Numbers(0, lambda step: [], lambda: "")
+
+    def look(step: int, metrics: Metrics) -> None:
+        numbers.add(step, metrics)
+        if step % config.train.log_every == 0:  # or they would pile up
+            numbers.take()
+
+    return _updates(config, mesh, batch, train.build_step(config, mesh), look)
+
+
+def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
+    """Returns what makes `STEPS` updates and keeps what comes out, be it finite or not."""
+    step = partial(
+        update,
+        objective=build.objective(config),
+        optimizer=build.optimizer(config),
+        ema_decay=build.ema_decay(config),
+    )
+
+    def plain(
+        state: TrainState, rows: Batch, key: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        state, metrics = step(state, rows, key)
+        # what is not returned is not computed
+        return state, {name: metrics[name] for name in finite.NUMBERS}
+
+    mapped = parallel.map_step(plain, mesh, config.train.map)
+    return _updates(config, mesh, batch, mapped, lambda step, metrics: None)
+
+
+def _updates(
+    config: ConfigDict,
+    mesh: Mesh,
+    batch: Iterator[Batch],
+    step_fn: Callable,
+    look: Callable[[int, Metrics], None],
+) -> Work:
+    state, key, numbers = ours.fresh_state(config, mesh), train.run_key(config.seed, mesh), count(1)
+
+    def work() -> TrainState:
+        nonlocal state
+        for _ in range(STEPS):
+            state, metrics = step_fn(state, next(batch), key)
+            look(next(numbers), metrics)
+        return jax.block_until_ready(state)
+
+    return work
+
+
+def saves(plan: Plan, mesh: Mesh) -> list[Row]:
+    """Checkpoints from the call to the last byte, with sums and without, and the sums alone."""
+    parts = split_state(ours.fresh_state(plan.config, mesh))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(parts))
+    with_, without, alone = "a save, with sums", "a save, without", "the sums alone"
+    with tempfile.TemporaryDirectory() as folder:
+        guarded, plain = (Checkpoints(Path(folder, name)) for name in ("guarded", "plain"))
+        numbers = count(1)
+
+        def save() -> None:
+            guarded.save(next(numbers), *parts, None)
+            guarded.finish()
+
+        def save_plainly() -> None:
+            items = {"ema": parts[0], "training": parts[1]}
+            args = {name: ocp.args.StandardSave(part) for name, part in items.items()}
+            plain.manager.save(next(numbers), args=ocp.args.Composite(**args), force=True)
+            plain.finish()
+
+        works: dict[str, Work] = {
+            with_: save,
+            without: save_plainly,
+            alone: lambda: [checksums.of(part, finite=True) for part in parts],
+        }
+        samples = alternate(works, plan.repeats)
+        guarded.close()
+        plain.close()
+    cost = ratio(samples[with_], samples[without])
+    return [
+        figure("what is saved", "GB", size / 1e9),
+        *rows_of(samples, list(works)),
+        Row("save with sums / without", "x", cost),
+    ]
