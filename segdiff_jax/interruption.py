@@ -10,14 +10,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from types import FrameType
+from typing import TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 
+from segdiff_jax import ending
 from segdiff_jax.errors import TerminatedError
 
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: TerminatedError}
+# Seconds after which a wait looks up: systems may hand a signal to a thread that does not wait.
+LOOKS_UP = 0.1
+
+Result = TypeVar("Result")
 
 
 class Request:
@@ -43,16 +50,22 @@ class Request:
             return self.signal is not None
         return multihost_utils.reached_preemption_sync_point(step)
 
-    @contextlib.contextmanager
-    def breaks_off(self) -> Iterator[None]:
-        """What is inside is broken off by a signal, and the request is remembered."""
+    def unless_stopped(self, function: Callable[[], Result]) -> Result | None:
+        """Returns what a function returns, or None where a signal came before or breaks it off.
+
+        Several processes, which cannot break off alike, always finish it.
+        """
+        if jax.process_count() > 1:
+            return function()
         try:
-            with _handled(_raise, tuple(KINDS) if jax.process_count() == 1 else ()):
-                yield
+            with _handled(_raise, tuple(KINDS)):
+                if self.signal is None:
+                    return function()
         except KeyboardInterrupt:
             self.signal = signal.SIGINT
         except TerminatedError:
             self.signal = signal.SIGTERM
+        return None
 
     def error(self, message: str) -> BaseException:
         """Returns what ends the programme with the exit code of the signal.
@@ -94,6 +107,36 @@ def at_once() -> Iterator[None]:
         yield
 
 
+def interruptible(function: Callable[[], Result]) -> Result:
+    """Calls a function that compiles or waits for devices, such that a signal breaks it off.
+
+    No handler runs while the main thread is outside of Python. So another thread does the work, and
+    goes on with it unheeded when this one is called away; `programme.leave` does not wait for it.
+    Where no signal is to break anything off (`at_once`, `unless_stopped`), this is a plain call.
+    """
+    if not _breaking or threading.current_thread() is not threading.main_thread():
+        return function()
+    future: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # whatever it is belongs to the caller
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="interruptible", daemon=True).start()
+    try:  # not by the thread's own `join`, which takes a thread for ended once it was interrupted
+        while not wait([future], LOOKS_UP).done:
+            pass
+    except BaseException:
+        ending.abandon(future)
+        raise
+    return future.result()
+
+
+_breaking: list[bool] = []  # one for each `_handled(_raise)` we are inside of
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     del frame
     raise KINDS[signal.Signals(number)]("")
@@ -109,8 +152,12 @@ def _handled(
         before = {number: signal.signal(number, handler) for number in kinds}
     except ValueError:  # not in the main thread, where signals cannot be handled
         before = {}
+    if handler is _raise and before:
+        _breaking.append(True)
     try:
         yield
     finally:
+        if handler is _raise and before:
+            _breaking.pop()
         for number, old in before.items():
             signal.signal(number, old)

@@ -97,10 +97,12 @@ def leave(code: int) -> NoReturn:
     """Ends the process with an exit code of `run`.
 
     One of several that failed ends at once: an orderly exit would wait for the others for minutes,
-    and they wait for it in the next collective.
+    and they wait for it in the next collective. So does one that was told to end while it compiled.
     """
-    if code and _joined():
-        ending.at_once("", code, coordinator=sys.modules["jax"].process_index() == 0)
+    joined = bool(code) and _joined()
+    if joined or ending.left_over():
+        coordinator = joined and sys.modules["jax"].process_index() == 0
+        ending.at_once("", code, coordinator)
     sys.exit(code)
 
 
