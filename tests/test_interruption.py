@@ -1,0 +1,91 @@
+"""Signals while something is computed that no handler can look into."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+import pytest
+from small import ROOT
+
+from segdiff_jax import ending, interruption
+from segdiff_jax.errors import TERMINATED, TerminatedError
+
+KINDS = [(signal.SIGTERM, TerminatedError), (signal.SIGINT, KeyboardInterrupt)]
+
+
+@pytest.fixture(autouse=True)
+def own_handlers(monkeypatch):
+    monkeypatch.setattr(ending, "_abandoned", [])
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind, _ in KINDS}
+    yield
+    for kind, handler in before.items():
+        signal.signal(kind, handler)
+
+
+def signal_soon(kind, seconds=0.2):
+    threading.Timer(seconds, os.kill, (os.getpid(), kind)).start()
+
+
+@pytest.mark.parametrize(("kind", "error"), KINDS)
+def test_a_signal_breaks_off_what_does_not_listen_and_the_process_knows_it_is_left(kind, error):
+    finished = threading.Event()
+    signal_soon(kind)
+    with pytest.raises(error), interruption.at_once():
+        interruption.interruptible(lambda: finished.wait(30))
+    assert ending.left_over()
+    finished.set()
+    deadline = time.monotonic() + 10
+    while ending.left_over() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not ending.left_over()
+
+
+def test_where_no_signal_comes_the_answer_and_the_errors_are_those_of_a_plain_call():
+    def fails():
+        raise ZeroDivisionError("as it was")
+
+    with interruption.at_once():
+        assert interruption.interruptible(lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError, match="as it was") as caught:
+            interruption.interruptible(fails)
+    assert "in fails" in "".join(traceback.format_tb(caught.value.__traceback__))
+    assert not ending.left_over()
+
+
+def test_no_thread_is_used_where_no_signal_breaks_anything_off():
+    here = threading.get_ident()
+    assert interruption.interruptible(threading.get_ident) == here
+    with interruption.deferred():
+        assert interruption.interruptible(threading.get_ident) == here
+    with interruption.at_once():
+        assert interruption.interruptible(threading.get_ident) != here
+    assert interruption.interruptible(threading.get_ident) == here
+
+
+@pytest.mark.parametrize(("kind", "error"), KINDS)
+def test_a_request_to_stop_is_remembered_and_nothing_long_is_begun_after_it(kind, error):
+    with interruption.deferred() as request:
+        assert request.unless_stopped(lambda: 7) == 7 and not request.holds(1)
+        signal_soon(kind)
+        assert request.unless_stopped(lambda: time.sleep(30)) is None and request.holds(2)
+        assert request.unless_stopped(lambda: pytest.fail("it was begun")) is None
+        assert isinstance(request.error("told"), error)
+
+
+LEAVES = """
+import threading
+from segdiff_jax import ending, errors, programme
+from concurrent.futures import Future
+ending.abandon(Future())  # of a thread that goes on and on
+threading.Thread(target=threading.Event().wait).start()
+programme.leave(errors.TERMINATED)
+"""
+
+
+def test_a_process_does_not_wait_for_what_it_left_behind():
+    done = subprocess.run([sys.executable, "-c", LEAVES], cwd=ROOT, timeout=60)
+    assert done.returncode == TERMINATED
