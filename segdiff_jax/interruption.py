@@ -1,11 +1,12 @@
 """SIGTERM and Ctrl-C: at once where nothing is lost by it, after the running update where it is.
 
 In one process these handlers do it. In several, JAX itself takes SIGTERM and lets all of them agree
-on an update to stop at; a handler of ours would keep it from learning of the signal. Ctrl-C is made
-a SIGTERM there.
+on an update to stop at; a handler of ours would keep it from learning of the signal, so there is
+none from the first update on. Ctrl-C is made a SIGTERM there.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import threading
@@ -66,6 +67,20 @@ class Request:
         except TerminatedError:
             self.signal = signal.SIGTERM
         return None
+
+    def unless_ended(self, function: Callable[[], Result], message: str) -> Result:
+        """Returns what a function returns; by a signal it ends, as nothing is lost by that.
+
+        Raises:
+          TerminatedError, KeyboardInterrupt: with the message, in each process that gets a signal.
+        """
+        try:
+            with at_once():
+                if self.signal is not None:
+                    raise KINDS[signal.Signals(self.signal)]
+                return function()
+        except (KeyboardInterrupt, TerminatedError) as error:
+            raise type(error)(message) from None
 
     def error(self, message: str) -> BaseException:
         """Returns what ends the programme with the exit code of the signal.
@@ -149,9 +164,10 @@ def _handled(
     try:
         # what a shell started in the background is to ignore Ctrl-C
         kinds = [number for number in kinds if signal.getsignal(number) != signal.SIG_IGN]
+        actions = {number: _action(number) for number in kinds}
         before = {number: signal.signal(number, handler) for number in kinds}
     except ValueError:  # not in the main thread, where signals cannot be handled
-        before = {}
+        actions, before = {}, {}
     if handler is _raise and before:
         _breaking.append(True)
     try:
@@ -161,3 +177,14 @@ def _handled(
             _breaking.pop()
         for number, old in before.items():
             signal.signal(number, old)
+            _C.sigaction(number, actions[number], None)
+
+
+_C = ctypes.CDLL(None)
+
+
+def _action(number: signal.Signals) -> ctypes.Array:
+    """Returns what the system does at a signal: Python does not know of the handler of JAX."""
+    action = ctypes.create_string_buffer(1024)  # a struct sigaction is a sixth of that at most
+    _C.sigaction(number, None, action)
+    return action

@@ -63,8 +63,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
 
 def _train(config: ConfigDict, workdir: Path) -> TrainState:
-    # several processes leave SIGTERM to JAX, which a handler of ours would keep from telling them
-    with interruption.at_once() if jax.process_count() == 1 else nullcontext():
+    with interruption.at_once():  # nothing is lost before an update is made
         mesh = parallel.all_devices()
         config, examples = _opened(config, workdir, mesh)
         checkpoints = checkpoint.Checkpoints(workdir)
@@ -166,12 +165,8 @@ def first_update(
     """
     logging.info("compiling the training step")
     finished = partial(interruption.interruptible, lambda: jax.block_until_ready(take()))
-    made = request.unless_stopped(finished)
-    if made is None:
-        raise request.error(
-            f"stopped before {which}: nothing is new since the start; the same command goes on"
-        )
-    return made
+    told = f"stopped before {which}: nothing is new since the start; the same command goes on"
+    return request.unless_ended(finished, told)
 
 
 def run_key(seed: int, mesh: Mesh) -> jax.Array:

@@ -1,5 +1,6 @@
 """Signals while something is computed that no handler can look into."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -74,6 +75,28 @@ def test_a_request_to_stop_is_remembered_and_nothing_long_is_begun_after_it(kind
         assert request.unless_stopped(lambda: time.sleep(30)) is None and request.holds(2)
         assert request.unless_stopped(lambda: pytest.fail("it was begun")) is None
         assert isinstance(request.error("told"), error)
+        with pytest.raises(error, match="nothing was made"):
+            request.unless_ended(lambda: pytest.fail("it was begun"), "nothing was made")
+
+
+def test_what_nothing_is_lost_by_ends_by_a_signal_with_the_message():
+    with interruption.deferred() as request:
+        assert request.unless_ended(lambda: 7, "nothing was made") == 7
+        signal_soon(signal.SIGTERM)
+        with pytest.raises(TerminatedError, match="nothing was made"):
+            request.unless_ended(lambda: time.sleep(30), "nothing was made")
+
+
+def test_a_handler_that_python_does_not_know_is_there_again_afterwards():
+    heard = []
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(heard.append)
+    c = ctypes.CDLL(None)
+    c.signal(signal.SIGTERM, handler)
+    with pytest.raises(TerminatedError), interruption.at_once():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
 
 
 LEAVES = """
