@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 from mounts import full_disk, mounted, read_only_disk
-from small import tiny
+from small import mesh_of, tiny
 
-from segdiff_jax import evaluate, lock, train
+from segdiff_jax import build, evaluate, lock, train
 from segdiff_jax.checkpoint import Checkpoints, read_config
 from segdiff_jax.data.sources import Source
 from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, TerminatedError, UserError
@@ -155,6 +155,17 @@ def test_a_finished_run_is_left_as_it_is(prepared, finished):
     before = (finished[0] / "metrics.jsonl").read_bytes()
     assert_equal(run(config_for(prepared), finished[0]), finished[1])
     assert (finished[0] / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finished, devices):
+    config, checkpoints = config_for(prepared), Checkpoints(finished[0], writes=False)
+    examples = build.examples(config, "train")
+    state = train.start_state(config, examples, checkpoints, mesh_of(devices))
+    checkpoints.close()
+    assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
+    for leaf, saved in zip(jax.tree.leaves(state), jax.tree.leaves(finished[1]), strict=True):
+        assert all(np.array_equal(shard.data, saved) for shard in leaf.addressable_shards)
 
 
 def test_the_last_two_checkpoints_are_kept(finished):
