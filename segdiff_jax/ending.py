@@ -1,25 +1,12 @@
-"""How a process of a job ends when it cannot wait for the others."""
+"""How a process ends when it cannot wait: for others of its job, or for threads of its own."""
 
 import os
 import sys
 import time
-from concurrent.futures import Future
 from typing import NoReturn
 
 # The coordinator ends last, or JAX would abort the others before they have said why they end.
 COORDINATOR_WAITS = 3.0
-
-_abandoned: list[Future] = []
-
-
-def abandon(work: Future) -> None:
-    """Takes note of work in a thread that nobody waits for any more, and that nothing can stop."""
-    _abandoned.append(work)
-
-
-def left_over() -> bool:
-    """Whether such work still goes on: then an orderly exit crashes, or waits for it."""
-    return not all(work.done() for work in _abandoned)
 
 
 def at_once(message: str, code: int, coordinator: bool = False) -> NoReturn:

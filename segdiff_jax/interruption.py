@@ -18,7 +18,6 @@ from typing import TypeVar
 import jax
 from jax.experimental import multihost_utils
 
-from segdiff_jax import ending
 from segdiff_jax.errors import TerminatedError
 
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: TerminatedError}
@@ -140,12 +139,8 @@ def interruptible(function: Callable[[], Result]) -> Result:
             future.set_exception(error)
 
     threading.Thread(target=work, name="interruptible", daemon=True).start()
-    try:  # not by the thread's own `join`, which takes a thread for ended once it was interrupted
-        while not wait([future], LOOKS_UP).done:
-            pass
-    except BaseException:
-        ending.abandon(future)
-        raise
+    while not wait([future], LOOKS_UP).done:
+        pass
     return future.result()
 
 
