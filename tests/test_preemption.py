@@ -19,7 +19,7 @@ from segdiff_jax.data.sources import Source
 
 pytestmark = pytest.mark.fault
 
-LIMIT = 10  # seconds that a machine which is taken away leaves at least
+LIMIT = 10  # seconds that a machine which is taken away leaves at least, if it is ours alone
 
 # Ctrl-C is to count even where the tests run in the background, which is told to ignore it
 PROGRAMME = """
@@ -157,8 +157,10 @@ def test_a_signal_ends_any_phase_within_seconds_and_loses_nothing(folder, tmp_pa
     finally:
         running.process.kill()
     seconds, output = time.monotonic() - began, running.log.read_text()
-    print(f"{kind.name} while {phase}: ended after {seconds:.1f} s with {code}")
-    assert code == 128 + kind and seconds < LIMIT, output[-3000:]
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    shared = f" on a machine shared by {busy:.0f}" if busy > 1.5 else ""
+    print(f"{kind.name} while {phase}: ended after {seconds:.1f} s with {code}{shared}")
+    assert code == 128 + kind and seconds < LIMIT * busy, output[-3000:]
     assert not re.search(PHASES[phase].after, output) and "Traceback" not in output, output[-3000:]
     kept = re.search(r"segdiff: stopped at update (\d+) of", output)
     update = max([int(n) for n in re.findall(r"\d update (\d+) of", output)], default=0)
