@@ -24,6 +24,22 @@ Tree = Any
 POLICIES = ocp.checkpoint_managers
 
 
+def _write_arrays_in_one_piece() -> None:
+    """Lets the first copy of an array be written, where orbax would take a share of each.
+
+    The state is the same on all devices. Orbax compiles a slicing for every shape and device, at
+    the first save: seconds, or a minute, of the few that a machine has which is taken away.
+    """
+    handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # that a handler is replaced is a warning to orbax
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+    logging.set_verbosity(verbosity)
+
+
+_write_arrays_in_one_piece()
+
+
 class DamagedError(Exception):
     """A checkpoint is not what was written; the message says in what."""
 

@@ -1,4 +1,4 @@
-"""How a process of a job ends when it cannot wait for the others."""
+"""How a process ends when it cannot wait: for others of its job, or for threads of its own."""
 
 import os
 import sys

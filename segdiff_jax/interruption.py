@@ -1,16 +1,19 @@
 """SIGTERM and Ctrl-C: at once where nothing is lost by it, after the running update where it is.
 
 In one process these handlers do it. In several, JAX itself takes SIGTERM and lets all of them agree
-on an update to stop at; a handler of ours would keep it from learning of the signal. Ctrl-C is made
-a SIGTERM there.
+on an update to stop at; a handler of ours would keep it from learning of the signal, so there is
+none from the first update on. Ctrl-C is made a SIGTERM there.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from types import FrameType
+from typing import TypeVar
 
 import jax
 from jax.experimental import multihost_utils
@@ -18,6 +21,10 @@ from jax.experimental import multihost_utils
 from segdiff_jax.errors import TerminatedError
 
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: TerminatedError}
+# Seconds after which a wait looks up: systems may hand a signal to a thread that does not wait.
+LOOKS_UP = 0.1
+
+Result = TypeVar("Result")
 
 
 class Request:
@@ -43,16 +50,36 @@ class Request:
             return self.signal is not None
         return multihost_utils.reached_preemption_sync_point(step)
 
-    @contextlib.contextmanager
-    def breaks_off(self) -> Iterator[None]:
-        """What is inside is broken off by a signal, and the request is remembered."""
+    def unless_stopped(self, function: Callable[[], Result]) -> Result | None:
+        """Returns what a function returns, or None where a signal came before or breaks it off.
+
+        Several processes, which cannot break off alike, always finish it.
+        """
+        if jax.process_count() > 1:
+            return function()
         try:
-            with _handled(_raise, tuple(KINDS) if jax.process_count() == 1 else ()):
-                yield
+            with _handled(_raise, tuple(KINDS)):
+                if self.signal is None:
+                    return function()
         except KeyboardInterrupt:
             self.signal = signal.SIGINT
         except TerminatedError:
             self.signal = signal.SIGTERM
+        return None
+
+    def unless_ended(self, function: Callable[[], Result], message: str) -> Result:
+        """Returns what a function returns; by a signal it ends, as nothing is lost by that.
+
+        Raises:
+          TerminatedError, KeyboardInterrupt: with the message, in each process that gets a signal.
+        """
+        try:
+            with at_once():
+                if self.signal is not None:
+                    raise KINDS[signal.Signals(self.signal)]
+                return function()
+        except (KeyboardInterrupt, TerminatedError) as error:
+            raise type(error)(message) from None
 
     def error(self, message: str) -> BaseException:
         """Returns what ends the programme with the exit code of the signal.
@@ -94,6 +121,32 @@ def at_once() -> Iterator[None]:
         yield
 
 
+def interruptible(function: Callable[[], Result]) -> Result:
+    """Calls a function that compiles or waits for devices, such that a signal breaks it off.
+
+    No handler runs while the main thread is outside of Python. So another thread does the work, and
+    goes on with it unheeded when this one is called away; `programme.leave` does not wait for it.
+    Where no signal is to break anything off (`at_once`, `unless_stopped`), this is a plain call.
+    """
+    if not _breaking or threading.current_thread() is not threading.main_thread():
+        return function()
+    future: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # whatever it is belongs to the caller
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="interruptible", daemon=True).start()
+    while not wait([future], LOOKS_UP).done:
+        pass
+    return future.result()
+
+
+_breaking: list[bool] = []  # one for each `_handled(_raise)` we are inside of
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     del frame
     raise KINDS[signal.Signals(number)]("")
@@ -106,11 +159,27 @@ def _handled(
     try:
         # what a shell started in the background is to ignore Ctrl-C
         kinds = [number for number in kinds if signal.getsignal(number) != signal.SIG_IGN]
+        actions = {number: _action(number) for number in kinds}
         before = {number: signal.signal(number, handler) for number in kinds}
     except ValueError:  # not in the main thread, where signals cannot be handled
-        before = {}
+        actions, before = {}, {}
+    if handler is _raise and before:
+        _breaking.append(True)
     try:
         yield
     finally:
+        if handler is _raise and before:
+            _breaking.pop()
         for number, old in before.items():
             signal.signal(number, old)
+            _C.sigaction(number, actions[number], None)
+
+
+_C = ctypes.CDLL(None)
+
+
+def _action(number: signal.Signals) -> ctypes.Array:
+    """Returns what the system does at a signal: Python does not know of the handler of JAX."""
+    action = ctypes.create_string_buffer(1024)  # a struct sigaction is a sixth of that at most
+    _C.sigaction(number, None, action)
+    return action

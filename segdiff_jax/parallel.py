@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segdiff_jax import ending, host_memory
+from segdiff_jax import ending, host_memory, roll_call
 from segdiff_jax.errors import PEER_LOST, UserError
 
 AXIS = "data"
@@ -48,6 +48,9 @@ def start(
       process: the number of this one.
       join_seconds: how long to wait for the others.
       heartbeat_seconds: after which a process that shows no sign of life counts as lost.
+
+    Raises:
+      UserError: as `roll_call.call`.
     """
     host_memory.keep_freed()  # before JAX makes the threads that ask for memory
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -67,6 +70,7 @@ def start(
     elif coordinator:
         job = f"process {process} of {processes} at {coordinator}"
         logging.info("%s: waiting until all have come, at most %d s", job, join_seconds)
+        roll_call.call(coordinator, processes, process, join_seconds)
         with _within(join_seconds, job):
             join(coordinator, processes, process)
 

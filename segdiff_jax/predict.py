@@ -51,11 +51,11 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> None:
     command = parse(arguments)
     programme.set_up_logging()
-    from segdiff_jax import library  # jax takes seconds to import
+    from segdiff_jax import interruption, library  # jax takes seconds to import
 
     names = "generations", "steps", "overlap", "threshold", "seed"
     chosen = {name: command.numbers[name] for name in names if name in command.numbers}
-    with lock.held(command.output):  # before minutes of compilation
+    with lock.held(command.output), interruption.at_once():  # before minutes of compilation
         predict(command, library.load(command.workdir, **chosen))
 
 
@@ -121,7 +121,7 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
 
 def run() -> None:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    programme.leave(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -97,10 +97,13 @@ def leave(code: int) -> NoReturn:
     """Ends the process with an exit code of `run`.
 
     One of several that failed ends at once: an orderly exit would wait for the others for minutes,
-    and they wait for it in the next collective.
+    and they wait for it in the next collective. So does one that was told to end, which has saved
+    what there is, and may have left a thread behind that compiles: an orderly exit would crash.
     """
-    if code and _joined():
-        ending.at_once("", code, coordinator=sys.modules["jax"].process_index() == 0)
+    joined = bool(code) and _joined()
+    if joined or code in (errors.INTERRUPTED, errors.TERMINATED):
+        coordinator = joined and sys.modules["jax"].process_index() == 0
+        ending.at_once("", code, coordinator)
     sys.exit(code)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from segdiff_jax import parallel
+from segdiff_jax import interruption, parallel
 from segdiff_jax.data.tiles import Grid, Strip, cut, grid
 from segdiff_jax.sampler import AXIS, Answerer, row_key, sample_rows
 from segdiff_jax.step import Params
@@ -165,9 +165,10 @@ class Segmenter:
         rows = pixels, index.astype(np.int32), np.asarray(jax.random.key_data(keys)), corners
         if plan.at_once not in self._programs:
             self._programs[plan.at_once] = self._program(plan.at_once)
-        out = self._programs[plan.at_once](self.params, *parallel.split(rows, self.mesh))
-        out = parallel.gather(out)[: n * S]
-        return out.reshape(n, S, *out.shape[1:])
+        program, rows = self._programs[plan.at_once], parallel.split(rows, self.mesh)
+        # which compiles the program, or waits for the devices for as long as many steps take
+        out = interruption.interruptible(lambda: parallel.gather(program(self.params, *rows)))
+        return out[: n * S].reshape(n, S, *out.shape[1:])
 
     def _program(self, at_once: int) -> Callable:
         step = partial(sample_rows, sampler=self.sampler, at_once=at_once)

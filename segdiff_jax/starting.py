@@ -8,7 +8,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from segdiff_jax import build, checkpoint, parallel
+from segdiff_jax import build, checkpoint, interruption, parallel
 from segdiff_jax.data.example import Example
 from segdiff_jax.step import TrainState, init_state
 
@@ -42,7 +42,8 @@ def start_state(
         return TrainState(ema_params=found[0], **found[1])
     # hundreds of small random draws: optimizing them takes a CPU half a minute and saves nothing
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(begin, out_shardings=everywhere, compiler_options=options)()
+    program = jax.jit(begin, out_shardings=everywhere, compiler_options=options)
+    return interruption.interruptible(program)
 
 
 def split_state(state: TrainState) -> tuple[dict, dict]:

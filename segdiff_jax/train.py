@@ -28,7 +28,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.finite import Numbers
 from segdiff_jax.progress import Pace, log
 from segdiff_jax.starting import split_state, start_state
-from segdiff_jax.step import TrainState, train_step
+from segdiff_jax.step import Metrics, TrainState, train_step
 from segdiff_jax.writers import open_writer
 
 
@@ -63,7 +63,25 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
 
 def _train(config: ConfigDict, workdir: Path) -> TrainState:
-    mesh = parallel.all_devices()
+    with interruption.at_once():  # nothing is lost before an update is made
+        mesh = parallel.all_devices()
+        config, examples = _opened(config, workdir, mesh)
+        checkpoints = checkpoint.Checkpoints(workdir)
+        state = start_state(config, examples, checkpoints, mesh)
+    first, last = int(state.step), config.train.steps
+    if first >= last:
+        logging.info("%s: already trained, %d of %d updates", workdir, first, last)
+    else:
+        logging.info(
+            "training on %d images, %d devices, from update %d", len(examples), mesh.size, first
+        )
+        state = loop(config, workdir, state, examples, checkpoints, mesh)
+    checkpoints.close()
+    return state
+
+
+def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, list[Example]]:
+    """Returns the config with its statistics and what is trained on, held to what was before."""
     if config.train.batch_size % mesh.size:
         raise UserError(
             f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
@@ -79,18 +97,7 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
         (workdir / "training_images.txt").write_text(names)
     if jax.process_count() > 1:
         agreement.require(agreement.of_examples(examples, config.data.train_split))
-    checkpoints = checkpoint.Checkpoints(workdir)
-    state = start_state(config, examples, checkpoints, mesh)
-    first, last = int(state.step), config.train.steps
-    if first >= last:
-        logging.info("%s: already trained, %d of %d updates", workdir, first, last)
-    else:
-        logging.info(
-            "training on %d images, %d devices, from update %d", len(examples), mesh.size, first
-        )
-        state = loop(config, workdir, state, examples, checkpoints, mesh)
-    checkpoints.close()
-    return state
+    return config, examples
 
 
 def loop(
@@ -112,15 +119,16 @@ def loop(
     pace = Pace(first, last)
     names = partial(row_names, config, examples)
     numbers = Numbers(c.skip_nonfinite, names, checkpoints.last_good)
-    logging.info("compiling the training step")
     with closing(writer), interruption.deferred() as request:
         for step in range(first + 1, last + 1):
-            state, metrics = step_fn(state, next(batch), key)
+            if step == first + 1:
+                take = partial(step_fn, state, next(batch), key)
+                state, metrics = first_update(take, request, f"update {step} of {last}")
+                logging.info("first update after %.1f s", pace.restart())
+            else:
+                state, metrics = step_fn(state, next(batch), key)
             numbers.add(step, metrics)
             checkpoints.check()
-            if step == first + 1:
-                jax.block_until_ready(metrics)
-                logging.info("first update after %.1f s", pace.restart())
             watchdog.alive(f"update {step}")
             if due(step, c.log_every, last):
                 log(writer, step, numbers.take(), pace)
@@ -128,8 +136,8 @@ def loop(
             if due(step, c.evaluate_every, last):
                 numbers.settle()
                 watchdog.patient(f"the validation at update {step}")
-                with request.breaks_off():
-                    scores = validate(state)
+                scores = request.unless_stopped(partial(validate, state))
+                if scores is not None:
                     writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
                 pace.restart(step)
             stop = request.holds(step)
@@ -140,6 +148,25 @@ def loop(
                 checkpoints.close()  # waits until it is written
                 raise request.error(f"stopped at update {step} of {last}; the same command goes on")
     return state
+
+
+def first_update(
+    take: Callable[[], tuple[TrainState, Metrics]], request: interruption.Request, which: str
+) -> tuple[TrainState, Metrics]:
+    """Takes the update that compiles the step, and waits for it.
+
+    Args:
+      take: the step, with all it is given.
+      request: whether to stop.
+      which: "update N of M".
+
+    Raises:
+      TerminatedError, KeyboardInterrupt: a signal broke it off.
+    """
+    logging.info("compiling the training step")
+    finished = partial(interruption.interruptible, lambda: jax.block_until_ready(take()))
+    told = f"stopped before {which}: nothing is new since the start; the same command goes on"
+    return request.unless_ended(finished, told)
 
 
 def run_key(seed: int, mesh: Mesh) -> jax.Array:

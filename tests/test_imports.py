@@ -36,6 +36,7 @@ ISLANDS = {  # files of their own, but part of that island
     **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
     **dict.fromkeys(("finite", "starting"), "train"),
     **{"writing": "errors", "networks": "build", "direct": "build", "agreement": "parallel"},
+    "roll_call": "parallel",
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
     **dict.fromkeys(("import_line", "torch_files", "torch_names"), "import_torch"),

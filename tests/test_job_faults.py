@@ -9,9 +9,11 @@ import threading
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from small import CANARY, SECRETS, slack
-from test_processes import CONFIG, words
+from test_processes import CONFIG, final_state, losses, words
 
 from launch.local import Job, Layout
 from segdiff_jax import errors
@@ -58,11 +60,12 @@ def folder(tmp_path_factory):
 class Running:
     """A job of two in the background of the test."""
 
-    def __init__(self, folder, workdir, *flags, fault="-", place=0, step=0, grace=40.0):
-        environment = os.environ | {
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            "FAULT": f"{fault} {place} {step}",
-        }
+    def __init__(self, folder, workdir, *flags, fault="-", place=0, step=0, grace=40.0, cache=None):
+        environment = os.environ | {"FAULT": f"{fault} {place} {step}"}
+        if cache is None:
+            environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        else:  # an empty one: everything is compiled, as well as can be
+            environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_LOG_COMPILES": "1"}
         self.output = io.StringIO()
         self.job = Job(
             [*words(folder, workdir, "--mode=train"), *flags],
@@ -153,6 +156,20 @@ def test_two_told_to_stop_save_one_update_and_the_same_command_goes_on(folder, t
     assert len(saved) == 1 and (tmp_path / "checkpoints" / saved.pop()).is_dir()
 
 
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_two_told_to_stop_before_there_is_anything_to_save_end_at_once(folder, tmp_path, kind):
+    job = Running(folder, tmp_path / "run", LONG, cache=tmp_path / "cache")
+    job.until(r"(?s)(Finished jaxpr to MLIR module conversion jit\(train_step\).*){2}")
+    began = time.monotonic()
+    job.job.signal(kind)
+    code, output = job.end()
+    seconds = time.monotonic() - began
+    print(f"{kind.name} to two processes that compile the step: ended after {seconds:.1f} s")
+    assert seconds < 10 and code == 128 + kind, output[-3000:]
+    assert len(re.findall("segdiff: stopped before update 1 of", output)) == 2, output[-3000:]
+    assert "Finished XLA compilation of jit(train_step)" not in output
+
+
 def test_a_signal_to_one_of_two_stops_both(folder, tmp_path):
     job = Running(folder, tmp_path, LONG)
     job.until("update 3 of")
@@ -199,22 +216,28 @@ def test_a_process_whose_peer_stays_away_says_so(folder, tmp_path):
     code = job.wait(1)
     assert code == errors.PEER_LOST, output.getvalue()[-3000:]
     assert "process 0 of 2 at 127.0.0.1:" in output.getvalue()
-    assert "waited 5 s and not all have come" in output.getvalue()
+    assert "waited 5 s and not all have come; missing: 1" in output.getvalue()
 
 
-@pytest.mark.parametrize("layouts", [((1, 2), (2, 1))])
-def test_one_process_of_two_devices_and_two_of_one_learn_the_same(folder, tmp_path, layouts):
-    rows = []
-    for processes, devices in layouts:
-        workdir, output = tmp_path / f"{processes}x{devices}", io.StringIO()
+def trained(folder, workdir, *parts):
+    """Trains in parts of (processes, devices of each, last update); returns losses and state."""
+    for processes, devices, last in parts:
+        output = io.StringIO()
         job = Job(
-            words(folder, workdir, "--mode=train"),
+            words(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
             Layout(processes, devices),
             output,
             environment=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         )
         assert job.wait() == 0, output.getvalue()[-3000:]
-        text = (workdir / "metrics.jsonl").read_text()
-        rows.append(re.findall(r'"loss": ([^,}]+)', text))
-    print(f"1x2 against 2x1: {len(rows[0])} losses, equal: {rows[0] == rows[1]}")
-    assert rows[0] and rows[0] == rows[1]
+    return losses(workdir), jax.tree.leaves(final_state(folder, workdir))
+
+
+def test_one_process_of_two_devices_and_two_of_one_learn_the_same_and_take_turns(folder, tmp_path):
+    one = trained(folder, tmp_path / "one", (1, 2, 6))
+    two = trained(folder, tmp_path / "two", (2, 1, 6))
+    turns = trained(folder, tmp_path / "turns", (2, 1, 2), (1, 2, 3), (2, 1, 6))
+    for name, (seen, state) in {"two": two, "turns": turns}.items():
+        assert seen == one[0] and len(seen) == 6, name
+        assert all(map(np.array_equal, state, one[1])), name
+    print("1x2 against 2x1 against 2x1 -> 1x2 -> 2x1: losses and states bit-equal after 6 updates")

@@ -90,6 +90,14 @@ def test_eight_devices_take_the_steps_of_one(fresh, eight):
     assert difference(alone.params, eight[0].params) < 1e-4 * moved
 
 
+@pytest.mark.slow
+def test_thirty_updates_have_the_same_losses_on_any_number_of_devices(fresh):
+    losses = np.array([[m["loss"] for m in run(fresh, 30, n)[1]] for n in (1, 2, 4, 8)])
+    most = np.max(np.abs(losses - losses[0]) / losses[0])
+    print(f"loss over 1/2/4/8 devices: at most {most:.1e} relative")
+    assert most <= 1e-5 and losses[0, -1] < 0.9 * losses[0, 0]
+
+
 def test_devices_talk_once_a_step(fresh):
     mesh, optimizer = mesh_of(8), optax.sgd(0.01)
     state = parallel.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 from mounts import full_disk, mounted, read_only_disk
-from small import tiny
+from small import mesh_of, tiny
 
-from segdiff_jax import evaluate, lock, train
+from segdiff_jax import build, evaluate, lock, train
 from segdiff_jax.checkpoint import Checkpoints, read_config
 from segdiff_jax.data.sources import Source
 from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, TerminatedError, UserError
@@ -72,6 +72,39 @@ def test_a_run_stopped_twice_ends_bit_equal_to_one_never_stopped(prepared, finis
     assert ours == theirs and [x[0] for x in ours] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
+def test_a_run_told_to_stop_again_and_again_makes_every_update_and_validation_once(
+    prepared, tmp_path, monkeypatch
+):
+    """Stops at updates that are no multiples of the interval: the second resume starts from one."""
+    validated, stops, log = [], {7, 13, 20}, train.log
+    monkeypatch.setattr(evaluate, "mean_scores", lambda *_: validated.append(0) or {"dice": 0.5})
+
+    def log_and_stop(writer, step, *rest):
+        log(writer, step, *rest)
+        if step in stops:
+            stops.remove(step)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = config_for(prepared, steps=22, checkpoint_every=3, evaluate_every=6)
+    whole = run(config, tmp_path / "whole")
+    assert len(validated) == 4  # at 6, 12, 18 and 22
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "log", log_and_stop)
+        for step in (7, 13, 20):
+            with pytest.raises(TerminatedError, match=f"stopped at update {step} of 22"):
+                run(config, tmp_path / "parts")
+    assert_equal(run(config, tmp_path / "parts"), whole)
+    assert len(validated) == 8
+    key = ("step", "loss", "mse", "grad_norm", "validation_dice")
+    ours, theirs = (
+        [[line.get(k) for k in key] for line in lines(tmp_path / name)]
+        for name in ("parts", "whole")
+    )
+    assert ours == theirs and [x[0] for x in ours if x[1] is not None] == list(range(1, 23))
+    print(f"stopped at updates 7, 13, 20: state bit-equal, {len(ours)} lines equal, none twice")
+
+
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_told_to_stop_saves_its_update_and_ends_as_if_it_had_not_been(
     prepared, finished, tmp_path, monkeypatch, request, kind
@@ -122,6 +155,17 @@ def test_a_finished_run_is_left_as_it_is(prepared, finished):
     before = (finished[0] / "metrics.jsonl").read_bytes()
     assert_equal(run(config_for(prepared), finished[0]), finished[1])
     assert (finished[0] / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finished, devices):
+    config, checkpoints = config_for(prepared), Checkpoints(finished[0], writes=False)
+    examples = build.examples(config, "train")
+    state = train.start_state(config, examples, checkpoints, mesh_of(devices))
+    checkpoints.close()
+    assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
+    for leaf, saved in zip(jax.tree.leaves(state), jax.tree.leaves(finished[1]), strict=True):
+        assert all(np.array_equal(shard.data, saved) for shard in leaf.addressable_shards)
 
 
 def test_the_last_two_checkpoints_are_kept(finished):
