@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segdiff_jax import ending, host_memory, roll_call
+from segdiff_jax import ending, roll_call
 from segdiff_jax.errors import PEER_LOST, UserError
 
 AXIS = "data"
@@ -35,9 +35,7 @@ def start(
     join_seconds: int = 300,
     heartbeat_seconds: int = 100,
 ) -> None:
-    """Joins the processes of a job, if there are several; the first that is done with JAX.
-
-    The compilation cache is turned on, and the host's memory is kept (`host_memory`).
+    """Joins the processes of a job, if there are several, and turns the compilation cache on.
 
     Where the others do not come, the process ends with code 134 and says so.
 
@@ -52,7 +50,6 @@ def start(
     Raises:
       UserError: as `roll_call.call`.
     """
-    host_memory.keep_freed()  # before JAX makes the threads that ask for memory
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path("~/.cache/segdiff_jax/xla").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from PIL import Image
-from small import ROOT, tiny, write_run
+from small import ROOT, slack, tiny, write_run
 from test_processes import CONFIG, words
 
 from segdiff_jax.data.sources import Source
@@ -157,7 +157,7 @@ def test_a_signal_ends_any_phase_within_seconds_and_loses_nothing(folder, tmp_pa
     finally:
         running.process.kill()
     seconds, output = time.monotonic() - began, running.log.read_text()
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    busy = slack()
     shared = f" on a machine shared by {busy:.0f}" if busy > 1.5 else ""
     print(f"{kind.name} while {phase}: ended after {seconds:.1f} s with {code}{shared}")
     assert code == 128 + kind and seconds < LIMIT * busy, output[-3000:]
