@@ -110,7 +110,10 @@ def test_devices_talk_once_a_step(fresh):
 
 def test_the_guard_changes_no_update_that_is_finite(fresh, eight):
     unguarded, seen = run(fresh, 2, 8, optimizer=optax.sgd(0.01), function=update)
-    assert difference(unguarded, eight[0]) < 1e-6 and seen == eight[1]
+    moved = difference(unguarded.params, fresh.params)  # two programs round differently
+    assert difference(unguarded.params, eight[0].params) < 1e-4 * moved
+    for one, other in zip(seen, eight[1], strict=True):
+        assert one == pytest.approx(other, rel=2e-5)
 
 
 def test_the_same_step_twice_is_the_same_to_the_last_bit(fresh, eight):
