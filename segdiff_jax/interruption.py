@@ -1,12 +1,14 @@
 """SIGTERM and Ctrl-C: at once where nothing is lost by it, after the running update where it is.
 
 In one process these handlers do it. In several, JAX itself takes SIGTERM and lets all of them agree
-on an update to stop at; a handler of ours would keep it from learning of the signal, so there is
-none from the first update on. Ctrl-C is made a SIGTERM there.
+on where to stop: after an update, or between two groups of tiles that are answered. A handler of
+ours would keep it from learning of the signal, so there is none from the first update on. Ctrl-C is
+made a SIGTERM there.
 """
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import threading
@@ -27,11 +29,16 @@ LOOKS_UP = 0.1
 Result = TypeVar("Result")
 
 
+class _AgreedError(BaseException):
+    """All processes stop here; not an Exception, which somebody might catch."""
+
+
 class Request:
     """Whether the run was asked to stop."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._agreed = False  # whether several processes have found where to stop
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Remembers a signal; a handler."""
@@ -40,24 +47,24 @@ class Request:
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def holds(self, step: int) -> bool:
-        """Whether to stop after this update; several processes answer alike.
-
-        Args:
-          step: the number of the update, which grows from call to call.
-        """
+    def holds(self) -> bool:
+        """Whether to stop; several processes, which must ask equally often, get one answer."""
         if jax.process_count() == 1:
             return self.signal is not None
-        return multihost_utils.reached_preemption_sync_point(step)
+        # which is true only once, in every process at the same of its questions
+        reached = not self._agreed and multihost_utils.reached_preemption_sync_point(next(_asked))
+        self._agreed = self._agreed or reached
+        return self._agreed
 
     def unless_stopped(self, function: Callable[[], Result]) -> Result | None:
         """Returns what a function returns, or None where a signal came before or breaks it off.
 
-        Several processes, which cannot break off alike, always finish it.
+        Several processes break it off alike, where it has called `interruptible`.
         """
-        if jax.process_count() > 1:
-            return function()
         try:
+            if jax.process_count() > 1:
+                with self._asking():
+                    return function()
             with _handled(_raise, tuple(KINDS)):
                 if self.signal is None:
                     return function()
@@ -65,7 +72,18 @@ class Request:
             self.signal = signal.SIGINT
         except TerminatedError:
             self.signal = signal.SIGTERM
+        except _AgreedError:
+            pass
         return None
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Whatever is `interruptible` inside asks this request whether to go on."""
+        _listening.append(self)
+        try:
+            yield
+        finally:
+            _listening.pop()
 
     def unless_ended(self, function: Callable[[], Result], message: str) -> Result:
         """Returns what a function returns; by a signal it ends, as nothing is lost by that.
@@ -127,9 +145,13 @@ def interruptible(function: Callable[[], Result]) -> Result:
     No handler runs while the main thread is outside of Python. So another thread does the work, and
     goes on with it unheeded when this one is called away; `programme.leave` does not wait for it.
     Where no signal is to break anything off (`at_once`, `unless_stopped`), this is a plain call.
+    Several processes inside of `unless_stopped` finish the function, and ask each other then.
     """
     if not _breaking or threading.current_thread() is not threading.main_thread():
-        return function()
+        result = function()
+        if _listening and _listening[-1].holds():
+            raise _AgreedError
+        return result
     future: Future[Result] = Future()
 
     def work() -> None:
@@ -145,6 +167,8 @@ def interruptible(function: Callable[[], Result]) -> Result:
 
 
 _breaking: list[bool] = []  # one for each `_handled(_raise)` we are inside of
+_listening: list[Request] = []  # one for each `unless_stopped` of several processes
+_asked = itertools.count(1)  # questions of this process to the others
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -140,7 +140,7 @@ def loop(
                 if scores is not None:
                     writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
                 pace.restart(step)
-            stop = request.holds(step)
+            stop = request.holds()
             if stop or due(step, c.checkpoint_every or last, last):
                 numbers.settle()
                 checkpoints.save(step, *split_state(state), scores)

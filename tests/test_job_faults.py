@@ -61,11 +61,11 @@ class Running:
     """A job of two in the background of the test."""
 
     def __init__(self, folder, workdir, *flags, fault="-", place=0, step=0, grace=40.0, cache=None):
-        environment = os.environ | {"FAULT": f"{fault} {place} {step}"}
+        environment = os.environ | {"FAULT": f"{fault} {place} {step}", "JAX_LOG_COMPILES": "1"}
         if cache is None:
             environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
         else:  # an empty one: everything is compiled, as well as can be
-            environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_LOG_COMPILES": "1"}
+            environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         self.output = io.StringIO()
         self.job = Job(
             [*words(folder, workdir, "--mode=train"), *flags],
@@ -102,6 +102,11 @@ class Running:
 
 
 LONG = "--config.train.steps=1000000"
+# many groups of tiles, each of which takes its time
+VALIDATES = (
+    *(LONG, "--config.data.validation_split=train", "--config.train.evaluate_every=3"),
+    *("--config.sampling.steps=0", "--config.sampling.generations=8"),
+)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +173,20 @@ def test_two_told_to_stop_before_there_is_anything_to_save_end_at_once(folder, t
     assert seconds < 10 and code == 128 + kind, output[-3000:]
     assert len(re.findall("segdiff: stopped before update 1 of", output)) == 2, output[-3000:]
     assert "Finished XLA compilation of jit(train_step)" not in output
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_two_told_to_stop_while_they_validate_save_and_do_not_finish_it(folder, tmp_path, kind):
+    job = Running(folder, tmp_path, *VALIDATES)
+    job.until(r"(?s)(Finished XLA compilation of jit\(sample_rows\).*){2}")
+    began = time.monotonic()
+    job.job.signal(kind)
+    code, output = job.end()
+    seconds = time.monotonic() - began
+    print(f"{kind.name} to two processes that validate: saved and ended after {seconds:.1f} s")
+    assert seconds < 10 * slack() and code == 128 + kind, output[-3000:]
+    assert len(re.findall("segdiff: stopped at update 3 of", output)) == 2, output[-3000:]
+    assert (tmp_path / "checkpoints" / "3").is_dir() and "validation: " not in output
 
 
 def test_a_signal_to_one_of_two_stops_both(folder, tmp_path):
