@@ -5,8 +5,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := runs/demo
 JOBS := 2
+LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+  --custom-compile-command "make lock"
 
-.PHONY: help install install-dev demo test faults test-all check clean
+.PHONY: help install install-dev demo test faults test-all check lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -35,6 +37,11 @@ check: install-dev  ## lint, format, types, unsafe calls
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --pythonpath $(PY)
 	$(PY) -m bandit -q -r segdiff_jax launch -ll
 
+lock: install-dev  ## take the newest versions within the bounds of requirements*.txt
+	$(PY) -m pip install --quiet "uv>=0.9,<1"
+	$(LOCK) requirements.txt -o requirements.lock
+	$(LOCK) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
+
 clean:  ## remove the environment and the caches; runs/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -54,11 +61,11 @@ $(PY):
 	echo "Python 3.11, 3.12 or 3.13 with the venv module is needed: make PYTHON=/path/to/python3" >&2; \
 	exit 64
 
-$(VENV)/.installed: requirements.txt pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet -r requirements.txt
+$(VENV)/.installed: requirements.lock pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(PY) -m pip install --quiet -r requirements-dev.txt
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(PY) -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@

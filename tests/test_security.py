@@ -5,6 +5,8 @@ import re
 from importlib.metadata import version
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from small import ROOT
 
@@ -96,6 +98,38 @@ def test_unpicklers_are_those_that_allow_a_list_of_names():
 @pytest.mark.parametrize("name", SAFE)
 def test_what_reads_files_of_others_has_no_hole_that_is_known(name):
     assert Version(version(name)) >= Version(SAFE[name])
+
+
+def locked(path):
+    """Returns {name: [(requirement, hashes)]} of what `make install` takes from the network."""
+    found = {}
+    text = re.sub(r"\\\n", " ", path.read_text())
+    for line in re.findall(r"^\w.*", text, re.MULTILINE):
+        requirement, *hashes = re.split(r"\s+--hash=", line.strip())
+        requirement = Requirement(requirement)
+        found.setdefault(canonicalize_name(requirement.name), []).append((requirement, hashes))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["", "-dev"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_what_is_installed_is_locked_by_hash_within_the_bounds(kind, python):
+    lock = locked(ROOT / f"requirements{kind}.lock")
+    for rows in lock.values():
+        for _, hashes in rows:
+            assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in hashes)
+    where = {"python_version": python, "python_full_version": f"{python}.1"}
+    for line in (ROOT / f"requirements{kind}.txt").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        wanted = Requirement(line)
+        rows = lock[canonicalize_name(wanted.name)]
+        chosen = [one for one, _ in rows if not one.marker or one.marker.evaluate(where)]
+        assert len(chosen) == 1, line
+        assert wanted.specifier.contains(str(chosen[0].specifier).removeprefix("==")), chosen
+    for name, oldest in SAFE.items():
+        for one, _ in lock.get(name, []):
+            assert Version(str(one.specifier).removeprefix("==")) >= Version(oldest)
 
 
 def whole_environments(tree):
