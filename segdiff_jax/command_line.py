@@ -54,7 +54,7 @@ def parse(arguments: list[str]) -> Command:
     if values.mode not in MODES:
         hint = rules.did_you_mean(values.mode, MODES)
         raise UserError(f"--mode={values.mode}: must be one of {', '.join(MODES)}{hint}")
-    workdir = Path(values.workdir or Path("runs", _run_name(source))).expanduser()
+    workdir = rules.place("workdir", values.workdir or f"runs/{_run_name(source)}")
     for place in (workdir, *workdir.parents):
         if place.exists() and not place.is_dir():
             raise UserError(f"--workdir={workdir}: must be a directory; {place} is a file")

@@ -53,13 +53,13 @@ def parse(arguments: list[str]) -> Import | Export:
         raise UserError("--weights=FILE.pt (to import) or --export=FILE.pt: one of the two; --help")
     if not values.workdir:
         raise UserError("--workdir is missing: must be the directory of the run")
-    workdir = Path(values.workdir).expanduser()
+    workdir = rules.place("workdir", values.workdir)
     if values.export:
         if config_words or values.step:
             raise UserError("--export takes no --config and no --step: the run has its own")
-        return _export(Path(values.export).expanduser(), workdir)
+        return _export(rules.place("export", values.export), workdir)
     config = command_line.parse([*config_words, f"--workdir={workdir}"]).config
-    return _import(Path(values.weights).expanduser(), config, workdir, values.step)
+    return _import(rules.place("weights", values.weights), config, workdir, values.step)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

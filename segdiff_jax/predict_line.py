@@ -127,7 +127,7 @@ def _number(name: str, text: str) -> Any:
 def _place(name: str, text: str) -> Path:
     if not text:
         raise UserError(f"--{name} is missing: --workdir, --input and --output are needed")
-    return Path(text).expanduser()
+    return rules.place(name, text)
 
 
 def _check_run(workdir: Path, given: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.errors import UserError
@@ -95,13 +96,15 @@ def _split(*, required: bool = False) -> Rule:
 
 _BOOL = Rule("true or false", lambda v: isinstance(v, bool))
 _TEXT = Rule("text", lambda v: isinstance(v, str))
-_NAME = Rule("text, not empty", lambda v: isinstance(v, str) and bool(v.strip()))
+_FOLDER = "a folder in a file system of this machine: a bucket has to be mounted"
+_PLACE = Rule(_FOLDER, lambda v: isinstance(v, str) and bool(v.strip()) and "://" not in v)
+_PLACE_OR_NOTHING = Rule(f"{_FOLDER}; or nothing", lambda v: v == "" or _PLACE.accepts(v))
 
 RULES: dict[str, Rule] = {
     "seed": _integer(0, 2**32 - 1),
     "data.name": _choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder"),
-    "data.dir": _TEXT,
-    "data.prepared_dir": _NAME,
+    "data.dir": _PLACE_OR_NOTHING,
+    "data.prepared_dir": _PLACE,
     "data.train_split": _split(required=True),
     "data.train_images": _integer(0),
     "data.validation_split": _split(),
@@ -184,6 +187,20 @@ RULES: dict[str, Rule] = {
     "job.heartbeat_seconds": _integer(2),
     "job.join_seconds": _integer(1),
 }
+
+
+def place(name: str, text: str) -> Path:
+    """Returns the path that a flag names.
+
+    Raises:
+      UserError: it is the address of a bucket or of a page.
+    """
+    if "://" in text:
+        raise UserError(
+            f"--{name}={text}: must be a place in a file system of this machine: a bucket has to "
+            "be mounted, see launch/README.md"
+        )
+    return Path(text).expanduser()
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

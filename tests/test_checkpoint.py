@@ -180,6 +180,23 @@ def test_a_checkpoint_that_was_copied_without_its_markers_is_not_deleted(run):
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["10", "20"]
 
 
+@pytest.mark.parametrize("order", [(20, 10), (10, 20)])
+def test_a_run_that_was_copied_in_any_order_loses_nothing_when_it_is_opened(run, tmp_path, order):
+    """Copies have new times, and no file system keeps the order of names."""
+    copy = tmp_path / "copy"
+    for step in order:
+        into = copy / "checkpoints" / str(step)
+        shutil.copytree(
+            run / "checkpoints" / str(step), into, copy_function=lambda a, b: shutil.copyfile(a, b)
+        )
+        time.sleep(0.05)
+    for _ in range(3):
+        assert step_of(restored(copy)) == 20
+        assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["10", "20"]
+    save(copy, 30)
+    assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["20", "30"]
+
+
 def test_weights_are_read_from_the_one_before_and_nothing_is_renamed(run):
     flip_a_value(run, 20)
     checkpoints = Checkpoints(run)

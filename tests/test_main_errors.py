@@ -75,6 +75,12 @@ BAD = [
     ([OK, "--config.data.mean=1,2"], "config.data.mean=(1, 2): must be 3 values in brackets"),
     ([OK, "--config.data.name=monuesg"], "cityscapes, folder; did you mean monuseg?"),
     ([OK, "--config.data.dir=/not/there"], "config.data.dir='/not/there': must be a directory"),
+    ([OK, "--config.data.dir=gs://b/c"], "config.data.dir='gs://b/c': must be a folder in a file"),
+    ([OK, "--config.data.prepared_dir="], "config.data.prepared_dir='': must be a folder"),
+    (
+        [OK, "--workdir=gs://b/c"],
+        "--workdir=gs://b/c: must be a place in a file system of this mac",
+    ),
     ([OK, "--config.data.train_split=training"], "config.data.train_split='training': must be tra"),
     ([OK, "--config.model.dtype=float16"], "config.model.dtype='float16': must be one of float32"),
     ([OK, "--config.train.map=pmpa"], "must be one of shard_map, pmap; did you mean pmap?"),

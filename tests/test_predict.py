@@ -441,6 +441,11 @@ BAD = [  # (words, what the line says, exit code)
         "holds no PNG, JPEG or TIFF file; 2 folders below it do, such as images: a",
         65,
     ),
+    (
+        ["--output=gs://b/c"],
+        "--output=gs://b/c: must be a place in a file system of this machine",
+        64,
+    ),
     (["--output=images/b.png"], "must be a directory; images/b.png is a file", 64),
     (["--output=images/b.png/x"], "must be a directory; images/b.png is a file", 64),
     (["--output=images", "--recursive"], "lies in images, where --recursive would find it", 64),

@@ -55,7 +55,7 @@ def parse(arguments: list[str]) -> Command:
     validate.check(config)
     if not values.dir:
         raise UserError("--dir is missing: must be the directory of the grid; it is made if need")
-    directory = Path(values.dir).expanduser()
+    directory = rules.place("dir", values.dir)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--dir={directory}: must be a directory")
     grids = tuple(values.grid.split(",")) if values.grid else tuple(GRIDS)

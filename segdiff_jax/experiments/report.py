@@ -80,12 +80,12 @@ def parse(arguments: list[str]) -> Command:
         raise UserError("--dir is missing: must be directories of segdiff_jax.experiments.run")
     if not directories and not values.output:
         raise UserError("--output is missing: must be a directory, as there is no --dir")
-    output = Path(values.output).expanduser() if values.output else directories[0] / "report"
+    output = rules.place("output", values.output) if values.output else directories[0] / "report"
     return Command(directories, runs, output)
 
 
 def _paths(name: str, values: flags.FlagValues) -> list[Path]:
-    found = [Path(part).expanduser() for part in str(values[name].value).split(",") if part]
+    found = [rules.place(name, part) for part in str(values[name].value).split(",") if part]
     for path in found:
         if not path.is_dir():
             raise UserError(f"--{name}={path}: must be a directory that exists")
