@@ -15,7 +15,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from segdiff_jax import __version__, build, checkpoint, metrics, networks, parallel, watchdog
+from segdiff_jax import (
+    __version__,
+    build,
+    checkpoint,
+    metrics,
+    networks,
+    parallel,
+    untrusted,
+    watchdog,
+)
 from segdiff_jax.averaging import average
 from segdiff_jax.baselines import baseline_rows
 from segdiff_jax.data.example import Example
@@ -174,6 +183,7 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
     """
+    untrusted.require_places(workdir)
     return evaluate_opened(opened(config, workdir), workdir, workdir / "report")
 
 

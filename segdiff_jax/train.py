@@ -19,6 +19,7 @@ from segdiff_jax import (
     interruption,
     lock,
     parallel,
+    untrusted,
     watchdog,
     writing,
 )
@@ -55,6 +56,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         the directory; it cannot be written to; or the loss is no number any more.
     """
     writing_process = jax.process_index() == 0
+    untrusted.require_places(workdir)
     with lock.held(workdir) if writing_process else nullcontext():
         if writing_process:
             writing.probe(workdir)

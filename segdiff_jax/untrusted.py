@@ -57,6 +57,20 @@ def require_checkpoints(directory: Path) -> None:
                 _require_names(path)
 
 
+def require_places(workdir: Path) -> None:
+    """Refuses links out of a work directory, before anything is written there.
+
+    Args:
+      workdir: of the run; need not exist, and may be a link itself.
+
+    Raises:
+      UserError: the first such link; the exit code is 66.
+    """
+    for entry in _below(workdir):
+        if entry.is_symlink():
+            _require_inside(Path(entry), workdir)
+
+
 def _below(directory: Path) -> Iterator[os.DirEntry[str]]:
     """Yields what is in a directory and its folders, without a question for each: buckets are slow.
 

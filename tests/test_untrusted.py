@@ -190,6 +190,24 @@ def test_a_config_that_lies_elsewhere_is_refused(run, elsewhere):
     assert caught.value.code == BAD_CHECKPOINT
 
 
+@pytest.mark.parametrize(
+    "name", [".lock", "metrics.jsonl", "training_images.txt", "tensorboard/events", "report"]
+)
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_nothing_is_written_through_a_link_out_of_the_work_directory(
+    run, name, mode, tmp_path, capsys
+):
+    config, prey = tmp_path / "tiny_config.py", tmp_path / "prey"
+    config.write_text("from small import tiny as get_config\n")
+    prey.write_text("of somebody else")
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).symlink_to(prey)
+    code = main.main([f"--config={config}", f"--workdir={run}", f"--mode={mode}"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert code == BAD_CHECKPOINT and f"{run / name} is a link out of {run}, to {prey}" in said
+    assert prey.read_text() == "of somebody else"
+
+
 @pytest.mark.parametrize("mode", ["train", "evaluate"])
 def test_the_programme_ends_with_66_in_one_line(run, elsewhere, mode, tmp_path, capsys):
     config = tmp_path / "tiny_config.py"
