@@ -68,23 +68,16 @@ class Loss(ABC):
           key: of all that is random.
         """
 
-    def example_error(
-        self, params: Params, image: Array, mask: Array, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns (loss, mean squared error) of one example.
+    def shown(self, image: Array, mask: Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns what is learned from one example: normalised image [H, W, 3], mask [H, W].
 
         Args:
-          params: of the model.
           image: [H, W, 3] uint8.
           mask: [H, W] uint8 in {0, 1}.
-          key: everything random about this example and step follows from it.
+          key: of what the augmentation draws.
         """
-        augment_key, key = jax.random.split(key)
-        image, mask = self.augment(augment_key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))
-        normalised = normalise(image, self.mean, self.std)[None]
-        features = call(self.model, "encode", params, normalised)
-        error, mse = self.errors(params, mask, features, key)
-        return error * (mask.size if self.reduction == "sum" else 1), mse
+        image, mask = self.augment(key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))
+        return normalise(image, self.mean, self.std), mask
 
     def loss(
         self, params: Params, batch: Batch, keys: jax.Array
@@ -99,9 +92,13 @@ class Loss(ABC):
         Returns:
           (loss [], (loss of each row [B], mean squared error of each row [B])).
         """
-        losses, mses = jax.vmap(self.example_error, (None, 0, 0, 0))(
-            params, batch.image, batch.mask, keys
-        )
+        augment_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)  # [B] each
+        images, masks = jax.vmap(self.shown)(batch.image, batch.mask, augment_keys)
+        # not row by row: gradients of kernels are sums over all rows, see `models.convolution`
+        features = call(self.model, "encode", params, images)[:, None]  # [B, 1, h, w, C]
+        errors, mses = jax.vmap(self.errors, (None, 0, 0, 0))(params, masks, features, keys)
+        pixels = masks[0].size if self.reduction == "sum" else 1
+        losses = errors * pixels
         return jnp.mean(losses), (losses, mses)
 
 

@@ -12,6 +12,7 @@ from test_step import run as steps_of
 import segdiff_jax
 from segdiff_jax import build, evaluate, panels, parallel, train
 from segdiff_jax.averaging import uncertainty
+from segdiff_jax.data.example import Batch
 from segdiff_jax.data.sources import Source
 from segdiff_jax.direct import DirectObjective
 from segdiff_jax.errors import UserError
@@ -56,7 +57,8 @@ def test_the_loss_is_the_cross_entropy_of_the_pixels_and_mse_that_of_the_probabi
             ),
         )
         image = np.zeros((16, 16, 3), np.uint8)
-        loss, mse = objective.example_error(params, image, mask, jax.random.key(0))
+        one_row = Batch(image[None], mask[None])
+        loss, (_, (mse,)) = objective.loss(params, one_row, jax.random.key(0)[None])
     truth = -0.25 * np.log(p) - 0.75 * np.log(1 - p)
     assert float(loss) == pytest.approx(factor * truth, rel=1e-5)
     assert float(mse) == pytest.approx(0.25 * (1 - p) ** 2 + 0.75 * p**2, rel=1e-5)

@@ -177,7 +177,8 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh):
     config.train.noise_draws_per_image = K = 3
     shared = build.objective(config)
     image, mask, key = BATCH.image[0], BATCH.mask[0], jax.random.key(8)
-    together = jax.jit(jax.value_and_grad(lambda p: shared.example_error(p, image, mask, key)[1]))
+    one_row = Batch(image[None], mask[None])
+    together = jax.jit(jax.value_and_grad(lambda p: shared.loss(p, one_row, key[None])[1][1][0]))
 
     def apart(params):
         augment_key, draws_key = jax.random.split(key)

@@ -2,9 +2,11 @@
 
 XLA's CPU compiler computes the gradient of a kernel as a convolution whose window is the whole map,
 at a sixth to a half of the speed of the convolution itself. Winograd's minimal filtering (Lavin and
-Gray, arXiv 1509.09308) takes 16 products where the definition has 36, and they are plain matrix
-products: `winograd`. It is the same gradient but for rounding.
+Gray, arXiv 1509.09308) takes 36 products where the definition has 144, and they are plain matrix
+products: `winograd`. It is the same gradient but for rounding, which is some times larger.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +21,33 @@ LEAST_PIXELS = 32 * 32
 LEAST_INPUTS = 32
 LEAST_OUTPUTS = 64
 
-# of F(2 x 2, 3 x 3): how the nine values of a kernel become sixteen, along each of its axes
-KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+# Along an axis, the gradient of a kernel of 3 from 4 values of dy and the 6 of x that they meet is
+# SUMS @ ((OUTPUTS @ dy) * (INPUTS @ x)): polynomials, multiplied at 0, 1, -1, 2, -2 and infinity.
+INPUTS = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+OUTPUTS = (
+    np.array(
+        [
+            [6, 0, 0, 0],
+            [-4, -4, -4, -4],
+            [-4, 4, -4, 4],
+            [1, 2, 4, 8],
+            [1, -2, 4, -8],
+            [0, 0, 0, 24],
+        ]
+    )
+    / 24
+)
+SUMS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 1]])
+TILE = 4
 
 
 def convolve(
@@ -46,7 +73,7 @@ def suits_winograd(x: jax.Array, outputs: int) -> bool:
       outputs: of the kernel.
     """
     H, W, C = x.shape[1:]
-    possible = H % 2 == 0 and W % 2 == 0 and x.dtype == jnp.float32
+    possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
     large = H * W >= LEAST_PIXELS and C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
     return possible and large and jax.default_backend() == "cpu"
 
@@ -74,44 +101,44 @@ def input_gradient(kernel: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Gradient of `convolve(x, kernel)` in a 3 x 3 kernel, by products over tiles of 2 x 2 pixels.
+    """Gradient of `convolve(x, kernel)` in a 3 x 3 kernel, by products over tiles of 4 x 4 pixels.
 
     Args:
-      x: [B, H, W, C] float32; H and W are even.
+      x: [B, H, W, C] float32; H and W are multiples of 4.
       dy: [B, H, W, D], the gradient of the result.
 
     Returns:
       [3, 3, C, D].
     """
-    sums = [
-        jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())))  # [C, D]
-        for a, b in zip(_input_planes(x), _output_planes(dy), strict=True)
-    ]
-    planes = jnp.stack(sums).reshape(4, 4, x.shape[-1], dy.shape[-1])
-    precision = jax.lax.Precision.HIGHEST
-    return jnp.einsum("ai,bj,abcd->ijcd", KERNEL, KERNEL, planes, precision=precision)
-
-
-def _input_planes(x: jax.Array) -> list[jax.Array]:
-    """Returns the sixteen [tiles, C] of tiles of 4 x 4 pixels, two apart, transformed."""
-    H, W, C = x.shape[1:]
     padded = jnp.pad(x, ((0, 0), *SAME, (0, 0)))
-    tiles = [[padded[:, i : i + H - 1 : 2, j : j + W - 1 : 2] for j in range(4)] for i in range(4)]
+    planes = zip(_planes(padded, INPUTS), _planes(dy, OUTPUTS), strict=True)
+    sums = [jax.lax.dot_general(a, b, (((0,), (0,)), ((), ()))) for a, b in planes]  # [C, D]
+    n = len(INPUTS)
+    sums = jnp.stack(sums).reshape(n, n, x.shape[-1], dy.shape[-1])
+    matrix = SUMS.astype(np.float32)
+    precision = jax.lax.Precision.HIGHEST
+    return jnp.einsum("ia,jb,abcd->ijcd", matrix, matrix, sums, precision=precision)
 
-    def transformed(first, second, third, fourth):
-        return first - third, second + third, third - second, second - fourth
 
-    rows = zip(*(transformed(*column) for column in zip(*tiles, strict=True)), strict=True)
-    return [plane.reshape(-1, C) for row in rows for plane in transformed(*row)]
+def _planes(x: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
+    """Returns `matrix @ tile @ matrix.T` of all tiles, entry by entry: 36 of [tiles, channels].
+
+    Args:
+      x: maps; tiles begin every `TILE` pixels and have as many rows as the matrix has columns.
+      matrix: INPUTS or OUTPUTS.
+    """
+    h, w, C = x.shape[1:]
+    size = matrix.shape[1]
+    rows, columns = h - size + 1, w - size + 1  # where a tile may begin
+    tiles = [
+        [x[:, i : i + rows : TILE, j : j + columns : TILE] for j in range(size)]
+        for i in range(size)
+    ]
+    across = [_combined(matrix, column) for column in zip(*tiles, strict=True)]
+    planes = [_combined(matrix, row) for row in zip(*across, strict=True)]
+    return [plane.reshape(-1, C) for row in planes for plane in row]
 
 
-def _output_planes(dy: jax.Array) -> list[jax.Array]:
-    """Returns the sixteen [tiles, D] of tiles of 2 x 2 pixels, transformed."""
-    D = dy.shape[-1]
-    tiles = [[dy[:, i::2, j::2] for j in range(2)] for i in range(2)]
-
-    def transformed(first, second):
-        return first, first + second, first - second, -second
-
-    rows = zip(*(transformed(*column) for column in zip(*tiles, strict=True)), strict=True)
-    return [plane.reshape(-1, D) for row in rows for plane in transformed(*row)]
+def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
+    """Returns the product of a matrix and a vector of arrays."""
+    return [sum(float(m) * v for m, v in zip(row, values, strict=True) if m) for row in matrix]
