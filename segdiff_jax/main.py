@@ -26,7 +26,7 @@ import sys
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import command_line, errors, programme, validate, watchdog
+from segdiff_jax import command_line, errors, large_pages, programme, validate, watchdog
 from segdiff_jax.command_line import Command
 from segdiff_jax.errors import UserError
 
@@ -107,6 +107,7 @@ def check(config: ConfigDict) -> None:
 
 def run() -> None:
     """The console script."""
+    large_pages.use()
     programme.leave(main(sys.argv[1:]))
 
 

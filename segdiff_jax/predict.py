@@ -29,7 +29,7 @@ from typing import Any
 
 from absl import logging
 
-from segdiff_jax import lock, programme
+from segdiff_jax import large_pages, lock, programme
 from segdiff_jax.data.reading import Limits
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.predict_line import Command, parse
@@ -121,6 +121,7 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
 
 def run() -> None:
     """The console script."""
+    large_pages.use()
     programme.leave(main(sys.argv[1:]))
 
 

@@ -17,6 +17,7 @@ FLOORS = (
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
         *(
             "interruption",
+            "large_pages",
             "lock",
             "page",
             "parallel",

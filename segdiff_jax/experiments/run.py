@@ -38,7 +38,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import errors, programme, validate, watchdog, writing
+from segdiff_jax import errors, large_pages, programme, validate, watchdog, writing
 from segdiff_jax.errors import UserError
 from segdiff_jax.experiments.cells import Cell, Places, configured, places
 from segdiff_jax.experiments.claims import claim
@@ -209,4 +209,5 @@ def _lost() -> None:
 
 
 if __name__ == "__main__":
+    large_pages.use()
     programme.leave(main(sys.argv[1:]))

@@ -141,4 +141,5 @@ def _planes(x: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
 
 def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
     """Returns the product of a matrix and a vector of arrays."""
-    return [sum(float(m) * v for m, v in zip(row, values, strict=True) if m) for row in matrix]
+    rows = [[float(m) * v for m, v in zip(row, values, strict=True) if m] for row in matrix]
+    return [sum(terms[1:], start=terms[0]) for terms in rows]
