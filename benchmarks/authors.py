@@ -5,7 +5,7 @@ and not before. Their network, their diffusion, their `TrainLoop` and their samp
 they are, in float32 and on all cores. What they import besides and do not call on this way is
 replaced by empty modules: blobfile, kornia, scikit-learn, scikit-image, torchvision, mpi4py (one
 process) and their own data sets; calling anything of these ends the run. The process group that
-`TrainLoop` asks for has one member.
+`TrainLoop` asks for has one member. `Authors` is made in a process without JAX (`elsewhere`).
 """
 
 import importlib
@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -34,7 +35,7 @@ def check(path: Path) -> None:
     """Holds --authors to what can be timed.
 
     Raises:
-      UserError: it is no checkout of their repository, or PyTorch cannot be imported.
+      UserError: it is no checkout of their repository, or PyTorch is not installed.
     """
     for name in MODULES:
         if not (path / "improved_diffusion" / f"{name}.py").is_file():
@@ -42,13 +43,10 @@ def check(path: Path) -> None:
                 f"--authors={path}: must be a checkout of github.com/tomeramit/SegDiff; it has no "
                 f"improved_diffusion/{name}.py"
             )
-    try:
-        import torch  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
+    if find_spec("torch") is None:  # importing it here would start its threads beside ours
         raise UserError(
-            f"--authors={path}: their code needs PyTorch, which cannot be imported ({error}): "
-            "pip install torch"
-        ) from error
+            f"--authors={path}: their code needs PyTorch, which is not installed: pip install torch"
+        )
 
 
 class Unused(ModuleType):
@@ -99,6 +97,7 @@ class Authors:
 
         Raises:
           UserError: see `check`.
+          ImportError: PyTorch is installed and cannot be imported.
         """
         check(path)
         import torch  # pyright: ignore[reportMissingImports]

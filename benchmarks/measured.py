@@ -1,13 +1,13 @@
 """The parts of the benchmark that run networks: training, input, sampling, one full-size tile."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks import ours
-from benchmarks.authors import Authors
+from benchmarks import elsewhere, ours
 from benchmarks.timing import Row, Sample, Work, alternate, ratio, rows_of
 from configs import monuseg
 from segdiff_jax import build, finite, parallel, train
@@ -29,9 +29,11 @@ class Plan(NamedTuple):
     repeats: int
     authors: Path | None
 
-    def theirs(self, config: ConfigDict) -> Authors | None:
-        """Returns their network of a config, if it is asked for."""
-        return Authors(self.authors, config, ours.side(config)) if self.authors else None
+    def theirs(self, config: ConfigDict) -> AbstractContextManager[elsewhere.Elsewhere | None]:
+        """Returns a context with their network of a config, if it is asked for, in its process."""
+        if not self.authors:
+            return nullcontext()
+        return elsewhere.started(elsewhere.command(self.authors), config, ours.side(config))
 
 
 def compared(samples: dict[str, Sample], name: str, bar: float | None = None) -> list[Row]:
@@ -55,9 +57,10 @@ def training(plan: Plan) -> list[Row]:
         one: ours.training_step(config, mesh, ours.constant_rows(config, examples, mesh)),
         more: ours.training_step(draws, mesh, ours.constant_rows(draws, examples, mesh)),
     }
-    if theirs := plan.theirs(config):
-        works["training step, authors"] = theirs.training_step(batch)
-    samples = alternate(works, plan.repeats)
+    with plan.theirs(config) as theirs:
+        if theirs:
+            works["training step, authors"] = theirs.training_step(batch)
+        samples = alternate(works, plan.repeats)
     cheaper = ratio(samples[one], samples[more]).times(DRAWS)
     return [
         *compared(samples, "training step", 1.25),
@@ -113,11 +116,12 @@ def sampling(plan: Plan) -> list[Row]:
         f"reverse step of {S} rows, ours": ours.reverse_step(config, params, S),
         f"{whole}, ours": ours.sampling(config, params, mesh),
     }
-    if theirs := plan.theirs(config):
-        works["G of one image, authors"] = theirs.encoding(1)
-        works[f"reverse step of {S} rows, authors"] = theirs.reverse_step(S)
-        works[f"{whole}, authors"] = theirs.sampling(S, T)
-    samples = alternate(works, plan.repeats)
+    with plan.theirs(config) as theirs:
+        if theirs:
+            works["G of one image, authors"] = theirs.encoding(1)
+            works[f"reverse step of {S} rows, authors"] = theirs.reverse_step(S)
+            works[f"{whole}, authors"] = theirs.sampling(S, T)
+        samples = alternate(works, plan.repeats)
     return [
         *compared(samples, "G of one image"),
         *compared(samples, f"reverse step of {S} rows"),
@@ -133,10 +137,11 @@ def full_tile(plan: Plan) -> list[Row]:
         "G of one tile, ours": ours.encoding(config, params, 1),
         "reverse step of one tile, ours": ours.reverse_step(config, params, 1),
     }
-    if theirs := plan.theirs(config):
-        works["G of one tile, authors"] = theirs.encoding(1)
-        works["reverse step of one tile, authors"] = theirs.reverse_step(1)
-    samples = alternate(works, plan.repeats)
+    with plan.theirs(config) as theirs:
+        if theirs:
+            works["G of one tile, authors"] = theirs.encoding(1)
+            works["reverse step of one tile, authors"] = theirs.reverse_step(1)
+        samples = alternate(works, plan.repeats)
     return [
         *compared(samples, "G of one tile"),
         *compared(samples, "reverse step of one tile", 3.0),

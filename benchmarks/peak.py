@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.elsewhere import environment_of_theirs
 from benchmarks.timing import Row, figure
 from segdiff_jax.errors import INTERNAL, UserError
 
@@ -72,7 +73,8 @@ def rows(authors: Path | None) -> list[Row]:
             continue
         for work in WORKS:
             words = [sys.executable, "-m", "benchmarks.peak", work, *([str(path)] if path else [])]
-            done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+            environment = environment_of_theirs() if path else None
+            done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
             if done.returncode:
                 raise UserError(f"{' '.join(words)}: {done.stderr[-500:]}", INTERNAL)
             found.append(figure(f"{work}, {side}", "GB", int(done.stdout.split()[-1]) / 1e9))

@@ -108,7 +108,7 @@ def read_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     try:
         untrusted.require_config(path)
-        loaded = _tuples(json.loads(path.read_text()))
+        loaded = tuples(json.loads(path.read_text()))
         return ConfigDict(_merged(default().to_dict(), loaded))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
@@ -126,8 +126,8 @@ def _merged(old: dict[str, Any], new: Any, name: str = "it") -> dict[str, Any]:
     return old | new | {key: _merged(old[key], new[key], key) for key in groups}
 
 
-def _tuples(value: Any) -> Any:
-    """JSON has only lists; every sequence of a config is a tuple."""
+def tuples(value: Any) -> Any:
+    """Returns the config that was JSON, which has only lists; its every sequence is a tuple."""
     if isinstance(value, dict):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return {key: tuples(inner) for key, inner in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

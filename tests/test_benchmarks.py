@@ -136,6 +136,15 @@ def test_what_is_no_checkout_of_the_authors_is_refused_before_anything_runs(tmp_
     assert "must be a checkout of github.com/tomeramit/SegDiff" in capsys.readouterr().err
 
 
+def test_authors_without_pytorch_are_refused_before_anything_runs(tmp_path, capsys, monkeypatch):
+    (tmp_path / "improved_diffusion").mkdir()
+    for name in authors.MODULES:
+        (tmp_path / "improved_diffusion" / f"{name}.py").touch()
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    assert run.main(["--only=training", f"--authors={tmp_path}"]) == USAGE
+    assert "needs PyTorch, which is not installed: pip install" in capsys.readouterr().err
+
+
 def test_parts_come_in_their_order_and_slow_ones_only_when_asked_for():
     assert run.parse(["--only=sampling,training"]).parts == ("training", "sampling")
     assert "tile" not in run.parse([]).parts and "tile" in run.parse(["--full"]).parts
