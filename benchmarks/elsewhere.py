@@ -28,12 +28,11 @@ from ml_collections import ConfigDict
 
 from benchmarks.timing import Work
 from segdiff_jax.errors import INTERNAL, UserError
+from segdiff_jax.large_pages import BEFORE, TUNABLES
 from segdiff_jax.run_config import tuples
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKS = ("training_step", "encoding", "reverse_step", "sampling")  # all that may be asked for
-# where this programme keeps the user's GLIBC_TUNABLES if it has set others for itself
-BEFORE = "SEGDIFF_TUNABLES_BEFORE"
 
 
 def environment_of_theirs() -> dict[str, str]:
@@ -41,9 +40,9 @@ def environment_of_theirs() -> dict[str, str]:
     environment = dict(os.environ)
     before = environment.pop(BEFORE, None)
     if before is not None:
-        environment.pop("GLIBC_TUNABLES", None)
+        environment.pop(TUNABLES, None)
         if before:
-            environment["GLIBC_TUNABLES"] = before
+            environment[TUNABLES] = before
     return environment
 
 

@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segdiff_jax import programme
+from segdiff_jax import large_pages, programme
 from segdiff_jax.errors import UserError
 
 PARTS = ("training", "input", "sampling", "guards", "startup", "memory", "shapes", "tile")
@@ -140,4 +140,5 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    large_pages.use()  # as the programmes do
     sys.exit(main(sys.argv[1:]))

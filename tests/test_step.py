@@ -110,8 +110,10 @@ def test_devices_talk_once_a_step(fresh):
 
 def test_the_guard_changes_no_update_that_is_finite(fresh, eight):
     unguarded, seen = run(fresh, 2, 8, optimizer=optax.sgd(0.01), function=update)
-    moved = difference(unguarded.params, fresh.params)  # two programs round differently
-    assert difference(unguarded.params, eight[0].params) < 1e-4 * moved
+    for part in ("params", "ema_params"):
+        before, one, other = (getattr(s, part) for s in (fresh, unguarded, eight[0]))
+        moved = difference(one, before)
+        assert 0 < difference(one, other) + moved < (1 + 1e-4) * moved  # programs round differently
     for one, other in zip(seen, eight[1], strict=True):
         assert one == pytest.approx(other, rel=2e-5)
 
