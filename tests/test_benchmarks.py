@@ -2,15 +2,17 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
 import pytest
 from small import ROOT, tiny
 
-from benchmarks import authors, flops, guards, ours, reduced, run, scaling, shapes, table
+from benchmarks import authors, compiled, flops, guards, ours, reduced, run, scaling, shapes, table
 from benchmarks.measured import Plan
 from benchmarks.timing import Row, Sample, alternate, figure, ratio
 from segdiff_jax.errors import CANNOT_WRITE, DONE, USAGE, UserError
@@ -238,9 +240,38 @@ def test_rematerialisation_keeps_less_and_both_together_least():
     assert math.isclose(saved["rrdb"] + saved["unet"], saved["all"], rel_tol=1e-6)
 
 
-def test_help_needs_no_jax():
+@pytest.mark.parametrize(
+    "word, said",
+    [
+        ("--config=MoNuseg", "must be one of Vaihingen, MoNuSeg, Cityscapes, reduced"),
+        ("--dtype=float16", "invalid choice: 'float16'"),
+        ("--remta=all", "--remta=all: no such option"),
+    ],
+)
+def test_mistakes_about_what_is_compiled_take_one_line(word, said, capsys, monkeypatch):
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    assert compiled.main([word]) == USAGE
+    line = capsys.readouterr().err
+    assert said in line and line.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("libtpu"), reason="needs the compiler of TPUs")
+def test_an_update_compiled_for_tpus_has_its_state_once_and_talks_in_few_reductions():
+    words = ["--config=reduced", "--dtype=bfloat16", "--cores=4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.compiled", *words], cwd=ROOT, capture_output=True
+    )
+    known = json.loads(done.stdout)
+    parameters = shapes.forward(reduced.get_config()).parameters
+    assert known["arguments"] == pytest.approx(16 * parameters, rel=0.7)  # tiled, so padded
+    assert known["at most at once"] > known["arguments"] and 1 <= known["all-reduces"] <= 8
+
+
+@pytest.mark.parametrize("module", ["run", "compiled"])
+def test_help_needs_no_jax(module):
     code = (
-        "import sys\nfrom benchmarks import run\n"
+        f"import sys\nfrom benchmarks import {module} as run\n"
         "assert run.main(['--help']) == 0\nsys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == DONE
