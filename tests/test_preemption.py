@@ -32,6 +32,7 @@ COMPILES = r"Finished jaxpr to MLIR module conversion jit\({}\)"
 COMPILED = r"Finished XLA compilation of jit\({}\)"
 ANSWERS = COMPILED.format("sample_rows")
 SLOW = "--config.sampling.steps=0", "--config.sampling.generations=16"
+SELDOM = "--config.train.checkpoint_every=1000"  # what is there then was saved for the signal
 LONG = "--mode=train", "--config.train.steps=1000000"
 VALIDATES = *LONG, "--config.data.validation_split=validation", "--config.train.evaluate_every=3"
 
@@ -117,7 +118,7 @@ PHASES = {
     "importing": Phase("main", LONG, imports_jax, "training on"),
     "compiling the weights": compiles("main", LONG, "begin"),
     "compiling the step": compiles("main", LONG, "train_step"),
-    "making an update": Phase("main", LONG, says("update 3 of")),
+    "making an update": Phase("main", (*LONG, SELDOM), says("update 3 of")),
     "saving": Phase("main", (*LONG, "--config.train.checkpoint_every=1"), saves),
     "compiling the validation": compiles("main", VALIDATES, "sample_rows"),
     "validating": Phase("main", (*VALIDATES, *SLOW), says(ANSWERS), "validation: "),
