@@ -28,14 +28,13 @@ class DirectObjective(Loss):
     reduction: str = "sum"
 
     def errors(
-        self, params: Params, mask: jax.Array, features: jax.Array, key: jax.Array
+        self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Returns (cross-entropy in nats, squared error of the probability); see `Loss`."""
-        rngs = {"dropout": key}
-        logits = call(self.model, "denoise", params, None, None, features, True, rngs=rngs)
-        logits, truth = logits[0, ..., 0], mask.astype(jnp.float32)
-        error = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, truth))
-        return error, jnp.mean(jnp.square(jax.nn.sigmoid(logits) - truth))
+        logits = call(self.model, "denoise", params, None, None, features, keys)
+        logits, truth = logits[..., 0], masks.astype(jnp.float32)
+        errors = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, truth), (1, 2))
+        return errors, jnp.mean(jnp.square(jax.nn.sigmoid(logits) - truth), (1, 2))
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,15 +57,15 @@ class Loss(ABC):
 
     @abstractmethod
     def errors(
-        self, params: Params, mask: jax.Array, features: jax.Array, key: jax.Array
+        self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns (error, mean squared error) of one example, means over its pixels.
+        """Returns (error, mean squared error) of each row, [B] both, means over its pixels.
 
         Args:
           params: of the model.
-          mask: [H, W] in {0, 1}.
-          features: of its image, [1, h, w, C].
-          key: of all that is random.
+          masks: [B, H, W] in {0, 1}.
+          features: of their images, [B, h, w, C].
+          keys: [B], of all that is random.
         """
 
     def shown(self, image: Array, mask: Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -95,8 +95,8 @@ class Loss(ABC):
         augment_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)  # [B] each
         images, masks = jax.vmap(self.shown)(batch.image, batch.mask, augment_keys)
         # not row by row: gradients of kernels are sums over all rows, see `models.convolution`
-        features = call(self.model, "encode", params, images)[:, None]  # [B, 1, h, w, C]
-        errors, mses = jax.vmap(self.errors, (None, 0, 0, 0))(params, masks, features, keys)
+        features = call(self.model, "encode", params, images)
+        errors, mses = self.errors(params, masks, features, keys)
         pixels = masks[0].size if self.reduction == "sum" else 1
         losses = errors * pixels
         return jnp.mean(losses), (losses, mses)
@@ -122,46 +122,48 @@ class Objective(Loss):
     draws: int = 1
     reduction: str = "sum"
 
-    def denoising_error(
+    def denoising_errors(
         self,
         params: Params,
         x0: jax.Array,
         features: jax.Array,
         t: jax.Array,
         eps: jax.Array,
-        dropout_key: jax.Array | None = None,
+        dropout_keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the mean squared error of one draw (eq. 18), a scalar.
+        """Returns the mean squared error of each of R draws (eq. 18), [R].
 
         Args:
           params: of the model.
-          x0: [H, W, 1] in {-1, +1}.
-          features: G(I), [1, H, W, C].
-          t: [] int32 in 1..T.
-          eps: [H, W, 1].
-          dropout_key: turns dropout on.
+          x0: [R, H, W, 1] in {-1, +1}.
+          features: G(I), [R, h, w, C].
+          t: [R] int32 in 1..T.
+          eps: [R, H, W, 1].
+          dropout_keys: [R], which turn dropout on.
         """
-        x_t = add_noise(self.schedule, x0, t, eps)
-        rngs = {} if dropout_key is None else {"dropout": dropout_key}
-        train = dropout_key is not None
-        output = call(self.model, "denoise", params, x_t[None], t[None], features, train, rngs=rngs)
-        target = self.prediction.target(self.schedule, x0, t, eps)
-        return jnp.mean(jnp.square(output[0] - target))
+        x_t = jax.vmap(partial(add_noise, self.schedule))(x0, t, eps)
+        output = call(self.model, "denoise", params, x_t, t, features, dropout_keys)
+        target = jax.vmap(partial(self.prediction.target, self.schedule))(x0, t, eps)
+        return jnp.mean(jnp.square(output - target), (1, 2, 3))
 
     def errors(
-        self, params: Params, mask: jax.Array, features: jax.Array, key: jax.Array
+        self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the mean squared error, averaged over the draws, twice; see `Loss`."""
-        x0 = to_signed(mask)  # [H, W, 1]
+        """Returns the mean squared error of each row, a mean of its draws, twice; see `Loss`."""
+        K = self.draws
+        x0 = jnp.repeat(to_signed(masks), K, axis=0)  # [B K, H, W, 1]
+        features = jnp.repeat(features, K, axis=0)
 
-        def draw(key: jax.Array) -> jax.Array:
+        def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             t_key, eps_key, dropout_key = jax.random.split(key, 3)
             t = jax.random.randint(t_key, (), 1, self.schedule.T + 1)
-            eps = jax.random.normal(eps_key, x0.shape)
-            return self.denoising_error(params, x0, features, t, eps, dropout_key)
+            return t, jax.random.normal(eps_key, x0.shape[1:]), dropout_key
 
-        mse = jnp.mean(jax.vmap(draw)(jax.random.split(key, self.draws)))
-        return mse, mse
+        draws = jax.vmap(lambda key: jax.random.split(key, K))(keys).reshape(-1)
+        t, eps, dropout_keys = jax.vmap(draw)(draws)
+        errors = self.denoising_errors(params, x0, features, t, eps, dropout_keys)
+        mses = jnp.mean(errors.reshape(-1, K), axis=1)
+        return mses, mses
 
 
 def init_state(

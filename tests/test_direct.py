@@ -52,7 +52,7 @@ def test_the_loss_is_the_cross_entropy_of_the_pixels_and_mse_that_of_the_probabi
         patch.setattr("segdiff_jax.step.call", lambda model, method, params, image: image)
         patch.setattr(
             "segdiff_jax.direct.call",
-            lambda model, method, params, x_t, t, features, train, rngs: jnp.full(
+            lambda model, method, params, x_t, t, features, keys: jnp.full(
                 (1, 16, 16, 1), params["logit"]
             ),
         )

@@ -193,7 +193,8 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh):
             t = jax.random.randint(t_key, (), 1, 101)
             eps = jax.random.normal(eps_key, x0.shape)
             features = shared.model.apply({"params": params}, pixels[None], method="encode")
-            total += shared.denoising_error(params, x0, features, t, eps, dropout_key)
+            row = x0[None], features, t[None], eps[None], dropout_key[None]
+            total += shared.denoising_errors(params, *row)[0]
         return total / K
 
     one, other = together(fresh.params), jax.jit(jax.value_and_grad(apart))(fresh.params)

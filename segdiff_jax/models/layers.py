@@ -1,6 +1,7 @@
 """The pieces every network is made of. NHWC; parameters are float32 whatever `dtype` is."""
 
 import math
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -161,8 +162,26 @@ def sum_by_halves(x: jax.Array) -> jax.Array:
     return x
 
 
+class Dropout(nn.Module):
+    """Drops values with a probability; what is dropped of a row depends on its own key alone."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """x [B, ...], keys [B] or None: nothing is dropped -> [B, ...]."""
+        if keys is None or not self.rate:
+            return x
+        here = zlib.crc32("/".join(self.path).encode())  # other layers drop other values
+
+        def kept(key: jax.Array) -> jax.Array:
+            return jax.random.bernoulli(jax.random.fold_in(key, here), 1 - self.rate, x.shape[1:])
+
+        return jnp.where(jax.vmap(kept)(keys), x / (1 - self.rate), 0)
+
+
 class ResBlock(nn.Module):
-    """norm, SiLU, conv, + time, norm, SiLU, dropout, conv, + skip; None: there is no time."""
+    """norm, SiLU, conv, + time, norm, SiLU, dropout, conv, + skip; None: no time, no dropout."""
 
     features: int
     groups: int
@@ -170,8 +189,10 @@ class ResBlock(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, time: jax.Array | None, train: bool = False) -> jax.Array:
-        """x [B, H, W, C], time [B or 1, D] float32 -> [B, H, W, features]."""
+    def __call__(
+        self, x: jax.Array, time: jax.Array | None, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """x [B, H, W, C], time [B or 1, D] float32, keys [B] -> [B, H, W, features]."""
         conv = partial(Conv, self.features, dtype=self.dtype)
         norm = partial(GroupNorm, self.groups, self.dtype)
         h = conv(name="conv1")(nn.silu(norm(name="norm1")(x)))
@@ -179,7 +200,7 @@ class ResBlock(nn.Module):
             shift = Linear(self.features, name="time")(nn.silu(time))  # [B or 1, features]
             h = h + shift[:, None, None, :].astype(self.dtype)
         h = nn.silu(norm(name="norm2")(h))
-        h = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(h)
+        h = Dropout(self.dropout, name="dropout")(h, keys)
         h = conv(zero=True, name="conv2")(h)
         if x.shape[-1] != self.features:
             x = conv(size=1, name="skip")(x)

@@ -15,7 +15,7 @@ class SegDiff(nn.Module):
     Attributes:
       encoder: G, image [B, H, W, 3] -> features [B, h, w, C]; None: the image is its own features.
       conditioning: (x_t, features) -> stem and additions, see `models.conditioning`; holds F.
-      unet: (stem, t, train, additions) -> [B, H, W, 1].
+      unet: (stem, t, keys, additions) -> [B, H, W, 1].
       factor: sides of the features are so many times smaller than those of the image.
       pairs: whether an image alone should be encoded as two when answers are compared to the bit:
         XLA compiles norms and convolutions of odd widths to other arithmetic for one.
@@ -36,21 +36,25 @@ class SegDiff(nn.Module):
         x_t: jax.Array | None,
         t: jax.Array | None,
         features: jax.Array,
-        train: bool = False,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         """x_t [B, H, W, 1], t [B] or [1] int32 in 1..T -> output [B, H, W, 1] float32.
 
-        What the output means, eps, x0 or v, is for `diffusion.Prediction` to say. `train` turns
-        dropout on and then needs the rng "dropout".
+        What the output means, eps, x0 or v, is for `diffusion.Prediction` to say. `keys` [B] turn
+        dropout on; of a row it depends on its own key alone.
         """
         stem, additions = self.conditioning(x_t, features)
-        return self.unet(stem, t, train, additions)
+        return self.unet(stem, t, keys, additions)
 
     def __call__(
-        self, image: jax.Array, x_t: jax.Array, t: jax.Array, train: bool = False
+        self,
+        image: jax.Array,
+        x_t: jax.Array,
+        t: jax.Array,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         """Encodes and denoises: image [B, H, W, 3], x_t [B, H, W, 1], t [B] -> [B, H, W, 1]."""
-        return self.denoise(x_t, t, self.encode(image), train)
+        return self.denoise(x_t, t, self.encode(image), keys)
 
 
 def call(model: SegDiff, method: str, params: Any, *args: Any, **options: Any) -> jax.Array:

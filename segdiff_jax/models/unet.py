@@ -46,13 +46,14 @@ class UNet(nn.Module):
         self,
         stem: jax.Array,
         t: jax.Array | None,
-        train: bool = False,
+        keys: jax.Array | None = None,
         additions: Mapping[int, jax.Array] | None = None,
     ) -> jax.Array:
         """Stem [B, H, W, c] of any width, t [B] or [1] int32 in 1..T -> [B, H, W, 1] float32.
 
         `additions` holds what joins after the k-th downsampling, by k from 1:
         [B or 1, H / 2^k, W / 2^k, width of level k - 1]. The skip at that place carries the sum.
+        `keys` [B], one a row, turn dropout on.
         """
         time = None
         if self.time_embedding != "none":
@@ -65,13 +66,13 @@ class UNet(nn.Module):
         for level, width in enumerate(widths):
             shrink = level < len(widths) - 1
             added = (additions or {}).get(level + 1)
-            down = partial(UNet.down, level=level, width=width, shrink=shrink, train=train)
+            down = partial(UNet.down, level=level, width=width, shrink=shrink, keys=keys)
             skips += lift(down)(self, skips[-1], time, added)
 
-        h = self.middle(skips[-1], time, train)
+        h = self.middle(skips[-1], time, keys)
 
         for level, width in reversed(list(enumerate(widths))):
-            up = partial(UNet.up, level=level, width=width, train=train)
+            up = partial(UNet.up, level=level, width=width, keys=keys)
             count = self.blocks + 1
             skips, here = skips[:-count], skips[-count:]
             h = lift(up)(self, h, time, here)
@@ -94,13 +95,13 @@ class UNet(nn.Module):
         level: int,
         width: int,
         shrink: bool,
-        train: bool,
+        keys: jax.Array | None,
     ) -> list[jax.Array]:
         """Returns all maps of a level on the way down, the last being the next level's input."""
         res, attend = self.parts()
         maps = []
         for i in range(self.blocks):
-            h = res(width, name=f"down{level}_res{i}")(h, time, train)
+            h = res(width, name=f"down{level}_res{i}")(h, time, keys)
             if 2**level in self.attention_factors:
                 h = attend(name=f"down{level}_attend{i}")(h)
             maps.append(h)
@@ -109,13 +110,13 @@ class UNet(nn.Module):
             maps.append(h if added is None else h + added.astype(self.dtype))
         return maps
 
-    def middle(self, h: jax.Array, time: jax.Array | None, train: bool) -> jax.Array:
+    def middle(self, h: jax.Array, time: jax.Array | None, keys: jax.Array | None) -> jax.Array:
         """At the lowest level: residual block, attention, residual block."""
         res, attend = self.parts()
         width = self.multipliers[-1] * self.channels
-        h = res(width, name="middle_res0")(h, time, train)
+        h = res(width, name="middle_res0")(h, time, keys)
         h = attend(name="middle_attend")(h)
-        return res(width, name="middle_res1")(h, time, train)
+        return res(width, name="middle_res1")(h, time, keys)
 
     def up(
         self,
@@ -125,12 +126,12 @@ class UNet(nn.Module):
         *,
         level: int,
         width: int,
-        train: bool,
+        keys: jax.Array | None,
     ) -> jax.Array:
         """Joins the skips of a level, the last one first, on the way up."""
         res, attend = self.parts()
         for i, skip in enumerate(reversed(skips)):
-            h = res(width, name=f"up{level}_res{i}")(jnp.concatenate([h, skip], -1), time, train)
+            h = res(width, name=f"up{level}_res{i}")(jnp.concatenate([h, skip], -1), time, keys)
             if 2**level in self.attention_factors:
                 h = attend(name=f"up{level}_attend{i}")(h)
         return Upsample(self.dtype, name=f"up{level}_grow")(h) if level else h
