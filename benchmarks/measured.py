@@ -47,20 +47,27 @@ def compared(samples: dict[str, Sample], name: str, bar: float | None = None) ->
 
 
 def training(plan: Plan) -> list[Row]:
-    """One update at the batch of the config, and one with several draws of noise an image."""
+    """An update at the batch of the config, and one with several draws of noise an image.
+
+    Several updates make a turn, as training makes them. Between turns memory lies idle, which a
+    virtual machine may hand back to its host; what it costs to have it again is no part of them.
+    """
     config, mesh = plan.config, parallel.all_devices()
     batch = config.train.batch_size
     examples = ours.made_up(2 * batch, ours.side(config))
     draws = ours.changed(config, train__noise_draws_per_image=DRAWS)
     one, more = "training step, ours", f"training step, {DRAWS} draws an image"
+    rows, rows_of_draws = (ours.constant_rows(c, examples, mesh) for c in (config, draws))
     works: dict[str, Work] = {
-        one: ours.training_step(config, mesh, ours.constant_rows(config, examples, mesh)),
-        more: ours.training_step(draws, mesh, ours.constant_rows(draws, examples, mesh)),
+        one: ours.training_step(config, mesh, rows, STEPS),
+        more: ours.training_step(draws, mesh, rows_of_draws, STEPS),
     }
     with plan.theirs(config) as theirs:
         if theirs:
-            works["training step, authors"] = theirs.training_step(batch)
-        samples = alternate(works, plan.repeats)
+            update = theirs.training_step(batch)
+            works["training step, authors"] = lambda: [update() for _ in range(STEPS)]
+        turns = alternate(works, plan.repeats)
+    samples = {name: turn.times(1 / STEPS) for name, turn in turns.items()}
     cheaper = ratio(samples[one], samples[more]).times(DRAWS)
     return [
         *compared(samples, "training step", 1.25),
