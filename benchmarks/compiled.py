@@ -27,6 +27,7 @@ from unittest import mock
 
 from ml_collections import ConfigDict
 
+from benchmarks import options
 from segdiff_jax import programme
 from segdiff_jax.errors import UserError
 
@@ -45,20 +46,14 @@ def parse(words: list[str]) -> argparse.Namespace:
     Raises:
       UserError: anything that is misspelt.
     """
-    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False, add_help=False)
+    parser = options.parser()
     parser.add_argument("--config", default="MoNuSeg")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--remat", choices=("none", "rrdb", "unet", "all"), default="none")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--topology", default="v5e:2x2")
     parser.add_argument("--cores", type=int, default=1)
-    try:
-        values, left = parser.parse_known_args(words)
-    except argparse.ArgumentError as error:
-        raise UserError(f"{error}; see --help") from error
-    if left:
-        raise UserError(f"{left[0]}: no such option; see --help")
-    return values
+    return options.read(parser, words)
 
 
 def config_of(values: argparse.Namespace) -> ConfigDict:

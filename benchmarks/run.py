@@ -15,7 +15,6 @@
 docs/performance.md says what is measured and how to read it.
 """
 
-import argparse
 import os
 import platform
 import sys
@@ -24,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import options
 from segdiff_jax import large_pages, programme
 from segdiff_jax.errors import UserError
 
@@ -53,18 +53,13 @@ def parse(words: list[str]) -> Request:
     Raises:
       UserError: anything that is misspelt or cannot be.
     """
-    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False, add_help=False)
+    parser = options.parser()
     parser.add_argument("--only", default="")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--authors", type=Path)
-    try:
-        values, left = parser.parse_known_args(words)
-    except argparse.ArgumentError as error:
-        raise UserError(f"{error}; see --help") from error
-    if left:
-        raise UserError(f"{left[0]}: no such option; see --help")
+    values = options.read(parser, words)
     if values.repeats < 1:
         raise UserError(f"--repeats={values.repeats}: must be at least 1")
     if values.out and not values.out.absolute().parent.is_dir():

@@ -100,6 +100,13 @@ class Running:
         assert CANARY not in self.output.getvalue()  # nor is it in the stacks and the traceback
         return self.code, self.output.getvalue()
 
+    def told(self, kind):
+        """Signals all; returns (exit code, output, seconds) once they have ended."""
+        began = time.monotonic()
+        self.job.signal(kind)
+        code, output = self.end()
+        return code, output, time.monotonic() - began
+
 
 LONG = "--config.train.steps=1000000"
 # many groups of tiles, each of which takes its time
@@ -151,10 +158,7 @@ def test_a_hung_process_is_found_and_its_line_is_named(folder, tmp_path):
 def test_two_told_to_stop_save_one_update_and_the_same_command_goes_on(folder, tmp_path, kind):
     job = Running(folder, tmp_path, LONG)
     job.until("update 3 of")
-    began = time.monotonic()
-    job.job.signal(kind)
-    code, output = job.end()
-    seconds = time.monotonic() - began
+    code, output, seconds = job.told(kind)
     print(f"{kind.name} to two processes: saved and ended after {seconds:.1f} s")
     assert seconds < 10 * slack() and code == 128 + kind, output[-3000:]
     saved = set(re.findall(r"segdiff: stopped at update (\d+)", output))
@@ -165,10 +169,7 @@ def test_two_told_to_stop_save_one_update_and_the_same_command_goes_on(folder, t
 def test_two_told_to_stop_before_there_is_anything_to_save_end_at_once(folder, tmp_path, kind):
     job = Running(folder, tmp_path / "run", LONG, cache=tmp_path / "cache")
     job.until(r"(?s)(Finished jaxpr to MLIR module conversion jit\(train_step\).*){2}")
-    began = time.monotonic()
-    job.job.signal(kind)
-    code, output = job.end()
-    seconds = time.monotonic() - began
+    code, output, seconds = job.told(kind)
     print(f"{kind.name} to two processes that compile the step: ended after {seconds:.1f} s")
     assert seconds < 10 and code == 128 + kind, output[-3000:]
     assert len(re.findall("segdiff: stopped before update 1 of", output)) == 2, output[-3000:]
@@ -179,10 +180,7 @@ def test_two_told_to_stop_before_there_is_anything_to_save_end_at_once(folder, t
 def test_two_told_to_stop_while_they_validate_save_and_do_not_finish_it(folder, tmp_path, kind):
     job = Running(folder, tmp_path, *VALIDATES)
     job.until(r"(?s)(Finished XLA compilation of jit\(sample_rows\).*){2}")
-    began = time.monotonic()
-    job.job.signal(kind)
-    code, output = job.end()
-    seconds = time.monotonic() - began
+    code, output, seconds = job.told(kind)
     print(f"{kind.name} to two processes that validate: saved and ended after {seconds:.1f} s")
     assert seconds < 10 * slack() and code == 128 + kind, output[-3000:]
     assert len(re.findall("segdiff: stopped at update 3 of", output)) == 2, output[-3000:]
