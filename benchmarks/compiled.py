@@ -90,7 +90,7 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
     from benchmarks import ours
-    from segdiff_jax import build, parallel
+    from segdiff_jax import build, flat, parallel
     from segdiff_jax.data.example import Batch
     from segdiff_jax.step import AXIS, init_state, train_step
 
@@ -113,8 +113,14 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     state = jax.eval_shape(partial(init_state, objective, optimizer, (side, side)), key)
     shapes = (rows, side, side, 3), (rows, side, side)
     pixels: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.uint8) for shape in shapes]
+    layout = flat.Layout(state.params)
+    state = jax.eval_shape(layout.join_state, state)
     step = partial(
-        train_step, objective=objective, optimizer=optimizer, ema_decay=build.ema_decay(config)
+        train_step,
+        objective=objective,
+        optimizer=optimizer,
+        ema_decay=build.ema_decay(config),
+        split=layout.split,
     )
     program = parallel.map_step(step, mesh, config.train.map)
     return program.lower(placed(state), placed(Batch(*pixels), AXIS), placed(key)).compile()

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from benchmarks import ours
 from benchmarks.measured import STEPS, Plan
 from benchmarks.timing import Row, Work, alternate, figure, ratio, rows_of
-from segdiff_jax import build, checksums, finite, parallel, train
+from segdiff_jax import build, checksums, finite, flat, parallel, train
 from segdiff_jax.checkpoint import Checkpoints
 from segdiff_jax.data.example import Batch
 from segdiff_jax.starting import split_state
@@ -53,16 +53,22 @@ def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> W
         if step % config.train.log_every == 0:  # or they would pile up
             numbers.take()
 
-    return _updates(config, mesh, batch, train.build_step(config, mesh), look)
+    state = ours.fresh_state(config, mesh)
+    layout = flat.Layout(state.params)
+    step = train.build_step(config, mesh, layout)
+    return _updates(config, mesh, batch, layout.joined(state), step, look)
 
 
 def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
     """Returns what makes `STEPS` updates and keeps what comes out, be it finite or not."""
+    state = ours.fresh_state(config, mesh)
+    layout = flat.Layout(state.params)
     step = partial(
         update,
         objective=build.objective(config),
         optimizer=build.optimizer(config),
         ema_decay=build.ema_decay(config),
+        split=layout.split,
     )
 
     def plain(
@@ -73,17 +79,18 @@ def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) ->
         return state, {name: metrics[name] for name in finite.NUMBERS}
 
     mapped = parallel.map_step(plain, mesh, config.train.map)
-    return _updates(config, mesh, batch, mapped, lambda step, metrics: None)
+    return _updates(config, mesh, batch, layout.joined(state), mapped, lambda step, metrics: None)
 
 
 def _updates(
     config: ConfigDict,
     mesh: Mesh,
     batch: Iterator[Batch],
+    state: TrainState,
     step_fn: Callable,
     look: Callable[[int, Metrics], None],
 ) -> Work:
-    state, key, numbers = ours.fresh_state(config, mesh), train.run_key(config.seed, mesh), count(1)
+    key, numbers = train.run_key(config.seed, mesh), count(1)
 
     def work() -> TrainState:
         nonlocal state

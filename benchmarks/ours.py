@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.timing import Work
-from segdiff_jax import build, finite, parallel, train
+from segdiff_jax import build, finite, flat, parallel, train
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.sampler import Sampler
 from segdiff_jax.step import Params, TrainState, init_state
@@ -69,8 +69,9 @@ def training_step(
       steps: at most `finite.AHEAD`, for the host does not wait between them.
     """
     assert steps <= finite.AHEAD
-    step, key = train.build_step(config, mesh), train.run_key(config.seed, mesh)
-    state = fresh_state(config, mesh)
+    state, key = fresh_state(config, mesh), train.run_key(config.seed, mesh)
+    layout = flat.Layout(state.params)
+    step, state = train.build_step(config, mesh, layout), layout.joined(state)
 
     def work() -> TrainState:
         nonlocal state

@@ -188,6 +188,7 @@ def train_step(
     objective: Loss,
     optimizer: optax.GradientTransformation,
     ema_decay: Callable[[jax.Array], jax.Array],
+    split: Callable[[Any], Params] = lambda params: params,
 ) -> tuple[TrainState, Metrics]:
     """One update on one device of the mapped axis `AXIS`, without effect if it is not finite.
 
@@ -195,9 +196,8 @@ def train_step(
     stays as good as it was; who reads the metrics decides whether the run goes on. Arguments and
     results are those of `update`.
     """
-    made, metrics = update(
-        state, batch, key, objective=objective, optimizer=optimizer, ema_decay=ema_decay
-    )
+    parts = {"objective": objective, "optimizer": optimizer, "ema_decay": ema_decay}
+    made, metrics = update(state, batch, key, **parts, split=split)
     good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     return jax.tree.map(partial(jnp.where, good), made, replace(state, step=made.step)), metrics
 
@@ -210,6 +210,7 @@ def update(
     objective: Loss,
     optimizer: optax.GradientTransformation,
     ema_decay: Callable[[jax.Array], jax.Array],
+    split: Callable[[Any], Params] = lambda params: params,
 ) -> tuple[TrainState, Metrics]:
     """One update on one device of the mapped axis `AXIS`, whatever becomes of the numbers.
 
@@ -223,6 +224,7 @@ def update(
       objective: what is minimised.
       optimizer: of optax.
       ema_decay: number of this update (from 1) -> decay of the moving average.
+      split: state.params -> what the model takes, where the state holds it otherwise (`flat`).
 
     Returns:
       The next state, and {"loss", "mse", "grad_norm"} with "finite_rows", [global batch] bool:
@@ -232,8 +234,11 @@ def update(
     first = jax.lax.axis_index(AXIS) * rows
     step_key = jax.random.fold_in(key, state.step)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, first + jnp.arange(rows))
-    grad = jax.value_and_grad(objective.loss, has_aux=True)
-    (loss, (losses, mses)), grads = grad(state.params, batch, keys)
+
+    def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return objective.loss(split(params), batch, keys)
+
+    (loss, (losses, mses)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     everyone = jnp.zeros(rows * jax.lax.axis_size(AXIS))  # a sum, to share the one all-reduce
     finite = jax.lax.dynamic_update_slice(
         everyone, jnp.isfinite(losses).astype(jnp.float32), (first,)

@@ -16,6 +16,7 @@ from segdiff_jax import (
     build,
     checkpoint,
     evaluate,
+    flat,
     interruption,
     lock,
     parallel,
@@ -115,7 +116,9 @@ def loop(
     first, last = int(state.step), c.steps
     writer = open_writer(workdir, first, enabled=jax.process_index() == 0)
     validate = validator(config, mesh)
-    step_fn = build_step(config, mesh)
+    layout = flat.Layout(state.params)
+    step_fn = build_step(config, mesh, layout)
+    state = layout.joined(state)
     key = run_key(config.seed, mesh)
     batch = device_batches(config, examples, first, mesh)
     pace = Pace(first, last)
@@ -138,18 +141,18 @@ def loop(
             if due(step, c.evaluate_every, last):
                 numbers.settle()
                 watchdog.patient(f"the validation at update {step}")
-                scores = request.unless_stopped(partial(validate, state))
+                scores = request.unless_stopped(partial(validate, layout, state))
                 if scores is not None:
                     writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
                 pace.restart(step)
             stop = request.holds()
             if stop or due(step, c.checkpoint_every or last, last):
                 numbers.settle()
-                checkpoints.save(step, *split_state(state), scores)
+                checkpoints.save(step, *split_state(layout.on_host(state)), scores)
             if stop:
                 checkpoints.close()  # waits until it is written
                 raise request.error(f"stopped at update {step} of {last}; the same command goes on")
-    return state
+    return parallel.replicate(layout.on_host(state), mesh)
 
 
 def first_update(
@@ -177,13 +180,17 @@ def run_key(seed: int, mesh: Mesh) -> jax.Array:
     return jax.jit(make, out_shardings=parallel.everywhere(mesh))()
 
 
-def build_step(config: ConfigDict, mesh: Mesh) -> Callable:
-    """Returns (state, rows, key) -> (state, metrics), compiled and mapped over the mesh."""
+def build_step(config: ConfigDict, mesh: Mesh, layout: flat.Layout) -> Callable:
+    """Returns (state, rows, key) -> (state, metrics), compiled and mapped over the mesh.
+
+    The state is one that `layout` has joined.
+    """
     step = partial(
         train_step,
         objective=build.objective(config),
         optimizer=build.optimizer(config),
         ema_decay=build.ema_decay(config),
+        split=layout.split,
     )
     return parallel.map_step(step, mesh, config.train.map)
 
@@ -204,15 +211,18 @@ def row_names(config: ConfigDict, examples: list[Example], step: int) -> list[st
     return [examples[i].name for i in chosen]
 
 
-def validator(config: ConfigDict, mesh: Mesh) -> Callable[[TrainState], dict[str, float]]:
-    """Returns what scores a state on the validation split; the program is compiled once."""
+def validator(
+    config: ConfigDict, mesh: Mesh
+) -> Callable[[flat.Layout, TrainState], dict[str, float]]:
+    """Returns what scores a joined state on the validation split; its program is compiled once."""
     if not config.train.evaluate_every:
-        return lambda state: {}
+        return lambda layout, state: {}
     examples = build.scored(config, config.data.validation_split)
     segmenter = build.segmenter(config, None, mesh)
 
-    def validate(state: TrainState) -> dict[str, float]:
-        weighted = replace(segmenter, params=state.ema_params)  # shares the compiled program
+    def validate(layout: flat.Layout, state: TrainState) -> dict[str, float]:
+        params = parallel.replicate(layout.on_host(state.ema_params), mesh)
+        weighted = replace(segmenter, params=params)  # shares the compiled program
         scores = evaluate.mean_scores(weighted, examples, config.seed)
         logging.info("validation: %s", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
         return scores

@@ -100,6 +100,7 @@ def input_gradient(kernel: jax.Array, dy: jax.Array) -> jax.Array:
     return convolve(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
 
 
+@jax.jit  # hundreds of operations, traced once for all layers of one shape
 def winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
     """Gradient of `convolve(x, kernel)` in a 3 x 3 kernel, by products over tiles of 4 x 4 pixels.
 
