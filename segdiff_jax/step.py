@@ -14,6 +14,7 @@ from flax import struct
 from segdiff_jax.data.augment import Augment
 from segdiff_jax.data.example import Array, Batch, normalise, to_signed
 from segdiff_jax.diffusion import Prediction, Schedule, add_noise
+from segdiff_jax.models import initial
 from segdiff_jax.models.segdiff import SegDiff, call
 
 AXIS = "data"  # the name of the mapped axis: devices
@@ -174,7 +175,8 @@ def init_state(
 ) -> TrainState:
     """Returns fresh weights; size is (H, W) of the network's input and leaves no trace in them."""
     image, x_t = jnp.zeros((1, *size, 3)), jnp.zeros((1, *size, 1))
-    params = objective.model.init(key, image, x_t, jnp.ones((1,), jnp.int32))["params"]
+    t = jnp.ones((1,), jnp.int32)
+    params = initial.draw(lambda key: objective.model.init(key, image, x_t, t), key)
     # a copy: the step donates its state, and one buffer cannot be donated twice
     ema_params = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), params, ema_params, optimizer.init(params))

@@ -119,6 +119,15 @@ def test_weights_start_uniform_within_one_over_root_fan_in(network):
             assert np.std(kernel) == pytest.approx(bound / np.sqrt(3), rel=0.15), path
 
 
+def test_norms_start_as_nothing(network):
+    _, variables, *_ = network
+    flat = traverse_util.flatten_dict(variables["params"], sep="/")
+    norms = {path: leaf for path, leaf in flat.items() if "norm" in path}
+    assert len(norms) > 20
+    for path, leaf in norms.items():
+        np.testing.assert_array_equal(leaf, float(path.endswith("scale")), err_msg=path)
+
+
 def test_bfloat16_keeps_parameters_norms_and_output_in_float32():
     config = tiny()
     config.model.dtype = "bfloat16"

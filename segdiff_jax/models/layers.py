@@ -2,35 +2,19 @@
 
 import math
 import zlib
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from segdiff_jax.models.convolution import convolve, convolve_same
+from segdiff_jax.models.initial import Constant, by_inputs, parameter
 
-Initializer = Callable[..., jax.Array]
 Dtype = Any  # jnp.float32 or jnp.bfloat16
 
-# U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default, which the authors train from
-kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-zeros = nn.initializers.zeros_init()
-
 EPSILON = 1e-5  # PyTorch's, where linen has 1e-6
-
-
-def bias_init(fan_in: int) -> Initializer:
-    """Returns U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for a bias."""
-    bound = 1 / np.sqrt(fan_in)
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
 
 
 class Conv(nn.Module):
@@ -85,11 +69,11 @@ class Weights(nn.Module):
     def __call__(self) -> tuple[jax.Array, jax.Array | None]:
         """-> kernel, and the bias or None."""
         *field, features = self.shape
-        kernel = self.param("kernel", zeros if self.zero else kernel_init, self.shape)
+        start = by_inputs(math.prod(field), self.zero)
+        kernel = parameter(self, "kernel", start, self.shape)
         if not self.bias:
             return kernel, None
-        make = zeros if self.zero else bias_init(math.prod(field))
-        return kernel, self.param("bias", make, (features,))
+        return kernel, parameter(self, "bias", start, (features,))
 
 
 class Linear(nn.Module):
@@ -102,13 +86,25 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., C] -> [..., features]."""
-        return nn.Dense(
-            self.features,
-            dtype=self.dtype,
-            kernel_init=zeros if self.zero else kernel_init,
-            bias_init=zeros if self.zero else bias_init(x.shape[-1]),
-            name="dense",
-        )(x)
+        return Dense(self.features, self.zero, self.dtype, name="dense")(x)
+
+
+class Dense(nn.Module):
+    """The product and the parameters of `Linear`, under the names that linen's layer has."""
+
+    features: int
+    zero: bool
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., C] -> [..., features]."""
+        start = by_inputs(x.shape[-1], self.zero)
+        kernel = parameter(self, "kernel", start, (x.shape[-1], self.features))
+        bias = parameter(self, "bias", start, (self.features,))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
+        return y + bias.astype(self.dtype)
 
 
 class GroupNorm(nn.Module):
@@ -125,8 +121,8 @@ class GroupNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]; C must be a multiple of groups."""
         C = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones_init(), (C,))
-        bias = self.param("bias", zeros, (C,))
+        scale = parameter(self, "scale", Constant(1.0), (C,))
+        bias = parameter(self, "bias", Constant(0.0), (C,))
         x = x.astype(jnp.float32)
         # two passes: E[x^2] - E[x]^2 loses digits that the exactness tests look at
         centred = x - group_mean(x, self.groups)

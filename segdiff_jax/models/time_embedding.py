@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segdiff_jax.models.initial import Normal, parameter
 from segdiff_jax.models.layers import Linear
 
 
@@ -15,6 +16,20 @@ def sinusoid(t: jax.Array, channels: int) -> jax.Array:
     angles = t[..., None].astype(jnp.float32) * frequencies
     embedding = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
     return jnp.pad(embedding, [(0, 0)] * (embedding.ndim - 1) + [(0, channels % 2)])
+
+
+class Table(nn.Module):
+    """Rows of numbers to be learned; they start with a squared length of one, as linen's do."""
+
+    rows: int
+    features: int
+
+    @nn.compact
+    def __call__(self, row: jax.Array) -> jax.Array:
+        """[B] int32 in 0..rows - 1 -> [B, features] float32."""
+        start = Normal(self.features**-0.5)
+        table = parameter(self, "embedding", start, (self.rows, self.features))
+        return jnp.take(table, row, axis=0)
 
 
 class TimeEmbedding(nn.Module):
@@ -33,6 +48,6 @@ class TimeEmbedding(nn.Module):
         """[B] int32 in 1..T -> [B, 4 * channels] float32."""
         t = t - 1  # the authors count from 0
         if self.kind == "table":
-            return nn.Embed(self.T, 4 * self.channels, name="table")(t)
+            return Table(self.T, 4 * self.channels, name="table")(t)
         h = Linear(4 * self.channels, name="linear1")(sinusoid(t, self.channels))
         return Linear(4 * self.channels, name="linear2")(nn.silu(h))
