@@ -145,7 +145,10 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
 
 
 def optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Returns AdamW with PyTorch's defaults, after clipping if it is on."""
+    """Returns AdamW with PyTorch's defaults, after clipping if it is on.
+
+    It is given all parameters as one vector (`flat`), so it must treat every array alike.
+    """
     c = config.train
     clip = [optax.clip_by_global_norm(c.clip_norm)] if c.clip_norm else []
     return optax.chain(*clip, optax.adamw(learning_rate(config), weight_decay=c.weight_decay))

@@ -57,8 +57,10 @@ class Layout:
 
     def joined(self, state: TrainState) -> TrainState:
         """Returns `join_state` of it, and takes it as a step does: its arrays are deleted."""
-        made = jax.block_until_ready(jax.jit(self.join_state)(state))
-        for leaf in jax.tree.leaves(state):
+        leaves = jax.tree.leaves(state)
+        join = jax.jit(self.join_state, out_shardings=leaves[0].sharding)
+        made = jax.block_until_ready(join(state))
+        for leaf in leaves:
             leaf.delete()
         return made
 
