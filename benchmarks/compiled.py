@@ -90,9 +90,9 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
     from benchmarks import ours
-    from segdiff_jax import build, flat, parallel
+    from segdiff_jax import build, flat, train
     from segdiff_jax.data.example import Batch
-    from segdiff_jax.step import AXIS, init_state, train_step
+    from segdiff_jax.step import AXIS, init_state
 
     try:
         there = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
@@ -115,14 +115,7 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     pixels: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.uint8) for shape in shapes]
     layout = flat.Layout(state.params)
     state = jax.eval_shape(layout.join_state, state)
-    step = partial(
-        train_step,
-        objective=objective,
-        optimizer=optimizer,
-        ema_decay=build.ema_decay(config),
-        split=layout.split,
-    )
-    program = parallel.map_step(step, mesh, config.train.map)
+    program = train.build_step(config, mesh, layout)
     return program.lower(placed(state), placed(Batch(*pixels), AXIS), placed(key)).compile()
 
 

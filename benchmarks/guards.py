@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from benchmarks import ours
 from benchmarks.measured import STEPS, Plan
 from benchmarks.timing import Row, Work, alternate, figure, ratio, rows_of
-from segdiff_jax import build, checksums, finite, flat, parallel, train
+from segdiff_jax import build, checksums, finite, parallel, train
 from segdiff_jax.checkpoint import Checkpoints
 from segdiff_jax.data.example import Batch
 from segdiff_jax.starting import split_state
@@ -53,16 +53,13 @@ def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> W
         if step % config.train.log_every == 0:  # or they would pile up
             numbers.take()
 
-    state = ours.fresh_state(config, mesh)
-    layout = flat.Layout(state.params)
-    step = train.build_step(config, mesh, layout)
-    return _updates(config, mesh, batch, layout.joined(state), step, look)
+    layout, state = ours.joined_state(config, mesh)
+    return _updates(config, mesh, batch, state, train.build_step(config, mesh, layout), look)
 
 
 def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
     """Returns what makes `STEPS` updates and keeps what comes out, be it finite or not."""
-    state = ours.fresh_state(config, mesh)
-    layout = flat.Layout(state.params)
+    layout, joined = ours.joined_state(config, mesh)
     step = partial(
         update,
         objective=build.objective(config),
@@ -79,7 +76,7 @@ def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) ->
         return state, {name: metrics[name] for name in finite.NUMBERS}
 
     mapped = parallel.map_step(plain, mesh, config.train.map)
-    return _updates(config, mesh, batch, layout.joined(state), mapped, lambda step, metrics: None)
+    return _updates(config, mesh, batch, joined, mapped, lambda step, metrics: None)
 
 
 def _updates(

@@ -1,7 +1,6 @@
 """What is timed of this project: the objects that `build` and `train` make of a config."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -12,10 +11,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.timing import Work
-from segdiff_jax import build, finite, flat, parallel, train
+from segdiff_jax import build, finite, flat, starting, train
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.sampler import Sampler
-from segdiff_jax.step import Params, TrainState, init_state
+from segdiff_jax.step import Params, TrainState
 
 
 def changed(config: ConfigDict, **knobs: Any) -> ConfigDict:
@@ -44,12 +43,14 @@ def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
 
 def fresh_state(config: ConfigDict, mesh: Mesh) -> TrainState:
     """Returns fresh weights and the state of their optimizer, on every device."""
-    size = (side(config), side(config))
-    key = jax.random.key(config.seed)
-    make = partial(init_state, build.objective(config), build.optimizer(config), size, key)
-    # as training starts: optimizing hundreds of small draws takes a CPU long and saves nothing
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(make, out_shardings=parallel.everywhere(mesh), compiler_options=options)()
+    return starting.fresh_state(config, (side(config), side(config)), mesh)()
+
+
+def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat.Layout, TrainState]:
+    """Returns `fresh_state` as updates take it, and where in its vectors each array lies."""
+    state = fresh_state(config, mesh)
+    layout = flat.Layout(state.params)
+    return layout, layout.joined(state)
 
 
 def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> Iterator[Batch]:
@@ -69,9 +70,8 @@ def training_step(
       steps: at most `finite.AHEAD`, for the host does not wait between them.
     """
     assert steps <= finite.AHEAD
-    state, key = fresh_state(config, mesh), train.run_key(config.seed, mesh)
-    layout = flat.Layout(state.params)
-    step, state = train.build_step(config, mesh, layout), layout.joined(state)
+    layout, state = joined_state(config, mesh)
+    step, key = train.build_step(config, mesh, layout), train.run_key(config.seed, mesh)
 
     def work() -> TrainState:
         nonlocal state

@@ -6,7 +6,7 @@ less to trace, to compile, to load and to launch. Checkpoints, and all who read 
 names, have trees.
 """
 
-from itertools import accumulate
+import math
 from typing import Any
 
 import jax
@@ -33,7 +33,7 @@ class Layout:
         """
         leaves, self._structure = jax.tree.flatten(params)
         self._shapes = [leaf.shape for leaf in leaves]
-        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        self._sizes = [math.prod(shape) for shape in self._shapes]
         self.size = sum(self._sizes)
 
     def join(self, params: Tree) -> jax.Array:
@@ -43,7 +43,7 @@ class Layout:
     def split(self, vector: Any) -> Tree:
         """Returns the tree that a vector [P] holds: views of it, if it is of numpy."""
         if isinstance(vector, np.ndarray):
-            pieces = np.split(vector, list(accumulate(self._sizes))[:-1])
+            pieces = np.split(vector, np.cumsum(self._sizes)[:-1])
         else:
             pieces = jax.lax.split(vector, self._sizes)
         shaped = [x.reshape(shape) for x, shape in zip(pieces, self._shapes, strict=True)]

@@ -1,5 +1,6 @@
 """What a training starts from: the latest checkpoint, or fresh weights."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -31,19 +32,30 @@ def start_state(
             len(examples),
             config.augment.crop,
         )
+    program = fresh_state(config, size, mesh)
+    shapes = checkpoint.abstract(jax.eval_shape(program), parallel.everywhere(mesh))
+    found = checkpoints.restore(split_state(shapes))
+    if found is not None:
+        return TrainState(ema_params=found[0], **found[1])
+    return interruption.interruptible(program)
+
+
+def fresh_state(config: ConfigDict, size: tuple[int, int], mesh: Mesh) -> Callable[[], TrainState]:
+    """Returns the program that makes fresh weights, a function of the seed, on every device.
+
+    Args:
+      config: of the run.
+      size: (H, W) of the network's input.
+      mesh: of all devices.
+    """
     fresh = partial(init_state, build.objective(config), build.optimizer(config), size)
-    everywhere = parallel.everywhere(mesh)
 
     def begin() -> TrainState:
         return fresh(jax.random.key(config.seed))
 
-    found = checkpoints.restore(split_state(checkpoint.abstract(jax.eval_shape(begin), everywhere)))
-    if found is not None:
-        return TrainState(ema_params=found[0], **found[1])
-    # hundreds of small random draws: optimizing them takes a CPU half a minute and saves nothing
+    # a draw and thousands of small cuts: optimizing them takes a CPU seconds and saves nothing
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    program = jax.jit(begin, out_shardings=everywhere, compiler_options=options)
-    return interruption.interruptible(program)
+    return jax.jit(begin, out_shardings=parallel.everywhere(mesh), compiler_options=options)
 
 
 def split_state(state: TrainState) -> tuple[dict, dict]:

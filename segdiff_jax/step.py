@@ -198,8 +198,15 @@ def train_step(
     stays as good as it was; who reads the metrics decides whether the run goes on. Arguments and
     results are those of `update`.
     """
-    parts = {"objective": objective, "optimizer": optimizer, "ema_decay": ema_decay}
-    made, metrics = update(state, batch, key, **parts, split=split)
+    made, metrics = update(
+        state,
+        batch,
+        key,
+        objective=objective,
+        optimizer=optimizer,
+        ema_decay=ema_decay,
+        split=split,
+    )
     good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     return jax.tree.map(partial(jnp.where, good), made, replace(state, step=made.step)), metrics
 

@@ -115,8 +115,8 @@ def loop(
     c = config.train
     first, last = int(state.step), c.steps
     writer = open_writer(workdir, first, enabled=jax.process_index() == 0)
-    validate = validator(config, mesh)
     layout = flat.Layout(state.params)
+    validate = validator(config, mesh, layout)
     step_fn = build_step(config, mesh, layout)
     state = layout.joined(state)
     key = run_key(config.seed, mesh)
@@ -141,7 +141,7 @@ def loop(
             if due(step, c.evaluate_every, last):
                 numbers.settle()
                 watchdog.patient(f"the validation at update {step}")
-                scores = request.unless_stopped(partial(validate, layout, state))
+                scores = request.unless_stopped(partial(validate, state))
                 if scores is not None:
                     writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
                 pace.restart(step)
@@ -212,15 +212,18 @@ def row_names(config: ConfigDict, examples: list[Example], step: int) -> list[st
 
 
 def validator(
-    config: ConfigDict, mesh: Mesh
-) -> Callable[[flat.Layout, TrainState], dict[str, float]]:
-    """Returns what scores a joined state on the validation split; its program is compiled once."""
+    config: ConfigDict, mesh: Mesh, layout: flat.Layout
+) -> Callable[[TrainState], dict[str, float]]:
+    """Returns what scores a state on the validation split; the program is compiled once.
+
+    The state is one that `layout` has joined.
+    """
     if not config.train.evaluate_every:
-        return lambda layout, state: {}
+        return lambda state: {}
     examples = build.scored(config, config.data.validation_split)
     segmenter = build.segmenter(config, None, mesh)
 
-    def validate(layout: flat.Layout, state: TrainState) -> dict[str, float]:
+    def validate(state: TrainState) -> dict[str, float]:
         params = parallel.replicate(layout.on_host(state.ema_params), mesh)
         weighted = replace(segmenter, params=params)  # shares the compiled program
         scores = evaluate.mean_scores(weighted, examples, config.seed)

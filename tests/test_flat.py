@@ -6,13 +6,10 @@ import jax
 import numpy as np
 import pytest
 from small import mesh_of, tiny
+from test_step import BATCH, mapped_step
 
 from segdiff_jax import build, flat, parallel, train
-from segdiff_jax.data.example import Batch
-from segdiff_jax.step import init_state, train_step
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
-BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
+from segdiff_jax.step import init_state
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +61,7 @@ def test_an_update_of_vectors_is_the_update_of_trees(fresh):
     layout, rows = flat.Layout(fresh.params), parallel.split_rows(BATCH, mesh)
     joined = layout.joined(parallel.replicate(fresh, mesh))
     vectors, seen = train.build_step(config, mesh, layout)(joined, rows, jax.random.key(5))
-    parts = {
-        "objective": build.objective(config),
-        "optimizer": build.optimizer(config),
-        "ema_decay": build.ema_decay(config),
-    }
-    step = parallel.map_step(partial(train_step, **parts), mesh)
-    trees, wanted = step(parallel.replicate(fresh, mesh), rows, jax.random.key(5))
+    trees, wanted = mapped_step(mesh)(parallel.replicate(fresh, mesh), rows, jax.random.key(5))
     for name in ("loss", "mse", "grad_norm"):
         assert float(seen[name]) == pytest.approx(float(wanted[name]), rel=1e-5)
     made = layout.on_host(vectors)

@@ -131,9 +131,7 @@ def test_a_tile_gets_its_masks_and_the_same_on_any_number_of_devices(variant):
     assert [answer.shape for answer in answers] == [(generations, *variant.size)] * 3
     assert len({answer.tobytes() for answer in answers}) == 3  # the image counts
     for one, other in zip(answers, variant.segmenter(8)(images, KEY), strict=True):
-        # to the bit where products add alike whatever the number of rows, as with AVX-512; with
-        # AVX2 the last digit of a variant may differ
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_image_is_encoded_once_and_the_reverse_loop_sees_features_alone(variant):

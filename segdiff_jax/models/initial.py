@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import flax.linen as nn
@@ -115,7 +116,7 @@ def draw(init: Callable[[jax.Array], Variables], key: jax.Array) -> dict[str, An
     numbers = _numbers(key, int(ends[-1]))
     drawn = {
         path: initial.values(numbers[first:last], shapes[path])
-        for (path, initial), first, last in zip(initials.items(), ends, ends[1:], strict=False)
+        for (path, initial), (first, last) in zip(initials.items(), pairwise(ends), strict=True)
     }
     return unflatten_dict(others | drawn)
 
