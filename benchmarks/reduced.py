@@ -25,7 +25,6 @@ def get_config() -> ConfigDict:
     c.model.rrdb_blocks = 4
     c.sampling.steps = 20
     c.sampling.generations = 8
-    c.sampling.rows_at_once = 8
     c.sampling.tile = 0
     c.train.steps = 1
     c.train.batch_size = 4

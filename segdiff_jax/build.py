@@ -31,6 +31,9 @@ SCHEDULES: dict[str, Callable[[int], diffusion.Schedule]] = {
     "cosine": diffusion.cosine_schedule,
 }
 
+# (tile, generation) pairs for a device in one call; an accelerator denoises them together
+ROWS = 16
+
 
 def schedule(config: ConfigDict) -> diffusion.Schedule:
     """Returns the forward process; warns when x_T is not nearly noise.
@@ -218,6 +221,7 @@ def path_segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
 
 def _segmenter(config: ConfigDict, sampler: Answerer, params: Params, mesh: Mesh) -> Segmenter:
     c = config.sampling
+    limit = c.rows_at_once or (1 if mesh.devices.flat[0].platform == "cpu" else ROWS)
     return Segmenter(
         sampler,
         params,
@@ -225,6 +229,7 @@ def _segmenter(config: ConfigDict, sampler: Answerer, params: Params, mesh: Mesh
         generations=c.generations,
         tile=c.tile,
         stride=c.stride,
-        limit=c.rows_at_once,
+        most=max(1, mesh.size * max(limit, ROWS) // c.generations),
+        limit=limit,
         multiple=multiple(config),
     )

@@ -93,9 +93,8 @@ def default() -> ConfigDict:
     c.sampling.variance = "beta"  # ddpm: "beta" (code) | "posterior" (paper)
     c.sampling.eta = 0.0  # ddim: 0 deterministic .. 1 as much noise as ddpm's posterior
     c.sampling.generations = 9  # averaged; 9 in the code, 30 in the paper; 1 if not diffusion
-    c.sampling.rows_at_once = (
-        16  # (tile, generation) pairs a device denoises together: bounds memory
-    )
+    c.sampling.rows_at_once = 0  # (tile, generation) pairs a device denoises together, which takes
+    # memory; 0: 1 on a CPU, where no answer then depends on its company to the last bit, else 16
     c.sampling.tile = 256  # images larger than this are cut into tiles of this side; 0: never
     c.sampling.stride = 256  # from tile to tile; smaller than tile: overlaps are blended
 

@@ -121,8 +121,7 @@ class Model:
     @cached_property
     def _single(self) -> Segmenter:
         """One tile a call: compiled once, and nothing is wasted on small images."""
-        limit = max(2, min(self.segmenter.limit, self.segmenter.generations))
-        return replace(self.segmenter, limit=limit, _programs={})
+        return replace(self.segmenter, most=1, _programs={})
 
     @cached_property
     def _eps(self) -> Callable[..., jax.Array]:

@@ -90,7 +90,6 @@ def model(config: ConfigDict) -> SegDiff:
             remat=c.remat in ("unet", "all"),
         ),
         factor=2**after,
-        pairs=c.encoder == "hardnet",
     )
 
 

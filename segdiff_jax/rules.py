@@ -162,7 +162,7 @@ RULES: dict[str, Rule] = {
     "sampling.variance": _choice("beta", "posterior"),
     "sampling.eta": _number(0, 1),
     "sampling.generations": _integer(1),
-    "sampling.rows_at_once": _integer(1),
+    "sampling.rows_at_once": _integer(0),
     "sampling.tile": _integer(0),
     "sampling.stride": _integer(0),
     "train.steps": _integer(1),

@@ -1,6 +1,7 @@
 """One generation of one tile, and all those that a device draws (paper, Alg. 1)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,8 +44,6 @@ class Answerer(ABC):
 
     def encode(self, params: Params, tiles: jax.Array) -> jax.Array:
         """Tiles [N, h, w, 3] uint8 -> G(I), [N, h, w, C]; once, whatever is then drawn."""
-        if self.model.pairs and len(tiles) == 1:
-            return self.encode(params, jnp.repeat(tiles, 2, axis=0))[:1]
         normalised = normalise(tiles, self.mean, self.std)
         return call(self.model, "encode", params, normalised)
 
@@ -117,33 +116,64 @@ def row_key(key: jax.Array, image: Array, generation: Array) -> jax.Array:
 
 def sample_rows(
     params: Params,
+    rounds: jax.Array,
     tiles: jax.Array,
     index: jax.Array,
     key_data: jax.Array,
     corners: jax.Array,
     *,
     sampler: Answerer,
-    at_once: int,
+    tiles_at_once: int,
+    rows_at_once: int,
 ) -> jax.Array:
     """One device's share: encodes its tiles, shares the features, draws its rows.
 
     Args:
       params: of the model, replicated.
+      rounds: [2] int32, how often to encode and to draw; what is left over is not computed.
       tiles: [N / devices, h, w, 3] uint8, this device's.
       index: [R / devices] int32, which of the N tiles each row is of.
       key_data: [R / devices, ...] uint32, a key for each row.
       corners: [R / devices, 2] int32, the place of each row's tile in its image.
       sampler: what to do with them.
-      at_once: rows that are denoised together.
+      tiles_at_once: how many are encoded together.
+      rows_at_once: how many are denoised together.
 
     Returns:
       [R / devices, h, w] soft masks, or what else `draw` gives for a row.
     """
-    features = sampler.encode(params, tiles)
+
+    def encode(tile: jax.Array) -> jax.Array:
+        return sampler.encode(params, tile[None])[0]
+
+    features = in_rounds(encode, (tiles,), rounds[0], tiles_at_once)
     features = jax.lax.all_gather(features, AXIS, tiled=True)  # [N, h, w, C]
 
-    def row(one: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        i, key, corner = one
+    def row(i: jax.Array, key: jax.Array, corner: jax.Array) -> jax.Array:
         return sampler.draw(params, features[i], jax.random.wrap_key_data(key), corner)
 
-    return jax.lax.map(row, (index, key_data, corners), batch_size=at_once)
+    return in_rounds(row, (index, key_data, corners), rounds[1], rows_at_once)
+
+
+def in_rounds(
+    function: Callable[..., jax.Array],
+    rows: tuple[jax.Array, ...],
+    rounds: jax.Array,
+    at_once: int,
+) -> jax.Array:
+    """Returns `function` of each row, `at_once` rows together; zeros for those after the rounds.
+
+    How many rounds there are is no constant, because a compiler that knows of one round only drops
+    the loop and fuses its body with what is around it: the last bits are others then.
+    """
+    many = jax.vmap(function)
+
+    def part(i: jax.Array) -> list[jax.Array]:
+        return [jax.lax.dynamic_slice_in_dim(x, i * at_once, at_once) for x in rows]
+
+    def add(i: jax.Array, out: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(out, many(*part(i)), i * at_once, 0)
+
+    one = jax.eval_shape(lambda: many(*part(jnp.int32(0))))
+    out = jnp.zeros((len(rows[0]), *one.shape[1:]), one.dtype)
+    return jax.lax.fori_loop(0, rounds, add, out)

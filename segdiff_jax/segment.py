@@ -21,25 +21,46 @@ class Layout(NamedTuple):
     """How the rows of a call lie on the devices; one compiled program serves all calls of a layout.
 
     Attributes:
-      tiles: in a call, padded to a multiple of the devices.
-      rows: (tile, generation) pairs in a call, padded to a multiple of devices * at_once.
-      at_once: rows a device denoises together.
+      devices: how many there are.
+      tiles: in a call, with padding that makes all devices' shares alike.
+      tiles_at_once: a device encodes together.
+      rows: (tile, generation) pairs in a call, with padding.
+      rows_at_once: a device denoises together.
     """
 
+    devices: int
     tiles: int
+    tiles_at_once: int
     rows: int
-    at_once: int
+    rows_at_once: int
+
+    def rounds(self, tiles: int, rows: int) -> np.ndarray:
+        """Returns how often a device encodes and denoises for so many of the tiles and rows."""
+        wanted = np.array([tiles, rows])
+        at_once = np.array([self.tiles_at_once, self.rows_at_once])
+        return -(-wanted // (self.devices * at_once)).astype(np.int32)
 
 
 def layout(tiles: int, generations: int, devices: int, limit: int) -> Layout:
-    """Spreads the rows evenly over the devices, at most `limit` at once on each of them, or two.
+    """Spreads the rows evenly over the devices, at most `limit` at once on each of them."""
+    tiles_at_once, share_of_tiles = _portions(tiles, devices, limit)
+    rows_at_once, share_of_rows = _portions(tiles * generations, devices, limit)
+    shares = devices * share_of_tiles, devices * share_of_rows
+    return Layout(devices, shares[0], tiles_at_once, shares[1], rows_at_once)
 
-    Two at least, because XLA compiles a batch of one to other arithmetic: its last bits differ.
-    """
-    share = -(-tiles * generations // devices)  # rows of a device, rounded up
+
+def _portions(count: int, devices: int, limit: int) -> tuple[int, int]:
+    """Returns how many of its share a device takes at once, and the share, a multiple of that."""
+    share = -(-count // devices)  # rounded up
     rounds = -(-share // limit)
-    at_once = max(2, -(-share // rounds))
-    return Layout(-(-tiles // devices) * devices, devices * rounds * at_once, at_once)
+    at_once = -(-share // rounds)
+    return at_once, rounds * at_once
+
+
+def places(count: int, total: int, devices: int) -> np.ndarray:
+    """Returns where things are put among `total` so that the devices have equally many of them."""
+    share, device = np.divmod(np.arange(count), devices)
+    return device * (total // devices) + share
 
 
 class Tile(NamedTuple):
@@ -90,7 +111,10 @@ class Segmenter:
       mesh: of all devices.
       generations: S.
       tile, stride: larger images are cut, see `data.tiles`; tile 0: never.
-      limit: rows that one device denoises together; bounds memory.
+      most: tiles that are handed to the devices in one call.
+      limit: rows that one device denoises together; bounds memory. With 1 no answer depends, not in
+        its last bit, on what else is answered: libraries sum the products of one row in another
+        order when there are more.
       multiple: what the sides of the network's input must be multiples of.
     """
 
@@ -100,16 +124,18 @@ class Segmenter:
     generations: int
     tile: int
     stride: int
+    most: int
     limit: int
     multiple: int
-    _programs: dict[int, Callable] = field(default_factory=dict, repr=False)
+    _programs: dict[Layout, Callable] = field(default_factory=dict, repr=False)
 
     def __call__(self, images: Iterable[np.ndarray], key: jax.Array) -> Iterator[np.ndarray]:
         """Yields the generations of each image in turn, [S, H, W] float32.
 
         They are soft masks (x0 + 1) / 2, about 0..1 and not clipped: `averaging.average` resizes,
         clips and averages, in this order. With the same key a generation is the same whatever the
-        number of generations, devices or rows at once (bit-equal on CPU).
+        number of generations and devices, and whatever other images there are: to the last bit on
+        a CPU if `limit` is 1, else but for rounding.
 
         Args:
           images: [H, W, 3] uint8 each; each size of tile that occurs is compiled for once.
@@ -130,13 +156,12 @@ class Segmenter:
           key: as in `__call__`.
           first: the number of the first image, which its noise depends on.
         """
-        most = max(1, self.mesh.size * self.limit // self.generations)
         strip: Strip | None = None
         for _, run in groupby(self._tiles(images, first), lambda tile: tile.pixels.shape):
             plan = None
-            for group in chunks(run, most):
+            for group in chunks(run, self.most):
                 if plan is None:  # powers of two, so that few programs serve any number of tiles
-                    tiles = min(most, 1 << (len(group) - 1).bit_length())
+                    tiles = min(self.most, 1 << (len(group) - 1).bit_length())
                     plan = layout(tiles, self.generations, self.mesh.size, self.limit)
                 for tile, answer in zip(group, self._run(group, plan, key), strict=True):
                     strip = strip or Strip(tile.grid, answer.shape[:-2])
@@ -155,26 +180,45 @@ class Segmenter:
     def _run(self, group: list[Tile], plan: Layout, key: jax.Array) -> np.ndarray:
         """Draws all generations of a group of tiles of one size: [N, S, h, w]."""
         n, S = len(group), self.generations
-        # padding repeats what is there: the rows cost the same and are thrown away
-        chosen = np.arange(plan.tiles) % n
-        pixels = np.stack([group[i].pixels for i in chosen])
-        index, generation = np.divmod(np.arange(plan.rows) % (n * S), S)
-        image = np.array([group[i].image for i in index])
-        corners = np.array([group[i].corner for i in index], np.int32)
-        keys = jax.vmap(row_key, (None, 0, 0))(key, image, generation)
-        rows = pixels, index.astype(np.int32), np.asarray(jax.random.key_data(keys)), corners
-        if plan.at_once not in self._programs:
-            self._programs[plan.at_once] = self._program(plan.at_once)
-        program, rows = self._programs[plan.at_once], parallel.split(rows, self.mesh)
+        index, generation = np.divmod(np.arange(n * S), S)
+        image = np.array([tile.image for tile in group])
+        keys = jax.vmap(row_key, (None, 0, 0))(key, image[index], generation)
+        corners = np.array([tile.corner for tile in group], np.int32)
+        at_tile = places(n, plan.tiles, plan.devices)
+        at_row = places(n * S, plan.rows, plan.devices)
+        rows = (
+            _put(np.stack([tile.pixels for tile in group]), at_tile, plan.tiles),
+            _put(at_tile[index].astype(np.int32), at_row, plan.rows),
+            _put(np.asarray(jax.random.key_data(keys)), at_row, plan.rows),
+            _put(corners[index], at_row, plan.rows),
+        )
+        if plan not in self._programs:
+            self._programs[plan] = self._program(plan)
+        program, rows = self._programs[plan], parallel.split(rows, self.mesh)
+        rounds = plan.rounds(n, n * S)
         # which compiles the program, or waits for the devices for as long as many steps take
-        out = interruption.interruptible(lambda: parallel.gather(program(self.params, *rows)))
-        return out[: n * S].reshape(n, S, *out.shape[1:])
+        out = interruption.interruptible(
+            lambda: parallel.gather(program(self.params, rounds, *rows))
+        )
+        return out[at_row].reshape(n, S, *out.shape[1:])
 
-    def _program(self, at_once: int) -> Callable:
-        step = partial(sample_rows, sampler=self.sampler, at_once=at_once)
-        in_specs = P(), P(AXIS), P(AXIS), P(AXIS), P(AXIS)
+    def _program(self, plan: Layout) -> Callable:
+        step = partial(
+            sample_rows,
+            sampler=self.sampler,
+            tiles_at_once=plan.tiles_at_once,
+            rows_at_once=plan.rows_at_once,
+        )
+        in_specs = P(), P(), P(AXIS), P(AXIS), P(AXIS), P(AXIS)
         return jax.jit(
             jax.shard_map(
                 step, mesh=self.mesh, in_specs=in_specs, out_specs=P(AXIS), check_vma=False
             )
         )
+
+
+def _put(values: np.ndarray, where: np.ndarray, total: int) -> np.ndarray:
+    """Returns `total` things, the values in their places and zeros elsewhere."""
+    out = np.zeros((total, *values.shape[1:]), values.dtype)
+    out[where] = values
+    return out

@@ -32,7 +32,7 @@ def tiny():
     c.model.attention_factors, c.model.heads, c.model.norm_groups = (2,), 2, 2
     c.model.rrdb_blocks, c.model.rrdb_features, c.model.rrdb_growth = 1, 4, 2
     c.diffusion.prediction = "x0"
-    c.sampling.steps, c.sampling.generations, c.sampling.rows_at_once = 3, 2, 4
+    c.sampling.steps, c.sampling.generations = 3, 2
     c.sampling.tile, c.sampling.stride = 16, 16
     c.train.steps, c.train.batch_size, c.train.learning_rate = 6, 8, 1e-3
     c.train.checkpoint_every, c.train.log_every = 2, 1

@@ -1,6 +1,7 @@
 """Sampling: one encoding, and noise that belongs to (seed, image, generation, pixel) alone."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,13 @@ import pytest
 from small import mesh_of, tiny
 
 from segdiff_jax import build, parallel
+from segdiff_jax import sampler as sampler_module
 from segdiff_jax import segment as segment_module
 from segdiff_jax.data.example import to_probability
 from segdiff_jax.diffusion import field
 from segdiff_jax.models.segdiff import call
 from segdiff_jax.sampler import row_key
-from segdiff_jax.segment import layout
+from segdiff_jax.segment import layout, places
 
 KEY = jax.random.key(4)
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
@@ -48,11 +50,43 @@ def test_every_image_gets_its_generations_in_its_own_size(plain):
     assert len({answer[s].tobytes() for answer in plain for s in range(3)}) == 9
 
 
-@pytest.mark.parametrize("limit", [1, 2, 5, 16])
-def test_generations_are_bit_equal_however_many_are_denoised_at_once(params, plain, limit):
-    again = segmenter(params, generations=3, limit=limit)(IMAGES, KEY)
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_generations_are_bit_equal_however_many_tiles_a_call_has(params, plain, most):
+    again = segmenter(params, generations=3, most=most)(IMAGES, KEY)
     for one, other in zip(plain, again, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("limit", [2, 5, 16])
+def test_generations_differ_by_rounding_alone_when_many_are_denoised_at_once(params, plain, limit):
+    again = segmenter(params, generations=3, limit=limit)(IMAGES, KEY)
+    for one, other in zip(plain, again, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_rows_are_computed_in_rounds_and_what_is_left_over_is_not(count):
+    """A round on its own is no other program: there is one for any number of rounds."""
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    in_rounds = jax.jit(partial(sampler_module.in_rounds, at_once=2), static_argnums=0)
+    out = in_rounds(lambda row: jnp.stack([row.sum(), row[0]]), (x,), np.int32(count))
+    truth = np.stack([x.sum(1), x[:, 0]], 1) * (np.arange(6) < 2 * count)[:, None]
+    np.testing.assert_array_equal(out, truth)
+    assert in_rounds._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "devices"), [(5, 6, 2), (3, 16, 8), (7, 7, 1), (9, 12, 4)]
+)
+def test_every_device_gets_as_many_rows_as_any_other_or_one_more(count, total, devices):
+    where = places(count, total, devices)
+    assert len(set(where)) == count and where.max() < total
+    shares = np.bincount(where // (total // devices), minlength=devices)
+    assert shares.max() - shares.min() <= 1
+    first = [set(range(share)) for share in shares]  # a share begins where the device's rows do
+    assert [
+        set(where[where // (total // devices) == d] % (total // devices)) for d in range(devices)
+    ] == first
 
 
 @pytest.mark.parametrize("devices", [2, 8])
@@ -163,27 +197,31 @@ def test_the_image_is_encoded_outside_the_reverse_loop(params):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
     plan = layout(tiles, generations, devices, limit=16)
-    assert plan.rows >= tiles * generations and plan.at_once <= 16
-    assert plan.rows % (devices * plan.at_once) == 0 and plan.tiles % devices == 0
-    assert plan.rows - tiles * generations < devices * plan.at_once
+    assert plan.rows >= tiles * generations and plan.tiles >= tiles
+    assert plan.rows_at_once <= 16 and plan.rows % (devices * plan.rows_at_once) == 0
+    assert plan.tiles_at_once <= 16 and plan.tiles % (devices * plan.tiles_at_once) == 0
+    assert plan.rows - tiles * generations < devices * plan.rows_at_once
 
 
 @pytest.mark.parametrize(
     ("images", "side", "generations"), [(14, 512, 9), (68, 256, 9), (7, 512, 30)]
 )
 @pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("limit", [1, 16])
 def test_less_than_a_tenth_of_what_a_benchmark_computes_is_padding(
-    images, side, generations, devices, monkeypatch
+    images, side, generations, devices, limit, monkeypatch
 ):
     drawn, wanted = [], []
 
     def count(self, group, plan, key):
-        drawn.append(plan.rows)
-        wanted.append(len(group) * self.generations)
+        rows = len(group) * self.generations
+        drawn.append(plan.rounds(len(group), rows)[1] * devices * plan.rows_at_once)
+        wanted.append(rows)
         return np.zeros((len(group), self.generations, 256, 256), np.float32)
 
     monkeypatch.setattr(segment_module.Segmenter, "_run", count)
-    segment = segmenter({}, devices, generations=generations, tile=256, stride=256, limit=16)
+    more = {"generations": generations, "most": devices * 16 // generations or 1, "limit": limit}
+    segment = segmenter({}, devices, tile=256, stride=256, **more)
     for _ in segment(np.zeros((images, side, side, 3), np.uint8), KEY):
         pass
     assert sum(wanted) == images * (side // 256) ** 2 * generations

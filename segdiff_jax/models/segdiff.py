@@ -17,15 +17,12 @@ class SegDiff(nn.Module):
       conditioning: (x_t, features) -> stem and additions, see `models.conditioning`; holds F.
       unet: (stem, t, keys, additions) -> [B, H, W, 1].
       factor: sides of the features are so many times smaller than those of the image.
-      pairs: whether an image alone should be encoded as two when answers are compared to the bit:
-        XLA compiles norms and convolutions of odd widths to other arithmetic for one.
     """
 
     encoder: nn.Module | None
     conditioning: nn.Module
     unet: nn.Module
     factor: int = 1
-    pairs: bool = False
 
     def encode(self, image: jax.Array) -> jax.Array:
         """Normalised image [B, H, W, 3] float32 -> features; neither x_t nor t enters."""
