@@ -1,5 +1,7 @@
 """Attention of every pixel to every pixel. NHWC."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,15 +25,22 @@ class SelfAttention(nn.Module):
         B, H, W, C = x.shape
         h = GroupNorm(self.groups, self.dtype, name="norm")(x).reshape(B, H * W, C)
         qkv = Linear(3 * C, dtype=self.dtype, name="qkv")(h)
-        qkv = qkv.reshape(B, H * W, self.heads, 3, C // self.heads)
-        q, k, v = (jnp.swapaxes(qkv[:, :, :, i], 1, 2) for i in range(3))  # [B, heads, L, depth]
-        scale = (C // self.heads) ** -0.25
-        logits = jnp.einsum("bhld,bhmd->bhlm", q * scale, k * scale)
-        weights = softmax(logits.astype(jnp.float32)).astype(self.dtype)
-        h = jnp.einsum("bhlm,bhmd->bhld", weights, v)
-        h = jnp.swapaxes(h, 1, 2).reshape(B, H * W, C)
+        h = attended(qkv, self.heads)
         h = Linear(C, zero=True, dtype=self.dtype, name="out")(h)
         return x + h.reshape(B, H, W, C)
+
+
+@partial(jax.jit, static_argnums=1)  # traced once for all attentions of one shape
+def attended(qkv: jax.Array, heads: int) -> jax.Array:
+    """The values, weighted by how queries meet keys: [B, L, 3C] -> [B, L, C], head-major both."""
+    B, L, C = *qkv.shape[:2], qkv.shape[2] // 3
+    qkv = qkv.reshape(B, L, heads, 3, C // heads)
+    q, k, v = (jnp.swapaxes(qkv[:, :, :, i], 1, 2) for i in range(3))  # [B, heads, L, depth]
+    scale = (C // heads) ** -0.25
+    logits = jnp.einsum("bhld,bhmd->bhlm", q * scale, k * scale)
+    weights = softmax(logits.astype(jnp.float32)).astype(qkv.dtype)
+    h = jnp.einsum("bhlm,bhmd->bhld", weights, v)
+    return jnp.swapaxes(h, 1, 2).reshape(B, L, C)
 
 
 def softmax(logits: jax.Array) -> jax.Array:

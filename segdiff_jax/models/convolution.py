@@ -131,13 +131,11 @@ def _planes(x: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
     h, w, C = x.shape[1:]
     size = matrix.shape[1]
     rows, columns = h - size + 1, w - size + 1  # where a tile may begin
-    tiles = [
-        [x[:, i : i + rows : TILE, j : j + columns : TILE] for j in range(size)]
-        for i in range(size)
-    ]
-    across = [_combined(matrix, column) for column in zip(*tiles, strict=True)]
-    planes = [_combined(matrix, row) for row in zip(*across, strict=True)]
-    return [plane.reshape(-1, C) for row in planes for plane in row]
+    along = _combined(matrix, [x[:, i : i + rows : TILE] for i in range(size)])  # [B, h, W, C]
+    # else each entry would be combined from the pixels anew, which makes programs twice as long
+    along = jax.lax.optimization_barrier(along)
+    tiles = [[y[:, :, j : j + columns : TILE] for j in range(size)] for y in along]
+    return [entry.reshape(-1, C) for row in tiles for entry in _combined(matrix, row)]
 
 
 def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
