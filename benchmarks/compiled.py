@@ -90,7 +90,7 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
     from benchmarks import ours
-    from segdiff_jax import build, flat, train
+    from segdiff_jax import build, flat, updates
     from segdiff_jax.data.example import Batch
     from segdiff_jax.step import AXIS, init_state
 
@@ -115,7 +115,7 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     pixels: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.uint8) for shape in shapes]
     layout = flat.Layout(state.params)
     state = jax.eval_shape(layout.join_state, state)
-    program = train.build_step(config, mesh, layout)
+    program = updates.build_step(config, mesh, layout)
     return program.lower(placed(state), placed(Batch(*pixels), AXIS), placed(key)).compile()
 
 

@@ -14,11 +14,12 @@ from ml_collections import ConfigDict
 from benchmarks import ours
 from benchmarks.measured import STEPS, Plan
 from benchmarks.timing import Row, Work, alternate, figure, ratio, rows_of
-from segdiff_jax import build, checksums, finite, parallel, train
+from segdiff_jax import build, checksums, finite, parallel
 from segdiff_jax.checkpoint import Checkpoints
 from segdiff_jax.data.example import Batch
 from segdiff_jax.starting import split_state
 from segdiff_jax.step import Metrics, TrainState, update
+from segdiff_jax.updates import build_step, run_key
 
 
 def rows(plan: Plan) -> list[Row]:
@@ -54,7 +55,7 @@ def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> W
             numbers.take()
 
     layout, state = ours.joined_state(config, mesh)
-    return _updates(config, mesh, batch, state, train.build_step(config, mesh, layout), look)
+    return _updates(config, mesh, batch, state, build_step(config, mesh, layout), look)
 
 
 def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
@@ -87,7 +88,7 @@ def _updates(
     step_fn: Callable,
     look: Callable[[int, Metrics], None],
 ) -> Work:
-    key, numbers = train.run_key(config.seed, mesh), count(1)
+    key, numbers = run_key(config.seed, mesh), count(1)
 
     def work() -> TrainState:
         nonlocal state

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from benchmarks import elsewhere, ours
 from benchmarks.timing import Row, Sample, Work, alternate, ratio, rows_of
 from configs import monuseg
-from segdiff_jax import build, finite, parallel, train
+from segdiff_jax import build, finite, parallel
+from segdiff_jax.updates import device_batches
 
 DRAWS = 4
 STEPS = finite.AHEAD  # updates between two looks at the clock, where only the sum counts
@@ -82,8 +83,8 @@ def data(plan: Plan) -> list[Row]:
     build.source(config).prepare()
     examples = build.source(config).load(config.data.train_split)
     full = monuseg.get_config()
-    crops = train.device_batches(full, ours.made_up(30, 512), 0, mesh)
-    batches = train.device_batches(config, examples, 0, mesh)
+    crops = device_batches(full, ours.made_up(30, 512), 0, mesh)
+    batches = device_batches(config, examples, 0, mesh)
     alone = alternate(
         {
             "a batch, reduced configuration": lambda: jax.block_until_ready(next(batches)),
@@ -99,7 +100,7 @@ def data(plan: Plan) -> list[Row]:
         {
             constant: ours.training_step(config, mesh, rows, STEPS),
             real: ours.training_step(
-                config, mesh, train.device_batches(config, examples, 0, mesh), STEPS
+                config, mesh, device_batches(config, examples, 0, mesh), STEPS
             ),
         },
         plan.repeats,

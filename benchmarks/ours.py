@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.timing import Work
-from segdiff_jax import build, finite, flat, starting, train
+from segdiff_jax import build, finite, flat, starting, updates
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.sampler import Sampler
 from segdiff_jax.step import Params, TrainState
@@ -55,7 +55,7 @@ def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat.Layout, TrainStat
 
 def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> Iterator[Batch]:
     """Yields one batch, which stays on the devices, for ever."""
-    return repeat(next(train.device_batches(config, examples, 0, mesh)))
+    return repeat(next(updates.device_batches(config, examples, 0, mesh)))
 
 
 def training_step(
@@ -71,7 +71,7 @@ def training_step(
     """
     assert steps <= finite.AHEAD
     layout, state = joined_state(config, mesh)
-    step, key = train.build_step(config, mesh, layout), train.run_key(config.seed, mesh)
+    step, key = updates.build_step(config, mesh, layout), updates.run_key(config.seed, mesh)
 
     def work() -> TrainState:
         nonlocal state

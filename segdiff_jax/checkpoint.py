@@ -143,6 +143,10 @@ class Checkpoints:
             return "nothing was saved before"
         return f"the last good checkpoint is {self.directory / str(step)}"
 
+    def latest(self) -> int:
+        """Returns how many updates the latest checkpoint has seen; 0 if there is none."""
+        return next(iter(self._steps("last")), 0)
+
     def restore(self, like: tuple[Tree, Tree]) -> tuple[Tree, Tree] | None:
         """Returns (ema, training) of the latest good checkpoint, or None if there is none yet.
 

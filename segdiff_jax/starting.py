@@ -14,30 +14,41 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.step import TrainState, init_state
 
 
-def start_state(
-    config: ConfigDict,
-    examples: list[Example],
-    checkpoints: checkpoint.Checkpoints,
-    mesh: Mesh,
-) -> TrainState:
-    """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
-    view = build.view(config)
-    size = view(np.random.default_rng(0), examples[0])[1].shape
-    build.check_size(config, size, examples[0].name)
-    short = sum(min(e.image.shape[:2]) < config.augment.crop for e in examples)
-    if short and config.data.name != "cityscapes":
-        logging.warning(
-            "%d of %d training images are smaller than augment.crop=%d: reflected at the border",
-            short,
-            len(examples),
-            config.augment.crop,
-        )
-    program = fresh_state(config, size, mesh)
-    shapes = checkpoint.abstract(jax.eval_shape(program), parallel.everywhere(mesh))
-    found = checkpoints.restore(split_state(shapes))
-    if found is not None:
-        return TrainState(ema_params=found[0], **found[1])
-    return interruption.interruptible(program)
+class Start:
+    """The beginning of a training.
+
+    Attributes:
+      shapes: of the state, with how they lie on the devices; known before there is a state.
+    """
+
+    def __init__(self, config: ConfigDict, examples: list[Example], mesh: Mesh) -> None:
+        """Holds the examples to what the network takes.
+
+        Raises:
+          UserError: an example's sides are not what the network can halve as often as it does.
+        """
+        view = build.view(config)
+        size = view(np.random.default_rng(0), examples[0])[1].shape
+        build.check_size(config, size, examples[0].name)
+        short = sum(min(e.image.shape[:2]) < config.augment.crop for e in examples)
+        if short and config.data.name != "cityscapes":
+            logging.warning(
+                "%d of %d training images are smaller than augment.crop=%d: reflected at the "
+                "border",
+                short,
+                len(examples),
+                config.augment.crop,
+            )
+        self._program = fresh_state(config, size, mesh)
+        everywhere = parallel.everywhere(mesh)
+        self.shapes = checkpoint.abstract(jax.eval_shape(self._program), everywhere)
+
+    def state(self, checkpoints: checkpoint.Checkpoints) -> TrainState:
+        """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
+        found = checkpoints.restore(split_state(self.shapes))
+        if found is not None:
+            return TrainState(ema_params=found[0], **found[1])
+        return interruption.interruptible(self._program)
 
 
 def fresh_state(config: ConfigDict, size: tuple[int, int], mesh: Mesh) -> Callable[[], TrainState]:

@@ -1,6 +1,6 @@
 """The loop: from a config to trained weights in a work directory, resumed where it stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -24,13 +24,14 @@ from segdiff_jax import (
     watchdog,
     writing,
 )
-from segdiff_jax.data.batches import batches, rows
-from segdiff_jax.data.example import Batch, Example
+from segdiff_jax.data.batches import rows
+from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 from segdiff_jax.finite import Numbers
 from segdiff_jax.progress import Pace, log
-from segdiff_jax.starting import split_state, start_state
-from segdiff_jax.step import Metrics, TrainState, train_step
+from segdiff_jax.starting import Start, split_state
+from segdiff_jax.step import Metrics, TrainState
+from segdiff_jax.updates import Updates, device_batches
 from segdiff_jax.writers import open_writer
 
 
@@ -70,7 +71,11 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
         mesh = parallel.all_devices()
         config, examples = _opened(config, workdir, mesh)
         checkpoints = checkpoint.Checkpoints(workdir)
-        state = start_state(config, examples, checkpoints, mesh)
+        start = Start(config, examples, mesh)
+        updates = Updates(config, start.shapes, mesh)
+        if checkpoints.latest() < config.train.steps:
+            updates.compile_ahead(next(device_batches(config, examples, 0, mesh)))
+        state = start.state(checkpoints)
     first, last = int(state.step), config.train.steps
     if first >= last:
         logging.info("%s: already trained, %d of %d updates", workdir, first, last)
@@ -78,7 +83,7 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
         logging.info(
             "training on %d images, %d devices, from update %d", len(examples), mesh.size, first
         )
-        state = loop(config, workdir, state, examples, checkpoints, mesh)
+        state = loop(config, workdir, state, examples, checkpoints, mesh, updates)
     checkpoints.close()
     return state
 
@@ -110,16 +115,15 @@ def loop(
     examples: list[Example],
     checkpoints: checkpoint.Checkpoints,
     mesh: Mesh,
+    updates: Updates,
 ) -> TrainState:
     """Takes every step from state.step to the last, logging, saving and evaluating on the way."""
     c = config.train
     first, last = int(state.step), c.steps
     writer = open_writer(workdir, first, enabled=jax.process_index() == 0)
-    layout = flat.Layout(state.params)
+    layout = updates.layout
     validate = validator(config, mesh, layout)
-    step_fn = build_step(config, mesh, layout)
     state = layout.joined(state)
-    key = run_key(config.seed, mesh)
     batch = device_batches(config, examples, first, mesh)
     pace = Pace(first, last)
     names = partial(row_names, config, examples)
@@ -127,11 +131,11 @@ def loop(
     with closing(writer), interruption.deferred() as request:
         for step in range(first + 1, last + 1):
             if step == first + 1:
-                take = partial(step_fn, state, next(batch), key)
+                take = partial(updates, state, next(batch))
                 state, metrics = first_update(take, request, f"update {step} of {last}")
                 logging.info("first update after %.1f s", pace.restart())
             else:
-                state, metrics = step_fn(state, next(batch), key)
+                state, metrics = updates(state, next(batch))
             numbers.add(step, metrics)
             checkpoints.check()
             watchdog.alive(f"update {step}")
@@ -172,37 +176,6 @@ def first_update(
     finished = partial(interruption.interruptible, lambda: jax.block_until_ready(take()))
     told = f"stopped before {which}: nothing is new since the start; the same command goes on"
     return request.unless_ended(finished, told)
-
-
-def run_key(seed: int, mesh: Mesh) -> jax.Array:
-    """Returns the key all randomness of training follows from, on every device."""
-    make = partial(jax.random.fold_in, jax.random.key(seed), 1)
-    return jax.jit(make, out_shardings=parallel.everywhere(mesh))()
-
-
-def build_step(config: ConfigDict, mesh: Mesh, layout: flat.Layout) -> Callable:
-    """Returns (state, rows, key) -> (state, metrics), compiled and mapped over the mesh.
-
-    The state is one that `layout` has joined.
-    """
-    step = partial(
-        train_step,
-        objective=build.objective(config),
-        optimizer=build.optimizer(config),
-        ema_decay=build.ema_decay(config),
-        split=layout.split,
-    )
-    return parallel.map_step(step, mesh, config.train.map)
-
-
-def device_batches(
-    config: ConfigDict, examples: list[Example], first: int, mesh: Mesh
-) -> Iterator[Batch]:
-    """Yields the rows of update first + 1, first + 2, ... as uint8 on the devices."""
-    process = jax.process_index(), jax.process_count()
-    c, view = config.train, build.view(config)
-    for batch in batches(examples, c.batch_size, config.seed, first, process, view):
-        yield parallel.split_rows(batch, mesh)
 
 
 def row_names(config: ConfigDict, examples: list[Example], step: int) -> list[str]:

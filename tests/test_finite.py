@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from small import tiny
 
-from segdiff_jax import build, parallel, train
+from segdiff_jax import build, parallel, starting, train
 from segdiff_jax.checkpoint import Checkpoints
 from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.finite import AHEAD, Numbers
@@ -129,7 +129,7 @@ def checkpoint(config, workdir, step):
         if path.name.isdigit() and int(path.name) > step:
             path.rename(path.with_name(f"later-{path.name}"))
     checkpoints = Checkpoints(workdir, writes=False)
-    state = train.start_state(config, examples, checkpoints, parallel.all_devices())
+    state = starting.Start(config, examples, parallel.all_devices()).state(checkpoints)
     checkpoints.close()
     assert int(state.step) == step
     return jax.tree.map(np.asarray, state)

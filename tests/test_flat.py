@@ -8,7 +8,7 @@ import pytest
 from small import mesh_of, tiny
 from test_step import BATCH, mapped_step
 
-from segdiff_jax import build, flat, parallel, train
+from segdiff_jax import build, flat, parallel, updates
 from segdiff_jax.step import init_state
 
 
@@ -60,7 +60,7 @@ def test_an_update_of_vectors_is_the_update_of_trees(fresh):
     config, mesh = tiny(), mesh_of(8)
     layout, rows = flat.Layout(fresh.params), parallel.split_rows(BATCH, mesh)
     joined = layout.joined(parallel.replicate(fresh, mesh))
-    vectors, seen = train.build_step(config, mesh, layout)(joined, rows, jax.random.key(5))
+    vectors, seen = updates.build_step(config, mesh, layout)(joined, rows, jax.random.key(5))
     trees, wanted = mapped_step(mesh)(parallel.replicate(fresh, mesh), rows, jax.random.key(5))
     for name in ("loss", "mse", "grad_norm"):
         assert float(seen[name]) == pytest.approx(float(wanted[name]), rel=1e-5)

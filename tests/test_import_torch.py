@@ -23,9 +23,9 @@ from segdiff_jax import (
     import_torch,
     predict,
     programme,
+    starting,
     torch_matching,
     torch_names,
-    train,
 )
 from segdiff_jax.data.example import Example
 from segdiff_jax.torch_files import read_tensors
@@ -159,7 +159,7 @@ def test_training_goes_on_from_imported_weights_with_a_fresh_optimizer(exported,
     run_import(exported, tmp_path / "run", config, step=5)
     examples = [Example(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), "x")]
     checkpoints = checkpoint.Checkpoints(tmp_path / "run")
-    state = train.start_state(config, examples, checkpoints, mesh_of(1))
+    state = starting.Start(config, examples, mesh_of(1)).state(checkpoints)
     checkpoints.close()
     assert state.step == 5
     _, ema = restored(tmp_path / "run")

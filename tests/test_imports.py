@@ -35,7 +35,7 @@ FLOORS = (
 ISLANDS = {  # files of their own, but part of that island
     **dict.fromkeys(("run_config", "checksums", "untrusted"), "checkpoint"),
     **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
-    **dict.fromkeys(("finite", "flat", "starting"), "train"),
+    **dict.fromkeys(("finite", "flat", "starting", "updates"), "train"),
     **{"writing": "errors", "networks": "build", "direct": "build", "agreement": "parallel"},
     "roll_call": "parallel",
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),

@@ -15,7 +15,7 @@ import pytest
 from small import CANARY, ROOT, SECRETS, slack, tiny
 
 from launch.local import MAIN, Job, Layout
-from segdiff_jax import parallel, train
+from segdiff_jax import parallel, starting
 from segdiff_jax.checkpoint import Checkpoints
 from segdiff_jax.data.sources import Source
 
@@ -80,7 +80,7 @@ def final_state(folder, workdir):
     config = tiny()
     examples = Source("synthetic", "", str(folder / "data")).load("train")
     checkpoints = Checkpoints(workdir)
-    state = train.start_state(config, examples, checkpoints, parallel.all_devices())
+    state = starting.Start(config, examples, parallel.all_devices()).state(checkpoints)
     checkpoints.close()
     return jax.tree.map(np.asarray, state)
 

@@ -14,7 +14,7 @@ import pytest
 from mounts import full_disk, mounted, read_only_disk
 from small import mesh_of, tiny
 
-from segdiff_jax import build, evaluate, lock, train
+from segdiff_jax import build, evaluate, lock, starting, train
 from segdiff_jax.checkpoint import Checkpoints, read_config
 from segdiff_jax.data.sources import Source
 from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, TerminatedError, UserError
@@ -162,7 +162,7 @@ def test_a_finished_run_is_left_as_it_is(prepared, finished):
 def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finished, devices):
     config, checkpoints = config_for(prepared), Checkpoints(finished[0], writes=False)
     examples = build.examples(config, "train")
-    state = train.start_state(config, examples, checkpoints, mesh_of(devices))
+    state = starting.Start(config, examples, mesh_of(devices)).state(checkpoints)
     checkpoints.close()
     assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
     for leaf, saved in zip(jax.tree.leaves(state), jax.tree.leaves(finished[1]), strict=True):

@@ -127,8 +127,12 @@ class GroupNorm(nn.Module):
         return y.astype(self.dtype)
 
 
-@partial(jax.jit, static_argnums=3)  # traced once for all norms of one shape
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalised(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int) -> jax.Array:
+    return _normalised_forward(x, scale, bias, groups)[0]
+
+
+@partial(jax.jit, static_argnums=3)  # traced once for all norms of one shape
 def normalised(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int) -> jax.Array:
     """Returns (x - mean) / sqrt(variance + 1e-5) * scale + bias, both over (pixels, a group).
 
@@ -141,7 +145,7 @@ def normalised(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int) -> 
       bias: [C].
       groups: of C / groups channels each.
     """
-    return _normalised_forward(x, scale, bias, groups)[0]
+    return _normalised(x, scale, bias, groups)
 
 
 def _normalised_forward(
@@ -167,7 +171,7 @@ def _normalised_backward(
     return dx, dscale.sum((0, 1, 2)), dbias.sum((0, 1, 2))
 
 
-normalised.__wrapped__.defvjp(_normalised_forward, _normalised_backward)
+_normalised.defvjp(_normalised_forward, _normalised_backward)
 
 
 def group_mean(x: jax.Array, groups: int) -> jax.Array:
