@@ -97,8 +97,10 @@ def parameter(module: nn.Module, name: str, initial: Initial, shape: Shape) -> j
     """Returns a parameter of a module, float32, and leaves beside it what it starts as."""
     if module.is_initializing():
         module.put_variable(COLLECTION, name, initial)
-    elif jnp.shape(found := module.get_variable("params", name)) == shape:
-        return found  # linen would trace the initializer to learn this shape
+    else:
+        found: Any = module.get_variable("params", name)
+        if found is not None and found.shape == shape:
+            return found  # linen would trace the initializer to learn its shape
     return module.param(name, initial, shape)
 
 
