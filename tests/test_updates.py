@@ -1,7 +1,6 @@
 """The step is compiled in a thread while there is no state, once, and as it would be without."""
 
 import threading
-import time
 
 import jax
 import numpy as np
@@ -59,19 +58,3 @@ def test_an_error_of_the_compilation_ahead_is_one_of_the_first_update(run, monke
     monkeypatch.setattr(updates, "build_step", broken)
     with pytest.raises(ZeroDivisionError, match="MainThread"):
         made(run, ahead=True)
-
-
-def test_the_first_update_waits_for_what_is_being_compiled(run, monkeypatch):
-    traced = []
-
-    def slow(*_):
-        def step(state, rows, key):
-            traced.append(threading.current_thread().name)
-            time.sleep(0.5)
-            return state, {}
-
-        return jax.jit(step)
-
-    monkeypatch.setattr(updates, "build_step", slow)
-    made(run, ahead=True)
-    assert traced == ["compile_ahead"]
