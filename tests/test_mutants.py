@@ -19,7 +19,7 @@ MODELS = Path(segdiff_jax.models.__file__).parent
 # mistake -> (file, what stands there, what a mistaken port has)
 MISTAKES = {
     "qkv_layout_3_heads": [
-        ("attention", "self.heads, 3, C // self.heads)", "3, self.heads, C // self.heads)"),
+        ("attention", "heads, 3, C // heads)", "3, heads, C // heads)"),
         ("attention", "qkv[:, :, :, i], 1, 2)", "qkv[:, :, i], 1, 2)"),
     ],
     "sin_before_cos": [
@@ -42,7 +42,7 @@ MISTAKES = {
         ("unet", "import jax\n", "import importlib\nimport jax\n"),
     ],
     "skip_concat_order": [("unet", "[h, skip]", "[skip, h]")],
-    "attn_scale": [("attention", "(C // self.heads) ** -0.25", "(C // self.heads) ** -0.5")],
+    "attn_scale": [("attention", "(C // heads) ** -0.25", "(C // heads) ** -0.5")],
     "down_same_padding": [
         (
             "layers",
