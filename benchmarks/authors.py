@@ -2,16 +2,20 @@
 
 Nothing of it is part of this project: PyTorch and their modules are imported when a path is given
 and not before. Their network, their diffusion, their `TrainLoop` and their sampling loop run as
-they are, in float32 and on all cores. What they import besides and do not call on this way is
-replaced by empty modules: blobfile, kornia, scikit-learn, scikit-image, torchvision, mpi4py (one
-process) and their own data sets; calling anything of these ends the run. The process group that
-`TrainLoop` asks for has one member. `Authors` is made in a process without JAX (`elsewhere`).
+they are, on a GPU if PyTorch finds one and else on all cores; in float32, or in PyTorch's automatic
+mixed precision with float16 where the config says bfloat16. What they import besides and do not
+call on this way is replaced by empty modules: blobfile, kornia, scikit-learn, scikit-image,
+torchvision, mpi4py (one process) and their own data sets; calling anything of these ends the run.
+The process group that `TrainLoop` asks for has one member. `Authors` is made in a process without
+JAX (`elsewhere`).
 """
 
 import importlib
 import os
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,6 +87,7 @@ class Authors:
 
     Attributes:
       torch: the module.
+      device: where it runs.
       model: their network.
       parameters: how many it has.
     """
@@ -123,6 +128,8 @@ class Authors:
             use_scale_shift_norm=False,
             rrdb_blocks=c.rrdb_blocks,
         )
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device)
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
     def _diffusion(self, steps: int) -> Any:
@@ -138,13 +145,31 @@ class Authors:
     def _images(self, count: int) -> Any:
         random = np.random.default_rng(0)
         shape = (count, 3, self._side, self._side)
-        return self.torch.from_numpy(random.standard_normal(shape, np.float32))
+        return self.torch.from_numpy(random.standard_normal(shape, np.float32)).to(self.device)
+
+    def _precision(self) -> AbstractContextManager[None]:
+        if self._config.model.dtype == "float32":
+            return nullcontext()
+        return self.torch.autocast(self.device.type, self.torch.float16)
+
+    def _work(self, do: Callable[[], object], training: bool = False) -> Work:
+        """Returns what does it in the mode and precision that it needs, until it is done."""
+
+        def work() -> None:
+            self.model.train(training)
+            with self.torch.set_grad_enabled(training), self._precision():
+                do()
+            if self.device.type == "cuda":
+                self.torch.cuda.synchronize()
+
+        return work
 
     def training_step(self, batch: int) -> Work:
         """Returns one update of their `TrainLoop`: loss, gradient, AdamW, moving average, log."""
         dist = self.torch.distributed
         if not dist.is_initialized():
-            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+            backend = "nccl" if self.device.type == "cuda" else "gloo"  # as `setup_dist` of theirs
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         logger = importlib.import_module("improved_diffusion.logger")
         logger.configure(dir=tempfile.mkdtemp(prefix="segdiff_authors_"), format_strs=[])
         c = self._config.train
@@ -163,60 +188,38 @@ class Authors:
             image_size=self._side,
             val_dataset=None,
         )
-        mask = self.torch.ones(batch, 1, self._side, self._side)
+        mask = self.torch.ones(batch, 1, self._side, self._side, device=self.device)
         mask[:, :, ::2] = -1
         condition = {"conditioned_image": self._images(batch)}
 
-        def work() -> None:
-            self.model.train()
-            loop.run_step(mask, condition)
-
-        return work
+        return self._work(lambda: loop.run_step(mask, condition), training=True)
 
     def encoding(self, count: int) -> Work:
         """Returns what computes G of so many images."""
         images = self._images(count)
-
-        def work() -> Any:
-            self.model.eval()
-            with self.torch.no_grad():
-                return self.model.rrdb(images)
-
-        return work
+        return self._work(lambda: self.model.rrdb(images))
 
     def reverse_step(self, rows: int) -> Work:
         """Returns one step of their reverse process for so many rows; it computes G anew."""
         diffusion, images = self._diffusion(0), self._images(1).repeat(rows, 1, 1, 1)
-        x = self.torch.randn(rows, 1, self._side, self._side)
-        t = self.torch.full((rows,), diffusion.num_timesteps - 1)
-
-        def work() -> Any:
-            self.model.eval()
-            with self.torch.no_grad():
-                return diffusion.p_sample(
-                    self.model,
-                    x,
-                    t,
-                    clip_denoised=False,
-                    model_kwargs={"conditioned_image": images},
-                )
-
-        return work
+        x = self.torch.randn(rows, 1, self._side, self._side, device=self.device)
+        t = self.torch.full((rows,), diffusion.num_timesteps - 1, device=self.device)
+        given = {"conditioned_image": images}
+        return self._work(
+            lambda: diffusion.p_sample(self.model, x, t, clip_denoised=False, model_kwargs=given)
+        )
 
     def sampling(self, generations: int, steps: int) -> Work:
         """Returns what draws all generations of one image in one batch and averages them."""
         diffusion = self._diffusion(steps)
         images = self._images(1).repeat(generations, 1, 1, 1)
+        shape = generations, 1, self._side, self._side
+        given = {"conditioned_image": images}
 
-        def work() -> Any:
-            self.model.eval()
-            with self.torch.no_grad():
-                x = diffusion.p_sample_loop(
-                    self.model,
-                    (generations, 1, self._side, self._side),
-                    clip_denoised=False,
-                    model_kwargs={"conditioned_image": images},
-                )
-                return ((x + 1.0) / 2.0).clamp(0.0, 1.0).mean(dim=0)
+        def draw() -> Any:
+            x = diffusion.p_sample_loop(
+                self.model, shape, clip_denoised=False, model_kwargs=given
+            )
+            return ((x + 1.0) / 2.0).clamp(0.0, 1.0).mean(dim=0)
 
-        return work
+        return self._work(draw)

@@ -24,11 +24,13 @@ class Plan(NamedTuple):
       config: the reduced one.
       repeats: how often each work is timed.
       authors: checkout of their repository; None: ours alone.
+      dtype: of our activations in the full configuration.
     """
 
     config: ConfigDict
     repeats: int
     authors: Path | None
+    dtype: str = "float32"
 
     def theirs(self, config: ConfigDict) -> AbstractContextManager[elsewhere.Elsewhere | None]:
         """Returns a context with their network of a config, if it is asked for, in its process."""
@@ -122,7 +124,7 @@ def sampling(plan: Plan) -> list[Row]:
     works: dict[str, Work] = {
         "G of one image, ours": ours.encoding(config, params, 1),
         f"reverse step of {S} rows, ours": ours.reverse_step(config, params, S),
-        f"{whole}, ours": ours.sampling(config, params, mesh),
+        f"{whole}, ours": ours.sampling(config, params, mesh, ours.side(config)),
     }
     with plan.theirs(config) as theirs:
         if theirs:

@@ -105,10 +105,19 @@ def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
     return lambda: jax.block_until_ready(draw(params, features, keys, corner))
 
 
-def sampling(config: ConfigDict, params: Params, mesh: Mesh) -> Callable[[], np.ndarray]:
-    """Returns what draws all generations of one image and averages them, as the evaluation does."""
+def sampling(
+    config: ConfigDict, params: Params, mesh: Mesh, size: int
+) -> Callable[[], np.ndarray]:
+    """Returns what draws all generations of one image and averages them, as the evaluation does.
+
+    Args:
+      config: of the run.
+      params: on every device.
+      mesh: of all devices.
+      size: side of the image, pixels.
+    """
     segment = build.segmenter(config, params, mesh)
-    image, key = made_up(1, side(config))[0].image, jax.random.key(0)
+    image, key = made_up(1, size)[0].image, jax.random.key(0)
 
     def work() -> np.ndarray:
         (generations,) = segment([image], key)

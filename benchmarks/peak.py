@@ -40,7 +40,9 @@ def peak_bytes(work: str, authors: Path | None) -> int:
         made = {
             "start": lambda: lambda: None,
             "training": lambda: ours.training_step(config, mesh, rows),
-            "sampling": lambda: ours.sampling(config, ours.fresh_state(config, mesh).params, mesh),
+            "sampling": lambda: ours.sampling(
+                config, ours.fresh_state(config, mesh).params, mesh, ours.side(config)
+            ),
         }
     do = made[work]()
     for _ in range(TIMES):

@@ -4,8 +4,10 @@
   python -m benchmarks.run --only=training,sampling --repeats=7 --out=FILE.json --authors=PATH
 
   --only=NAMES     parts, with commas: training, input, sampling, guards, startup, memory, shapes,
-                   tile
-  --full           tile as well: the authors' MoNuSeg network on one tile, minutes on a CPU
+                   tile, monuseg
+  --full           tile as well: the authors' MoNuSeg network on one tile, minutes on a CPU; monuseg,
+                   its training and sampling, wants an accelerator with 80 GB and has to be named
+  --dtype=NAME     of our activations in monuseg: bfloat16 if not given, or float32
   --repeats=N      how often each work is timed after its warm-up, in turns; 7 if not given
   --out=FILE.json  writes every repeat
   --authors=PATH   a checkout of github.com/tomeramit/SegDiff, which is then timed in the same run;
@@ -28,6 +30,8 @@ from segdiff_jax import large_pages, programme
 from segdiff_jax.errors import UserError
 
 PARTS = ("training", "input", "sampling", "guards", "startup", "memory", "shapes", "tile")
+DTYPES = ("float32", "bfloat16")
+LARGE = ("monuseg",)  # only when named
 SLOW = ("tile",)  # only when asked for
 
 
@@ -39,12 +43,14 @@ class Request(NamedTuple):
       repeats: at least 1.
       out: where JSON is written; None: nowhere.
       authors: checkout of their repository; None: ours alone.
+      dtype: of our activations in the largest part.
     """
 
     parts: tuple[str, ...]
     repeats: int
     out: Path | None
     authors: Path | None
+    dtype: str
 
 
 def parse(words: list[str]) -> Request:
@@ -59,23 +65,25 @@ def parse(words: list[str]) -> Request:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--authors", type=Path)
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     values = options.read(parser, words)
     if values.repeats < 1:
         raise UserError(f"--repeats={values.repeats}: must be at least 1")
     if values.out and not values.out.absolute().parent.is_dir():
         raise UserError(f"--out={values.out}: its folder does not exist")
     authors = values.authors.absolute() if values.authors else None
-    return Request(_parts(values.only, values.full), values.repeats, values.out, authors)
+    parts = _parts(values.only, values.full)
+    return Request(parts, values.repeats, values.out, authors, values.dtype)
 
 
 def _parts(only: str, full: bool) -> tuple[str, ...]:
     """Returns the parts that are asked for, in the order of PARTS."""
     named = [name for name in only.split(",") if name]
     for name in named:
-        if name not in PARTS:
-            raise UserError(f"--only={only}: {name!r} is not one of {', '.join(PARTS)}")
+        if name not in (*PARTS, *LARGE):
+            raise UserError(f"--only={only}: {name!r} is not one of {', '.join((*PARTS, *LARGE))}")
     usual = [name for name in PARTS if full or name not in SLOW]
-    return tuple(name for name in PARTS if name in (named or usual))
+    return tuple(name for name in (*PARTS, *LARGE) if name in (named or usual))
 
 
 def machine() -> dict[str, Any]:
@@ -97,15 +105,18 @@ def measure(request: Request) -> None:
     Raises:
       UserError: the authors' code cannot be timed, or the file cannot be written.
     """
-    from benchmarks import authors, guards, measured, peak, reduced, shapes, startup, table
+    from benchmarks import authors, full, guards, measured, peak, reduced, shapes, startup, table
     from benchmarks.timing import Row, load
+    from configs import monuseg
     from segdiff_jax import build, parallel
 
     if request.authors:
         authors.check(request.authors)
+    if LARGE[0] in request.parts:  # else JAX takes three quarters of a GPU before theirs has begun
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     parallel.start()
     config = reduced.get_config()
-    plan = measured.Plan(config, request.repeats, request.authors)
+    plan = measured.Plan(config, request.repeats, request.authors, request.dtype)
     if {"input", "startup"} & set(request.parts):
         build.source(config).prepare()
     parts: dict[str, Callable[[], list[Row]]] = {
@@ -117,6 +128,7 @@ def measure(request: Request) -> None:
         "memory": lambda: peak.rows(request.authors),
         "shapes": shapes.rows,
         "tile": lambda: measured.full_tile(plan),
+        "monuseg": lambda: full.rows(plan, monuseg.get_config(), 512),
     }
     about, sections = machine(), []
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)

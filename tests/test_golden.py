@@ -176,7 +176,8 @@ def recorded_loss(network, params):
 
 def test_the_training_loss_is_the_authors(network):
     ours = jax.jit(lambda params: recorded_loss(network, params))(network.params)
-    np.testing.assert_allclose(ours, network.data["train_loss"], rtol=1e-6)
+    # up to 1.2e-6 apart, by how a processor's libraries order their sums
+    np.testing.assert_allclose(ours, network.data["train_loss"], rtol=3e-6)
 
 
 def test_the_gradients_are_the_authors(network):

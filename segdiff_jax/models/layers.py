@@ -123,8 +123,7 @@ class GroupNorm(nn.Module):
         C = x.shape[-1]
         scale = parameter(self, "scale", Constant(1.0), (C,))
         bias = parameter(self, "bias", Constant(0.0), (C,))
-        y = normalised(x.astype(jnp.float32), scale, bias, self.groups)
-        return y.astype(self.dtype)
+        return normalised(x, scale, bias, self.groups).astype(self.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -137,13 +136,16 @@ def normalised(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int) -> 
     """Returns (x - mean) / sqrt(variance + 1e-5) * scale + bias, both over (pixels, a group).
 
     Its gradient is written out: derived step by step it is twice as many operations, and passes
-    over the maps.
+    over the maps. What the gradient keeps of x has x's own precision.
 
     Args:
-      x: [B, H, W, C] float32.
-      scale: [C].
-      bias: [C].
+      x: [B, H, W, C].
+      scale: [C] float32.
+      bias: [C] float32.
       groups: of C / groups channels each.
+
+    Returns:
+      [B, H, W, C] float32.
     """
     return _normalised(x, scale, bias, groups)
 
@@ -152,8 +154,8 @@ def _normalised_forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     # two passes: E[x^2] - E[x]^2 loses digits that the exactness tests look at
-    mean = group_mean(x, groups)
-    centred = x - mean
+    mean = group_mean(x.astype(jnp.float32), groups)
+    centred = x.astype(jnp.float32) - mean
     inverse = jax.lax.rsqrt(group_mean(jnp.square(centred), groups) + EPSILON)  # [B, 1, 1, C]
     return centred * (inverse * scale) + bias, (x, scale, mean, inverse)
 
@@ -162,13 +164,13 @@ def _normalised_backward(
     groups: int, kept: tuple[jax.Array, ...], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, mean, inverse = kept
-    unit = (x - mean) * inverse
+    unit = (x.astype(jnp.float32) - mean) * inverse
     dbias, dscale = pixel_sums(dy), pixel_sums(dy * unit)  # [B, 1, 1, C]
     pixels = x.shape[1] * x.shape[2]
     # what a change of x does through the mean, and through the variance
     through = [channel_means(d * scale, groups) / pixels for d in (dbias, dscale)]
     dx = inverse * (dy * scale - through[0] - unit * through[1])
-    return dx, dscale.sum((0, 1, 2)), dbias.sum((0, 1, 2))
+    return dx.astype(x.dtype), dscale.sum((0, 1, 2)), dbias.sum((0, 1, 2))
 
 
 _normalised.defvjp(_normalised_forward, _normalised_backward)
@@ -182,8 +184,11 @@ def group_mean(x: jax.Array, groups: int) -> jax.Array:
 def pixel_sums(x: jax.Array) -> jax.Array:
     """The sum over pixels: [B, H, W, C] -> [B, 1, 1, C].
 
-    By a product with ones, which on a CPU is faster than XLA's reduction, in vectors of 8 channels.
+    On a CPU by a product with ones, which is faster than XLA's reduction, in vectors of 8 channels.
+    Elsewhere a reduction, for it reads what it sums while that is computed.
     """
+    if jax.default_backend() != "cpu":
+        return x.sum((1, 2), keepdims=True)
     B, H, W, C = x.shape
     pixels = x.reshape(B, H * W, C)
     if C % 8:
