@@ -178,6 +178,8 @@ def plain_gradient(network):
     [
         ("rrdb_form", "parts", None),
         ("rrdb_form", "spread", None),
+        ("rrdb_form", "mixed", None),
+        ("rrdb_form", "mixed_b", None),
         ("remat", "rrdb", 0.95),
         ("remat", "unet", 0.5),
         ("remat", "all", 0.45),

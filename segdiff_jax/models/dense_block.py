@@ -114,20 +114,73 @@ def _slices(kernel: jax.Array, maps: list[jax.Array]) -> list[jax.Array]:
 
 def spread(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns the last layer, [B, H, W, C]."""
-    growth = weights[0][0].shape[-1]
-    sums = jnp.concatenate([bias for _, bias in weights])  # of the layers to come, side by side
+    # what each layer has been given; added up once all is there, so that it is read only once
+    given = [[bias] for _, bias in weights]
     y, first = x, 0
     for i in range(len(weights)):
+        if i:
+            y = leaky(sum(given[i - 1][1:], start=given[i - 1][0]))
         last = first + y.shape[-1]
-        kernel = jnp.concatenate([k[:, :, first:last] for k, _ in weights[i:]], axis=-1)
-        sums = convolve(y, kernel) + sums
-        if i + 1 < len(weights):
-            y, sums, first = leaky(sums[..., :growth]), sums[..., growth:], last
-    return sums
+        later = weights[i:]
+        kernel = jnp.concatenate([k[:, :, first:last] for k, _ in later], axis=-1)
+        ends = np.cumsum([bias.shape[0] for _, bias in later])[:-1]
+        for terms, part in zip(given[i:], jnp.split(convolve(y, kernel), ends, -1), strict=True):
+            terms.append(part)
+        first = last
+    return sum(given[-1][1:], start=given[-1][0])
+
+
+def mixed(weights: Weights, x: jax.Array) -> jax.Array:
+    """Returns the last layer, [B, H, W, C]."""
+    given, maps = [[bias] for _, bias in weights], []
+    *inner, (kernel, _) = weights
+    y, first, later = x, 0, weights
+    while later:
+        last = first + y.shape[-1]
+        for terms, part in zip(
+            given[len(maps) :], _into(later, y, slice(first, last)), strict=False
+        ):
+            terms.append(part)
+        y, first = leaky(_sum(given[len(maps)])), last
+        maps.append(y)
+        later = inner[len(maps) :]
+    joined = jnp.concatenate(maps, axis=-1)
+    given[-1].append(convolve(joined, kernel[:, :, x.shape[-1] :]))
+    return _sum(given[-1])
+
+
+def mixed_b(weights: Weights, x: jax.Array) -> jax.Array:
+    """Returns the last layer, [B, H, W, C]."""
+    *inner, (kernel, bias) = weights
+    given, maps = [[bias] for _, bias in inner], [x]
+    first, later = 0, inner
+    while later:
+        y = maps[-1]
+        last = first + y.shape[-1]
+        n = len(maps) - 1
+        for terms, part in zip(given[n:], _into(later, y, slice(first, last)), strict=True):
+            terms.append(part)
+        maps.append(leaky(_sum(given[n])))
+        first = last
+        later = inner[len(maps) - 1 :]
+    return convolve(jnp.concatenate(maps, axis=-1), kernel) + bias
+
+
+def _into(later: Weights, y: jax.Array, inputs: slice) -> list[jax.Array]:
+    """Returns what a map gives to each of some layers, by one convolution."""
+    kernel = jnp.concatenate([k[:, :, inputs] for k, _ in later], axis=-1)
+    ends = np.cumsum([bias.shape[0] for _, bias in later])[:-1]
+    return jnp.split(convolve(y, kernel), ends, axis=-1)
+
+
+def _sum(terms: list[jax.Array]) -> jax.Array:
+    return sum(terms[1:], start=terms[0])
 
 
 FORMS: dict[str, Callable[[Weights, jax.Array], jax.Array]] = {
     "concat": concat,
     "parts": parts,
     "spread": spread,
+    "mixed": mixed,
+    "mixed_b": mixed_b,
 }
