@@ -217,9 +217,7 @@ class Authors:
         given = {"conditioned_image": images}
 
         def draw() -> Any:
-            x = diffusion.p_sample_loop(
-                self.model, shape, clip_denoised=False, model_kwargs=given
-            )
+            x = diffusion.p_sample_loop(self.model, shape, clip_denoised=False, model_kwargs=given)
             return ((x + 1.0) / 2.0).clamp(0.0, 1.0).mean(dim=0)
 
         return self._work(draw)

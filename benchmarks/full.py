@@ -41,6 +41,11 @@ def tiles_of(config: ConfigDict, size: int) -> int:
     return (size // ours.side(config)) ** 2
 
 
+def steps(config: ConfigDict) -> int:
+    """Returns how many reverse steps a generation takes."""
+    return config.sampling.steps or config.diffusion.T
+
+
 def theirs(plan: Plan, config: ConfigDict, size: int) -> dict[str, Sample]:
     """Returns the seconds of an update, and of one generation of an image, in their code.
 
@@ -55,7 +60,7 @@ def theirs(plan: Plan, config: ConfigDict, size: int) -> dict[str, Sample]:
         work = {"update": lambda: [update() for _ in range(STEPS)]}
         works = alternate(work, plan.repeats)
         tiles = tiles_of(config, size)
-        work = {"image": there.sampling(tiles, config.diffusion.T)}
+        work = {"image": there.sampling(tiles, steps(config))}
         works |= alternate(work, plan.repeats)
     return {"update": works["update"].times(1 / STEPS), "image": works["image"].times(S)}
 
@@ -70,7 +75,7 @@ def rows(plan: Plan, config: ConfigDict, size: int, side: int = SIDE) -> list[Ro
       side: of the matrices.
     """
     config = ours.changed(config, model__dtype=plan.dtype)
-    batch, S, T = config.train.batch_size, config.sampling.generations, config.diffusion.T
+    batch, S, T = config.train.batch_size, config.sampling.generations, steps(config)
     update, image = f"an update of {batch}", f"{S} generations of {T} steps, {size} pixels"
     beside = {
         said: theirs(plan, ours.changed(config, model__dtype=dtype), size)

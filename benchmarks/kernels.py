@@ -15,7 +15,8 @@ Prints, for each kernel, milliseconds an update, its share, how often it runs an
 import argparse
 import sys
 import tempfile
-from collections import Counter
+import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,29 +74,32 @@ def events(folder: Path) -> Iterator[tuple[str, float]]:
     for file in folder.rglob("*.xplane.pb"):
         planes = list(ProfileData.from_file(str(file)).planes)
         devices = [plane for plane in planes if plane.name.startswith("/device:GPU")]
-        for plane in devices or planes:
-            for line in plane.lines:
-                for event in line.events:
-                    if (devices and line.name.startswith("Stream")) or _is_operation(event):
-                        yield event.name, event.duration_ns
+        for line in (line for plane in devices or planes for line in plane.lines):
+            wanted = _is_stream if devices else _has_operation
+            yield from ((e.name, e.duration_ns) for e in line.events if wanted(line, e))
 
 
-def _is_operation(event: Any) -> bool:
-    return any(name == "hlo_op" for name, _ in event.stats)
+def _is_stream(line: Any, event: Any) -> bool:
+    return line.name.startswith("Stream")
+
+
+def _has_operation(line: Any, event: Any) -> bool:
+    with warnings.catch_warnings():  # of jaxlib about its own type
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return any(name == "hlo_op" for name, _ in event.stats)
 
 
 def summed(found: Iterator[tuple[str, float]], updates: int) -> list[Kernel]:
     """Returns what was found, by name, what took longest first."""
-    spent: Counter[str] = Counter()
-    times: Counter[str] = Counter()
+    spent: dict[str, list[float]] = defaultdict(list)
     for name, nanoseconds in found:
-        spent[name] += nanoseconds  # type: ignore[assignment]
-        times[name] += 1
-    every = sum(spent.values())
-    return [
-        Kernel(name, took / updates / 1e6, took / every, times[name] / updates)
-        for name, took in spent.most_common()
+        spent[name].append(nanoseconds)
+    every = sum(map(sum, spent.values()))
+    made = [
+        Kernel(name, sum(took) / updates / 1e6, sum(took) / every, len(took) / updates)
+        for name, took in spent.items()
     ]
+    return sorted(made, key=lambda kernel: -kernel.milliseconds)
 
 
 def kernels(values: argparse.Namespace) -> list[Kernel]:

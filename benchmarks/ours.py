@@ -105,9 +105,7 @@ def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
     return lambda: jax.block_until_ready(draw(params, features, keys, corner))
 
 
-def sampling(
-    config: ConfigDict, params: Params, mesh: Mesh, size: int
-) -> Callable[[], np.ndarray]:
+def sampling(config: ConfigDict, params: Params, mesh: Mesh, size: int) -> Callable[[], np.ndarray]:
     """Returns what draws all generations of one image and averages them, as the evaluation does.
 
     Args:

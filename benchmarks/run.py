@@ -4,9 +4,9 @@
   python -m benchmarks.run --only=training,sampling --repeats=7 --out=FILE.json --authors=PATH
 
   --only=NAMES     parts, with commas: training, input, sampling, guards, startup, memory, shapes,
-                   tile, monuseg
-  --full           tile as well: the authors' MoNuSeg network on one tile, minutes on a CPU; monuseg,
-                   its training and sampling, wants an accelerator with 80 GB and has to be named
+                   tile; and monuseg, which has to be named: its training and sampling, beside
+                   the authors' on a GPU of 140 GB
+  --full           tile as well: the authors' MoNuSeg network on one tile, minutes on a CPU
   --dtype=NAME     of our activations in monuseg: bfloat16 if not given, or float32
   --repeats=N      how often each work is timed after its warm-up, in turns; 7 if not given
   --out=FILE.json  writes every repeat

@@ -95,7 +95,7 @@ def model(config: ConfigDict) -> SegDiff:
 
 def dense_form(form: str) -> str:
     """Returns how dense blocks are computed: "auto" is what was fastest on this kind of device."""
-    auto = "parts" if jax.default_backend() == "cpu" else "concat"
+    auto = {"cpu": "parts", "gpu": "spread"}.get(jax.default_backend(), "concat")
     return choose({"auto": auto} | {name: name for name in FORMS}, form, "model.rrdb_form")
 
 

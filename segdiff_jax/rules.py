@@ -150,7 +150,7 @@ RULES: dict[str, Rule] = {
     "model.rrdb_blocks": _integer(1),
     "model.rrdb_features": _integer(1),
     "model.rrdb_growth": _integer(1),
-    "model.rrdb_form": _choice("auto", "concat", "parts", "spread", "mixed", "mixed_b"),
+    "model.rrdb_form": _choice("auto", "concat", "parts", "spread"),
     "model.remat": _choice("none", "rrdb", "unet", "all"),
     "model.dtype": _choice("float32", "bfloat16"),
     "diffusion.T": _integer(1),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
+from segdiff_jax.models import attention, layers
 from segdiff_jax.models.initial import Constant, parameter
 from segdiff_jax.models.layers import EPSILON, GroupNorm, normalised
 
@@ -93,3 +94,20 @@ def test_a_norm_computes_in_float32_and_answers_in_its_own_dtype(dtype):
     np.testing.assert_allclose(
         np.asarray(y, np.float64), truth, atol=1e-5 if dtype == jnp.float32 else 2**-7
     )
+
+
+def test_sums_are_the_same_whether_they_are_products_or_reductions(monkeypatch):
+    x = jax.random.normal(jax.random.key(0), (2, 5, 3, 12))
+    product, weights = layers.pixel_sums(x), attention.softmax(x)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(layers.pixel_sums(x), product, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(attention.softmax(x), weights, rtol=1e-5)
+
+
+def test_what_a_norms_gradient_keeps_of_its_input_has_the_inputs_precision():
+    x, scale = jnp.ones((1, 4, 4, 8), jnp.bfloat16), jnp.ones(8)
+    y, kept = layers._normalised_forward(x, scale, scale, 2)
+    assert y.dtype == jnp.float32
+    assert kept[0].dtype == jnp.bfloat16
+    gradient = jax.grad(lambda x: layers.normalised(x, scale, scale, 2).sum())(x)
+    assert gradient.dtype == jnp.bfloat16

@@ -9,7 +9,7 @@ from flax import traverse_util
 from small import config_of, tiny
 
 from segdiff_jax import build
-from segdiff_jax.models import layers
+from segdiff_jax.models import layers, upsample
 
 
 def parameters(config):
@@ -178,8 +178,6 @@ def plain_gradient(network):
     [
         ("rrdb_form", "parts", None),
         ("rrdb_form", "spread", None),
-        ("rrdb_form", "mixed", None),
-        ("rrdb_form", "mixed_b", None),
         ("remat", "rrdb", 0.95),
         ("remat", "unet", 0.5),
         ("remat", "all", 0.45),
@@ -244,3 +242,12 @@ def test_dropout_drops_its_share_of_each_row_by_the_key_of_the_row():
     assert (y[0] != y[1]).any() and (y != second.apply({}, x, keys)).any()
     np.testing.assert_array_equal(y[1:2], first.apply({}, x[1:2], keys[1:2]))
     assert first.apply({}, x, None) is x
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 8), (1, 1, 3, 5)])
+def test_both_ways_to_double_a_map_are_the_same_convolution(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, shape[-1], 4))
+    np.testing.assert_allclose(
+        upsample.folded(x, kernel), upsample.plain(x, kernel), rtol=1e-4, atol=1e-4
+    )

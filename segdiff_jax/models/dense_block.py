@@ -1,14 +1,15 @@
 """The dense block of G: five convolutions, each of all maps before it, written in three ways.
 
 All three have the same parameters and the same result but for rounding. Which is fastest depends on
-the machine (docs/performance.md has the figures):
+the device (docs/performance.md has the figures):
 
   concat  the maps are joined and convolved: one wide convolution a layer, but every layer copies
           all maps before it
   parts   each map is convolved with its own slice of the kernel, and the results are added: nothing
           is copied, 15 narrower convolutions instead of 5; the fastest on CPU
-  spread  each map is convolved once, into all later layers: 5 convolutions of 192, 160, ... 64
-          output channels instead of 32, which suits matrix units better; slow backward on CPU
+  spread  the input is convolved once into all layers, and each inner map once into all later inner
+          ones: 192, 96, 64 and 32 output channels, which suits matrix units better than 32 each;
+          for the last layer the inner maps are joined. The fastest on GPU, slow backward on CPU
 """
 
 from collections.abc import Callable
@@ -114,56 +115,21 @@ def _slices(kernel: jax.Array, maps: list[jax.Array]) -> list[jax.Array]:
 
 def spread(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns the last layer, [B, H, W, C]."""
+    C, growth = x.shape[-1], weights[0][1].shape[0]
+    *inner, (kernel, _) = weights
     # what each layer has been given; added up once all is there, so that it is read only once
     given = [[bias] for _, bias in weights]
-    y, first = x, 0
-    for i in range(len(weights)):
-        if i:
-            y = leaky(sum(given[i - 1][1:], start=given[i - 1][0]))
-        last = first + y.shape[-1]
-        later = weights[i:]
-        kernel = jnp.concatenate([k[:, :, first:last] for k, _ in later], axis=-1)
-        ends = np.cumsum([bias.shape[0] for _, bias in later])[:-1]
-        for terms, part in zip(given[i:], jnp.split(convolve(y, kernel), ends, -1), strict=True):
+    maps: list[jax.Array] = []
+    y, inputs, later = x, slice(0, C), weights
+    for i in range(len(inner)):
+        for terms, part in zip(given[i:], _into(later, y, inputs), strict=False):
             terms.append(part)
-        first = last
-    return sum(given[-1][1:], start=given[-1][0])
-
-
-def mixed(weights: Weights, x: jax.Array) -> jax.Array:
-    """Returns the last layer, [B, H, W, C]."""
-    given, maps = [[bias] for _, bias in weights], []
-    *inner, (kernel, _) = weights
-    y, first, later = x, 0, weights
-    while later:
-        last = first + y.shape[-1]
-        for terms, part in zip(
-            given[len(maps) :], _into(later, y, slice(first, last)), strict=False
-        ):
-            terms.append(part)
-        y, first = leaky(_sum(given[len(maps)])), last
+        y = leaky(_sum(given[i]))
         maps.append(y)
-        later = inner[len(maps) :]
-    joined = jnp.concatenate(maps, axis=-1)
-    given[-1].append(convolve(joined, kernel[:, :, x.shape[-1] :]))
+        inputs = slice(C + i * growth, C + (i + 1) * growth)
+        later = inner[i + 1 :]
+    given[-1].append(convolve(jnp.concatenate(maps, axis=-1), kernel[:, :, C:]))
     return _sum(given[-1])
-
-
-def mixed_b(weights: Weights, x: jax.Array) -> jax.Array:
-    """Returns the last layer, [B, H, W, C]."""
-    *inner, (kernel, bias) = weights
-    given, maps = [[bias] for _, bias in inner], [x]
-    first, later = 0, inner
-    while later:
-        y = maps[-1]
-        last = first + y.shape[-1]
-        n = len(maps) - 1
-        for terms, part in zip(given[n:], _into(later, y, slice(first, last)), strict=True):
-            terms.append(part)
-        maps.append(leaky(_sum(given[n])))
-        first = last
-        later = inner[len(maps) - 1 :]
-    return convolve(jnp.concatenate(maps, axis=-1), kernel) + bias
 
 
 def _into(later: Weights, y: jax.Array, inputs: slice) -> list[jax.Array]:
@@ -181,6 +147,4 @@ FORMS: dict[str, Callable[[Weights, jax.Array], jax.Array]] = {
     "concat": concat,
     "parts": parts,
     "spread": spread,
-    "mixed": mixed,
-    "mixed_b": mixed_b,
 }

@@ -1,8 +1,9 @@
 """Doubling a map: each pixel four times, then a 3 x 3 convolution; in two ways.
 
-`plain` is the definition. `folded` does not compute all of it, and is faster on a CPU: three neighbours of a doubled row hold only two different pixels, so the kernel's columns that meet
-the same pixel are added first: each of the four places in a pixel has a 2 x 2 kernel of its own,
-and 16 products a pixel do the work of 36. The same result but for rounding.
+`plain` is the definition. `folded` does not compute all of it, and is faster on a CPU: three
+neighbours of a doubled row hold only two different pixels, so the kernel's columns that meet the
+same pixel are added first. Each of the four places in a pixel has a 2 x 2 kernel of its own, and 16
+products a pixel do the work of 36. The same result but for rounding.
 """
 
 import flax.linen as nn
