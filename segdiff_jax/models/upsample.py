@@ -1,6 +1,6 @@
 """Doubling a map: each pixel four times, then a 3 x 3 convolution; in two ways.
 
-`plain` is the definition. `folded` does not compute all of it, and is faster on a CPU: three
+`plain` is the definition, and faster on a GPU. `folded` does not compute all of it: three
 neighbours of a doubled row hold only two different pixels, so the kernel's columns that meet the
 same pixel are added first. Each of the four places in a pixel has a 2 x 2 kernel of its own, and 16
 products a pixel do the work of 36. The same result but for rounding.
@@ -24,7 +24,7 @@ class Upsample(nn.Module):
         """[B, H, W, C] -> [B, 2H, 2W, C]."""
         C = x.shape[-1]
         kernel, bias = ConvWeights(C, C, name="conv")()
-        double = folded if jax.default_backend() == "cpu" else plain
+        double = plain if jax.default_backend() == "gpu" else folded
         return double(x.astype(self.dtype), kernel) + bias.astype(self.dtype)
 
 
