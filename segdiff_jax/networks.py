@@ -94,7 +94,7 @@ def model(config: ConfigDict) -> SegDiff:
 
 
 def dense_form(form: str) -> str:
-    """Returns how dense blocks are computed: "auto" is what is fastest, on TPUs by their compiler."""
+    """Returns how dense blocks are computed; "auto": as is fastest, on TPUs by their compiler."""
     auto = "parts" if jax.default_backend() == "cpu" else "spread"
     return choose({"auto": auto} | {name: name for name in FORMS}, form, "model.rrdb_form")
 

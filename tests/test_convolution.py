@@ -21,12 +21,21 @@ def by_definition(x, dy):
 
 
 @pytest.mark.parametrize(
-    "shape, outputs", [((2, 12, 8, 3), 5), ((1, 4, 4, 1), 1), ((3, 32, 36, 8), 4)]
+    "shape, outputs, grouped",
+    [
+        ((2, 12, 8, 3), 5, False),
+        ((1, 4, 4, 1), 1, False),
+        ((3, 32, 36, 8), 4, False),
+        ((8, 64, 64, 2), 3, True),
+        ((6, 64, 64, 2), 3, False),  # no whole number of groups
+        ((3, 128, 136, 2), 1, True),  # of one image each
+    ],
 )
-def test_it_is_what_the_definition_says(shape, outputs):
+def test_it_is_what_the_definition_says(shape, outputs, grouped):
     x, dy = normal(0, *shape), normal(1, *shape[:3], outputs)
+    assert ("scan" in str(jax.make_jaxpr(winograd)(x, dy))) == grouped
     want = by_definition(x, dy)
-    np.testing.assert_allclose(winograd(x, dy), want, rtol=0, atol=1e-5 * np.abs(want).max())
+    np.testing.assert_allclose(winograd(x, dy), want, rtol=0, atol=2e-5 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -56,6 +65,7 @@ def test_both_gradients_of_a_convolution_are_those_that_jax_derives(mapped, monk
         (normal(0, 1, 16, 16, 32), 64),
         (normal(0, 1, 32, 32, 3), 64),
         (normal(0, 1, 32, 32, 32), 32),
+        (normal(0, 1, 64, 64, 32), 16),
         (normal(0, 1, 32, 32, 32).astype(jnp.bfloat16), 64),
     ],
 )
@@ -64,6 +74,11 @@ def test_what_does_not_suit_is_left_to_jax(x, outputs):
     kernel = normal(1, 3, 3, x.shape[-1], outputs).astype(x.dtype)
     text = str(jax.make_jaxpr(convolve_same)(x, kernel))
     assert "custom_vjp" not in text
+
+
+def test_few_outputs_suit_where_maps_are_large():
+    assert suits_winograd(normal(0, 1, 64, 64, 32), 32)
+    assert suits_winograd(normal(0, 1, 32, 32, 32), 64)
 
 
 @pytest.mark.parametrize("side", [32, 34])

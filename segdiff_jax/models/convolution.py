@@ -19,7 +19,9 @@ LAYOUT = "NHWC", "HWIO", "NHWC"
 # below these, what surrounds the products takes longer than they save
 LEAST_PIXELS = 32 * 32
 LEAST_INPUTS = 32
-LEAST_OUTPUTS = 64
+LEAST_OUTPUTS = 32
+LEAST_MAPS = 64 * LEAST_PIXELS  # pixels times outputs
+MOST_PIXELS = 4 * 64 * 64  # of images that are transformed together: what is transformed is cached
 
 # Along an axis, the gradient of a kernel of 3 from 4 values of dy and the 6 of x that they meet is
 # SUMS @ ((OUTPUTS @ dy) * (INPUTS @ x)): polynomials, multiplied at 0, 1, -1, 2, -2 and infinity.
@@ -74,8 +76,9 @@ def suits_winograd(x: jax.Array, outputs: int) -> bool:
     """
     H, W, C = x.shape[1:]
     possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
-    large = H * W >= LEAST_PIXELS and C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
-    return possible and large and jax.default_backend() == "cpu"
+    wide = C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
+    large = H * W >= LEAST_PIXELS and H * W * outputs >= LEAST_MAPS
+    return possible and wide and large and jax.default_backend() == "cpu"
 
 
 @jax.custom_vjp
@@ -111,6 +114,21 @@ def winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
     Returns:
       [3, 3, C, D].
     """
+    B, H, W, C = x.shape
+    together = max(1, MOST_PIXELS // (H * W))
+    if B <= together or B % together:
+        return _winograd(x, dy)
+
+    def add(total: jax.Array, rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + _winograd(*rows), None
+
+    groups = [m.reshape(B // together, together, *m.shape[1:]) for m in (x, dy)]
+    zeros = jnp.zeros((3, 3, C, dy.shape[-1]), x.dtype)
+    return jax.lax.scan(add, zeros, tuple(groups))[0]
+
+
+def _winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """`winograd` of images that are transformed together."""
     padded = jnp.pad(x, ((0, 0), *SAME, (0, 0)))
     planes = zip(_planes(padded, INPUTS), _planes(dy, OUTPUTS), strict=True)
     sums = [jax.lax.dot_general(a, b, (((0,), (0,)), ((), ()))) for a, b in planes]  # [C, D]
