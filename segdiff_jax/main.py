@@ -26,7 +26,15 @@ import sys
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import command_line, errors, large_pages, programme, validate, watchdog
+from segdiff_jax import (
+    collecting,
+    command_line,
+    errors,
+    large_pages,
+    programme,
+    validate,
+    watchdog,
+)
 from segdiff_jax.command_line import Command
 from segdiff_jax.errors import UserError
 
@@ -47,6 +55,7 @@ def main(arguments: list[str]) -> int:
 
 def obey(arguments: list[str]) -> None:
     """Does what a command line says."""
+    collecting.rarely()  # until training has begun
     command = command_line.parse(arguments)
     programme.set_up_logging()
     for line in validate.cautions(command.config):
@@ -86,6 +95,7 @@ def train_and_evaluate(command: Command) -> None:
     if not config.data.test_split and mode == "all":
         logging.info("config.data.test_split is empty: nothing is scored")
     elif mode in ("evaluate", "all"):
+        collecting.as_usual()
         with interruption.at_once():
             evaluate.evaluate_run(config, workdir)
 

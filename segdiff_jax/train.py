@@ -15,6 +15,7 @@ from segdiff_jax import (
     agreement,
     build,
     checkpoint,
+    collecting,
     evaluate,
     flat,
     interruption,
@@ -134,6 +135,7 @@ def loop(
                 take = partial(updates, state, next(batch))
                 state, metrics = first_update(take, request, f"update {step} of {last}")
                 logging.info("first update after %.1f s", pace.restart())
+                collecting.as_usual()
             else:
                 state, metrics = updates(state, next(batch))
             numbers.add(step, metrics)

@@ -16,6 +16,7 @@ FLOORS = (
     {
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
         *(
+            "collecting",
             "interruption",
             "large_pages",
             "lock",

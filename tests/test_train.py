@@ -1,5 +1,6 @@
 """A run from its config to its report: resumed as if never stopped, finished, refused."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import pytest
 from mounts import full_disk, mounted, read_only_disk
 from small import mesh_of, tiny
 
-from segdiff_jax import build, evaluate, lock, starting, train
+from segdiff_jax import build, collecting, evaluate, lock, starting, train
 from segdiff_jax.checkpoint import Checkpoints, read_config
 from segdiff_jax.data.sources import Source
 from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, TerminatedError, UserError
@@ -305,6 +306,12 @@ def test_the_best_checkpoint_on_validation_is_kept_and_can_be_scored(tmp_path):
     again = Checkpoints(tmp_path)
     assert [again.restore_ema(like, which)[0] for which in ("best", "last")] == [2, 5]
     np.testing.assert_array_equal(again.restore_ema(like, "best")[1]["w"], 2.0)
+
+
+def test_from_the_first_update_on_python_looks_for_garbage_as_usual(prepared, tmp_path):
+    collecting.rarely()
+    train.train(config_for(prepared), tmp_path)
+    assert gc.get_threshold() == collecting.USUAL
 
 
 def test_validation_is_scored_during_training_and_decides_the_best(prepared, tmp_path, monkeypatch):

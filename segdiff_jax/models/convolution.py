@@ -19,8 +19,8 @@ LAYOUT = "NHWC", "HWIO", "NHWC"
 # below these, what surrounds the products takes longer than they save
 LEAST_PIXELS = 32 * 32
 LEAST_INPUTS = 32
-LEAST_OUTPUTS = 32
-LEAST_MAPS = 64 * LEAST_PIXELS  # pixels times outputs
+LEAST_OUTPUTS = 64
+LEAST_OUTPUTS_OF_MANY = 32  # where there are more pixels in all than MOST_PIXELS
 MOST_PIXELS = 4 * 64 * 64  # of images that are transformed together: what is transformed is cached
 
 # Along an axis, the gradient of a kernel of 3 from 4 values of dy and the 6 of x that they meet is
@@ -74,11 +74,11 @@ def suits_winograd(x: jax.Array, outputs: int) -> bool:
       x: [B, H, W, C], what the kernel meets.
       outputs: of the kernel.
     """
-    H, W, C = x.shape[1:]
+    B, H, W, C = x.shape
     possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
-    wide = C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
-    large = H * W >= LEAST_PIXELS and H * W * outputs >= LEAST_MAPS
-    return possible and wide and large and jax.default_backend() == "cpu"
+    least = LEAST_OUTPUTS_OF_MANY if B * H * W > MOST_PIXELS else LEAST_OUTPUTS
+    large = H * W >= LEAST_PIXELS and C >= LEAST_INPUTS and outputs >= least
+    return possible and large and jax.default_backend() == "cpu"
 
 
 @jax.custom_vjp
@@ -122,9 +122,11 @@ def winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
     def add(total: jax.Array, rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         return total + _winograd(*rows), None
 
-    groups = [m.reshape(B // together, together, *m.shape[1:]) for m in (x, dy)]
+    def grouped(maps: jax.Array) -> jax.Array:
+        return maps.reshape(B // together, together, *maps.shape[1:])
+
     zeros = jnp.zeros((3, 3, C, dy.shape[-1]), x.dtype)
-    return jax.lax.scan(add, zeros, tuple(groups))[0]
+    return jax.lax.scan(add, zeros, (grouped(x), grouped(dy)))[0]
 
 
 def _winograd(x: jax.Array, dy: jax.Array) -> jax.Array:

@@ -3,13 +3,13 @@
 All three have the same parameters and the same result but for rounding. Which is fastest depends on
 the device (docs/performance.md has the figures):
 
-  concat  the maps are joined and convolved: one wide convolution a layer, but every layer copies
-          all maps before it
-  parts   each map is convolved with its own slice of the kernel, and the results are added: nothing
-          is copied, 15 narrower convolutions instead of 5; the fastest on CPU
-  spread  the input is convolved once into all layers, and each inner map once into all later inner
-          ones: 192, 96, 64 and 32 output channels, which suits matrix units better than 32 each;
-          for the last layer the inner maps are joined. The fastest on GPU, slow backward on CPU
+  concat  all maps so far are joined and convolved for every layer: 5 convolutions of 32 and 64
+          output channels, and every layer copies all maps before it
+  spread  each map is convolved once, into all later inner layers, and all maps are joined only for
+          the last: 128, 96, 64, 32 and 64 output channels, which suits matrix units better than 32
+          each. The fastest on GPUs
+  parts   the same, with a gradient that computes the kernels of all layers as one. The fastest on
+          CPUs, where the gradient of a kernel of few outputs is slow
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def concat(weights: Weights, x: jax.Array) -> jax.Array:
 def parts(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns the last layer, [B, H, W, C]."""
     every = sum(bias.shape[0] for _, bias in weights)
-    return _parts(weights, x) if suits_winograd(x, every) else _parts_forward(weights, x)[0]
+    return _parts(weights, x) if suits_winograd(x, every) else spread(weights, x)
 
 
 @jax.custom_vjp
@@ -71,14 +71,8 @@ def _parts(weights: Weights, x: jax.Array) -> jax.Array:
 
 
 def _parts_forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple]:
-    maps: list[jax.Array] = []
-    y = x
-    for kernel, bias in weights:
-        maps.append(y if not maps else leaky(y))
-        y = bias
-        for m, part in zip(maps, _slices(kernel, maps), strict=True):
-            y = convolve(m, part) + y
-    return y, (weights, maps)
+    joined = jnp.concatenate(_grown(weights[:-1], x), axis=-1)
+    return _last(weights, joined), (weights, joined)
 
 
 def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
@@ -88,17 +82,18 @@ def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
     one kernel's from all maps to all layers; what no layer reads is thrown away, and is less than
     what would be lost.
     """
-    weights, maps = kept
-    widths = [m.shape[-1] for m in maps]
-    growth, first = widths[-1], np.cumsum([0, *widths])
+    weights, joined = kept
+    growth = weights[0][1].shape[0]
+    first = [0, *(kernel.shape[2] for kernel, _ in weights)]  # of each map's channels; the end
     dz = dy  # of what layers j, j + 1, .. give before their activation, side by side
-    for j in range(len(maps) - 1, -1, -1):
+    for j in range(len(weights) - 1, -1, -1):
         part = slice(first[j], first[j + 1])
         later = jnp.concatenate([kernel[:, :, part] for kernel, _ in weights[j:]], axis=-1)
         dmap = input_gradient(later, dz)
         if j:
-            dz = jnp.concatenate([jnp.where(maps[j] >= 0, dmap, SLOPE * dmap), dz], axis=-1)
-    every = winograd(jnp.concatenate(maps, axis=-1), dz)
+            rising = joined[..., part] >= 0
+            dz = jnp.concatenate([jnp.where(rising, dmap, SLOPE * dmap), dz], axis=-1)
+    every = winograd(joined, dz)
     bias = dz.sum((0, 1, 2))
     outputs = [slice(i * growth, i * growth + b.shape[0]) for i, (_, b) in enumerate(weights)]
     found = [(every[:, :, :n, out], bias[out]) for n, out in zip(first[1:], outputs, strict=True)]
@@ -108,39 +103,31 @@ def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
 _parts.defvjp(_parts_forward, _parts_backward)
 
 
-def _slices(kernel: jax.Array, maps: list[jax.Array]) -> list[jax.Array]:
-    """Returns the part of a kernel that meets each of the maps, [3, 3, c, features]."""
-    return jnp.split(kernel, np.cumsum([m.shape[-1] for m in maps])[:-1], axis=2)
-
-
 def spread(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns the last layer, [B, H, W, C]."""
-    C, growth = x.shape[-1], weights[0][1].shape[0]
-    *inner, (kernel, _) = weights
+    return _last(weights, jnp.concatenate(_grown(weights[:-1], x), axis=-1))
+
+
+def _last(weights: Weights, joined: jax.Array) -> jax.Array:
+    kernel, bias = weights[-1]
+    return convolve(joined, kernel) + bias
+
+
+def _grown(inner: Weights, x: jax.Array) -> list[jax.Array]:
+    """Returns x and the maps of the inner layers, each map convolved once into all that follow."""
     # what each layer has been given; added up once all is there, so that it is read only once
-    given = [[bias] for _, bias in weights]
-    maps: list[jax.Array] = []
-    y, inputs, later = x, slice(0, C), weights
+    given = [[bias] for _, bias in inner]
+    maps, first = [x], 0
     for i in range(len(inner)):
-        for terms, part in zip(given[i:], _into(later, y, inputs), strict=False):
+        last = first + maps[-1].shape[-1]
+        kernel = jnp.concatenate([k[:, :, first:last] for k, _ in inner[i:]], axis=-1)
+        ends = np.cumsum([bias.shape[0] for _, bias in inner[i:]])[:-1]
+        places = jnp.split(convolve(maps[-1], kernel), ends, axis=-1)
+        for terms, part in zip(given[i:], places, strict=True):
             terms.append(part)
-        y = leaky(_sum(given[i]))
-        maps.append(y)
-        inputs = slice(C + i * growth, C + (i + 1) * growth)
-        later = inner[i + 1 :]
-    given[-1].append(convolve(jnp.concatenate(maps, axis=-1), kernel[:, :, C:]))
-    return _sum(given[-1])
-
-
-def _into(later: Weights, y: jax.Array, inputs: slice) -> list[jax.Array]:
-    """Returns what a map gives to each of some layers, by one convolution."""
-    kernel = jnp.concatenate([k[:, :, inputs] for k, _ in later], axis=-1)
-    ends = np.cumsum([bias.shape[0] for _, bias in later])[:-1]
-    return jnp.split(convolve(y, kernel), ends, axis=-1)
-
-
-def _sum(terms: list[jax.Array]) -> jax.Array:
-    return sum(terms[1:], start=terms[0])
+        maps.append(leaky(sum(given[i][1:], start=given[i][0])))
+        first = last
+    return maps
 
 
 FORMS: dict[str, Callable[[Weights, jax.Array], jax.Array]] = {
