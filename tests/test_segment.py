@@ -180,7 +180,7 @@ def test_the_image_is_encoded_outside_the_reverse_loop(params):
     features = np.zeros((1, 16, 16, 8), np.float32)
     in_encoder = convolutions(apply("encode", image))
     in_denoiser = convolutions(apply("denoise", x_t, t, features))
-    assert in_encoder == 4 + 3 * 15  # one RRDB of three dense blocks, each in parts
+    assert in_encoder == 4 + 3 * 5  # one RRDB of three dense blocks of five layers
     assert in_denoiser > 5
 
     def answer(tile, key):
