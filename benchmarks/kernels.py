@@ -51,10 +51,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     Raises:
       UserError: anything that is misspelt.
     """
-    parser = options.parser()
-    parser.add_argument("--config", default="MoNuSeg")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--remat", choices=("none", "rrdb", "unet", "all"), default="none")
+    parser = options.of_an_update()
     parser.add_argument("--form", default="auto")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--top", type=int, default=10)

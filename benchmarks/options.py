@@ -10,6 +10,15 @@ def parser() -> argparse.ArgumentParser:
     return argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False, add_help=False)
 
 
+def of_an_update() -> argparse.ArgumentParser:
+    """Returns a parser that also takes a configuration, and how its update is computed."""
+    made = parser()
+    made.add_argument("--config", default="MoNuSeg")
+    made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    made.add_argument("--remat", choices=("none", "rrdb", "unet", "all"), default="none")
+    return made
+
+
 def read(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """Reads a command line.
 

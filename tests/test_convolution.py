@@ -35,7 +35,8 @@ def test_it_is_what_the_definition_says(shape, outputs, grouped):
     x, dy = normal(0, *shape), normal(1, *shape[:3], outputs)
     assert ("scan" in str(jax.make_jaxpr(winograd)(x, dy))) == grouped
     want = by_definition(x, dy)
-    np.testing.assert_allclose(winograd(x, dy), want, rtol=0, atol=2e-5 * np.abs(want).max())
+    share = 2e-5 if grouped else 1e-5  # of more pixels, whose sum is no larger in proportion
+    np.testing.assert_allclose(winograd(x, dy), want, rtol=0, atol=share * np.abs(want).max())
 
 
 @pytest.mark.parametrize("mapped", [False, True])
