@@ -120,10 +120,11 @@ def sampling(plan: Plan) -> list[Row]:
     config, mesh = plan.config, parallel.all_devices()
     S, T = config.sampling.generations, config.sampling.steps
     params = ours.fresh_state(config, mesh).params
+    alone = ours.on_one_device(params)
     whole = f"one image, {S} generations of {T} steps"
     works: dict[str, Work] = {
-        "G of one image, ours": ours.encoding(config, params, 1),
-        f"reverse step of {S} rows, ours": ours.reverse_step(config, params, S),
+        "G of one image, ours": ours.encoding(config, alone, 1),
+        f"reverse step of {S} rows, ours": ours.reverse_step(config, alone, S),
         f"{whole}, ours": ours.sampling(config, params, mesh, ours.side(config)),
     }
     with plan.theirs(config) as theirs:
@@ -142,10 +143,10 @@ def sampling(plan: Plan) -> list[Row]:
 def full_tile(plan: Plan) -> list[Row]:
     """The authors' MoNuSeg network on one tile of 256x256: G, and a reverse step without it."""
     config, mesh = monuseg.get_config(), parallel.all_devices()
-    params = ours.fresh_state(config, mesh).params
+    alone = ours.on_one_device(ours.fresh_state(config, mesh).params)
     works: dict[str, Work] = {
-        "G of one tile, ours": ours.encoding(config, params, 1),
-        "reverse step of one tile, ours": ours.reverse_step(config, params, 1),
+        "G of one tile, ours": ours.encoding(config, alone, 1),
+        "reverse step of one tile, ours": ours.reverse_step(config, alone, 1),
     }
     with plan.theirs(config) as theirs:
         if theirs:

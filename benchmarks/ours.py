@@ -46,6 +46,11 @@ def fresh_state(config: ConfigDict, mesh: Mesh) -> TrainState:
     return starting.fresh_state(config, (side(config), side(config)), mesh)()
 
 
+def on_one_device(params: Params) -> Params:
+    """Returns the copy of the first device: what is computed from it alone runs on that device."""
+    return jax.tree.map(lambda x: x.addressable_data(0), params)
+
+
 def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat.Layout, TrainState]:
     """Returns `fresh_state` as updates take it, and where in its vectors each array lies."""
     state = fresh_state(config, mesh)

@@ -119,10 +119,19 @@ def default() -> ConfigDict:
     c.train.evaluate_every = 0  # updates between scores of validation_split; 0: never
     c.train.result = "last"  # weights that are scored on test_split: "last" | "best" on validation
 
-    c.job = ConfigDict()  # of one process or several; nothing of it changes what is learned
-    c.job.hang_seconds = 1800.0  # without a finished update or image: stacks, exit 142; 0: never
-    c.job.heartbeat_seconds = 100  # without a sign of life: a process counts as lost
-    c.job.join_seconds = 300  # that processes wait for all others to be started
+    c.job = _job()
+    return c
+
+
+def _job() -> ConfigDict:
+    """Of one process or several; nothing of it changes what is learned but for rounding."""
+    c = ConfigDict()
+    c.hang_seconds = 1800.0  # without a finished update or image: stacks, exit 142; 0: never
+    c.heartbeat_seconds = 100  # without a sign of life: a process counts as lost
+    c.join_seconds = 300  # that processes wait for all others to be started
+    # to make of a CPU, each with a share of the batch and of the generations and a copy of the
+    # state; 0: up to 4, at most the cores, such that they divide the batch; 1 if several processes
+    c.cpu_devices = 0
     return c
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from segdiff_jax import build, checkpoint, evaluate, parallel, validate
+from segdiff_jax import build, checkpoint, cpu_devices, evaluate, parallel, validate
 from segdiff_jax.averaging import uncertainty
 from segdiff_jax.data.example import Array
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
@@ -204,7 +204,7 @@ def load(
     if seed is not None:
         config.seed = seed
     validate.check(config)
-    parallel.start()
+    parallel.start(devices_of_cpu=cpu_devices.fitting())
     mesh = parallel.all_devices()
     step, params = evaluate.restore(config, workdir, mesh)
     segmenter = build.segmenter(config, params, mesh)

@@ -40,7 +40,7 @@ from segdiff_jax.errors import UserError
 
 LESS_MEMORY = (
     "lower train.batch_size, or sampling.rows_at_once if training was over, or set model.dtype to "
-    "bfloat16"
+    "bfloat16, or job.cpu_devices to 1 on a CPU"
 )
 
 
@@ -79,9 +79,19 @@ def dispatch(command: Command) -> None:
 
     job = config.job
     place = command.coordinator, command.processes, command.process
-    parallel.start(*place, job.join_seconds, job.heartbeat_seconds)
+    parallel.start(*place, job.join_seconds, job.heartbeat_seconds, devices_of_cpu(command))
     with watchdog.watching(job.hang_seconds, coordinator=parallel.leads_others()):
         train_and_evaluate(command)
+
+
+def devices_of_cpu(command: Command) -> int:
+    """Returns how many devices this process makes of its CPU."""
+    from segdiff_jax import cpu_devices
+
+    config = command.config
+    if config.job.cpu_devices or command.coordinator:
+        return config.job.cpu_devices or 1
+    return cpu_devices.fitting(0 if command.mode == "evaluate" else config.train.batch_size)
 
 
 def train_and_evaluate(command: Command) -> None:

@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segdiff_jax import ending, roll_call
+from segdiff_jax import cpu_devices, ending, roll_call
 from segdiff_jax.errors import PEER_LOST, UserError
 
 AXIS = "data"
@@ -34,8 +34,11 @@ def start(
     process: int = -1,
     join_seconds: int = 300,
     heartbeat_seconds: int = 100,
+    devices_of_cpu: int = 1,
 ) -> None:
     """Joins the processes of a job, if there are several, and turns the compilation cache on.
+
+    Before JAX is asked for its devices, or the last argument changes nothing.
 
     Where the others do not come, the process ends with code 134 and says so.
 
@@ -46,6 +49,7 @@ def start(
       process: the number of this one.
       join_seconds: how long to wait for the others.
       heartbeat_seconds: after which a process that shows no sign of life counts as lost.
+      devices_of_cpu: to make of this machine's CPU, see `cpu_devices`.
 
     Raises:
       UserError: as `roll_call.call`.
@@ -54,6 +58,7 @@ def start(
         cache = Path("~/.cache/segdiff_jax/xla").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    cpu_devices.make(devices_of_cpu)
     # where time is up JAX aborts, and says nothing that a user could follow: it gets more of it
     join = partial(
         jax.distributed.initialize,

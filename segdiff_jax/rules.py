@@ -186,6 +186,7 @@ RULES: dict[str, Rule] = {
     "job.hang_seconds": _number(0),
     "job.heartbeat_seconds": _integer(2),
     "job.join_seconds": _integer(1),
+    "job.cpu_devices": _integer(0),
 }
 
 

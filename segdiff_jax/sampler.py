@@ -130,7 +130,7 @@ def sample_rows(
 
     Args:
       params: of the model, replicated.
-      rounds: [2] int32, how often to encode and to draw; what is left over is not computed.
+      rounds: [1, 2] int32, how often to encode and to draw; what is left over is not computed.
       tiles: [N / devices, h, w, 3] uint8, this device's.
       index: [R / devices] int32, which of the N tiles each row is of.
       key_data: [R / devices, ...] uint32, a key for each row.
@@ -146,13 +146,13 @@ def sample_rows(
     def encode(tile: jax.Array) -> jax.Array:
         return sampler.encode(params, tile[None])[0]
 
-    features = in_rounds(encode, (tiles,), rounds[0], tiles_at_once)
+    features = in_rounds(encode, (tiles,), rounds[0, 0], tiles_at_once)
     features = jax.lax.all_gather(features, AXIS, tiled=True)  # [N, h, w, C]
 
     def row(i: jax.Array, key: jax.Array, corner: jax.Array) -> jax.Array:
         return sampler.draw(params, features[i], jax.random.wrap_key_data(key), corner)
 
-    return in_rounds(row, (index, key_data, corners), rounds[1], rows_at_once)
+    return in_rounds(row, (index, key_data, corners), rounds[0, 1], rows_at_once)
 
 
 def in_rounds(

@@ -35,8 +35,11 @@ class Layout(NamedTuple):
     rows_at_once: int
 
     def rounds(self, tiles: int, rows: int) -> np.ndarray:
-        """Returns how often a device encodes and denoises for so many of the tiles and rows."""
-        wanted = np.array([tiles, rows])
+        """Returns how often each device encodes and denoises for so many: [devices, 2] int32.
+
+        A device with less to do leaves the cores to the others where they share them.
+        """
+        wanted = np.array([tiles, rows]) - np.arange(self.devices)[:, None]  # from each on
         at_once = np.array([self.tiles_at_once, self.rows_at_once])
         return -(-wanted // (self.devices * at_once)).astype(np.int32)
 
@@ -187,6 +190,7 @@ class Segmenter:
         at_tile = places(n, plan.tiles, plan.devices)
         at_row = places(n * S, plan.rows, plan.devices)
         rows = (
+            plan.rounds(n, n * S),
             _put(np.stack([tile.pixels for tile in group]), at_tile, plan.tiles),
             _put(at_tile[index].astype(np.int32), at_row, plan.rows),
             _put(np.asarray(jax.random.key_data(keys)), at_row, plan.rows),
@@ -195,11 +199,8 @@ class Segmenter:
         if plan not in self._programs:
             self._programs[plan] = self._program(plan)
         program, rows = self._programs[plan], parallel.split(rows, self.mesh)
-        rounds = plan.rounds(n, n * S)
         # which compiles the program, or waits for the devices for as long as many steps take
-        out = interruption.interruptible(
-            lambda: parallel.gather(program(self.params, rounds, *rows))
-        )
+        out = interruption.interruptible(lambda: parallel.gather(program(self.params, *rows)))
         return out[at_row].reshape(n, S, *out.shape[1:])
 
     def _program(self, plan: Layout) -> Callable:
@@ -209,7 +210,7 @@ class Segmenter:
             tiles_at_once=plan.tiles_at_once,
             rows_at_once=plan.rows_at_once,
         )
-        in_specs = P(), P(), P(AXIS), P(AXIS), P(AXIS), P(AXIS)
+        in_specs = P(), *[P(AXIS)] * 5
         return jax.jit(
             jax.shard_map(
                 step, mesh=self.mesh, in_specs=in_specs, out_specs=P(AXIS), check_vma=False

@@ -39,6 +39,7 @@ ISLANDS = {  # files of their own, but part of that island
     **dict.fromkeys(("finite", "flat", "starting", "updates"), "train"),
     **{"writing": "errors", "networks": "build", "direct": "build", "agreement": "parallel"},
     "roll_call": "parallel",
+    "cpu_devices": "parallel",
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
     **dict.fromkeys(("import_line", "torch_files", "torch_names"), "import_torch"),

@@ -30,6 +30,7 @@ Exit codes: those of segdiff_jax.main; cells that fail do not stop the others, a
 end is that of the first of them.
 """
 
+import math
 import os
 import sys
 import time
@@ -65,9 +66,11 @@ def _main(arguments: list[str]) -> None:
         return
     programme.set_up_logging()
     describe(command)
-    from segdiff_jax import parallel  # jax takes seconds to import
+    from segdiff_jax import cpu_devices, parallel  # jax takes seconds to import
 
-    parallel.start()
+    batches = [configured(command.config, cell).train.batch_size for cell in command.cells]
+    fitting = cpu_devices.fitting(math.gcd(*batches))
+    parallel.start(devices_of_cpu=command.config.job.cpu_devices or fitting)
     run(command)
 
 
