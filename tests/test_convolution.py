@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from segdiff_jax.models import convolution, dense_block
-from segdiff_jax.models.convolution import convolve, convolve_same, suits_winograd, winograd
+from segdiff_jax.models.convolution import (
+    convolve,
+    convolve_pixels,
+    convolve_same,
+    suits_winograd,
+    winograd,
+)
 
 
 def normal(seed, *shape):
@@ -100,3 +106,18 @@ def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(side):
     ours, theirs = (jax.grad(loss, (1, 2))(form, weights, x) for form in forms)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_product_of_pixels_is_the_convolution_with_one_pixel_and_so_are_its_gradients(dtype):
+    keys = jax.random.split(jax.random.key(4), 3)
+    x = jax.random.normal(keys[0], (2, 5, 7, 6)).astype(dtype)
+    kernel = jax.random.normal(keys[1], (1, 1, 6, 4)).astype(dtype)
+    dy = jax.random.normal(keys[2], (2, 5, 7, 4)).astype(dtype)
+    plain = jax.vjp(lambda *of: convolve(*of, ((0, 0), (0, 0))), x, kernel)
+    product = jax.vjp(convolve_pixels, x, kernel)
+    pairs = zip((plain[0], *plain[1](dy)), (product[0], *product[1](dy)), strict=True)
+    for expected, found in pairs:
+        assert found.dtype == expected.dtype == dtype
+        near = {"rtol": 1e-5, "atol": 1e-5} if dtype == jnp.float32 else {"rtol": 0.02, "atol": 0.1}
+        np.testing.assert_allclose(found.astype("f4"), expected.astype("f4"), **near)

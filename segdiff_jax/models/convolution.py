@@ -20,7 +20,8 @@ LAYOUT = "NHWC", "HWIO", "NHWC"
 LEAST_PIXELS = 32 * 32
 LEAST_INPUTS = 32
 LEAST_OUTPUTS = 64
-LEAST_OUTPUTS_OF_MANY = 32  # where there are more pixels in all than MOST_PIXELS
+LEAST_OUTPUTS_OF_MANY = 32
+MANY = 8  # images
 MOST_PIXELS = 4 * 64 * 64  # of images that are transformed together: what is transformed is cached
 
 # Along an axis, the gradient of a kernel of 3 from 4 values of dy and the 6 of x that they meet is
@@ -60,6 +61,18 @@ def convolve(
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
 
 
+def convolve_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[B, H, W, C] with [1, 1, C, D] -> [B, H, W, D].
+
+    On a CPU as a product of matrices, whose gradient in the kernel is another: that of a
+    convolution takes three times as long.
+    """
+    if jax.default_backend() != "cpu":
+        return convolve(x, kernel, ((0, 0), (0, 0)))
+    product = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+    return product.reshape(*x.shape[:-1], -1)
+
+
 def convolve_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`convolve` of a 3 x 3 kernel that keeps the size; its gradient is what is fastest."""
     if suits_winograd(x, kernel.shape[-1]):
@@ -76,7 +89,7 @@ def suits_winograd(x: jax.Array, outputs: int) -> bool:
     """
     B, H, W, C = x.shape
     possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
-    least = LEAST_OUTPUTS_OF_MANY if B * H * W > MOST_PIXELS else LEAST_OUTPUTS
+    least = LEAST_OUTPUTS_OF_MANY if B >= MANY else LEAST_OUTPUTS
     large = H * W >= LEAST_PIXELS and C >= LEAST_INPUTS and outputs >= least
     return possible and large and jax.default_backend() == "cpu"
 

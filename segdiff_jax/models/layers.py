@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.convolution import convolve, convolve_same
+from segdiff_jax.models.convolution import convolve, convolve_pixels, convolve_same
 from segdiff_jax.models.initial import Constant, by_inputs, parameter
 
 Dtype = Any  # jnp.float32 or jnp.bfloat16
@@ -38,6 +38,8 @@ class Conv(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if self.size == 3 and self.stride == 1:
             y = convolve_same(x, kernel)
+        elif self.size == 1 and self.stride == 1:
+            y = convolve_pixels(x, kernel)
         else:
             half = self.size // 2
             y = convolve(x, kernel, ((half, half), (half, half)), self.stride)
@@ -194,18 +196,21 @@ def pixel_sums(x: jax.Array) -> jax.Array:
 
 
 def channel_means(x: jax.Array, groups: int) -> jax.Array:
-    """The mean over the channels of each group, in the place of each: [B, 1, 1, C] -> the same."""
+    """The mean over the channels of each group, in the place of each: [B, 1, 1, C] -> the same.
+
+    By additions, which a compiler fuses with what is around them: a reduction would be a program of
+    XLA's CPU library, of which a network has hundreds, for two to four numbers each.
+    """
     B, C = x.shape[0], x.shape[-1]
-    if groups == 1:
-        return jnp.broadcast_to(sum_by_halves(x) / C, x.shape)
     if groups == C:
         return x
-    means = x.reshape(B, groups, C // groups).mean(-1, keepdims=True)
-    return jnp.broadcast_to(means, (B, groups, C // groups)).reshape(B, 1, 1, C)
+    n = C // groups
+    means = sum_by_halves(x.reshape(B, groups, n)) / n
+    return jnp.broadcast_to(means, (B, groups, n)).reshape(B, 1, 1, C)
 
 
 def sum_by_halves(x: jax.Array) -> jax.Array:
-    """The sum over a last axis of any length, in an order that depends on nothing else."""
+    """The sum over a last axis, kept with length 1; the order depends on its length alone."""
     while (n := x.shape[-1]) > 1:
         half = (n + 1) // 2
         rest = jnp.pad(x[..., half:], [(0, 0)] * (x.ndim - 1) + [(0, 2 * half - n)])
