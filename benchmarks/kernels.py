@@ -108,11 +108,11 @@ def kernels(values: argparse.Namespace) -> list[Kernel]:
     import jax
 
     from benchmarks import ours
-    from segdiff_jax import cpu_devices, parallel
+    from segdiff_jax import parallel
 
     config = ours.changed(config_of(values), model__rrdb_form=values.form)
     config.train.batch_size = values.batch or config.train.batch_size
-    parallel.start(devices_of_cpu=cpu_devices.fitting(config.train.batch_size))
+    ours.start(config)
     mesh = parallel.all_devices()
     examples = ours.made_up(config.train.batch_size, ours.side(config))
     rows = ours.constant_rows(config, examples, mesh)

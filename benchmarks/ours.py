@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.timing import Work
-from segdiff_jax import build, finite, flat, starting, updates
+from segdiff_jax import build, cpu_devices, finite, flat, parallel, starting, updates
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.sampler import Sampler
 from segdiff_jax.step import Params, TrainState
@@ -24,6 +24,11 @@ def changed(config: ConfigDict, **knobs: Any) -> ConfigDict:
         group, key = name.split("__")
         copy[group][key] = value
     return copy
+
+
+def start(config: ConfigDict) -> None:
+    """Readies JAX as a training with this config does."""
+    parallel.start(devices_of_cpu=cpu_devices.fitting(config.train.batch_size))
 
 
 def side(config: ConfigDict) -> int:

@@ -20,7 +20,7 @@ TIMES = 3  # how often the work is done: memory has settled by then
 def peak_bytes(work: str, authors: Path | None) -> int:
     """Does the work in this process and returns its largest resident size, or the device's."""
     from benchmarks import ours, reduced
-    from segdiff_jax import cpu_devices, parallel
+    from segdiff_jax import parallel
 
     config = reduced.get_config()
     if authors is not None:
@@ -34,7 +34,7 @@ def peak_bytes(work: str, authors: Path | None) -> int:
             "sampling": lambda: theirs.sampling(c.generations, c.steps),
         }
     else:
-        parallel.start(devices_of_cpu=cpu_devices.fitting(config.train.batch_size))
+        ours.start(config)
         mesh = parallel.all_devices()
         rows = ours.constant_rows(config, ours.made_up(8, ours.side(config)), mesh)
         made = {

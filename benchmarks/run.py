@@ -105,17 +105,28 @@ def measure(request: Request) -> None:
     Raises:
       UserError: the authors' code cannot be timed, or the file cannot be written.
     """
-    from benchmarks import authors, full, guards, measured, peak, reduced, shapes, startup, table
+    from benchmarks import (
+        authors,
+        full,
+        guards,
+        measured,
+        ours,
+        peak,
+        reduced,
+        shapes,
+        startup,
+        table,
+    )
     from benchmarks.timing import Row, load
     from configs import monuseg
-    from segdiff_jax import build, cpu_devices, parallel
+    from segdiff_jax import build
 
     if request.authors:
         authors.check(request.authors)
     if LARGE[0] in request.parts:  # else JAX takes three quarters of a GPU before theirs has begun
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     config = reduced.get_config()
-    parallel.start(devices_of_cpu=cpu_devices.fitting(config.train.batch_size))
+    ours.start(config)
     plan = measured.Plan(config, request.repeats, request.authors, request.dtype)
     if {"input", "startup"} & set(request.parts):
         build.source(config).prepare()

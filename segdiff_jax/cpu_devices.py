@@ -17,12 +17,15 @@ GIVE_UP = "xla_cpu_collective_call_terminate_timeout_seconds"
 OLDEST = 0, 12  # before, devices that waited for one another could do so for ever
 
 
-def fitting(batch_size: int = 0) -> int:
+def fitting(batch_size: int = 0, wanted: int = 0) -> int:
     """Returns how many devices to make of this machine's CPU.
 
     Args:
       batch_size: images of an update, which all devices share alike; 0: nothing is trained.
+      wanted: by the user, who then has so many; 0: nothing was said.
     """
+    if wanted:
+        return wanted
     if jax.__version_info__[:2] < OLDEST:
         return 1
     most = min(MOST, cores())

@@ -204,7 +204,7 @@ def load(
     if seed is not None:
         config.seed = seed
     validate.check(config)
-    parallel.start(devices_of_cpu=cpu_devices.fitting())
+    parallel.start(devices_of_cpu=cpu_devices.fitting(wanted=config.job.cpu_devices))
     mesh = parallel.all_devices()
     step, params = evaluate.restore(config, workdir, mesh)
     segmenter = build.segmenter(config, params, mesh)

@@ -88,10 +88,11 @@ def devices_of_cpu(command: Command) -> int:
     """Returns how many devices this process makes of its CPU."""
     from segdiff_jax import cpu_devices
 
-    config = command.config
-    if config.job.cpu_devices or command.coordinator:
-        return config.job.cpu_devices or 1
-    return cpu_devices.fitting(0 if command.mode == "evaluate" else config.train.batch_size)
+    wanted = command.config.job.cpu_devices
+    if command.coordinator:
+        return wanted or 1
+    batch_size = 0 if command.mode == "evaluate" else command.config.train.batch_size
+    return cpu_devices.fitting(batch_size, wanted)
 
 
 def train_and_evaluate(command: Command) -> None:

@@ -38,7 +38,7 @@ def start(
 ) -> None:
     """Joins the processes of a job, if there are several, and turns the compilation cache on.
 
-    Before JAX is asked for its devices, or the last argument changes nothing.
+    JAX must not have been asked for its devices, or the last argument changes nothing.
 
     Where the others do not come, the process ends with code 134 and says so.
 

@@ -84,7 +84,8 @@ def test_what_does_not_suit_is_left_to_jax(x, outputs):
     assert "custom_vjp" not in text
 
 
-def test_few_outputs_suit_where_there_are_many_pixels():
+def test_few_outputs_suit_where_there_are_many_images():
+    assert suits_winograd(normal(0, 8, 32, 32, 32), 32)
     assert suits_winograd(normal(0, 8, 64, 64, 32), 32)
     assert suits_winograd(normal(0, 1, 32, 32, 32), 64)
 

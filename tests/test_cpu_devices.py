@@ -6,9 +6,10 @@ import sys
 
 import jax
 import pytest
-from small import ROOT
+from small import ROOT, tiny
 
-from segdiff_jax import cpu_devices
+from segdiff_jax import cpu_devices, main
+from segdiff_jax.command_line import Command
 
 SEES = """
 import jax
@@ -67,6 +68,25 @@ def test_a_jax_whose_devices_may_wait_for_ever_has_one(monkeypatch):
     monkeypatch.setattr(cpu_devices, "cores", lambda: 8)
     monkeypatch.setattr(jax, "__version_info__", (0, 11, 9))
     assert cpu_devices.fitting(8) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "coordinator", "wanted", "devices"),
+    [
+        ("all", "", 0, 3),  # of 8 cores, and a batch of 6
+        ("evaluate", "", 0, 4),
+        ("train", "", 1, 1),
+        ("train", "localhost:1", 0, 1),
+        ("train", "localhost:1", 2, 2),
+    ],
+)
+def test_a_run_has_as_many_as_it_says_or_as_fit(mode, coordinator, wanted, devices, monkeypatch):
+    monkeypatch.setattr(cpu_devices, "cores", lambda: 8)
+    monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
+    config = tiny()
+    config.train.batch_size, config.job.cpu_devices = 6, wanted
+    command = Command(config, ROOT, mode, coordinator, 2, 0)
+    assert main.devices_of_cpu(command) == devices
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")

@@ -203,6 +203,25 @@ def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
     assert plan.rows - tiles * generations < devices * plan.rows_at_once
 
 
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize(("tiles", "generations"), [(1, 1), (1, 9), (3, 5), (16, 1)])
+@pytest.mark.parametrize("limit", [1, 4])
+def test_a_device_goes_as_many_rounds_as_it_has_rows(devices, tiles, generations, limit):
+    plan = layout(tiles, generations, devices, limit)
+    rounds = plan.rounds(tiles, tiles * generations)
+    kinds = (
+        (tiles, plan.tiles, plan.tiles_at_once),
+        (
+            tiles * generations,
+            plan.rows,
+            plan.rows_at_once,
+        ),
+    )
+    for kind, (count, total, at_once) in enumerate(kinds):
+        shares = np.bincount(places(count, total, devices) // (total // devices), minlength=devices)
+        assert rounds[:, kind].tolist() == [-(-share // at_once) for share in shares]
+
+
 @pytest.mark.parametrize(
     ("images", "side", "generations"), [(14, 512, 9), (68, 256, 9), (7, 512, 30)]
 )

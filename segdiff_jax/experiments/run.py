@@ -69,8 +69,8 @@ def _main(arguments: list[str]) -> None:
     from segdiff_jax import cpu_devices, parallel  # jax takes seconds to import
 
     batches = [configured(command.config, cell).train.batch_size for cell in command.cells]
-    fitting = cpu_devices.fitting(math.gcd(*batches))
-    parallel.start(devices_of_cpu=command.config.job.cpu_devices or fitting)
+    fitting = cpu_devices.fitting(math.gcd(*batches), command.config.job.cpu_devices)
+    parallel.start(devices_of_cpu=fitting)
     run(command)
 
 

@@ -20,8 +20,8 @@ LAYOUT = "NHWC", "HWIO", "NHWC"
 LEAST_PIXELS = 32 * 32
 LEAST_INPUTS = 32
 LEAST_OUTPUTS = 64
-LEAST_OUTPUTS_OF_MANY = 32
-MANY = 8  # images
+LEAST_OUTPUTS_OF_MANY = 32  # where there are at least so many images:
+MANY = 8
 MOST_PIXELS = 4 * 64 * 64  # of images that are transformed together: what is transformed is cached
 
 # Along an axis, the gradient of a kernel of 3 from 4 values of dy and the 6 of x that they meet is
