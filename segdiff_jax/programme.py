@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -43,9 +44,12 @@ def run(
     if HELP & set(arguments):
         print(doc.strip())
         return errors.DONE
+    told: list[int] = []  # signals
     try:
         with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, _terminate)
+            signal.signal(signal.SIGTERM, partial(_end_by, told))
+            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+                signal.signal(signal.SIGINT, partial(_end_by, told))
         function(arguments)
     except UserError as error:
         for line in error.details:
@@ -55,14 +59,24 @@ def run(
         return fail(str(error) or "interrupted", errors.INTERRUPTED)
     except TerminatedError as error:
         return fail(str(error) or "terminated", errors.TERMINATED)
+    except ImportError as error:
+        # numpy and others, written in C, make one of whatever is raised while they are imported
+        if not told:
+            return _end(error, less_memory)
+        terminated = told[-1] == signal.SIGTERM
+        how = (
+            ("terminated", errors.TERMINATED) if terminated else ("interrupted", errors.INTERRUPTED)
+        )
+        return fail(*how)
     except Exception as error:
         return _end(error, less_memory)
     return errors.DONE
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise TerminatedError
+def _end_by(told: list[int], number: int, frame: FrameType | None) -> None:
+    """Handles a signal: notes it, and raises what ends the programme."""
+    told.append(number)
+    raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _end(error: Exception, less_memory: str) -> int:

@@ -13,8 +13,8 @@ import traceback
 import pytest
 from small import ROOT
 
-from segdiff_jax import interruption
-from segdiff_jax.errors import INTERRUPTED, TERMINATED, TerminatedError
+from segdiff_jax import interruption, programme
+from segdiff_jax.errors import INTERNAL, INTERRUPTED, TERMINATED, TerminatedError
 
 KINDS = [(signal.SIGTERM, TerminatedError), (signal.SIGINT, KeyboardInterrupt)]
 
@@ -29,6 +29,26 @@ def own_handlers():
 
 def signal_soon(kind, seconds=0.2):
     threading.Timer(seconds, os.kill, (os.getpid(), kind)).start()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED), (None, INTERNAL)],
+)
+def test_a_signal_that_an_import_makes_an_error_of_its_own_of_is_still_one(kind, code, capsys):
+    """As numpy does, which is written in C."""
+
+    def imports(words):
+        try:
+            if kind is not None:
+                os.kill(os.getpid(), kind)
+                time.sleep(10)
+        except BaseException:
+            pass
+        raise ImportError("numpy._core.multiarray failed to import")
+
+    assert programme.run(imports, [], "doc", "less") == code
+    assert ("Traceback" in capsys.readouterr().err) == (kind is None)
 
 
 @pytest.mark.parametrize(("kind", "error"), KINDS)
