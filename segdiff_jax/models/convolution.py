@@ -145,17 +145,16 @@ def winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
 def _winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
     """`winograd` of images that are transformed together."""
     padded = jnp.pad(x, ((0, 0), *SAME, (0, 0)))
-    planes = zip(_planes(padded, INPUTS), _planes(dy, OUTPUTS), strict=True)
-    sums = [jax.lax.dot_general(a, b, (((0,), (0,)), ((), ()))) for a, b in planes]  # [C, D]
-    n = len(INPUTS)
-    sums = jnp.stack(sums).reshape(n, n, x.shape[-1], dy.shape[-1])
+    tiles = zip(_transformed(padded, INPUTS), _transformed(dy, OUTPUTS), strict=True)
+    tile_wise = ((1,), (1,)), ((0,), (0,))
+    sums = jnp.stack([jax.lax.dot_general(a, b, tile_wise) for a, b in tiles])  # [6, 6, C, D]
     matrix = SUMS.astype(np.float32)
     precision = jax.lax.Precision.HIGHEST
-    return jnp.einsum("ia,jb,abcd->ijcd", matrix, matrix, sums, precision=precision)
+    return jnp.einsum("ia,jb,bacd->ijcd", matrix, matrix, sums, precision=precision)
 
 
-def _planes(x: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
-    """Returns `matrix @ tile @ matrix.T` of all tiles, entry by entry: 36 of [tiles, channels].
+def _transformed(x: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
+    """Returns `matrix @ tile @ matrix.T` of all tiles, column by column: 6 of [6, tiles, channels].
 
     Args:
       x: maps; tiles begin every `TILE` pixels and have as many rows as the matrix has columns.
@@ -164,11 +163,11 @@ def _planes(x: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
     h, w, C = x.shape[1:]
     size = matrix.shape[1]
     rows, columns = h - size + 1, w - size + 1  # where a tile may begin
-    along = _combined(matrix, [x[:, i : i + rows : TILE] for i in range(size)])  # [B, h, W, C]
+    along = _combined(matrix, [x[:, :, j : j + columns : TILE] for j in range(size)])
     # else each entry would be combined from the pixels anew, which makes programs twice as long
-    along = jax.lax.optimization_barrier(along)
-    tiles = [[y[:, :, j : j + columns : TILE] for j in range(size)] for y in along]
-    return [entry.reshape(-1, C) for row in tiles for entry in _combined(matrix, row)]
+    along = jax.lax.optimization_barrier(along)  # 6 of [B, H, w, C]
+    tiles = [_combined(matrix, [y[:, i : i + rows : TILE] for i in range(size)]) for y in along]
+    return [jnp.stack(column).reshape(len(matrix), -1, C) for column in tiles]
 
 
 def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
