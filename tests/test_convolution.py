@@ -10,8 +10,8 @@ from segdiff_jax.models.convolution import (
     convolve,
     convolve_pixels,
     convolve_same,
+    kernel_gradient,
     suits_winograd,
-    winograd,
 )
 
 
@@ -39,10 +39,12 @@ def by_definition(x, dy):
 )
 def test_it_is_what_the_definition_says(shape, outputs, grouped):
     x, dy = normal(0, *shape), normal(1, *shape[:3], outputs)
-    assert ("scan" in str(jax.make_jaxpr(winograd)(x, dy))) == grouped
+    assert ("scan" in str(jax.make_jaxpr(kernel_gradient)(x, dy))) == grouped
     want = by_definition(x, dy)
     share = 2e-5 if grouped else 1e-5  # of more pixels, whose sum is no larger in proportion
-    np.testing.assert_allclose(winograd(x, dy), want, rtol=0, atol=share * np.abs(want).max())
+    np.testing.assert_allclose(
+        kernel_gradient(x, dy), want, rtol=0, atol=share * np.abs(want).max()
+    )
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -50,8 +52,9 @@ def test_both_gradients_of_a_convolution_are_those_that_jax_derives(mapped, monk
     x, kernel, weight = normal(0, 2, 32, 32, 32), normal(1, 3, 3, 32, 64), normal(2, 2, 32, 32, 64)
     assert suits_winograd(x, 64)
     called = []
-    original = convolution.winograd
-    monkeypatch.setattr(convolution, "winograd", lambda *a: called.append(a) or original(*a))
+    original = convolution.kernel_gradient
+    counted = lambda *a: called.append(a) or original(*a)  # noqa: E731
+    monkeypatch.setattr(convolution, "kernel_gradient", counted)
 
     def loss(convolve, x, kernel):
         if not mapped:

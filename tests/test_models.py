@@ -148,7 +148,7 @@ def test_bfloat16_keeps_parameters_norms_and_output_in_float32():
     low = [path for path, dtype in dtypes.items() if dtype == jnp.bfloat16]
     assert set(dtypes) - set(low) == {"unet/out/__call__"}
     assert len(low) > 20
-    assert "encoder/rrdb0/dense1/__call__" in low
+    assert "encoder/trunk/__call__" in low
     config.model.dtype = "float32"
     exact = applied(build.model(config), variables, image, x_t, jnp.array([1]))
     assert 0 < np.abs(out - exact).max() < 0.05 * np.abs(exact).max()

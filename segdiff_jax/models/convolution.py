@@ -1,16 +1,15 @@
-"""3 x 3 convolutions, and their kernel's gradient with fewer products. NHWC.
+"""Convolutions, and the gradient of 3 x 3 kernels with fewer products. NHWC.
 
 XLA's CPU compiler computes the gradient of a kernel as a convolution whose window is the whole map,
-at a sixth to a half of the speed of the convolution itself. Winograd's minimal filtering (Lavin and
-Gray, arXiv 1509.09308) takes 36 products where the definition has 144, and they are plain matrix
-products: `winograd`. It is the same gradient but for rounding, which is some times larger.
+at a sixth to a half of the speed of the convolution itself. By Winograd's planes it is products of
+matrices, and a quarter of them: `kernel_gradient`.
 """
-
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from segdiff_jax.models import winograd
+from segdiff_jax.models.winograd import TILE
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 SAME = ((1, 1), (1, 1))
@@ -23,34 +22,6 @@ LEAST_OUTPUTS = 64
 LEAST_OUTPUTS_OF_MANY = 32  # where there are at least so many images:
 MANY = 8
 MOST_PIXELS = 4 * 64 * 64  # of images that are transformed together: what is transformed is cached
-
-# Along an axis, the gradient of a kernel of 3 from 4 values of dy and the 6 of x that they meet is
-# SUMS @ ((OUTPUTS @ dy) * (INPUTS @ x)): polynomials, multiplied at 0, 1, -1, 2, -2 and infinity.
-INPUTS = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
-OUTPUTS = (
-    np.array(
-        [
-            [6, 0, 0, 0],
-            [-4, -4, -4, -4],
-            [-4, 4, -4, 4],
-            [1, 2, 4, 8],
-            [1, -2, 4, -8],
-            [0, 0, 0, 24],
-        ]
-    )
-    / 24
-)
-SUMS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 1]])
-TILE = 4
 
 
 def convolve(
@@ -81,7 +52,7 @@ def convolve_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def suits_winograd(x: jax.Array, outputs: int) -> bool:
-    """Whether `winograd` can compute the gradient of a kernel, and sooner than XLA.
+    """Whether `kernel_gradient` can compute the gradient of a kernel, and sooner than XLA.
 
     Args:
       x: [B, H, W, C], what the kernel meets.
@@ -105,7 +76,7 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 
 def _backward(kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    return input_gradient(kernel, dy), winograd(x, dy)
+    return input_gradient(kernel, dy), kernel_gradient(x, dy)
 
 
 _convolve_same.defvjp(_forward, _backward)
@@ -116,8 +87,8 @@ def input_gradient(kernel: jax.Array, dy: jax.Array) -> jax.Array:
     return convolve(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
 
 
-@jax.jit  # hundreds of operations, traced once for all layers of one shape
-def winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
+@jax.jit  # traced once for all layers of one shape
+def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     """Gradient of `convolve(x, kernel)` in a 3 x 3 kernel, by products over tiles of 4 x 4 pixels.
 
     Args:
@@ -127,50 +98,23 @@ def winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
     Returns:
       [3, 3, C, D].
     """
-    B, H, W, C = x.shape
+    B, H, W, _ = x.shape
     together = max(1, MOST_PIXELS // (H * W))
     if B <= together or B % together:
-        return _winograd(x, dy)
+        return winograd.kernel_planes_transposed(_planes(x, dy))
 
     def add(total: jax.Array, rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + _winograd(*rows), None
+        return total + _planes(*rows), None
 
     def grouped(maps: jax.Array) -> jax.Array:
         return maps.reshape(B // together, together, *maps.shape[1:])
 
-    zeros = jnp.zeros((3, 3, C, dy.shape[-1]), x.dtype)
-    return jax.lax.scan(add, zeros, (grouped(x), grouped(dy)))[0]
+    zeros = jnp.zeros((winograd.POINTS**2, x.shape[-1], dy.shape[-1]), x.dtype)
+    total, _ = jax.lax.scan(add, zeros, (grouped(x), grouped(dy)))
+    return winograd.kernel_planes_transposed(total)
 
 
-def _winograd(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """`winograd` of images that are transformed together."""
-    padded = jnp.pad(x, ((0, 0), *SAME, (0, 0)))
-    tiles = zip(_transformed(padded, INPUTS), _transformed(dy, OUTPUTS), strict=True)
-    tile_wise = ((1,), (1,)), ((0,), (0,))
-    sums = jnp.stack([jax.lax.dot_general(a, b, tile_wise) for a, b in tiles])  # [6, 6, C, D]
-    matrix = SUMS.astype(np.float32)
-    precision = jax.lax.Precision.HIGHEST
-    return jnp.einsum("ia,jb,bacd->ijcd", matrix, matrix, sums, precision=precision)
-
-
-def _transformed(x: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
-    """Returns `matrix @ tile @ matrix.T` of all tiles, column by column: 6 of [6, tiles, channels].
-
-    Args:
-      x: maps; tiles begin every `TILE` pixels and have as many rows as the matrix has columns.
-      matrix: INPUTS or OUTPUTS.
-    """
-    h, w, C = x.shape[1:]
-    size = matrix.shape[1]
-    rows, columns = h - size + 1, w - size + 1  # where a tile may begin
-    along = _combined(matrix, [x[:, :, j : j + columns : TILE] for j in range(size)])
-    # else each entry would be combined from the pixels anew, which makes programs twice as long
-    along = jax.lax.optimization_barrier(along)  # 6 of [B, H, w, C]
-    tiles = [_combined(matrix, [y[:, i : i + rows : TILE] for i in range(size)]) for y in along]
-    return [jnp.stack(column).reshape(len(matrix), -1, C) for column in tiles]
-
-
-def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
-    """Returns the product of a matrix and a vector of arrays."""
-    rows = [[float(m) * v for m, v in zip(row, values, strict=True) if m] for row in matrix]
-    return [sum(terms[1:], start=terms[0]) for terms in rows]
+def _planes(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Planes of the gradient, [36, C, D], of images that are transformed together."""
+    met, given = winograd.input_planes(x), winograd.results_transposed(dy)
+    return winograd.kernel_gradient_planes(met, given)

@@ -8,19 +8,21 @@ the device (docs/performance.md has the figures):
   spread  each map is convolved once, into all later inner layers, and all maps are joined only for
           the last: 128, 96, 64, 32 and 64 output channels, which suits matrix units better than 32
           each. The fastest on GPUs
-  parts   the same, with a gradient that computes the kernels of all layers as one. The fastest on
-          CPUs, where the gradient of a kernel of few outputs is slow
+  parts   the same where no gradient is asked for, and with gradients each map into all later layers
+          by Winograd's planes, which are a quarter of the products. The fastest on CPUs
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
+from itertools import pairwise
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segdiff_jax.models.convolution import convolve, input_gradient, suits_winograd, winograd
+from segdiff_jax.models import winograd
+from segdiff_jax.models.convolution import convolve, suits_winograd
 from segdiff_jax.models.layers import ConvWeights, Dtype
 
 SLOPE = 0.2  # of the leaky ReLU
@@ -30,24 +32,27 @@ RESIDUAL = 0.2  # scale of every inner residual
 Weights = list[tuple[jax.Array, jax.Array]]  # kernel [3, 3, in, out] and bias [out] of each layer
 
 
-class DenseBlock(nn.Module):
-    """Five convolutions, each of all that came before it; 0.2 times the last is added to x."""
+class DenseWeights(nn.Module):
+    """The parameters of five convolutions, each of all that came before it."""
 
+    features: int
     growth: int
     dtype: Dtype = jnp.float32
-    form: str = "concat"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C]."""
-        C, growth = x.shape[-1], self.growth
-        widths = [*[growth] * 4, C]
+    def __call__(self) -> Weights:
+        """-> those of each layer, as `dtype`."""
         weights: Weights = []
-        for i, width in enumerate(widths):
-            kernel, bias = ConvWeights(C + i * growth, width, name=f"conv{i + 1}")()
+        for i, width in enumerate([*[self.growth] * 4, self.features]):
+            inputs = self.features + i * self.growth
+            kernel, bias = ConvWeights(inputs, width, name=f"conv{i + 1}")()
             weights.append((kernel.astype(self.dtype), bias.astype(self.dtype)))
-        x = x.astype(self.dtype)
-        return RESIDUAL * FORMS[self.form](weights, x) + x
+        return weights
+
+
+def dense_block(form: str, weights: Weights, x: jax.Array) -> jax.Array:
+    """0.2 times the last layer is added to x: [B, H, W, C] -> [B, H, W, C]."""
+    return RESIDUAL * FORMS[form](weights, x) + x
 
 
 def concat(weights: Weights, x: jax.Array) -> jax.Array:
@@ -67,37 +72,65 @@ def parts(weights: Weights, x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _parts(weights: Weights, x: jax.Array) -> jax.Array:
-    return _parts_forward(weights, x)[0]
+    return spread(weights, x)
 
 
 def _parts_forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple]:
-    joined = jnp.concatenate(_grown(weights[:-1], x), axis=-1)
-    return _last(weights, joined), (weights, joined)
+    """The last layer, and what `_parts_backward` needs: the weights, and the map of each layer.
+
+    Every map is turned into planes once. A layer's planes are the sum of what all maps give to it.
+    """
+    kernels, first = _kernels(weights), _first(weights)
+    maps, met = [x], []
+    for j, (_, bias) in enumerate(weights):
+        met.append(winograd.input_planes(maps[-1]))
+        ends = zip(met, pairwise(first), strict=False)
+        planes = _sum(winograd.multiplied(m, kernels[j][:, a:b]) for m, (a, b) in ends)
+        maps.append(leaky(y := winograd.results(planes, x.shape[:3]) + bias))
+    return y, (weights, maps[:-1])
 
 
 def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
-    """Gradients in the weights and in x.
-
-    A kernel of few outputs makes a slow gradient, so those of all layers are computed together, as
-    one kernel's from all maps to all layers; what no layer reads is thrown away, and is less than
-    what would be lost.
-    """
-    weights, joined = kept
-    growth = weights[0][1].shape[0]
-    first = [0, *(kernel.shape[2] for kernel, _ in weights)]  # of each map's channels; the end
-    dz = dy  # of what layers j, j + 1, .. give before their activation, side by side
+    """Gradients in the weights and in x, from the last layer to the first."""
+    weights, maps = kept
+    kernels, first = _kernels(weights), _first(weights)
+    met = [winograd.input_planes(x) for x in maps]
+    dz, given, biases = dy, [], []  # of layers j, j + 1, ..: gradients before their activation
     for j in range(len(weights) - 1, -1, -1):
+        given.insert(0, winograd.results_transposed(dz))
+        biases.insert(0, dz.sum((0, 1, 2)))
         part = slice(first[j], first[j + 1])
-        later = jnp.concatenate([kernel[:, :, part] for kernel, _ in weights[j:]], axis=-1)
-        dmap = input_gradient(later, dz)
-        if j:
-            rising = joined[..., part] >= 0
-            dz = jnp.concatenate([jnp.where(rising, dmap, SLOPE * dmap), dz], axis=-1)
-    every = winograd(joined, dz)
-    bias = dz.sum((0, 1, 2))
-    outputs = [slice(i * growth, i * growth + b.shape[0]) for i, (_, b) in enumerate(weights)]
-    found = [(every[:, :, :n, out], bias[out]) for n, out in zip(first[1:], outputs, strict=True)]
-    return found, dmap
+        into = zip(given, kernels[j:], strict=True)
+        planes = _sum(winograd.input_gradient_planes(k[:, part], dz) for dz, k in into)
+        dmap = winograd.input_planes_transposed(planes, dy.shape[:3])
+        dz = jnp.where(maps[j] >= 0, dmap, SLOPE * dmap)
+    return list(zip(_kernel_gradients(met, given), biases, strict=True)), dmap
+
+
+def _kernel_gradients(met: list[jax.Array], given: list[jax.Array]) -> list[jax.Array]:
+    """Of each layer, from the planes of all maps and of all layers' gradients."""
+    found = []  # of each map into all layers after it
+    for i, planes in enumerate(met):
+        later = winograd.kernel_gradient_planes(planes, jnp.concatenate(given[i:], axis=-1))
+        ends = np.cumsum([dz.shape[-1] for dz in given[i:]])[:-1]
+        found.append(jnp.split(winograd.kernel_planes_transposed(later), ends, axis=-1))
+    return [
+        jnp.concatenate([found[i][j - i] for i in range(j + 1)], axis=2) for j in range(len(given))
+    ]
+
+
+def _kernels(weights: Weights) -> list[jax.Array]:
+    return winograd.barrier([winograd.kernel_planes(kernel) for kernel, _ in weights])
+
+
+def _first(weights: Weights) -> list[int]:
+    """Returns the first channel of each map among all maps, and the end."""
+    return [0, *(kernel.shape[2] for kernel, _ in weights)]
+
+
+def _sum(planes: Iterable[jax.Array]) -> jax.Array:
+    """Returns the sum, made once: the compiler would add for each that reads it."""
+    return winograd.barrier(reduce(jnp.add, planes))
 
 
 _parts.defvjp(_parts_forward, _parts_backward)
@@ -135,3 +168,4 @@ FORMS: dict[str, Callable[[Weights, jax.Array], jax.Array]] = {
     "parts": parts,
     "spread": spread,
 }
+LOOPED = {"parts"}  # forms whose dense blocks are one program, run once for each

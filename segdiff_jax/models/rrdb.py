@@ -6,24 +6,59 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.dense_block import RESIDUAL, DenseBlock, leaky
+from segdiff_jax.models.dense_block import (
+    LOOPED,
+    RESIDUAL,
+    DenseWeights,
+    Weights,
+    dense_block,
+    leaky,
+)
 from segdiff_jax.models.layers import Conv, Dtype
 
+DENSE = 3  # dense blocks of an RRDB
 
-class RRDB(nn.Module):
-    """Three dense blocks with a residual around them."""
 
+class RRDBWeights(nn.Module):
+    """The parameters of three dense blocks."""
+
+    features: int
     growth: int
     dtype: Dtype = jnp.float32
-    form: str = "concat"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C]."""
-        h = x
-        for i in range(1, 4):
-            h = DenseBlock(self.growth, self.dtype, self.form, name=f"dense{i}")(h)
-        return RESIDUAL * h + x
+    def __call__(self) -> list[Weights]:
+        """-> those of each dense block, as `dtype`."""
+        names = [f"dense{i + 1}" for i in range(DENSE)]
+        return [DenseWeights(self.features, self.growth, self.dtype, name=n)() for n in names]
+
+
+def rrdb(form: str, blocks: list[Weights], x: jax.Array) -> jax.Array:
+    """Three dense blocks with a residual around them: [B, H, W, C] -> [B, H, W, C]."""
+    h = x
+    for weights in blocks:
+        h = dense_block(form, weights, h)
+    return RESIDUAL * h + x
+
+
+def looped(form: str, rrdbs: list[list[Weights]], x: jax.Array) -> jax.Array:
+    """All RRDBs as one loop over dense blocks, so that a program holds only one of those.
+
+    A CPU loads it sooner, and its working memory is less.
+    """
+
+    def dense(
+        maps: tuple[jax.Array, jax.Array], block: tuple[Weights, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        (entered, h), (weights, last) = maps, block
+        h = dense_block(form, weights, h)
+        left = RESIDUAL * h + entered  # the RRDB, where it was its last
+        return (jnp.where(last, left, entered), jnp.where(last, left, h)), None
+
+    every = [weights for blocks in rrdbs for weights in blocks]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *every)
+    last = jnp.arange(len(every)) % DENSE == DENSE - 1
+    return jax.lax.scan(dense, (x, x), (stacked, last))[0][0]
 
 
 class RRDBNet(nn.Module):
@@ -52,10 +87,18 @@ class RRDBNet(nn.Module):
         """Normalised image [B, H, W, 3] -> [B, H, W, out]."""
         conv = partial(Conv, self.features, dtype=self.dtype)
         first = conv(name="first")(image)
-        h = first
-        block = nn.remat(RRDB) if self.remat else RRDB
-        for i in range(self.blocks):
-            h = block(self.growth, self.dtype, self.form, name=f"rrdb{i}")(h)
-        h = first + conv(name="trunk")(h)
+        h = first + conv(name="trunk")(self.blocked(first))
         h = leaky(conv(name="high")(h))
         return Conv(self.out, dtype=self.dtype, name="last")(h)
+
+    def blocked(self, x: jax.Array) -> jax.Array:
+        """All RRDBs: [B, H, W, features] -> [B, H, W, features]."""
+        names = [f"rrdb{i}" for i in range(self.blocks)]
+        rrdbs = [RRDBWeights(self.features, self.growth, self.dtype, name=n)() for n in names]
+        if self.form in LOOPED and not self.remat:
+            return looped(self.form, rrdbs, x)
+        block = partial(rrdb, self.form)
+        block = jax.checkpoint(block) if self.remat else block
+        for blocks in rrdbs:
+            x = block(blocks, x)
+        return x
