@@ -107,7 +107,7 @@ def rows() -> list[Row]:
     """Returns the rows of this section."""
     found = []
     for name, get_config in CONFIGS.items():
-        config = get_config()
+        config = ours.changed(get_config(), model__rrdb_form="spread")  # as on accelerators
         one = forward(config)
         total = one.encode + one.denoise
         found += [
