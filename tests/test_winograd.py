@@ -59,8 +59,7 @@ def test_gradients_of_products_of_planes_are_those_that_jax_derives(product):
 def test_g_as_a_loop_with_planes_has_the_values_and_gradients_of_the_plain_one():
     image, weight = (RANDOM.standard_normal((1, 32, 32, n), np.float32) for n in (3, 8))
     plain, looped = (RRDBNet(8, 2, 32, 16, form=form) for form in ("concat", "parts"))
-    variables = plain.init(jax.random.key(0), image)
-    variables = {"params": variables["params"]}
+    variables = {"params": plain.init(jax.random.key(0), image)["params"]}
 
     def loss(network, variables):
         return (network.apply(variables, image) * weight).sum()
