@@ -183,8 +183,15 @@ def objective(config: ConfigDict) -> Loss:
         schedule=schedule(config),
         prediction=prediction(config),
         draws=config.train.noise_draws_per_image,
+        at_once=draws_at_once(config),
         **common,
     )
+
+
+def draws_at_once(config: ConfigDict) -> int:
+    """Returns how many draws of an image are denoised together; on a CPU one is fastest."""
+    automatic = 1 if jax.default_backend() == "cpu" else config.train.noise_draws_per_image
+    return config.train.draws_at_once or automatic
 
 
 def answerer(config: ConfigDict) -> Answerer:

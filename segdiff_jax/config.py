@@ -102,6 +102,8 @@ def default() -> ConfigDict:
     c.train.steps = 300_000  # updates
     c.train.batch_size = 8  # images, over all devices
     c.train.noise_draws_per_image = 1  # (t, noise) pairs that share one G(I); 1: the authors' loss
+    c.train.draws_at_once = 0  # of them are denoised together, which takes memory; 0: 1 on a CPU,
+    # where it is fastest, else all
     c.train.loss = "sum"  # of the error over the pixels of an image: "sum" (code) | "mean"
     c.train.learning_rate = 1e-4
     c.train.warmup_steps = 0  # linear, from 0

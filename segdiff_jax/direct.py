@@ -29,12 +29,16 @@ class DirectObjective(Loss):
 
     def errors(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns (cross-entropy in nats, squared error of the probability); see `Loss`."""
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """Returns the cross-entropy in nats, and of each row with the squared error; see `Loss`.
+
+        The squared error is that of the probability.
+        """
         logits = call(self.model, "denoise", params, None, None, features, keys)
         logits, truth = logits[..., 0], masks.astype(jnp.float32)
         errors = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, truth), (1, 2))
-        return errors, jnp.mean(jnp.square(jax.nn.sigmoid(logits) - truth), (1, 2))
+        mses = jnp.mean(jnp.square(jax.nn.sigmoid(logits) - truth), (1, 2))
+        return jnp.mean(errors), (errors, mses)
 
 
 @dataclass(frozen=True, eq=False)

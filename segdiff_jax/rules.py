@@ -168,6 +168,7 @@ RULES: dict[str, Rule] = {
     "train.steps": _integer(1),
     "train.batch_size": _integer(1),
     "train.noise_draws_per_image": _integer(1),
+    "train.draws_at_once": _integer(0),
     "train.loss": _choice("sum", "mean"),
     "train.learning_rate": _number(0, above=True),
     "train.warmup_steps": _integer(0),

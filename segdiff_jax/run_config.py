@@ -16,6 +16,7 @@ FREE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
     *(
+        "train.draws_at_once",
         "sampling.",
         "reading.",
         "job.",

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from segdiff_jax.accumulation import mean_in_turn
 from segdiff_jax.data.augment import Augment
 from segdiff_jax.data.example import Array, Batch, normalise, to_signed
 from segdiff_jax.diffusion import Prediction, Schedule, add_noise
 from segdiff_jax.models import initial
-from segdiff_jax.models.segdiff import SegDiff, call
+from segdiff_jax.models.segdiff import SegDiff, call, without_encoder
 
 AXIS = "data"  # the name of the mapped axis: devices
 
@@ -59,14 +60,18 @@ class Loss(ABC):
     @abstractmethod
     def errors(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns (error, mean squared error) of each row, [B] both, means over its pixels.
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """Returns the mean error of the rows, and what is reported; all are means over pixels.
 
         Args:
           params: of the model.
           masks: [B, H, W] in {0, 1}.
           features: of their images, [B, h, w, C].
           keys: [B], of all that is random.
+
+        Returns:
+          (error [], (error of each row [B], mean squared error of each row [B])); only the first
+          has a gradient.
         """
 
     def shown(self, image: Array, mask: Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -91,16 +96,16 @@ class Loss(ABC):
           keys: [B], one a row.
 
         Returns:
-          (loss [], (loss of each row [B], mean squared error of each row [B])).
+          (loss [], (loss of each row [B], mean squared error of each row [B])); only the first has
+          a gradient.
         """
         augment_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)  # [B] each
         images, masks = jax.vmap(self.shown)(batch.image, batch.mask, augment_keys)
         # not row by row: gradients of kernels are sums over all rows, see `models.convolution`
         features = call(self.model, "encode", params, images)
-        errors, mses = self.errors(params, masks, features, keys)
+        error, (errors, mses) = self.errors(params, masks, features, keys)
         pixels = masks[0].size if self.reduction == "sum" else 1
-        losses = errors * pixels
-        return jnp.mean(losses), (losses, mses)
+        return error * pixels, (errors * pixels, mses)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class Objective(Loss):
       schedule: of the forward process.
       prediction: what the network's output means.
       draws: (t, noise) pairs for each image; they share one G(I).
+      at_once: so many of them are denoised together, a divisor of draws; None: all.
     """
 
     model: SegDiff
@@ -121,6 +127,7 @@ class Objective(Loss):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     draws: int = 1
+    at_once: int | None = None
     reduction: str = "sum"
 
     def denoising_errors(
@@ -149,22 +156,37 @@ class Objective(Loss):
 
     def errors(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns the mean squared error of each row, a mean of its draws, twice; see `Loss`."""
-        K = self.draws
-        x0 = jnp.repeat(to_signed(masks), K, axis=0)  # [B K, H, W, 1]
-        features = jnp.repeat(features, K, axis=0)
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """Returns the mean squared error of all draws, and that of each row twice; see `Loss`."""
+        at_once = self.at_once or self.draws
+        draws = jax.vmap(lambda key: jax.random.split(key, self.draws), out_axes=1)(keys)  # [K, B]
+        draws = draws.reshape(self.draws // at_once, at_once, len(keys))
+        x0 = jnp.concatenate([to_signed(masks)] * at_once)  # [at_once B, H, W, 1]
 
-        def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            t_key, eps_key, dropout_key = jax.random.split(key, 3)
-            t = jax.random.randint(t_key, (), 1, self.schedule.T + 1)
-            return t, jax.random.normal(eps_key, x0.shape[1:]), dropout_key
+        def denoised(
+            given: tuple[Params, jax.Array], keys: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            params, features = given
+            features = jnp.concatenate([features] * at_once)
+            t, eps, dropout_keys = jax.vmap(partial(self.draw, x0.shape[1:]))(keys.reshape(-1))
+            errors = self.denoising_errors(params, x0, features, t, eps, dropout_keys)
+            return jnp.mean(errors), errors.reshape(keys.shape)
 
-        draws = jax.vmap(lambda key: jax.random.split(key, K))(keys).reshape(-1)
-        t, eps, dropout_keys = jax.vmap(draw)(draws)
-        errors = self.denoising_errors(params, x0, features, t, eps, dropout_keys)
-        mses = jnp.mean(errors.reshape(-1, K), axis=1)
-        return mses, mses
+        given = without_encoder(params), features
+        if len(draws) == 1:
+            error, errors = denoised(given, draws[0])
+        else:
+            error, errors = mean_in_turn(denoised, given, draws)
+        mses = jnp.mean(errors.reshape(self.draws, -1), axis=0)
+        return error, (mses, mses)
+
+    def draw(
+        self, shape: tuple[int, ...], key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns t [], noise of this shape, and the key of what dropout drops."""
+        t_key, eps_key, dropout_key = jax.random.split(key, 3)
+        t = jax.random.randint(t_key, (), 1, self.schedule.T + 1)
+        return t, jax.random.normal(eps_key, shape), dropout_key
 
 
 def init_state(

@@ -152,6 +152,12 @@ def _sampling_demands(k: dict[str, Any]) -> _Demands:
 
 def _training_demands(k: dict[str, Any]) -> _Demands:
     validation, test = k["data.validation_split"], k["data.test_split"]
+    draws, at_once = k["train.noise_draws_per_image"], k["train.draws_at_once"]
+    yield (
+        "train.draws_at_once",
+        at_once == 0 or draws % at_once == 0,
+        f"must be 0 or divide train.noise_draws_per_image={draws}",
+    )
     yield (
         "train.evaluate_every",
         k["train.evaluate_every"] == 0 or validation != "",

@@ -12,7 +12,7 @@ from small import ROOT
 
 PACKAGE = ROOT / "segdiff_jax"
 FLOORS = (
-    {"errors", "ending", "config", "resampling"},
+    {"accumulation", "errors", "ending", "config", "resampling"},
     {
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
         *(

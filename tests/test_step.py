@@ -11,6 +11,8 @@ import pytest
 from small import mesh_of, tiny
 
 from segdiff_jax import build, parallel
+from segdiff_jax import step as step_module
+from segdiff_jax.accumulation import mean_in_turn
 from segdiff_jax.data.example import Batch
 from segdiff_jax.step import init_state, train_step, update
 
@@ -173,16 +175,22 @@ def test_a_network_that_says_zero_has_the_loss_of_its_target(prediction):
     assert float(loss) == pytest.approx(float(mse) * 24 * 24, rel=1e-6)  # a sum over pixels
 
 
-def test_several_draws_an_image_are_the_mean_of_single_draws(fresh):
+@pytest.mark.parametrize("at_once, rounds", [(0, 4), (1, 4), (2, 2), (4, 1)])
+def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rounds, monkeypatch):
     """With the keys of the K draws handed to K single draws, loss and gradient agree."""
     config = tiny()
-    config.train.noise_draws_per_image = K = 3
+    config.train.noise_draws_per_image = K = 4
+    config.train.draws_at_once, config.train.loss = at_once, "mean"
     shared = build.objective(config)
-    image, mask, key = BATCH.image[0], BATCH.mask[0], jax.random.key(8)
-    one_row = Batch(image[None], mask[None])
-    together = jax.jit(jax.value_and_grad(lambda p: shared.loss(p, one_row, key[None])[1][1][0]))
+    keys = jax.random.split(jax.random.key(8), 2)
+    rows = Batch(BATCH.image[:2], BATCH.mask[:2])
+    together = jax.value_and_grad(lambda p: shared.loss(p, rows, keys), has_aux=True)
+    turns = []
+    monkeypatch.setattr(
+        step_module, "mean_in_turn", lambda *of: turns.append(of[2].shape) or mean_in_turn(*of)
+    )
 
-    def apart(params):
+    def apart(params, image, mask, key):
         augment_key, draws_key = jax.random.split(key)
         moved, truth = shared.augment(augment_key, image.astype(jnp.float32), mask)
         x0 = 2.0 * truth[..., None] - 1
@@ -197,8 +205,16 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh):
             total += shared.denoising_errors(params, *row)[0]
         return total / K
 
-    one, other = together(fresh.params), jax.jit(jax.value_and_grad(apart))(fresh.params)
-    assert float(one[0]) == pytest.approx(float(other[0]), rel=1e-5)
+    def mean(params):
+        errors = [apart(params, rows.image[i], rows.mask[i], keys[i]) for i in range(2)]
+        return sum(errors) / 2, jnp.stack(errors)
+
+    one = jax.jit(together)(fresh.params)
+    assert turns == ([(rounds, K // rounds, 2)] if rounds > 1 else [])
+    other = jax.jit(jax.value_and_grad(mean, has_aux=True))(fresh.params)
+    assert float(one[0][0]) == pytest.approx(float(other[0][0]), rel=1e-5)
+    for reported in one[0][1]:
+        np.testing.assert_allclose(reported, other[0][1], rtol=1e-5)
     scale = max(float(np.abs(g).max()) for g in jax.tree.leaves(other[1]))
     assert difference(one[1], other[1]) < 1e-4 * scale
 

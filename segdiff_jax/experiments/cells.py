@@ -129,6 +129,7 @@ AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", "cityscapes.test_expansion",
 PLACES = ("data.dir", "data.prepared_dir")  # another machine may keep the same data elsewhere
 HOW = (  # the same numbers, but for rounding, come out of any of these
     *("train.map", "train.log_every", "train.checkpoint_every", "sampling.rows_at_once", "job."),
+    "train.draws_at_once",
     *("train.max_seconds", "train.skip_nonfinite", "model.rrdb_form", "model.remat"),
 )
 

@@ -1,15 +1,17 @@
-"""Convolutions, and the gradient of 3 x 3 kernels with fewer products. NHWC.
+"""Convolutions, and on a CPU their gradients. NHWC.
 
-XLA's CPU compiler computes the gradient of a kernel as a convolution whose window is the whole map,
-at a sixth to a half of the speed of the convolution itself. By Winograd's planes it is products of
-matrices, and a quarter of them: `kernel_gradient`.
+XLA's CPU compiler brings a convolution into the order of axes that its library is fast at, but not
+within a loop, where it is tens of times slower: gradients are written in that order here. That of
+a kernel is a convolution whose window is the whole map, at a sixth to a half of the speed of the
+convolution itself. By Winograd's planes it is products of matrices, and a quarter of them:
+`kernel_gradient`.
 """
 
 import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models import winograd
-from segdiff_jax.models.winograd import TILE
+from segdiff_jax.models.winograd import TILE, barrier
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 SAME = ((1, 1), (1, 1))
@@ -18,9 +20,7 @@ LAYOUT = "NHWC", "HWIO", "NHWC"
 # below these, what surrounds the products takes longer than they save
 LEAST_PIXELS = 32 * 32
 LEAST_INPUTS = 32
-LEAST_OUTPUTS = 64
-LEAST_OUTPUTS_OF_MANY = 32  # where there are at least so many images:
-MANY = 8
+LEAST_OUTPUTS = 32
 MOST_PIXELS = 4 * 64 * 64  # of images that are transformed together: what is transformed is cached
 
 
@@ -28,6 +28,11 @@ def convolve(
     x: jax.Array, kernel: jax.Array, padding: Padding = SAME, stride: int = 1
 ) -> jax.Array:
     """[B, H, W, C] with [h, w, C, D] -> [B, ..., D]; padding: zeros on each side."""
+    written_out = jax.default_backend() == "cpu"
+    return (_convolve if written_out else _plain)(x, kernel, padding, stride)
+
+
+def _plain(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
     strides = stride, stride
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
 
@@ -44,13 +49,6 @@ def convolve_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return product.reshape(*x.shape[:-1], -1)
 
 
-def convolve_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve` of a 3 x 3 kernel that keeps the size; its gradient is what is fastest."""
-    if suits_winograd(x, kernel.shape[-1]):
-        return _convolve_same(x, kernel)
-    return convolve(x, kernel)
-
-
 def suits_winograd(x: jax.Array, outputs: int) -> bool:
     """Whether `kernel_gradient` can compute the gradient of a kernel, and sooner than XLA.
 
@@ -58,33 +56,68 @@ def suits_winograd(x: jax.Array, outputs: int) -> bool:
       x: [B, H, W, C], what the kernel meets.
       outputs: of the kernel.
     """
-    B, H, W, C = x.shape
+    _, H, W, C = x.shape
     possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
-    least = LEAST_OUTPUTS_OF_MANY if B >= MANY else LEAST_OUTPUTS
-    large = H * W >= LEAST_PIXELS and C >= LEAST_INPUTS and outputs >= least
+    large = H * W >= LEAST_PIXELS and C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
     return possible and large and jax.default_backend() == "cpu"
 
 
-@jax.custom_vjp
-def _convolve_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return convolve(x, kernel)
+_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve(x, kernel), (x, kernel)
+def _forward(
+    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _plain(x, kernel, padding, stride), (x, kernel)
 
 
-def _backward(kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(
+    padding: Padding, stride: int, kept: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    return input_gradient(kernel, dy), kernel_gradient(x, dy)
+    dx = _input_gradient(x.shape, kernel, dy, padding, stride)
+    same = kernel.shape[:2] == (3, 3) and padding == SAME and stride == 1
+    if same and suits_winograd(x, kernel.shape[-1]):
+        return dx, kernel_gradient(x, dy)
+    return dx, _kernel_gradient(x, kernel.shape, dy, padding, stride)
 
 
-_convolve_same.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)
 
 
-def input_gradient(kernel: jax.Array, dy: jax.Array) -> jax.Array:
-    """Gradient of `convolve(x, kernel)` in x: [3, 3, C, D] and [B, H, W, D] -> [B, H, W, C]."""
-    return convolve(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+def _input_gradient(
+    shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, padding: Padding, stride: int
+) -> jax.Array:
+    """Gradient of `convolve(x, kernel, padding, stride)` in an x of this shape."""
+    pads = []
+    for axis in (0, 1):
+        size, before = kernel.shape[axis], kernel.shape[axis] - 1 - padding[axis][0]
+        reached = before + (dy.shape[1 + axis] - 1) * stride + 1
+        pads.append((before, shape[1 + axis] + size - 1 - reached))
+    # behind a barrier: the compiler would turn the axes back
+    turned = barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    return jax.lax.conv_general_dilated(
+        dy, turned, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=LAYOUT
+    )
+
+
+def _kernel_gradient(
+    x: jax.Array, shape: tuple[int, ...], dy: jax.Array, padding: Padding, stride: int
+) -> jax.Array:
+    """Gradient of `convolve(x, kernel, padding, stride)` in a kernel of this shape.
+
+    Images take the place of channels, over which a convolution sums, and channels that of images.
+    """
+    pads = []
+    for axis in (0, 1):
+        before = padding[axis][0]
+        window = (dy.shape[1 + axis] - 1) * stride + 1
+        pads.append((before, shape[axis] + window - 1 - x.shape[1 + axis] - before))
+    images, window = barrier((x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)))
+    gradient = jax.lax.conv_general_dilated(
+        images, window, (1, 1), pads, rhs_dilation=(stride, stride), dimension_numbers=LAYOUT
+    )
+    return barrier(gradient).transpose(1, 2, 0, 3)
 
 
 @jax.jit  # traced once for all layers of one shape

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.convolution import convolve, convolve_pixels, convolve_same
+from segdiff_jax.models.convolution import convolve, convolve_pixels
 from segdiff_jax.models.initial import Constant, by_inputs, parameter
 
 Dtype = Any  # jnp.float32 or jnp.bfloat16
@@ -36,9 +36,7 @@ class Conv(nn.Module):
         shape = self.size, self.size, x.shape[-1], self.features
         kernel, bias = Weights(shape, self.zero, self.bias, name="conv")()
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if self.size == 3 and self.stride == 1:
-            y = convolve_same(x, kernel)
-        elif self.size == 1 and self.stride == 1:
+        if self.size == 1 and self.stride == 1:
             y = convolve_pixels(x, kernel)
         else:
             half = self.size // 2

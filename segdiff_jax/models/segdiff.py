@@ -57,3 +57,8 @@ class SegDiff(nn.Module):
 def call(model: SegDiff, method: str, params: Any, *args: Any, **options: Any) -> jax.Array:
     """Returns what a method of the model, "encode" or "denoise", makes of these parameters."""
     return cast(jax.Array, model.apply({"params": params}, *args, method=method, **options))
+
+
+def without_encoder(params: dict[str, Any]) -> dict[str, Any]:
+    """Returns the parameters that "denoise" takes."""
+    return {name: part for name, part in params.items() if name != "encoder"}
