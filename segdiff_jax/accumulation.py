@@ -22,7 +22,8 @@ def mean_in_turn(term: Term, given: Tree, keys: jax.Array) -> tuple[jax.Array, T
     Args:
       term: (given, key) -> (value [], anything else). What else it knows must not depend on what
         the result is differentiated in.
-      given: arrays of floating point, in which the mean can be differentiated.
+      given: arrays of float32 or bfloat16, in which the mean can be differentiated; what they
+        gather is float32.
       keys: [n, ...], of what is random in each term.
 
     Returns:
@@ -41,16 +42,18 @@ def _forward(
         (value, rest), gradient = valued(given, key)
         return jax.tree.map(jnp.add, sums, (value, gradient)), rest
 
-    zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, given)
-    (value, gradient), rest = jax.lax.scan(add, zeros, keys)
-    return (value / len(keys), rest), (gradient, keys)
+    # bfloat16 would lose what many terms add
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), given)
+    (value, gradient), rest = jax.lax.scan(add, (jnp.zeros(()), zeros), keys)
+    mean = jax.tree.map(lambda sums, leaf: (sums / len(keys)).astype(leaf.dtype), gradient, given)
+    return (value / len(keys), rest), (mean, keys)
 
 
 def _backward(
     term: Term, kept: tuple[Tree, jax.Array], of: tuple[jax.Array, Tree]
 ) -> tuple[Tree, np.ndarray]:
     gradient, keys = kept
-    scaled = jax.tree.map(lambda leaf: leaf * (of[0] / len(keys)).astype(leaf.dtype), gradient)
+    scaled = jax.tree.map(lambda leaf: leaf * of[0].astype(leaf.dtype), gradient)
     return scaled, np.zeros(keys.shape, jax.dtypes.float0)
 
 

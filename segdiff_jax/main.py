@@ -39,8 +39,8 @@ from segdiff_jax.command_line import Command
 from segdiff_jax.errors import UserError
 
 LESS_MEMORY = (
-    "lower train.batch_size, or sampling.rows_at_once if training was over, or set model.dtype to "
-    "bfloat16, or job.cpu_devices to 1 on a CPU"
+    "lower train.batch_size, or sampling.rows_at_once if training was over, or set "
+    "train.draws_at_once to 1, model.dtype to bfloat16, or job.cpu_devices to 1 on a CPU"
 )
 
 

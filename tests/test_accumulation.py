@@ -45,6 +45,15 @@ def test_its_gradient_is_scaled_by_what_is_made_of_it():
     np.testing.assert_allclose(found["w"], expected["w"], rtol=1e-5, atol=1e-6)
 
 
+def test_gradients_in_bfloat16_do_not_lose_what_many_terms_add():
+    """A sum of 2000 ones in bfloat16 ends at 256, where one more is less than it can tell."""
+    given, keys = jnp.ones((3,), jnp.bfloat16), jax.random.split(jax.random.key(0), 2000)
+    total = lambda given, key: (given.astype(jnp.float32).sum(), ())  # noqa: E731
+    slope = jax.grad(lambda given: mean_in_turn(total, given, keys)[0])(given)
+    assert slope.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(slope.astype(jnp.float32), np.ones(3))
+
+
 def test_many_terms_take_the_memory_of_few():
     def working_memory(mean, n):
         keys = jax.random.split(jax.random.key(0), 3 * n).reshape(n, 3)
