@@ -133,7 +133,7 @@ def test_monuseg_is_the_authors_settings():
         ),
         ({"sampling.generations": 9, "model.kind": "twin"}, "must be 1 with model.kind='twin'"),
         (
-            {"train.noise_draws_per_image": 6, "train.draws_at_once": 4},
+            {"train.draws_at_once": 4, "train.noise_draws_per_image": 6},
             "must be 0 or divide train.noise_draws_per_image=6",
         ),
         (
