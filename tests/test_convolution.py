@@ -34,8 +34,8 @@ def by_definition(x, dy):
         ((2, 12, 8, 3), 5, False),
         ((1, 4, 4, 1), 1, False),
         ((3, 32, 36, 8), 4, False),
-        ((8, 64, 64, 2), 3, True),
-        ((6, 64, 64, 2), 3, False),  # no whole number of groups
+        ((8, 32, 32, 2), 3, True),
+        ((6, 32, 32, 2), 3, False),  # no whole number of groups
         ((3, 128, 136, 2), 1, True),  # of one image each
     ],
 )

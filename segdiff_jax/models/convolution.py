@@ -21,7 +21,6 @@ LAYOUT = "NHWC", "HWIO", "NHWC"
 LEAST_PIXELS = 32 * 32
 LEAST_INPUTS = 32
 LEAST_OUTPUTS = 32
-MOST_PIXELS = 4 * 64 * 64  # of images that are transformed together: what is transformed is cached
 
 
 def convolve(
@@ -131,23 +130,11 @@ def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     Returns:
       [3, 3, C, D].
     """
-    B, H, W, _ = x.shape
-    together = max(1, MOST_PIXELS // (H * W))
-    if B <= together or B % together:
-        return winograd.kernel_planes_transposed(_planes(x, dy))
-
-    def add(total: jax.Array, rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + _planes(*rows), None
-
-    def grouped(maps: jax.Array) -> jax.Array:
-        return maps.reshape(B // together, together, *maps.shape[1:])
-
-    zeros = jnp.zeros((winograd.POINTS**2, x.shape[-1], dy.shape[-1]), x.dtype)
-    total, _ = jax.lax.scan(add, zeros, (grouped(x), grouped(dy)))
-    return winograd.kernel_planes_transposed(total)
+    planes, _ = winograd.summed(_planes, winograd.grouped((x, dy)))
+    return winograd.kernel_planes_transposed(planes)
 
 
-def _planes(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Planes of the gradient, [36, C, D], of images that are transformed together."""
-    met, given = winograd.input_planes(x), winograd.results_transposed(dy)
-    return winograd.kernel_gradient_planes(met, given)
+def _planes(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[()]]:
+    """Planes of the gradient, [36, C, D], of images that are turned into planes together."""
+    met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
+    return winograd.kernel_gradient_planes(met, given), ()

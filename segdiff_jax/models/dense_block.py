@@ -76,27 +76,48 @@ def _parts(weights: Weights, x: jax.Array) -> jax.Array:
 
 
 def _parts_forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple]:
-    """The last layer, and what `_parts_backward` needs: the weights, and the map of each layer.
+    """The last layer, and what `_parts_backward` needs: the weights, and the map of each layer."""
+    biases = [bias for _, bias in weights]
+    layers = partial(_layers, _kernels(weights), biases, _first(weights))
+    y, maps = winograd.each(layers, winograd.grouped(x))
+    return y, (weights, [x, *maps])
+
+
+def _layers(
+    kernels: list[jax.Array], biases: list[jax.Array], first: list[int], x: jax.Array
+) -> tuple[jax.Array, list[jax.Array]]:
+    """The last layer, and the map of each other.
 
     Every map is turned into planes once. A layer's planes are the sum of what all maps give to it.
     """
-    kernels, first = _kernels(weights), _first(weights)
     maps, met = [x], []
-    for j, (_, bias) in enumerate(weights):
+    for j, bias in enumerate(biases):
         met.append(winograd.input_planes(maps[-1]))
         ends = zip(met, pairwise(first), strict=False)
         planes = _sum(winograd.multiplied(m, kernels[j][:, a:b]) for m, (a, b) in ends)
         maps.append(leaky(y := winograd.results(planes, x.shape[:3]) + bias))
-    return y, (weights, maps[:-1])
+    return y, maps[1:-1]
 
 
 def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
-    """Gradients in the weights and in x, from the last layer to the first."""
+    """Gradients in the weights and in x."""
     weights, maps = kept
-    kernels, first = _kernels(weights), _first(weights)
+    gradients = partial(_gradients, _kernels(weights), _first(weights))
+    (planes, biases), dx = winograd.summed(gradients, winograd.grouped((maps, dy)))
+    return list(zip(_kernel_gradients(planes, biases), biases, strict=True)), dx
+
+
+def _gradients(
+    kernels: list[jax.Array], first: list[int], kept: tuple[list[jax.Array], jax.Array]
+) -> tuple[tuple[list[jax.Array], list[jax.Array]], jax.Array]:
+    """Gradients in the planes of kernels and in biases, and in x, from the last layer to the first.
+
+    The first are of each map, [36, C, outputs of all layers after it].
+    """
+    maps, dy = kept
     met = [winograd.input_planes(x) for x in maps]
     dz, given, biases = dy, [], []  # of layers j, j + 1, ..: gradients before their activation
-    for j in range(len(weights) - 1, -1, -1):
+    for j in range(len(maps) - 1, -1, -1):
         given.insert(0, winograd.results_transposed(dz))
         biases.insert(0, dz.sum((0, 1, 2)))
         part = slice(first[j], first[j + 1])
@@ -104,18 +125,19 @@ def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
         planes = _sum(winograd.input_gradient_planes(k[:, part], dz) for dz, k in into)
         dmap = winograd.input_planes_transposed(planes, dy.shape[:3])
         dz = jnp.where(maps[j] >= 0, dmap, SLOPE * dmap)
-    return list(zip(_kernel_gradients(met, given), biases, strict=True)), dmap
+    later = [jnp.concatenate(given[i:], axis=-1) for i in range(len(given))]
+    found = [winograd.kernel_gradient_planes(m, dz) for m, dz in zip(met, later, strict=True)]
+    return (found, biases), dmap
 
 
-def _kernel_gradients(met: list[jax.Array], given: list[jax.Array]) -> list[jax.Array]:
-    """Of each layer, from the planes of all maps and of all layers' gradients."""
-    found = []  # of each map into all layers after it
-    for i, planes in enumerate(met):
-        later = winograd.kernel_gradient_planes(planes, jnp.concatenate(given[i:], axis=-1))
-        ends = np.cumsum([dz.shape[-1] for dz in given[i:]])[:-1]
+def _kernel_gradients(planes: list[jax.Array], biases: list[jax.Array]) -> list[jax.Array]:
+    """Of each layer, from the planes of each map into all layers after it."""
+    found = []
+    for i, later in enumerate(planes):
+        ends = np.cumsum([bias.shape[0] for bias in biases[i:]])[:-1]
         found.append(jnp.split(winograd.kernel_planes_transposed(later), ends, axis=-1))
     return [
-        jnp.concatenate([found[i][j - i] for i in range(j + 1)], axis=2) for j in range(len(given))
+        jnp.concatenate([found[i][j - i] for i in range(j + 1)], axis=2) for j in range(len(planes))
     ]
 
 

@@ -12,8 +12,9 @@ multiplied at 0, 1, -1, 2, -2 and infinity.
 The 36 planes are one array, so that a program has one product where it would have 36.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ import numpy as np
 
 TILE = 4  # results along a side
 POINTS = 6
+MOST_PIXELS = 64 * 64  # of images that are turned into planes together: so many are cached
 
 # the planes of 6 values, of 3 values of a kernel, and the 4 results of 6 planes, along one side
 INPUTS = np.array(
@@ -40,6 +42,7 @@ RESULTS = np.array(
 PLANES = np.kron(KERNELS, KERNELS).astype(np.float32)  # [36, 9], of the whole kernel
 
 Maps = tuple[int, int, int]  # B, H and W
+Tree = Any  # of arrays
 
 # Each step is traced once for all layers of one shape, since it is a function of its own. Where a
 # barrier stands, the compiler would compute what is before it anew for each that reads it.
@@ -117,6 +120,40 @@ def input_gradient_planes(kernel: jax.Array, dy: jax.Array) -> jax.Array:
 def kernel_gradient_planes(inputs: jax.Array, dy: jax.Array) -> jax.Array:
     """Planes [36, tiles, C] and [36, tiles, D] -> [36, C, D]."""
     return jax.lax.dot_general(inputs, dy, (((1,), (1,)), ((0,), (0,))))
+
+
+def grouped(maps: Tree) -> Tree:
+    """Returns [groups, images, H, W, C] of [B, H, W, C]: images to be turned into planes together.
+
+    All are one group where they are no whole number of groups.
+    """
+    B, H, W = jax.tree.leaves(maps)[0].shape[:3]
+    together = max(1, MOST_PIXELS // (H * W))
+    together = B if B % together else together
+    return jax.tree.map(lambda x: x.reshape(B // together, together, *x.shape[1:]), maps)
+
+
+def each(of: Callable[[Tree], Tree], groups: Tree) -> Tree:
+    """Returns what a function makes of each group, [images, H, W, C] -> the same, as [B, ...]."""
+    if len(jax.tree.leaves(groups)[0]) == 1:
+        return of(jax.tree.map(lambda x: x[0], groups))
+    made = jax.lax.map(of, groups)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
+
+
+def summed(of: Callable[[Tree], tuple[Tree, Tree]], groups: Tree) -> tuple[Tree, Tree]:
+    """Returns the sum over groups of what a function returns first, and `each` of the second."""
+    first = jax.tree.map(lambda x: x[0], groups)
+    if len(jax.tree.leaves(groups)[0]) == 1:
+        return of(first)
+
+    def add(sums: Tree, group: Tree) -> tuple[Tree, Tree]:
+        more, made = of(group)
+        return jax.tree.map(jnp.add, sums, more), made
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of, first)[0])
+    sums, made = jax.lax.scan(add, zeros, groups)
+    return sums, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
 
 
 def _stacked(matrix: np.ndarray, values: Sequence[jax.Array], axis: int = 0) -> jax.Array:
