@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segdiff_jax.models import convolution, dense_block
+from segdiff_jax.models import convolution, dense_block, winograd
 from segdiff_jax.models.convolution import (
     convolve,
     convolve_pixels,
@@ -145,21 +145,22 @@ def test_only_what_keeps_the_size_is_turned_into_planes(shape, padding, stride, 
     assert not called
 
 
-@pytest.mark.parametrize("side", [32, 34])
-def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(side):
+@pytest.mark.parametrize("images, side, groups", [(1, 32, 1), (1, 34, 1), (6, 32, 1), (8, 32, 2)])
+def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(images, side, groups):
     widths = [16, 16, 16, 16, 32]
     weights = [
         (0.1 * normal(i, 3, 3, 32 + 16 * i, width), normal(10 + i, width))
         for i, width in enumerate(widths)
     ]
-    x, weight = normal(20, 1, side, side, 32), normal(21, 1, side, side, 32)
+    x, weight = normal(20, images, side, side, 32), normal(21, images, side, side, 32)
     assert suits_winograd(x, sum(widths)) == (side == 32)
+    assert len(winograd.grouped(x)) == groups
 
     def loss(form, weights, x):
         return (form(weights, x) * weight).sum()
 
     forms = dense_block.parts, dense_block.concat
-    ours, theirs = (jax.grad(loss, (1, 2))(form, weights, x) for form in forms)
+    ours, theirs = (jax.value_and_grad(loss, (1, 2))(form, weights, x) for form in forms)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
