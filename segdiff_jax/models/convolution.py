@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models import winograd
-from segdiff_jax.models.winograd import TILE, barrier
+from segdiff_jax.models.winograd import TILE
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 SAME = ((1, 1), (1, 1))
@@ -93,8 +93,7 @@ def _input_gradient(
         size, before = kernel.shape[axis], kernel.shape[axis] - 1 - padding[axis][0]
         reached = before + (dy.shape[1 + axis] - 1) * stride + 1
         pads.append((before, shape[1 + axis] + size - 1 - reached))
-    # behind a barrier: the compiler would turn the axes back
-    turned = barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     return jax.lax.conv_general_dilated(
         dy, turned, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=LAYOUT
     )
@@ -112,11 +111,11 @@ def _kernel_gradient(
         before = padding[axis][0]
         window = (dy.shape[1 + axis] - 1) * stride + 1
         pads.append((before, shape[axis] + window - 1 - x.shape[1 + axis] - before))
-    images, window = barrier((x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)))
+    images, window = x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)
     gradient = jax.lax.conv_general_dilated(
         images, window, (1, 1), pads, rhs_dilation=(stride, stride), dimension_numbers=LAYOUT
     )
-    return barrier(gradient).transpose(1, 2, 0, 3)
+    return gradient.transpose(1, 2, 0, 3)
 
 
 @jax.jit  # traced once for all layers of one shape
