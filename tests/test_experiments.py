@@ -64,6 +64,7 @@ def test_equal_trainings_of_several_grids_are_one():
         ("sampling.steps", 7, False, True),
         ("diffusion.clip_x0", True, False, True),
         ("sampling.rows_at_once", 3, False, False),
+        ("train.draws_at_once", 1, False, False),
         ("data.dir", "/elsewhere", False, False),
         ("train.log_every", 3, False, False),
         ("job.hang_seconds", 3.0, False, False),

@@ -78,7 +78,7 @@ def _backward(
     same = kernel.shape[:2] == (3, 3) and padding == SAME and stride == 1
     if same and suits_winograd(x, kernel.shape[-1]):
         return dx, kernel_gradient(x, dy)
-    return dx, _kernel_gradient(x, kernel.shape, dy, padding, stride)
+    return dx, _convolved_kernel_gradient(x, kernel.shape, dy, padding, stride)
 
 
 _convolve.defvjp(_forward, _backward)
@@ -99,7 +99,7 @@ def _input_gradient(
     )
 
 
-def _kernel_gradient(
+def _convolved_kernel_gradient(
     x: jax.Array, shape: tuple[int, ...], dy: jax.Array, padding: Padding, stride: int
 ) -> jax.Array:
     """Gradient of `convolve(x, kernel, padding, stride)` in a kernel of this shape.

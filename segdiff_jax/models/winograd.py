@@ -135,10 +135,7 @@ def grouped(maps: Tree) -> Tree:
 
 def each(of: Callable[[Tree], Tree], groups: Tree) -> Tree:
     """Returns what a function makes of each group, [images, H, W, C] -> the same, as [B, ...]."""
-    if len(jax.tree.leaves(groups)[0]) == 1:
-        return of(jax.tree.map(lambda x: x[0], groups))
-    made = jax.lax.map(of, groups)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
+    return summed(lambda group: ((), of(group)), groups)[1]
 
 
 def summed(of: Callable[[Tree], tuple[Tree, Tree]], groups: Tree) -> tuple[Tree, Tree]:
