@@ -34,8 +34,8 @@ def by_definition(x, dy):
         ((2, 12, 8, 3), 5, False),
         ((1, 4, 4, 1), 1, False),
         ((3, 32, 36, 8), 4, False),
-        ((8, 32, 32, 2), 3, True),
-        ((6, 32, 32, 2), 3, False),  # no whole number of groups
+        ((8, 64, 64, 2), 3, True),
+        ((6, 64, 64, 2), 3, False),  # no whole number of groups
         ((3, 128, 136, 2), 1, True),  # of one image each
     ],
 )
@@ -101,6 +101,28 @@ def test_gradients_in_the_order_of_axes_of_the_cpu_are_those_that_jax_derives(
     assert not called
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("inputs", [1, 4, 40])
+def test_gradients_of_a_convolution_to_one_map_are_those_that_jax_derives(inputs, called):
+    x, kernel, weight = (
+        normal(0, 2, 9, 33, inputs),
+        normal(1, 3, 3, inputs, 1),
+        normal(2, 2, 9, 33, 1),
+    )
+    text = str(jax.make_jaxpr(jax.grad(lambda k: convolve(x, k).sum()))(kernel))
+    assert text.count("conv_general_dilated[") == 2  # forward, and the gradient in x
+    ours, theirs = (gradients(f, x, kernel, weight) for f in (convolve, by_jax))
+    assert not called
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+def test_a_convolution_that_halves_has_a_gradient_without_zeros_between_pixels():
+    x, kernel = normal(0, 1, 8, 8, 4), normal(1, 3, 3, 4, 4)
+    text = str(jax.make_jaxpr(jax.grad(lambda x: convolve(x, kernel, stride=2).sum()))(x))
+    assert text.count("conv_general_dilated[") == 1 + 4 + 1  # and the kernel's
+    assert set(re.findall(r"lhs_dilation=(\(.*?\))", text)) == {"(1, 1)"}
 
 
 def test_a_loop_holds_no_convolution_in_another_order_of_axes():

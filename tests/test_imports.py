@@ -109,7 +109,7 @@ def test_networks_share_their_layers_only():
     for name, imported in EDGES:
         if name.startswith("segdiff_jax.models."):
             parts = {"unet": ("attention", "time_embedding", "upsample"), "rrdb": ("dense_block",)}
-            shared = "layers", "convolution", "winograd", "initial"
+            shared = "layers", "norm", "convolution", "winograd", "initial"
             made_of = parts.get(name.rsplit(".", 1)[1], ())
             assert imported.rsplit(".", 1)[1] in shared + made_of
     assert GRAPH["segdiff_jax.models.segdiff"] == GRAPH["segdiff_jax.models.initial"] == []

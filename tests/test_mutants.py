@@ -29,7 +29,7 @@ MISTAKES = {
             "[jnp.sin(angles), jnp.cos(angles)]",
         )
     ],
-    "groupnorm_eps_1e6": [("layers", "EPSILON = 1e-5", "EPSILON = 1e-6")],
+    "groupnorm_eps_1e6": [("norm", "EPSILON = 1e-5", "EPSILON = 1e-6")],
     "lrelu_slope_001": [("dense_block", "SLOPE = 0.2  # of", "SLOPE = 0.01  # of")],
     "sum_after_skip_push": [
         ("conditioning", "return Conv", "Sum.alone = Conv"),

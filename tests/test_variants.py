@@ -19,7 +19,7 @@ from segdiff_jax import build, networks, parallel
 from segdiff_jax.data.example import Batch
 from segdiff_jax.models import hardnet
 from segdiff_jax.models.conditioning import Inject
-from segdiff_jax.models.layers import group_mean
+from segdiff_jax.models.norm import group_mean
 from segdiff_jax.models.segdiff import call
 from segdiff_jax.models.unet import UNet
 from segdiff_jax.step import init_state

@@ -21,6 +21,7 @@ LAYOUT = "NHWC", "HWIO", "NHWC"
 LEAST_PIXELS = 32 * 32
 LEAST_INPUTS = 32
 LEAST_OUTPUTS = 32
+MOST_PIXELS = 4 * 64 * 64  # in turn is a little faster, but each such loop takes time to start
 
 
 def convolve(
@@ -78,6 +79,8 @@ def _backward(
     same = kernel.shape[:2] == (3, 3) and padding == SAME and stride == 1
     if same and suits_winograd(x, kernel.shape[-1]):
         return dx, kernel_gradient(x, dy)
+    if same and kernel.shape[-1] == 1:
+        return dx, _narrow_kernel_gradient(x, dy)
     return dx, _convolved_kernel_gradient(x, kernel.shape, dy, padding, stride)
 
 
@@ -88,15 +91,43 @@ def _input_gradient(
     shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, padding: Padding, stride: int
 ) -> jax.Array:
     """Gradient of `convolve(x, kernel, padding, stride)` in an x of this shape."""
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    if (
+        stride == 2
+        and kernel.shape[:2] == (3, 3)
+        and padding == SAME
+        and not any(n % 2 for n in shape[1:3])
+    ):
+        return _halved_input_gradient(turned, dy)
     pads = []
     for axis in (0, 1):
         size, before = kernel.shape[axis], kernel.shape[axis] - 1 - padding[axis][0]
         reached = before + (dy.shape[1 + axis] - 1) * stride + 1
         pads.append((before, shape[1 + axis] + size - 1 - reached))
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     return jax.lax.conv_general_dilated(
         dy, turned, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=LAYOUT
     )
+
+
+def _halved_input_gradient(turned: jax.Array, dy: jax.Array) -> jax.Array:
+    """That of stride 2, size 3 and even maps: the four places of a pixel, each by its own taps.
+
+    Every other pixel of a row meets only the middle tap, and the others the two outer ones. Among
+    zeros, as a convolution of a dilated map has them, three of four products are with a zero.
+    """
+    taps, pads = (slice(1, 2), slice(0, 3, 2)), ((0, 0), (0, 1))
+    places = [
+        [_plain(dy, turned[taps[i], taps[j]], (pads[i], pads[j]), 1) for j in (0, 1)]
+        for i in (0, 1)
+    ]
+    return interleaved(places)
+
+
+def interleaved(places: list[list[jax.Array]]) -> jax.Array:
+    """2 x 2 maps [B, H, W, C], of the places within each pixel -> [B, 2H, 2W, C]."""
+    B, H, W, C = places[0][0].shape
+    doubled = jnp.stack([jnp.stack(row, axis=3) for row in places], axis=2)  # [B, H, 2, W, 2, C]
+    return doubled.reshape(B, 2 * H, 2 * W, C)
 
 
 def _convolved_kernel_gradient(
@@ -118,6 +149,20 @@ def _convolved_kernel_gradient(
     return gradient.transpose(1, 2, 0, 3)
 
 
+def _narrow_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Gradient of `convolve(x, kernel)` in a 3 x 3 kernel of one output, [3, 3, C, 1].
+
+    One product with nine shifted copies of the narrow map. As a convolution it runs at a fiftieth
+    of the speed of the machine.
+    """
+    _, H, W, C = x.shape
+    padded = jnp.pad(dy[..., 0], ((0, 0), (1, 1), (1, 1)))
+    places = [(i, j) for i in (2, 1, 0) for j in (2, 1, 0)]
+    shifted = jnp.stack([padded[:, i : i + H, j : j + W] for i, j in places])
+    gradient = jax.lax.optimization_barrier(shifted.reshape(9, -1)) @ x.reshape(-1, C)
+    return gradient.reshape(3, 3, C, 1)
+
+
 @jax.jit  # traced once for all layers of one shape
 def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     """Gradient of `convolve(x, kernel)` in a 3 x 3 kernel, by products over tiles of 4 x 4 pixels.
@@ -129,7 +174,7 @@ def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     Returns:
       [3, 3, C, D].
     """
-    planes, _ = winograd.summed(_planes, winograd.grouped((x, dy)))
+    planes, _ = winograd.summed(_planes, winograd.grouped((x, dy), MOST_PIXELS))
     return winograd.kernel_planes_transposed(planes)
 
 

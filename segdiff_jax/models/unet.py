@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models.attention import SelfAttention
-from segdiff_jax.models.layers import Conv, Dtype, GroupNorm, ResBlock
+from segdiff_jax.models.layers import Conv, Dtype, ResBlock
+from segdiff_jax.models.norm import GroupNorm
 from segdiff_jax.models.time_embedding import TimeEmbedding
 from segdiff_jax.models.upsample import Upsample
 
@@ -78,7 +79,7 @@ class UNet(nn.Module):
             h = lift(up)(self, h, time, here)
         assert not skips
 
-        h = nn.silu(GroupNorm(self.groups, name="out_norm")(h.astype(jnp.float32)))
+        h = GroupNorm(self.groups, silu=True, name="out_norm")(h.astype(jnp.float32))
         return Conv(1, zero=True, name="out")(h)
 
     def parts(self) -> tuple[Callable[..., ResBlock], Callable[..., SelfAttention]]:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.convolution import convolve
+from segdiff_jax.models.convolution import convolve, interleaved
 from segdiff_jax.models.layers import ConvWeights, Dtype
 
 
@@ -36,7 +36,6 @@ def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """[B, H, W, C] with [3, 3, C, D] float32 -> [B, 2H, 2W, D]."""
-    B, H, W, _ = x.shape
     places = [
         [
             convolve(x, small.astype(x.dtype), ((1 - i, i), (1 - j, j)))
@@ -44,8 +43,7 @@ def folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
         ]
         for i, tall in enumerate(_folded(kernel, axis=0))
     ]
-    doubled = jnp.stack([jnp.stack(row, axis=3) for row in places], axis=2)  # [B, H, 2, W, 2, D]
-    return doubled.reshape(B, 2 * H, 2 * W, -1)
+    return interleaved(places)
 
 
 def _folded(kernel: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:

@@ -122,13 +122,17 @@ def kernel_gradient_planes(inputs: jax.Array, dy: jax.Array) -> jax.Array:
     return jax.lax.dot_general(inputs, dy, (((1,), (1,)), ((0,), (0,))))
 
 
-def grouped(maps: Tree) -> Tree:
+def grouped(maps: Tree, most: int = MOST_PIXELS) -> Tree:
     """Returns [groups, images, H, W, C] of [B, H, W, C]: images to be turned into planes together.
 
     All are one group where they are no whole number of groups.
+
+    Args:
+      maps: of as many images each.
+      most: pixels of a group, but for a single image, which may have more.
     """
     B, H, W = jax.tree.leaves(maps)[0].shape[:3]
-    together = max(1, MOST_PIXELS // (H * W))
+    together = max(1, most // (H * W))
     together = B if B % together else together
     return jax.tree.map(lambda x: x.reshape(B // together, together, *x.shape[1:]), maps)
 
