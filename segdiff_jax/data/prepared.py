@@ -51,7 +51,8 @@ def refresh(
             if made_from == fingerprint:
                 return
             if made_from is not None:
-                logging.info("%s was made from other files than %s: prepared again", home, source)
+                now = source or "what this version makes up"
+                logging.info("%s was not made from %s: prepared again", home, now)
             _write(builder, plan, home, fingerprint)
     except OSError as error:
         raise errors.UserError(f"cannot write {home}: {error}", errors.CANNOT_WRITE) from error
