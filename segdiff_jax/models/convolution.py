@@ -76,7 +76,7 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     dx = _input_gradient(x.shape, kernel, dy, padding, stride)
-    same = kernel.shape[:2] == (3, 3) and padding == SAME and stride == 1
+    same = _centred(kernel, padding) and stride == 1
     if same and suits_winograd(x, kernel.shape[-1]):
         return dx, kernel_gradient(x, dy)
     if same and kernel.shape[-1] == 1:
@@ -87,17 +87,18 @@ def _backward(
 _convolve.defvjp(_forward, _backward)
 
 
+def _centred(kernel: jax.Array, padding: Padding) -> bool:
+    """Whether a kernel is 3 x 3, and has its middle on each pixel of the map."""
+    return kernel.shape[:2] == (3, 3) and padding == SAME
+
+
 def _input_gradient(
     shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, padding: Padding, stride: int
 ) -> jax.Array:
     """Gradient of `convolve(x, kernel, padding, stride)` in an x of this shape."""
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    if (
-        stride == 2
-        and kernel.shape[:2] == (3, 3)
-        and padding == SAME
-        and not any(n % 2 for n in shape[1:3])
-    ):
+    even = shape[1] % 2 == 0 and shape[2] % 2 == 0
+    if _centred(kernel, padding) and stride == 2 and even:
         return _halved_input_gradient(turned, dy)
     pads = []
     for axis in (0, 1):
@@ -159,7 +160,7 @@ def _narrow_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     padded = jnp.pad(dy[..., 0], ((0, 0), (1, 1), (1, 1)))
     places = [(i, j) for i in (2, 1, 0) for j in (2, 1, 0)]
     shifted = jnp.stack([padded[:, i : i + H, j : j + W] for i, j in places])
-    gradient = jax.lax.optimization_barrier(shifted.reshape(9, -1)) @ x.reshape(-1, C)
+    gradient = winograd.barrier(shifted.reshape(9, -1)) @ x.reshape(-1, C)
     return gradient.reshape(3, 3, C, 1)
 
 
