@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from segdiff_jax.models import convolution, dense_block, winograd
-from segdiff_jax.models.convolution import (
-    convolve,
-    convolve_pixels,
+from segdiff_jax.models.convolution import convolve, convolve_pixels
+from segdiff_jax.models.winograd_convolution import (
+    both_gradients,
     kernel_gradient,
+    suits_both,
     suits_winograd,
 )
 
@@ -49,6 +50,22 @@ def test_it_is_what_the_definition_says(shape, outputs, grouped):
     )
 
 
+@pytest.mark.parametrize("images", [1, 3, 8])
+def test_the_gradient_in_the_input_is_the_convolution_with_the_turned_kernel(images):
+    x, kernel, dy = (
+        normal(0, images, 64, 64, 2),
+        normal(1, 3, 3, 2, 3),
+        normal(2, images, 64, 64, 3),
+    )
+    dx, dkernel = both_gradients(x, kernel, dy)
+    padded = np.pad(np.asarray(dy, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    want = np.einsum("bhwdij,ijcd->bhwc", windows, np.asarray(kernel, np.float64)[::-1, ::-1])
+    np.testing.assert_allclose(dx, want, rtol=0, atol=1e-5 * np.abs(want).max())
+    alone = kernel_gradient(x, dy)
+    np.testing.assert_allclose(dkernel, alone, rtol=0, atol=1e-6 * np.abs(alone).max())
+
+
 def by_jax(x, kernel, padding=((1, 1), (1, 1)), stride=1):
     """The convolution of which jax derives the gradients."""
     strides, layout = (stride, stride), ("NHWC", "HWIO", "NHWC")
@@ -69,20 +86,37 @@ def gradients(convolve, x, kernel, weight, mapped=False):
 
 @pytest.fixture
 def called(monkeypatch):
-    """The arguments of all calls of `kernel_gradient`."""
+    """The names of what made gradients by planes, one for each call."""
     calls = []
-    original = convolution.kernel_gradient
-    counted = lambda *a: calls.append(a) or original(*a)  # noqa: E731
-    monkeypatch.setattr(convolution, "kernel_gradient", counted)
+
+    def count(name):
+        original = getattr(convolution, name)
+        monkeypatch.setattr(convolution, name, lambda *a: calls.append(name) or original(*a))
+
+    count("kernel_gradient")
+    count("both_gradients")
     return calls
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_both_gradients_of_a_convolution_are_those_that_jax_derives(mapped, called):
-    x, kernel, weight = normal(0, 2, 32, 32, 32), normal(1, 3, 3, 32, 64), normal(2, 2, 32, 32, 64)
-    assert suits_winograd(x, 64)
+@pytest.mark.parametrize(
+    ("shape", "outputs", "name"),
+    [
+        ((2, 32, 32, 32), 64, "kernel_gradient"),
+        ((2, 16, 16, 64), 32, "kernel_gradient"),
+        ((8, 16, 8, 32), 32, "kernel_gradient"),
+        ((2, 64, 64, 32), 40, "both_gradients"),
+        ((1, 64, 128, 40), 32, "both_gradients"),
+    ],
+)
+def test_both_gradients_of_a_convolution_are_those_that_jax_derives(
+    shape, outputs, name, mapped, called
+):
+    x, kernel = normal(0, *shape), normal(1, 3, 3, shape[-1], outputs)
+    weight = normal(2, *shape[:3], outputs)
+    assert suits_winograd(x, outputs)
     ours, theirs = (gradients(f, x, kernel, weight, mapped) for f in (convolve, by_jax))
-    assert called
+    assert called == [name]
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
@@ -145,7 +179,7 @@ def test_a_loop_holds_no_convolution_in_another_order_of_axes():
     "x, outputs",
     [
         (normal(0, 1, 34, 32, 32), 64),  # not a whole number of tiles
-        (normal(0, 1, 16, 16, 32), 64),
+        (normal(0, 1, 8, 8, 32), 64),  # too few tiles
         (normal(0, 1, 32, 32, 3), 64),
         (normal(0, 8, 64, 64, 32), 16),
         (normal(0, 1, 32, 32, 32).astype(jnp.bfloat16), 64),
@@ -187,12 +221,19 @@ def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(images, side,
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
+def test_only_large_maps_have_the_gradient_in_the_input_by_planes():
+    assert suits_both(normal(0, 1, 64, 64, 32), 32)
+    assert not suits_both(normal(0, 4, 32, 64, 32), 32)
+    assert not suits_both(normal(0, 1, 64, 64, 32), 16)
+
+
+@pytest.mark.parametrize("sides", [(16, 8), (5, 7)])  # a whole number of groups of pixels, or not
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_product_of_pixels_is_the_convolution_with_one_pixel_and_so_are_its_gradients(dtype):
+def test_a_product_of_pixels_is_the_convolution_with_one_pixel_with_its_gradients(dtype, sides):
     keys = jax.random.split(jax.random.key(4), 3)
-    x = jax.random.normal(keys[0], (2, 5, 7, 6)).astype(dtype)
+    x = jax.random.normal(keys[0], (2, *sides, 6)).astype(dtype)
     kernel = jax.random.normal(keys[1], (1, 1, 6, 4)).astype(dtype)
-    dy = jax.random.normal(keys[2], (2, 5, 7, 4)).astype(dtype)
+    dy = jax.random.normal(keys[2], (2, *sides, 4)).astype(dtype)
     plain = jax.vjp(lambda *of: convolve(*of, ((0, 0), (0, 0))), x, kernel)
     product = jax.vjp(convolve_pixels, x, kernel)
     pairs = zip((plain[0], *plain[1](dy)), (product[0], *product[1](dy)), strict=True)

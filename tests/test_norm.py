@@ -116,3 +116,20 @@ def test_a_pass_over_the_maps_computes_no_mean_of_a_group_anew_for_each_pixel(mo
     monkeypatch.setattr(norm, "made_once", lambda x: x)
     assert any(" slice(" in body for body in loops_over_maps(x))  # else it need not be said
     jax.clear_caches()
+
+
+def test_a_gradient_sums_each_map_once_and_adds_what_it_finds_over_images(monkeypatch):
+    x, scale = jnp.ones((2, 16, 16, 64)), jnp.ones(64)
+
+    def sums_over_images():
+        """How many sums of the compiled gradient are over images and pixels at once."""
+        gradient = jax.grad(lambda *of: normalised(*of, 32, True).sum(), (0, 1, 2))
+        text = jax.jit(gradient).lower(x, scale, scale).compile().as_text()
+        return len(re.findall(r"= f32\[64\]\S* reduce\(", text))
+
+    assert sums_over_images() == 0
+    jax.clear_caches()
+    monkeypatch.setattr(norm, "made_once", lambda x: x)
+    monkeypatch.setattr(norm, "sum_by_halves", lambda x: x.sum(-1, keepdims=True))
+    assert sums_over_images() > 0  # else it need not be said
+    jax.clear_caches()

@@ -56,6 +56,14 @@ def test_gradients_of_products_of_planes_are_those_that_jax_derives(product):
     np.testing.assert_allclose(found, want, rtol=0, atol=1e-5 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("widths", [(5, 3), (3, 5), (4, 4)])
+def test_a_product_over_rows_is_that_of_the_transposed(widths):
+    a, b = (RANDOM.standard_normal((7, 9, n), np.float32) for n in widths)
+    want = np.einsum("npc,npd->ncd", a.astype("f8"), b.astype("f8"))
+    found = winograd.transposed_product(jnp.asarray(a), jnp.asarray(b))
+    np.testing.assert_allclose(found, want, rtol=0, atol=1e-5)
+
+
 def test_g_as_a_loop_with_planes_has_the_values_and_gradients_of_the_plain_one():
     image, weight = (RANDOM.standard_normal((1, 32, 32, n), np.float32) for n in (3, 8))
     plain, looped = (RRDBNet(8, 2, 32, 16, form=form) for form in ("concat", "parts"))

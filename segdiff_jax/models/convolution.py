@@ -3,25 +3,25 @@
 XLA's CPU compiler brings a convolution into the order of axes that its library is fast at, but not
 within a loop, where it is tens of times slower: gradients are written in that order here. That of
 a kernel is a convolution whose window is the whole map, at a sixth to a half of the speed of the
-convolution itself. By Winograd's planes it is products of matrices, and a quarter of them:
-`kernel_gradient`.
+convolution itself. By Winograd's planes it is products of matrices, and a quarter of them
+(`winograd_convolution`).
 """
 
 import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models import winograd
-from segdiff_jax.models.winograd import TILE
+from segdiff_jax.models.winograd_convolution import (
+    both_gradients,
+    kernel_gradient,
+    suits_both,
+    suits_winograd,
+)
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 SAME = ((1, 1), (1, 1))
 LAYOUT = "NHWC", "HWIO", "NHWC"
-
-# below these, what surrounds the products takes longer than they save
-LEAST_PIXELS = 32 * 32
-LEAST_INPUTS = 32
-LEAST_OUTPUTS = 32
-MOST_PIXELS = 4 * 64 * 64  # in turn is a little faster, but each such loop takes time to start
+MOST_ROWS = 128  # of a product over rows that stay cached
 
 
 def convolve(
@@ -45,21 +45,24 @@ def convolve_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     if jax.default_backend() != "cpu":
         return convolve(x, kernel, ((0, 0), (0, 0)))
-    product = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
-    return product.reshape(*x.shape[:-1], -1)
+    return _product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
-def suits_winograd(x: jax.Array, outputs: int) -> bool:
-    """Whether `kernel_gradient` can compute the gradient of a kernel, and sooner than XLA.
+@jax.custom_vjp
+def _product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
+    return rows @ kernel
 
-    Args:
-      x: [B, H, W, C], what the kernel meets.
-      outputs: of the kernel.
-    """
-    _, H, W, C = x.shape
-    possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
-    large = H * W >= LEAST_PIXELS and C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
-    return possible and large and jax.default_backend() == "cpu"
+
+def _product_backward(
+    kept: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    rows, kernel = kept
+    together = MOST_ROWS if len(rows) % MOST_ROWS == 0 else len(rows)
+    groups = [values.reshape(-1, together, values.shape[-1]) for values in (rows, dy)]
+    return dy @ kernel.T, winograd.transposed_product(*groups).sum(0)
+
+
+_product.defvjp(lambda rows, kernel: (rows @ kernel, (rows, kernel)), _product_backward)
 
 
 _convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
@@ -75,8 +78,10 @@ def _backward(
     padding: Padding, stride: int, kept: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    dx = _input_gradient(x.shape, kernel, dy, padding, stride)
     same = _centred(kernel, padding) and stride == 1
+    if same and suits_both(x, kernel.shape[-1]):
+        return both_gradients(x, kernel, dy)
+    dx = _input_gradient(x.shape, kernel, dy, padding, stride)
     if same and suits_winograd(x, kernel.shape[-1]):
         return dx, kernel_gradient(x, dy)
     if same and kernel.shape[-1] == 1:
@@ -162,24 +167,3 @@ def _narrow_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     shifted = jnp.stack([padded[:, i : i + H, j : j + W] for i, j in places])
     gradient = winograd.barrier(shifted.reshape(9, -1)) @ x.reshape(-1, C)
     return gradient.reshape(3, 3, C, 1)
-
-
-@jax.jit  # traced once for all layers of one shape
-def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Gradient of `convolve(x, kernel)` in a 3 x 3 kernel, by products over tiles of 4 x 4 pixels.
-
-    Args:
-      x: [B, H, W, C] float32; H and W are multiples of 4.
-      dy: [B, H, W, D], the gradient of the result.
-
-    Returns:
-      [3, 3, C, D].
-    """
-    planes, _ = winograd.summed(_planes, winograd.grouped((x, dy), MOST_PIXELS))
-    return winograd.kernel_planes_transposed(planes)
-
-
-def _planes(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[()]]:
-    """Planes of the gradient, [36, C, D], of images that are turned into planes together."""
-    met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
-    return winograd.kernel_gradient_planes(met, given), ()

@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from segdiff_jax.models import winograd
-from segdiff_jax.models.convolution import convolve, suits_winograd
+from segdiff_jax.models.convolution import convolve
 from segdiff_jax.models.layers import ConvWeights, Dtype
+from segdiff_jax.models.winograd_convolution import suits_winograd
 
 SLOPE = 0.2  # of the leaky ReLU
 leaky = partial(nn.leaky_relu, negative_slope=SLOPE)

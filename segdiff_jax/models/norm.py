@@ -94,7 +94,8 @@ def _backward(
         y = unit * scale + bias
         gate = nn.sigmoid(y)
         dy = made_once(dy * gate * (1 + y * (1 - gate)))
-    dbias, dscale = pixel_sums(dy), pixel_sums(dy * unit)  # [B, 1, 1, C]
+    # made first: XLA would sum the maps once more over images and pixels
+    dbias, dscale = made_once((pixel_sums(dy), pixel_sums(dy * unit)))  # [B, 1, 1, C]
     pixels = x.shape[1] * x.shape[2]
     # what a change of x does through the mean, and through the variance
     through = [channel_means(d * scale, groups) / pixels for d in (dbias, dscale)]
@@ -102,7 +103,8 @@ def _backward(
         (inverse * scale, inverse * through[0], jnp.square(inverse) * through[1])
     )
     dx = made_once((dy * gain - shift - centred * slope).astype(x.dtype))
-    return dx, dscale.sum((0, 1, 2)), dbias.sum((0, 1, 2))
+    dscale, dbias = (sum_by_halves(d.reshape(len(d), -1).T)[:, 0] for d in (dscale, dbias))
+    return dx, dscale, dbias
 
 
 _normalised.defvjp(_forward, _backward)

@@ -119,7 +119,18 @@ def input_gradient_planes(kernel: jax.Array, dy: jax.Array) -> jax.Array:
 
 def kernel_gradient_planes(inputs: jax.Array, dy: jax.Array) -> jax.Array:
     """Planes [36, tiles, C] and [36, tiles, D] -> [36, C, D]."""
-    return jax.lax.dot_general(inputs, dy, (((1,), (1,)), ((0,), (0,))))
+    return transposed_product(inputs, dy)
+
+
+def transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """[N, P, C] and [N, P, D] -> [N, C, D], sums over P.
+
+    XLA's CPU library does not take products over rows, and what does is faster where the narrow
+    ones come first. It is made so, or the compiler would turn it back.
+    """
+    if a.shape[-1] > b.shape[-1]:
+        return barrier(transposed_product(b, a)).swapaxes(1, 2)
+    return jax.lax.dot_general(a, b, (((1,), (1,)), ((0,), (0,))))
 
 
 def grouped(maps: Tree, most: int = MOST_PIXELS) -> Tree:

@@ -1,0 +1,76 @@
+"""Gradients of a 3 x 3 convolution by Winograd's planes, where a CPU is faster so. NHWC."""
+
+import jax
+import jax.numpy as jnp
+
+from segdiff_jax.models import winograd
+from segdiff_jax.models.winograd import TILE
+
+# below these, what surrounds the products takes longer than they save
+LEAST_TILES = 8  # of all images
+LEAST_INPUTS = 32
+LEAST_OUTPUTS = 32
+LEAST_PIXELS = 64 * 64  # of an image, for the gradient in the input: each takes time to start
+MOST_PIXELS = 4 * 64 * 64  # in turn is a little faster, but each such loop takes time to start
+
+
+def suits_winograd(x: jax.Array, outputs: int) -> bool:
+    """Whether `kernel_gradient` can compute the gradient of a kernel, and sooner than XLA.
+
+    Args:
+      x: [B, H, W, C], what the kernel meets.
+      outputs: of the kernel.
+    """
+    B, H, W, C = x.shape
+    possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
+    large = B * H * W >= LEAST_TILES * TILE**2 and C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
+    return possible and large and jax.default_backend() == "cpu"
+
+
+def suits_both(x: jax.Array, outputs: int) -> bool:
+    """Whether `both_gradients` is faster than a convolution for the gradient in x, too."""
+    return suits_winograd(x, outputs) and x.shape[1] * x.shape[2] >= LEAST_PIXELS
+
+
+@jax.jit  # traced once for all layers of one shape
+def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Gradient of `convolve(x, kernel)` in the kernel, by products over tiles of 4 x 4 pixels.
+
+    Args:
+      x: [B, H, W, C] float32; H and W are multiples of 4.
+      dy: [B, H, W, D], the gradient of the result.
+
+    Returns:
+      [3, 3, C, D].
+    """
+
+    def planes(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[()]]:
+        met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
+        return winograd.kernel_gradient_planes(met, given), ()
+
+    found, _ = winograd.summed(planes, winograd.grouped((x, dy), MOST_PIXELS))
+    return winograd.kernel_planes_transposed(found)
+
+
+@jax.jit
+def both_gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients of `convolve(x, kernel)` in x and the kernel, from the same planes of dy.
+
+    Args:
+      x: [B, H, W, C] float32; H and W are multiples of 4.
+      kernel: [3, 3, C, D].
+      dy: [B, H, W, D], the gradient of the result.
+
+    Returns:
+      [B, H, W, C] and [3, 3, C, D].
+    """
+    kernels = winograd.kernel_planes(kernel)
+
+    def planes(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
+        back = winograd.input_gradient_planes(kernels, given)
+        dx = winograd.input_planes_transposed(back, maps[0].shape[:3])
+        return winograd.kernel_gradient_planes(met, given), dx
+
+    found, dx = winograd.summed(planes, winograd.grouped((x, dy), MOST_PIXELS))
+    return dx.reshape(x.shape), winograd.kernel_planes_transposed(found)
