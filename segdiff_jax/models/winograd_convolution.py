@@ -7,7 +7,7 @@ from segdiff_jax.models import winograd
 from segdiff_jax.models.winograd import TILE
 
 # below these, what surrounds the products takes longer than they save
-LEAST_TILES = 8  # of all images
+LEAST_TILES = 16  # of all images
 LEAST_INPUTS = 32
 LEAST_OUTPUTS = 32
 LEAST_PIXELS = 64 * 64  # of an image, for the gradient in the input: each takes time to start
