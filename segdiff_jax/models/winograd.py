@@ -22,6 +22,7 @@ import numpy as np
 
 TILE = 4  # results along a side
 POINTS = 6
+PAIRS = (1, 2), (3, 4)  # of the points: 1 and -1, 2 and -2
 MOST_PIXELS = 64 * 64  # of images that are turned into planes together: so many are cached
 
 # the planes of 6 values, of 3 values of a kernel, and the 4 results of 6 planes, along one side
@@ -174,8 +175,39 @@ def _stacked(matrix: np.ndarray, values: Sequence[jax.Array], axis: int = 0) -> 
 
 
 def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
-    rows = [[float(m) * v for m, v in zip(row, values, strict=True) if m] for row in matrix]
-    return [sum(terms[1:], start=terms[0]) for terms in rows]
+    """Returns the product of a matrix and a vector of arrays.
+
+    What belongs to x and to -x differs in the sign of odd powers: a sum and a difference of the two
+    take fewer operations, which a program has for every layer.
+    """
+    values, rows = list(values), []
+    for i, j in PAIRS:
+        columns = _halves(matrix.T, i, j).T
+        if matrix.shape[1] == POINTS and np.count_nonzero(columns) < np.count_nonzero(matrix):
+            matrix = columns
+            values[i], values[j] = values[i] + values[j], values[i] - values[j]
+        halves = _halves(matrix, i, j)
+        if matrix.shape[0] == POINTS and np.count_nonzero(halves) < np.count_nonzero(matrix):
+            matrix = halves
+            rows.append((i, j))
+    made = [_sum(m, values) for m in matrix]
+    for i, j in rows:
+        made[i], made[j] = made[i] + made[j], made[i] - made[j]
+    return made
+
+
+def _halves(matrix: np.ndarray, i: int, j: int) -> np.ndarray:
+    """Returns the matrix with half the sum of two rows, and half their difference, for them."""
+    if j >= len(matrix):
+        return matrix
+    halved = np.array(matrix, float)
+    halved[i], halved[j] = (matrix[i] + matrix[j]) / 2, (matrix[i] - matrix[j]) / 2
+    return halved
+
+
+def _sum(row: np.ndarray, values: Sequence[jax.Array]) -> jax.Array:
+    terms = [v if m == 1 else float(m) * v for m, v in zip(row, values, strict=True) if m]
+    return sum(terms[1:], start=terms[0])
 
 
 def _overlapping(values: Sequence[jax.Array], axis: int) -> list[jax.Array]:
