@@ -182,13 +182,11 @@ def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array
     """
     values, rows = list(values), []
     for i, j in PAIRS:
-        columns = _halves(matrix.T, i, j).T
-        if matrix.shape[1] == POINTS and np.count_nonzero(columns) < np.count_nonzero(matrix):
-            matrix = columns
+        if (fewer := _halved(matrix.T, i, j)) is not None:
+            matrix = fewer.T
             values[i], values[j] = values[i] + values[j], values[i] - values[j]
-        halves = _halves(matrix, i, j)
-        if matrix.shape[0] == POINTS and np.count_nonzero(halves) < np.count_nonzero(matrix):
-            matrix = halves
+        elif (fewer := _halved(matrix, i, j)) is not None:
+            matrix = fewer
             rows.append((i, j))
     made = [_sum(m, values) for m in matrix]
     for i, j in rows:
@@ -196,13 +194,16 @@ def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array
     return made
 
 
-def _halves(matrix: np.ndarray, i: int, j: int) -> np.ndarray:
-    """Returns the matrix with half the sum of two rows, and half their difference, for them."""
-    if j >= len(matrix):
-        return matrix
+def _halved(matrix: np.ndarray, i: int, j: int) -> np.ndarray | None:
+    """Returns half the sum of two rows and half their difference in their place.
+
+    None where rows do not belong to points, or are no shorter so.
+    """
+    if len(matrix) != POINTS:
+        return None
     halved = np.array(matrix, float)
     halved[i], halved[j] = (matrix[i] + matrix[j]) / 2, (matrix[i] - matrix[j]) / 2
-    return halved
+    return halved if np.count_nonzero(halved) < np.count_nonzero(matrix) else None
 
 
 def _sum(row: np.ndarray, values: Sequence[jax.Array]) -> jax.Array:

@@ -1,5 +1,8 @@
 """Gradients of a 3 x 3 convolution by Winograd's planes, where a CPU is faster so. NHWC."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -43,13 +46,7 @@ def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     Returns:
       [3, 3, C, D].
     """
-
-    def planes(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[()]]:
-        met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
-        return winograd.kernel_gradient_planes(met, given), ()
-
-    found, _ = winograd.summed(planes, winograd.grouped((x, dy), MOST_PIXELS))
-    return winograd.kernel_planes_transposed(found)
+    return _gradients(x, dy, lambda *_: ())[0]
 
 
 @jax.jit
@@ -66,11 +63,23 @@ def both_gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.
     """
     kernels = winograd.kernel_planes(kernel)
 
-    def planes(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
-        back = winograd.input_gradient_planes(kernels, given)
-        dx = winograd.input_planes_transposed(back, maps[0].shape[:3])
-        return winograd.kernel_gradient_planes(met, given), dx
+    def back(given: jax.Array, maps: winograd.Maps) -> jax.Array:
+        planes = winograd.input_gradient_planes(kernels, given)
+        return winograd.input_planes_transposed(planes, maps)
 
-    found, dx = winograd.summed(planes, winograd.grouped((x, dy), MOST_PIXELS))
-    return dx.reshape(x.shape), winograd.kernel_planes_transposed(found)
+    dkernel, dx = _gradients(x, dy, back)
+    return dx, dkernel
+
+
+def _gradients(
+    x: jax.Array, dy: jax.Array, back: Callable[[jax.Array, winograd.Maps], Any]
+) -> tuple[jax.Array, Any]:
+    """That in the kernel, and what `back` makes of the planes of dy, group by group."""
+
+    def of(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+        met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
+        B, H, W, _ = maps[0].shape
+        return winograd.kernel_gradient_planes(met, given), back(given, (B, H, W))
+
+    planes, made = winograd.summed(of, winograd.grouped((x, dy), MOST_PIXELS))
+    return winograd.kernel_planes_transposed(planes), made
