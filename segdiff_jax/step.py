@@ -276,6 +276,7 @@ def update(
     )
     loss, mse, grads, finite = jax.lax.pmean((loss, jnp.mean(mses), grads, finite), AXIS)
 
+    grads = jax.lax.optimization_barrier(grads)  # made once for what follows and for its norm
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     step = state.step + 1

@@ -201,24 +201,56 @@ def test_only_what_keeps_the_size_is_turned_into_planes(shape, padding, stride, 
     assert not called
 
 
-@pytest.mark.parametrize("images, side, groups", [(1, 32, 1), (1, 34, 1), (6, 32, 1), (8, 32, 2)])
-def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(images, side, groups):
-    widths = [16, 16, 16, 16, 32]
-    weights = [
-        (0.1 * normal(i, 3, 3, 32 + 16 * i, width), normal(10 + i, width))
+def dense_weights(features, growth):
+    widths = [growth] * 4 + [features]
+    return [
+        (0.1 * normal(i, 3, 3, features + growth * i, width), normal(10 + i, width))
         for i, width in enumerate(widths)
     ]
-    x, weight = normal(20, images, side, side, 32), normal(21, images, side, side, 32)
-    assert suits_winograd(x, sum(widths)) == (side == 32)
-    assert len(winograd.grouped(x)) == groups
+
+
+def assert_same_gradients(ours, theirs, weights, x):
+    """Holds one function of weights and x to another by values and gradients, to 1e-5."""
+    weight = normal(21, *x.shape)
 
     def loss(form, weights, x):
         return (form(weights, x) * weight).sum()
 
-    forms = dense_block.parts, dense_block.concat
-    ours, theirs = (jax.value_and_grad(loss, (1, 2))(form, weights, x) for form in forms)
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+    one, other = (jax.value_and_grad(loss, (1, 2))(form, weights, x) for form in (ours, theirs))
+    for found, true in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * np.abs(true).max())
+
+
+@pytest.mark.parametrize("images, side, groups", [(1, 32, 1), (1, 34, 1), (6, 32, 1), (8, 32, 2)])
+def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(images, side, groups):
+    weights, x = dense_weights(32, 16), normal(20, images, side, side, 32)
+    assert suits_winograd(x, 4 * 16 + 32) == (side == 32)
+    assert len(winograd.grouped(x)) == groups
+    assert_same_gradients(dense_block.parts, dense_block.concat, weights, x)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("features, growth", [(8, 4), (6, 9)])
+def test_a_dense_block_spread_has_the_gradients_of_the_plain_one(
+    backend, features, growth, monkeypatch
+):
+    weights, x = dense_weights(features, growth), normal(20, 2, 8, 7, features)
+    plain = partial(dense_block.dense_block, "concat")
+    true = jax.jit(plain)(weights, x)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    ours = partial(dense_block.dense_block, "spread")
+    np.testing.assert_allclose(ours(weights, x), true, atol=1e-5)
+    assert_same_gradients(ours, plain, weights, x)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_bias_has_the_sum_over_pixels_as_its_gradient(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    y, bias, dy = normal(0, 2, 5, 3, 4), normal(1, 4), normal(2, 2, 5, 3, 4)
+    sums, pull = jax.vjp(convolution.add_bias, y, bias)
+    np.testing.assert_array_equal(sums, y + bias)
+    np.testing.assert_array_equal(pull(dy)[0], dy)
+    np.testing.assert_allclose(pull(dy)[1], np.asarray(dy, np.float64).sum((0, 1, 2)), atol=1e-5)
 
 
 def test_only_large_maps_have_the_gradient_in_the_input_by_planes():

@@ -108,7 +108,12 @@ def test_no_import_goes_round_in_a_circle():
 def test_networks_share_their_layers_only():
     for name, imported in EDGES:
         if name.startswith("segdiff_jax.models."):
-            parts = {"unet": ("attention", "time_embedding", "upsample"), "rrdb": ("dense_block",)}
+            parts = {
+                "unet": ("attention", "time_embedding", "upsample"),
+                "rrdb": ("dense_block", "dense_weights"),
+                "dense_block": ("dense_weights", "spread"),
+                "spread": ("dense_weights",),
+            }
             shared = "layers", "norm", "initial", "convolution", "winograd", "winograd_convolution"
             made_of = parts.get(name.rsplit(".", 1)[1], ())
             assert imported.rsplit(".", 1)[1] in shared + made_of

@@ -30,7 +30,7 @@ MISTAKES = {
         )
     ],
     "groupnorm_eps_1e6": [("norm", "EPSILON = 1e-5", "EPSILON = 1e-6")],
-    "lrelu_slope_001": [("dense_block", "SLOPE = 0.2  # of", "SLOPE = 0.01  # of")],
+    "lrelu_slope_001": [("dense_weights", "SLOPE = 0.2  # of", "SLOPE = 0.01  # of")],
     "sum_after_skip_push": [
         ("conditioning", "return Conv", "Sum.alone = Conv"),
         ("conditioning", "(x_t) + features", "(x_t)\n        return Sum.alone + features"),

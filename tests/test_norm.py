@@ -23,40 +23,48 @@ def defined(x, scale, bias, groups, silu=False):
     return y / (1 + np.exp(-y)) if silu else y
 
 
-def gradients_by_differences(x, scale, bias, groups, silu, dy):
+def gradients_by_differences(x, shift, scale, bias, groups, silu, dy):
     """Central differences in float64 of sum(dy * norm)."""
     found, h = [], 1e-6
-    for which in range(3):
-        values = [a.copy() for a in (x, scale, bias)]
+    for which in range(4):
+        values = [a.copy() for a in (x, shift, scale, bias)]
         gradient = np.empty_like(values[which])
         for index in np.ndindex(gradient.shape):
             sides = []
             for sign in (1, -1):
-                changed = [a.copy() for a in values]
-                changed[which][index] += sign * h
-                sides.append((dy * defined(*changed, groups, silu)).sum())
+                x, shift, *rest = [a.copy() for a in values]
+                (x, shift, *rest)[which][index] += sign * h
+                sides.append((dy * defined(x + shift[:, None, None], *rest, groups, silu)).sum())
             gradient[index] = (sides[0] - sides[1]) / (2 * h)
         found.append(gradient)
     return found
 
 
 @pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize("shifts", [0, 1, 2])
 @pytest.mark.parametrize(("channels", "groups"), [(6, 1), (6, 2), (6, 6), (8, 4)])
-def test_a_norm_and_its_written_gradient_are_those_of_the_definition(channels, groups, silu):
+def test_a_norm_and_its_written_gradient_are_those_of_the_definition(
+    channels, groups, shifts, silu
+):
     x, dy = random.normal(1, 2, (2, 3, 4, channels)), random.normal(size=(2, 3, 4, channels))
     scale, bias = random.normal(1, 0.5, channels), random.normal(size=channels)
-    single = [jnp.asarray(a, jnp.float32) for a in (x, scale, bias)]
+    shift = random.normal(0, 3, (max(shifts, 1), channels)) * (shifts > 0)  # 0: none is given
+    single = [jnp.asarray(a, jnp.float32) for a in (x, shift, scale, bias)]
+    if not shifts:
+        single[1] = None
     y, pull = jax.vjp(lambda *arrays: normalised(*arrays, groups, silu), *single)
-    np.testing.assert_allclose(y, defined(x, scale, bias, groups, silu), atol=2e-6)
-    truth = gradients_by_differences(x, scale, bias, groups, silu, dy)
+    truth = defined(x + shift[:, None, None], scale, bias, groups, silu)
+    np.testing.assert_allclose(y, truth, atol=2e-6)
+    truth = gradients_by_differences(x, shift, scale, bias, groups, silu, dy)
     for ours, true in zip(pull(jnp.asarray(dy, jnp.float32)), truth, strict=True):
-        np.testing.assert_allclose(ours, true, atol=1e-5)
+        if ours is not None:
+            np.testing.assert_allclose(ours, true, atol=1e-5)
 
 
 def test_norms_of_one_shape_are_traced_once():
     def two(x):
         for _ in range(2):
-            x = normalised(x, jnp.ones(8), jnp.zeros(8), 2)
+            x = normalised(x, None, jnp.ones(8), jnp.zeros(8), 2)
         return x.sum()
 
     equations = jax.make_jaxpr(two)(jnp.ones((1, 4, 4, 8))).jaxpr.eqns
@@ -90,7 +98,7 @@ def test_sums_over_pixels_are_those_of_float64(backend, monkeypatch):
 @pytest.mark.parametrize("silu", [False, True])
 def test_what_a_norms_gradient_keeps_is_its_input_in_the_inputs_precision(silu):
     x, scale = jnp.ones((1, 4, 4, 8), jnp.bfloat16), jnp.ones(8)
-    y, pull = jax.vjp(lambda x: normalised(x, scale, scale, 2, silu), x)
+    y, pull = jax.vjp(lambda x: normalised(x, None, scale, scale, 2, silu), x)
     maps = [a for a in jax.tree.leaves(pull) if a.size == x.size]
     assert y.dtype == jnp.float32
     assert [a.dtype for a in maps] == [jnp.bfloat16]
@@ -100,7 +108,9 @@ def test_what_a_norms_gradient_keeps_is_its_input_in_the_inputs_precision(silu):
 def loops_over_maps(x):
     """What the compiled gradient of a norm does in each of its passes over the maps."""
     weight, scale = jnp.ones_like(x), jnp.ones(x.shape[-1])
-    gradient = jax.grad(lambda *of: (normalised(*of, 32, True) * weight).sum(), (0, 1, 2))
+    gradient = jax.grad(
+        lambda *of: (normalised(of[0], None, *of[1:], 32, True) * weight).sum(), (0, 1, 2)
+    )
     text = jax.jit(gradient).lower(x, scale, scale).compile().as_text()
     shape = ",".join(map(str, x.shape))
     bodies = re.findall(r"^%fused_computation.*?^}", text, re.M | re.S)
@@ -113,7 +123,8 @@ def test_a_pass_over_the_maps_computes_no_mean_of_a_group_anew_for_each_pixel(mo
     assert len(passes) >= 3
     assert not any(" slice(" in body or " rsqrt(" in body for body in passes)
     jax.clear_caches()
-    monkeypatch.setattr(norm, "made_once", lambda x: x)
+    for name in ("made_once", "barrier"):
+        monkeypatch.setattr(norm, name, lambda x: x)
     assert any(" slice(" in body for body in loops_over_maps(x))  # else it need not be said
     jax.clear_caches()
 
@@ -123,13 +134,14 @@ def test_a_gradient_sums_each_map_once_and_adds_what_it_finds_over_images(monkey
 
     def sums_over_images():
         """How many sums of the compiled gradient are over images and pixels at once."""
-        gradient = jax.grad(lambda *of: normalised(*of, 32, True).sum(), (0, 1, 2))
+        gradient = jax.grad(lambda *of: normalised(of[0], None, *of[1:], 32, True).sum(), (0, 1, 2))
         text = jax.jit(gradient).lower(x, scale, scale).compile().as_text()
         return len(re.findall(r"= f32\[64\]\S* reduce\(", text))
 
     assert sums_over_images() == 0
     jax.clear_caches()
-    monkeypatch.setattr(norm, "made_once", lambda x: x)
+    for name in ("made_once", "barrier"):
+        monkeypatch.setattr(norm, name, lambda x: x)
     monkeypatch.setattr(norm, "sum_by_halves", lambda x: x.sum(-1, keepdims=True))
     assert sums_over_images() > 0  # else it need not be said
     jax.clear_caches()

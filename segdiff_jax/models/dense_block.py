@@ -7,7 +7,7 @@ the device (docs/performance.md has the figures):
           output channels, and every layer copies all maps before it
   spread  each map is convolved once, into all later inner layers, and all maps are joined only for
           the last: 128, 96, 64, 32 and 64 output channels, which suits matrix units better than 32
-          each. The fastest on GPUs
+          each. With a gradient of its own (`spread`), the fastest on GPUs
   parts   the same where no gradient is asked for, and with gradients each map into all later layers
           by Winograd's planes, which are a quarter of the products. The fastest on CPUs
 """
@@ -16,44 +16,22 @@ from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from itertools import pairwise
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from segdiff_jax.models import winograd
 from segdiff_jax.models.convolution import convolve
-from segdiff_jax.models.layers import ConvWeights, Dtype
+from segdiff_jax.models.dense_weights import RESIDUAL, SLOPE, Weights, first_channels, leaky
+from segdiff_jax.models.spread import last_layer, spread
 from segdiff_jax.models.winograd_convolution import suits_winograd
 
-SLOPE = 0.2  # of the leaky ReLU
-leaky = partial(nn.leaky_relu, negative_slope=SLOPE)
-RESIDUAL = 0.2  # scale of every inner residual
-
-Weights = list[tuple[jax.Array, jax.Array]]  # kernel [3, 3, in, out] and bias [out] of each layer
-
-
-class DenseWeights(nn.Module):
-    """The parameters of five convolutions, each of all that came before it."""
-
-    features: int
-    growth: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self) -> Weights:
-        """-> those of each layer, as `dtype`."""
-        weights: Weights = []
-        for i, width in enumerate([*[self.growth] * 4, self.features]):
-            inputs = self.features + i * self.growth
-            kernel, bias = ConvWeights(inputs, width, name=f"conv{i + 1}")()
-            weights.append((kernel.astype(self.dtype), bias.astype(self.dtype)))
-        return weights
+Form = Callable[[Weights, jax.Array], jax.Array]
 
 
 def dense_block(form: str, weights: Weights, x: jax.Array) -> jax.Array:
     """0.2 times the last layer is added to x: [B, H, W, C] -> [B, H, W, C]."""
-    return RESIDUAL * FORMS[form](weights, x) + x
+    return FORMS[form](weights, x)
 
 
 def concat(weights: Weights, x: jax.Array) -> jax.Array:
@@ -68,18 +46,18 @@ def concat(weights: Weights, x: jax.Array) -> jax.Array:
 def parts(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns the last layer, [B, H, W, C]."""
     every = sum(bias.shape[0] for _, bias in weights)
-    return _parts(weights, x) if suits_winograd(x, every) else spread(weights, x)
+    return _parts(weights, x) if suits_winograd(x, every) else last_layer(weights, x)
 
 
 @jax.custom_vjp
 def _parts(weights: Weights, x: jax.Array) -> jax.Array:
-    return spread(weights, x)
+    return last_layer(weights, x)
 
 
 def _parts_forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple]:
     """The last layer, and what `_parts_backward` needs: the weights, and the map of each layer."""
     biases = [bias for _, bias in weights]
-    layers = partial(_layers, _kernels(weights), biases, _first(weights))
+    layers = partial(_layers, _kernels(weights), biases, first_channels(weights))
     y, maps = winograd.each(layers, winograd.grouped(x))
     return y, (weights, [x, *maps])
 
@@ -103,7 +81,7 @@ def _layers(
 def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
     """Gradients in the weights and in x."""
     weights, maps = kept
-    gradients = partial(_gradients, _kernels(weights), _first(weights))
+    gradients = partial(_gradients, _kernels(weights), first_channels(weights))
     (planes, biases), dx = winograd.summed(gradients, winograd.grouped((maps, dy)))
     return list(zip(_kernel_gradients(planes, biases), biases, strict=True)), dx
 
@@ -146,11 +124,6 @@ def _kernels(weights: Weights) -> list[jax.Array]:
     return winograd.barrier([winograd.kernel_planes(kernel) for kernel, _ in weights])
 
 
-def _first(weights: Weights) -> list[int]:
-    """Returns the first channel of each map among all maps, and the end."""
-    return [0, *(kernel.shape[2] for kernel, _ in weights)]
-
-
 def _sum(planes: Iterable[jax.Array]) -> jax.Array:
     """Returns the sum, made once: the compiler would add for each that reads it."""
     return winograd.barrier(reduce(jnp.add, planes))
@@ -159,36 +132,13 @@ def _sum(planes: Iterable[jax.Array]) -> jax.Array:
 _parts.defvjp(_parts_forward, _parts_backward)
 
 
-def spread(weights: Weights, x: jax.Array) -> jax.Array:
-    """Returns the last layer, [B, H, W, C]."""
-    return _last(weights, jnp.concatenate(_grown(weights[:-1], x), axis=-1))
+def _residual(last: Form, weights: Weights, x: jax.Array) -> jax.Array:
+    return RESIDUAL * last(weights, x) + x
 
 
-def _last(weights: Weights, joined: jax.Array) -> jax.Array:
-    kernel, bias = weights[-1]
-    return convolve(joined, kernel) + bias
-
-
-def _grown(inner: Weights, x: jax.Array) -> list[jax.Array]:
-    """Returns x and the maps of the inner layers, each map convolved once into all that follow."""
-    # what each layer has been given; added up once all is there, so that it is read only once
-    given = [[bias] for _, bias in inner]
-    maps, first = [x], 0
-    for i in range(len(inner)):
-        last = first + maps[-1].shape[-1]
-        kernel = jnp.concatenate([k[:, :, first:last] for k, _ in inner[i:]], axis=-1)
-        ends = np.cumsum([bias.shape[0] for _, bias in inner[i:]])[:-1]
-        places = jnp.split(convolve(maps[-1], kernel), ends, axis=-1)
-        for terms, part in zip(given[i:], places, strict=True):
-            terms.append(part)
-        maps.append(leaky(sum(given[i][1:], start=given[i][0])))
-        first = last
-    return maps
-
-
-FORMS: dict[str, Callable[[Weights, jax.Array], jax.Array]] = {
-    "concat": concat,
-    "parts": parts,
+FORMS: dict[str, Form] = {
+    "concat": partial(_residual, concat),
+    "parts": partial(_residual, parts),
     "spread": spread,
 }
 LOOPED = {"parts"}  # forms whose dense blocks are one program, run once for each

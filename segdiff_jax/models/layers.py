@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.convolution import convolve, convolve_pixels
+from segdiff_jax.models.convolution import add_bias, convolve, convolve_pixels
 from segdiff_jax.models.initial import by_inputs, parameter
-from segdiff_jax.models.norm import Dtype, GroupNorm, made_once
+from segdiff_jax.models.norm import Dtype, GroupNorm
 
 
 class Conv(nn.Module):
@@ -26,12 +26,14 @@ class Conv(nn.Module):
     bias: bool = True
     dtype: Dtype = jnp.float32
 
-    @nn.compact
-    def __call__(self, x: jax.Array, shift: jax.Array | None = None) -> jax.Array:
-        """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up.
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up."""
+        y, bias = self.apart(x)
+        return y if bias is None else add_bias(y, bias.astype(self.dtype))
 
-        A shift [B or 1, features] float32 is added to all pixels, as the bias is.
-        """
+    @nn.compact
+    def apart(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Returns that without the bias, and the bias [features] float32, if it has one."""
         shape = self.size, self.size, x.shape[-1], self.features
         kernel, bias = Weights(shape, self.zero, self.bias, name="conv")()
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
@@ -40,9 +42,7 @@ class Conv(nn.Module):
         else:
             half = self.size // 2
             y = convolve(x, kernel, ((half, half), (half, half)), self.stride)
-        if bias is not None and shift is not None:
-            return y + made_once(bias + shift).astype(self.dtype)[:, None, None, :]
-        return y if bias is None else y + bias.astype(self.dtype)
+        return y, bias
 
 
 class ConvWeights(nn.Module):
@@ -141,11 +141,12 @@ class ResBlock(nn.Module):
         """x [B, H, W, C], time [B or 1, D] float32, keys [B] -> [B, H, W, features]."""
         conv = partial(Conv, self.features, dtype=self.dtype)
         norm = partial(GroupNorm, self.groups, self.dtype, silu=True)
-        shift = None
+        h, shift = conv(name="conv1").apart(norm(name="norm1")(x))
+        assert shift is not None
+        shift = shift[None]
         if time is not None:
-            shift = Linear(self.features, name="time")(nn.silu(time))  # [B or 1, features]
-        h = conv(name="conv1")(norm(name="norm1")(x), shift)
-        h = norm(name="norm2")(h)
+            shift = shift + Linear(self.features, name="time")(nn.silu(time))  # [B or 1, features]
+        h = norm(name="norm2")(h, shift)
         h = Dropout(self.dropout, name="dropout")(h, keys)
         h = conv(zero=True, name="conv2")(h)
         if x.shape[-1] != self.features:

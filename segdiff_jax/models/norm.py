@@ -5,7 +5,7 @@ the maps, and keep three times as much.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,10 @@ EPSILON = 1e-5  # PyTorch's, where linen has 1e-6
 
 Dtype = Any  # jnp.float32 or jnp.bfloat16
 Tree = Any  # of arrays
+
+# Where one stands, XLA would compute a number of a channel anew for each pixel of each map that
+# reads it: on a CPU a norm of groups of two to four channels took 2 to 6 times as long.
+barrier = jax.lax.optimization_barrier
 
 
 class GroupNorm(nn.Module):
@@ -36,17 +40,23 @@ class GroupNorm(nn.Module):
     silu: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C]."""
+    def __call__(self, x: jax.Array, shift: jax.Array | None = None) -> jax.Array:
+        """[B, H, W, C] and what is added to it first, [B or 1, C] float32 -> [B, H, W, C]."""
         C = x.shape[-1]
         scale = parameter(self, "scale", Constant(1.0), (C,))
         bias = parameter(self, "bias", Constant(0.0), (C,))
-        return normalised(x, scale, bias, self.groups, self.silu).astype(self.dtype)
+        return normalised(x, shift, scale, bias, self.groups, self.silu, self.dtype)
 
 
-@partial(jax.jit, static_argnums=(3, 4))  # traced once for all norms of one shape
+@partial(jax.jit, static_argnums=(4, 5, 6))  # traced once for all norms of one shape
 def normalised(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, silu: bool = False
+    x: jax.Array,
+    shift: jax.Array | None,
+    scale: jax.Array,
+    bias: jax.Array,
+    groups: int,
+    silu: bool = False,
+    dtype: Dtype = jnp.float32,
 ) -> jax.Array:
     """Returns y = (x - mean) / sqrt(variance + 1e-5) * scale + bias, both over (pixels, a group).
 
@@ -54,57 +64,119 @@ def normalised(
 
     Args:
       x: [B, H, W, C].
+      shift: [B or 1, C] float32, added to x first; it costs no pass over the maps. None: nothing.
       scale: [C] float32.
       bias: [C] float32.
       groups: of C / groups channels each.
       silu: y / (1 + exp(-y)) instead of y.
+      dtype: of the result, which is computed in float32.
 
     Returns:
-      [B, H, W, C] float32.
+      [B, H, W, C].
     """
-    return _normalised(x, scale, bias, groups, silu)
+    return _normalised(x, shift, scale, bias, groups, silu, dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _normalised(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, silu: bool
+    x: jax.Array,
+    shift: jax.Array | None,
+    scale: jax.Array,
+    bias: jax.Array,
+    groups: int,
+    silu: bool,
+    dtype: Dtype,
 ) -> jax.Array:
-    return _forward(x, scale, bias, groups, silu)[0]
+    return _forward(x, shift, scale, bias, groups, silu, dtype)[0]
+
+
+class Kept(NamedTuple):
+    """What the gradient needs; all but x, shift, scale and bias are [B, 1, 1, C].
+
+    Attributes:
+      x, shift, scale, bias: as given.
+      middle: mean of the group without the shift: what is taken from x.
+      inverse: of the standard deviation.
+      off: mean of the channel less that of its group, where there is a shift.
+    """
+
+    x: jax.Array
+    shift: jax.Array | None
+    scale: jax.Array
+    bias: jax.Array
+    middle: jax.Array
+    inverse: jax.Array
+    off: jax.Array | None
 
 
 def _forward(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, silu: bool
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    x: jax.Array,
+    shift: jax.Array | None,
+    scale: jax.Array,
+    bias: jax.Array,
+    groups: int,
+    silu: bool,
+    dtype: Dtype,
+) -> tuple[jax.Array, Kept]:
     # two passes: E[x^2] - E[x]^2 loses digits that the exactness tests look at
-    mean = group_mean(x.astype(jnp.float32), groups)
-    centred = x.astype(jnp.float32) - mean
-    inverse = jax.lax.rsqrt(group_mean(jnp.square(centred), groups) + EPSILON)  # [B, 1, 1, C]
-    y = centred * made_once(inverse * scale) + bias
-    return nn.silu(y) if silu else y, (x, scale, bias, mean, inverse)
+    middle, off = _middle(x, shift, groups)
+    centred = x.astype(jnp.float32) - middle
+    inverse = jax.lax.rsqrt(group_mean(jnp.square(centred), groups) + EPSILON)
+    y = centred * barrier(inverse * scale) + bias
+    y = (nn.silu(y) if silu else y).astype(dtype)
+    return y, Kept(x, shift, scale, bias, middle, inverse, off)
+
+
+def _middle(
+    x: jax.Array, shift: jax.Array | None, groups: int
+) -> tuple[jax.Array, jax.Array | None]:
+    """Returns `middle` and `off` of what is kept."""
+    if shift is None:
+        return group_mean(x.astype(jnp.float32), groups), None
+    shift = shift[:, None, None]  # [B or 1, 1, 1, C]
+    means = pixel_sums(x.astype(jnp.float32)) / (x.shape[1] * x.shape[2]) + shift
+    mean = channel_means(means, groups)
+    return barrier((mean - shift, means - mean))
 
 
 def _backward(
-    groups: int, silu: bool, kept: tuple[jax.Array, ...], dy: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, scale, bias, mean, inverse = kept
-    centred = x.astype(jnp.float32) - mean
-    unit = centred * inverse
-    if silu:
-        # not as in `_forward`: a compiler would see it, and keep all gates from there to here
-        y = unit * scale + bias
-        gate = nn.sigmoid(y)
-        dy = made_once(dy * gate * (1 + y * (1 - gate)))
+    groups: int, silu: bool, dtype: Dtype, kept: Kept, dy: jax.Array
+) -> tuple[jax.Array, jax.Array | None, jax.Array, jax.Array]:
+    x, _, scale, _, _, inverse, off = kept
+    unit, gated = _gated(kept, silu, dy)
     # made first: XLA would sum the maps once more over images and pixels
-    dbias, dscale = made_once((pixel_sums(dy), pixel_sums(dy * unit)))  # [B, 1, 1, C]
+    dbias, dscale = barrier((pixel_sums(gated), pixel_sums(gated * unit)))  # [B, 1, 1, C]
     pixels = x.shape[1] * x.shape[2]
     # what a change of x does through the mean, and through the variance
     through = [channel_means(d * scale, groups) / pixels for d in (dbias, dscale)]
-    gain, shift, slope = made_once(
-        (inverse * scale, inverse * through[0], jnp.square(inverse) * through[1])
-    )
-    dx = made_once((dy * gain - shift - centred * slope).astype(x.dtype))
-    dscale, dbias = (sum_by_halves(d.reshape(len(d), -1).T)[:, 0] for d in (dscale, dbias))
-    return dx, dscale, dbias
+    gain, lost, slope = barrier((inverse * scale, inverse * through[0], inverse * through[1]))
+    if jax.default_backend() != "cpu":
+        # computed again, unseen by the compiler, which would keep both as maps of float32
+        x, dy = barrier((x, dy))
+        unit, gated = _gated(kept._replace(x=x), silu, dy)
+    dx = made_once((gated * gain - lost - unit * slope).astype(x.dtype))
+    dshift = None
+    if kept.shift is not None:  # the sum of dx, without a pass: that of centred is known
+        dshift = (dbias * gain - pixels * (lost + off * inverse * slope))[:, 0, 0]
+        dshift = dshift if len(kept.shift) > 1 else _image_sum(dshift)[None]
+    return dx, dshift, _image_sum(dscale), _image_sum(dbias)
+
+
+def _gated(kept: Kept, silu: bool, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns (x - mean) / sqrt(variance + 1e-5), and the gradient before the SiLU, float32."""
+    unit = (kept.x.astype(jnp.float32) - kept.middle) * kept.inverse
+    dy = dy.astype(jnp.float32)
+    if not silu:
+        return unit, dy
+    # not as in `_forward`: a compiler would see it, and keep all gates from there to here
+    y = unit * kept.scale + kept.bias
+    gate = nn.sigmoid(y)
+    return unit, made_once(dy * gate * (1 + y * (1 - gate)))
+
+
+def _image_sum(x: jax.Array) -> jax.Array:
+    """[B, .., C] -> [C]."""
+    return sum_by_halves(x.reshape(len(x), -1).T)[:, 0]
 
 
 _normalised.defvjp(_forward, _backward)
@@ -138,7 +210,7 @@ def channel_means(x: jax.Array, groups: int) -> jax.Array:
         return x
     n = C // groups
     means = sum_by_halves(x.reshape(B, groups, n)) / n
-    return made_once(jnp.broadcast_to(means, (B, groups, n)).reshape(B, 1, 1, C))
+    return barrier(jnp.broadcast_to(means, (B, groups, n)).reshape(B, 1, 1, C))
 
 
 def sum_by_halves(x: jax.Array) -> jax.Array:
@@ -151,9 +223,8 @@ def sum_by_halves(x: jax.Array) -> jax.Array:
 
 
 def made_once(x: Tree) -> Tree:
-    """Returns x, arrays of which a CPU is to compute each by itself.
+    """Returns x, maps of which a CPU is to compute each by itself.
 
-    XLA would compute it anew for each pixel of each map that reads it: a norm of groups of two to
-    four channels took 2 to 6 times as long.
+    XLA would compute it anew in each pass over the maps that reads it.
     """
     return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x

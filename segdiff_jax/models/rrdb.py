@@ -6,14 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.dense_block import (
-    LOOPED,
-    RESIDUAL,
-    DenseWeights,
-    Weights,
-    dense_block,
-    leaky,
-)
+from segdiff_jax.models.dense_block import LOOPED, dense_block
+from segdiff_jax.models.dense_weights import RESIDUAL, DenseWeights, Weights, leaky
 from segdiff_jax.models.layers import Conv, Dtype
 
 DENSE = 3  # dense blocks of an RRDB
