@@ -14,7 +14,7 @@ authors'      -                   not measured yet  the paper: 0.8159, 0.6900, c
                                                     14 test images; 17 of the 30 training
                                                     annotations were rebuilt from public masks
 
-In bfloat16 the authors' batch of 8 takes 37 GB on one H200, and an update 165 ms; in float32 it is
+In bfloat16 the authors' batch of 8 takes 37 GB on one H200, and an update 146 ms; in float32 it is
 meant for several devices.
 """
 

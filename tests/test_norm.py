@@ -1,13 +1,14 @@
 """Normalisation, with and without SiLU, and its written gradient, against definitions."""
 
 import re
+from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segdiff_jax.models import norm
+from segdiff_jax.models import norm, sums
 from segdiff_jax.models.norm import EPSILON, GroupNorm, normalised
 
 random = np.random.default_rng(0)
@@ -61,6 +62,23 @@ def test_a_norm_and_its_written_gradient_are_those_of_the_definition(
             np.testing.assert_allclose(ours, true, atol=1e-5)
 
 
+def test_a_gradient_that_computes_its_maps_again_is_the_same(monkeypatch):
+    x, dy = (jnp.asarray(random.normal(size=(2, 4, 4, 8)), jnp.bfloat16) for _ in range(2))
+    numbers = [jnp.asarray(random.normal(size=shape), jnp.float32) for shape in ((2, 8), 8, 8)]
+    found = []
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda name=backend: name)
+        jax.clear_caches()
+        _, pull = jax.vjp(lambda *of: normalised(*of, 2, True, jnp.bfloat16), x, *numbers)
+        found.append(pull(dy))
+    jax.clear_caches()
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(
+            np.asarray(one, np.float32), np.asarray(other, np.float32), rtol=2**-7, atol=1e-5
+        )
+
+
 def test_norms_of_one_shape_are_traced_once():
     def two(x):
         for _ in range(2):
@@ -92,7 +110,7 @@ def test_sums_over_pixels_are_those_of_float64(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     x = jax.random.normal(jax.random.key(0), (2, 5, 3, 12))
     want = np.asarray(x, np.float64).sum((1, 2), keepdims=True)
-    np.testing.assert_allclose(norm.pixel_sums(x), want, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(sums.pixel_sums(x), want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("silu", [False, True])
@@ -123,8 +141,8 @@ def test_a_pass_over_the_maps_computes_no_mean_of_a_group_anew_for_each_pixel(mo
     assert len(passes) >= 3
     assert not any(" slice(" in body or " rsqrt(" in body for body in passes)
     jax.clear_caches()
-    for name in ("made_once", "barrier"):
-        monkeypatch.setattr(norm, name, lambda x: x)
+    for module, name in product((norm, sums), ("made_once", "barrier")):
+        monkeypatch.setattr(module, name, lambda x: x)
     assert any(" slice(" in body for body in loops_over_maps(x))  # else it need not be said
     jax.clear_caches()
 
@@ -140,8 +158,8 @@ def test_a_gradient_sums_each_map_once_and_adds_what_it_finds_over_images(monkey
 
     assert sums_over_images() == 0
     jax.clear_caches()
-    for name in ("made_once", "barrier"):
-        monkeypatch.setattr(norm, name, lambda x: x)
-    monkeypatch.setattr(norm, "sum_by_halves", lambda x: x.sum(-1, keepdims=True))
+    for module, name in product((norm, sums), ("made_once", "barrier")):
+        monkeypatch.setattr(module, name, lambda x: x)
+    monkeypatch.setattr(sums, "sum_by_halves", lambda x: x.sum(-1, keepdims=True))
     assert sums_over_images() > 0  # else it need not be said
     jax.clear_caches()

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models.layers import Linear
-from segdiff_jax.models.norm import Dtype, GroupNorm, made_once
+from segdiff_jax.models.norm import Dtype, GroupNorm
+from segdiff_jax.models.sums import made_once
 
 
 class SelfAttention(nn.Module):
