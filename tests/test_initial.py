@@ -143,6 +143,21 @@ class Foreign(nn.Module):
         return nn.Dense(5, name="foreign")(x @ weight)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_only_modules_that_draw_for_themselves_are_given_a_key(own):
+    asked = []
+    layer = nn.Dense(5) if own else Linear(5)
+
+    def init(key):
+        asked.append(key)
+        return layer.init(key, jnp.ones((1, 3)))
+
+    shapes = jax.tree.map(jnp.shape, draw(init, KEY))
+    assert shapes == jax.tree.map(jnp.shape, {**layer.init(KEY, jnp.ones((1, 3)))["params"]})
+    assert asked[0] == {}
+    assert len(asked) == (3 if own else 1)
+
+
 def test_a_parameter_that_does_not_say_how_it_starts_is_drawn_by_its_own_module():
     init = partial(Foreign().init, x=jnp.ones((1, 3)))
     ours, plain = draw(init, KEY), init(KEY)["params"]

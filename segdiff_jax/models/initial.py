@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 COLLECTION = "initial"
@@ -94,25 +95,32 @@ def by_inputs(inputs: int, zero: bool = False) -> Initial:
 
 
 def parameter(module: nn.Module, name: str, initial: Initial, shape: Shape) -> jax.Array:
-    """Returns a parameter of a module, float32, and leaves beside it what it starts as."""
+    """Returns a parameter of a module, float32, and leaves beside it what it starts as.
+
+    Without a key only its shape is right, which is what `draw` asks for.
+    """
     if module.is_initializing():
         module.put_variable(COLLECTION, name, initial)
-    else:
-        found: Any = module.get_variable("params", name)
-        if found is not None and found.shape == shape:
-            return found  # linen would trace the initializer to learn its shape
+        if not module.has_rng("params"):
+            module.put_variable("params", name, jnp.zeros(shape))
+    found: Any = module.get_variable("params", name)
+    if found is not None and found.shape == shape:
+        return found  # linen would trace the initializer to learn its shape
     return module.param(name, initial, shape)
 
 
-def draw(init: Callable[[jax.Array], Variables], key: jax.Array) -> dict[str, Any]:
+def draw(init: Callable[[Any], Variables], key: jax.Array) -> dict[str, Any]:
     """Returns fresh parameters, cut out of one draw in the order of their names.
 
     Args:
-      init: key -> the variables of a network. It is run only for parameters that were not made by
-        `parameter`, which get the values that it gives them.
+      init: key, or {} for the shapes alone -> the variables of a network. It is run only for
+        parameters that were not made by `parameter`, which get the values that it gives them.
       key: of all that is drawn.
     """
-    variables = jax.eval_shape(init, key)
+    try:
+        variables = jax.eval_shape(lambda: init({}))
+    except InvalidRngError:  # of linen's own parameters, which are drawn where they are made
+        variables = jax.eval_shape(init, key)
     shapes = {path: leaf.shape for path, leaf in _flat(variables["params"]).items()}
     initials = _flat(variables.get(COLLECTION, {}))
     others = _flat(init(key)["params"]) if shapes.keys() - initials.keys() else {}
