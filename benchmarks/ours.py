@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from benchmarks.timing import Work
 from segdiff_jax import build, cpu_devices, finite, flat, parallel, starting, updates
 from segdiff_jax.data.example import Batch, Example
+from segdiff_jax.loss import Params
 from segdiff_jax.sampler import Sampler
-from segdiff_jax.step import Params, TrainState
+from segdiff_jax.step import TrainState
 
 
 def changed(config: ConfigDict, **knobs: Any) -> ConfigDict:

@@ -18,12 +18,12 @@ from segdiff_jax.data.sources import Source, statistics
 from segdiff_jax.data.views import View, crop
 from segdiff_jax.direct import DirectObjective, DirectSampler
 from segdiff_jax.errors import UserError
+from segdiff_jax.loss import Loss, Objective, Params
 from segdiff_jax.networks import check_size as check_size
 from segdiff_jax.networks import choose, model, multiple
 from segdiff_jax.networks import one_pass as one_pass
 from segdiff_jax.sampler import Answerer, PathSampler, Sampler
 from segdiff_jax.segment import Segmenter
-from segdiff_jax.step import Loss, Objective, Params
 
 SCHEDULES: dict[str, Callable[[int], diffusion.Schedule]] = {
     "linear": diffusion.linear_schedule,

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import optax
 
 from segdiff_jax.data.augment import Augment
+from segdiff_jax.loss import Loss, Params
 from segdiff_jax.models.segdiff import SegDiff, call
 from segdiff_jax.sampler import Answerer
-from segdiff_jax.step import Loss, Params
 
 
 @dataclass(frozen=True)
 class DirectObjective(Loss):
-    """The binary cross-entropy of the pixels; attributes as in `step.Loss`."""
+    """The binary cross-entropy of the pixels; attributes as in `loss.Loss`."""
 
     model: SegDiff
     augment: Augment

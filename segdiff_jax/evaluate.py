@@ -29,10 +29,10 @@ from segdiff_jax.averaging import average
 from segdiff_jax.baselines import baseline_rows
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
+from segdiff_jax.loss import Params
 from segdiff_jax.panels import panel
 from segdiff_jax.report import save_panel, write_report
 from segdiff_jax.segment import Segmenter
-from segdiff_jax.step import Params
 
 
 class Answer(NamedTuple):

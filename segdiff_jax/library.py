@@ -15,10 +15,10 @@ from segdiff_jax import build, checkpoint, cpu_devices, evaluate, parallel, vali
 from segdiff_jax.averaging import uncertainty
 from segdiff_jax.data.example import Array
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.loss import Params
 from segdiff_jax.models.segdiff import call
 from segdiff_jax.sampler import Sampler
 from segdiff_jax.segment import Band, Segmenter
-from segdiff_jax.step import Params
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,8 @@ from segdiff_jax.diffusion import (
     field,
     sample,
 )
+from segdiff_jax.loss import Params
 from segdiff_jax.models.segdiff import SegDiff, call
-from segdiff_jax.step import Params
 
 AXIS = parallel.AXIS
 

@@ -13,8 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 from segdiff_jax import interruption, parallel
 from segdiff_jax.data.tiles import Grid, Strip, cut, grid
+from segdiff_jax.loss import Params
 from segdiff_jax.sampler import AXIS, Answerer, row_key, sample_rows
-from segdiff_jax.step import Params
 
 
 class Layout(NamedTuple):

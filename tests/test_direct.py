@@ -49,7 +49,7 @@ def test_the_loss_is_the_cross_entropy_of_the_pixels_and_mse_that_of_the_probabi
     p = 0.8
     params = {"logit": jnp.log(p / (1 - p))}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segdiff_jax.step.call", lambda model, method, params, image: image)
+        patch.setattr("segdiff_jax.loss.call", lambda model, method, params, image: image)
         patch.setattr(
             "segdiff_jax.direct.call",
             lambda model, method, params, x_t, t, features, keys: jnp.full(

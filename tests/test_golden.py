@@ -15,13 +15,13 @@ from segdiff_jax.diffusion import (
     respaced,
     reverse,
 )
+from segdiff_jax.loss import Objective
 from segdiff_jax.models.attention import SelfAttention
 from segdiff_jax.models.dense_block import FORMS
 from segdiff_jax.models.layers import Conv, ResBlock
 from segdiff_jax.models.rrdb import RRDBNet
 from segdiff_jax.models.time_embedding import TimeEmbedding, sinusoid
 from segdiff_jax.models.upsample import Upsample
-from segdiff_jax.step import Objective
 from segdiff_jax.torch_names import ATTENTION, RES_BLOCK, rrdb_modules, to_ours
 
 EPS_TOLERANCE = 5e-5

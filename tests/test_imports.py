@@ -40,6 +40,7 @@ ISLANDS = {  # files of their own, but part of that island
     **{"writing": "errors", "networks": "build", "direct": "build", "agreement": "parallel"},
     "roll_call": "parallel",
     "cpu_devices": "parallel",
+    "loss": "step",
     **dict.fromkeys(("inputs", "masks", "overlay", "saving", "summary", "prediction"), "predict"),
     "predict_line": "predict",
     **dict.fromkeys(("import_line", "torch_files", "torch_names"), "import_torch"),

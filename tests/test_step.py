@@ -11,7 +11,7 @@ import pytest
 from small import mesh_of, tiny
 
 from segdiff_jax import build, parallel
-from segdiff_jax import step as step_module
+from segdiff_jax import loss as loss_module
 from segdiff_jax.accumulation import mean_in_turn
 from segdiff_jax.data.example import Batch
 from segdiff_jax.step import init_state, train_step, update
@@ -187,7 +187,7 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rou
     together = jax.value_and_grad(lambda p: shared.loss(p, rows, keys), has_aux=True)
     turns = []
     monkeypatch.setattr(
-        step_module, "mean_in_turn", lambda *of: turns.append(of[2].shape) or mean_in_turn(*of)
+        loss_module, "mean_in_turn", lambda *of: turns.append(of[2].shape) or mean_in_turn(*of)
     )
 
     def apart(params, image, mask, key):

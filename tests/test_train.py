@@ -107,6 +107,20 @@ def test_a_run_told_to_stop_again_and_again_makes_every_update_and_validation_on
     print(f"stopped at updates 7, 13, 20: state bit-equal, {len(ours)} lines equal, none twice")
 
 
+@pytest.mark.slow  # three more programs
+def test_a_run_goes_on_with_its_draws_denoised_in_turn(prepared, tmp_path):
+    draws = {"noise_draws_per_image": 2, "draws_at_once": 2}
+    run(config_for(prepared, **draws), tmp_path / "whole")
+    run(config_for(prepared, steps=4, **draws), tmp_path / "parts")
+    run(config_for(prepared, **draws | {"draws_at_once": 1}), tmp_path / "parts")
+    whole, parts = (
+        [[line[k] for k in ("step", "loss", "grad_norm")] for line in lines(tmp_path / name)]
+        for name in ("whole", "parts")
+    )
+    assert whole[:4] == parts[:4] and len(parts) == 6
+    np.testing.assert_allclose(parts, whole, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_told_to_stop_saves_its_update_and_ends_as_if_it_had_not_been(
     prepared, finished, tmp_path, monkeypatch, request, kind
