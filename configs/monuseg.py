@@ -14,8 +14,8 @@ authors'      -                   not measured yet  the paper: 0.8159, 0.6900, c
                                                     14 test images; 17 of the 30 training
                                                     annotations were rebuilt from public masks
 
-In bfloat16 the authors' batch of 8 takes 37 GB on one H200, and an update 146 ms; in float32 it is
-meant for several devices.
+In bfloat16 an update of the authors' batch of 8 took 146 ms on one H200, an earlier version
+of it 37 GB; in float32 it should fit 80 GB (docs/performance.md).
 """
 
 from ml_collections import ConfigDict
