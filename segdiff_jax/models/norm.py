@@ -81,16 +81,8 @@ def normalised(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def _normalised(
-    x: jax.Array,
-    shift: jax.Array | None,
-    scale: jax.Array,
-    bias: jax.Array,
-    groups: int,
-    silu: bool,
-    dtype: Dtype,
-) -> jax.Array:
-    return _forward(x, shift, scale, bias, groups, silu, dtype)[0]
+def _normalised(*given: Any) -> jax.Array:
+    return _forward(*given)[0]
 
 
 class Kept(NamedTuple):

@@ -9,10 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segdiff_jax.models.convolution import convolve, gradient_in_input, gradient_in_kernel
+from segdiff_jax.models.convolution import (
+    bias_gradient,
+    convolve,
+    gradient_in_input,
+    gradient_in_kernel,
+    turned,
+)
 from segdiff_jax.models.dense_weights import RESIDUAL, SLOPE, Weights, first_channels, leaky
-
-barrier = jax.lax.optimization_barrier
+from segdiff_jax.models.sums import barrier
 
 
 def last_layer(weights: Weights, x: jax.Array) -> jax.Array:
@@ -60,13 +65,14 @@ def _backward(kept: tuple[Weights, jax.Array], dy: jax.Array) -> tuple[Weights, 
 
     C = dy.shape[-1]
     kernels = jnp.concatenate([k[:, :, :C] for k, _ in inner], axis=-1)
-    terms = dy, RESIDUAL * _float32(dmaps[..., :C]), gradient_in_input(kernels, dz)
-    dx = sum(map(_float32, terms), start=jnp.zeros((), jnp.float32)).astype(dy.dtype)
+    dx = _float32(dy) + RESIDUAL * _float32(dmaps[..., :C])
+    dx = (dx + _float32(gradient_in_input(kernels, dz))).astype(dy.dtype)
 
-    found = _by_layer(inner, gradient_in_kernel(joined, dz), _pixel_sum(dz))
-    last = RESIDUAL * _turned(gradient_in_kernel(dy, joined)), RESIDUAL * _pixel_sum(dy)
-    found = [(k, b.astype(bias.dtype)) for k, b in [*found, last]]
-    return found, dx
+    found = _by_layer(inner, gradient_in_kernel(joined, dz), bias_gradient(dz))
+    # a GPU's library makes tiles of outputs, and is faster at 64 to 192 than at 192 to 64
+    last = turned(gradient_in_kernel(dy, joined))
+    found.append((RESIDUAL * last, RESIDUAL * bias_gradient(dy)))
+    return [(k, b.astype(bias.dtype)) for k, b in found], dx
 
 
 def _inner_gradients(inner: Weights, joined: jax.Array, dmaps: jax.Array) -> list[jax.Array]:
@@ -102,19 +108,6 @@ def _by_layer(inner: Weights, kernels: jax.Array, biases: jax.Array) -> Weights:
     pairs = zip(jnp.split(kernels, ends, axis=-1), jnp.split(biases, ends), strict=True)
     places = zip(inner, pairs, strict=True)
     return [(k[:, :, : kernel.shape[2]], b) for (kernel, _), (k, b) in places]
-
-
-def _turned(kernel: jax.Array) -> jax.Array:
-    """[3, 3, D, C] of a convolution the other way -> [3, 3, C, D].
-
-    A GPU's library makes tiles of outputs, and is faster at 64 to 192 than at 192 to 64.
-    """
-    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-
-
-def _pixel_sum(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [C] float32."""
-    return x.sum((0, 1, 2), dtype=jnp.float32)
 
 
 def _float32(x: jax.Array) -> jax.Array:
