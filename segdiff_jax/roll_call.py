@@ -36,7 +36,7 @@ class Caller(NamedTuple):
     connection: socket.socket
 
     def gone(self) -> bool:
-        """Whether it has ended, so that another of this number was started in its place."""
+        """Whether it has ended while it waited: another may be started in its place."""
         self.connection.setblocking(False)
         try:
             return self.connection.recv(1) == b""
@@ -86,6 +86,7 @@ def _hold(me: str, coordinator: str, processes: int, seconds: float) -> None:
             callers += _read(connection, address[0])
             if wrong := _wrong(processes, callers):
                 break
+            callers = [caller for caller in callers if not caller.gone()]
         for caller in callers:
             with suppress(OSError):
                 caller.connection.settimeout(PATIENCE)

@@ -77,11 +77,16 @@ def test_a_second_process_0_is_refused(coordinator):
         assert outcome(coordinator, 1, 2) == first.result() == (0, "")
 
 
-def test_one_that_died_and_was_started_again_is_no_second_one(coordinator):
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_one_that_died_while_it_waited_is_waited_for_again(coordinator, meanwhile):
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(outcome, coordinator, 0, 3)
         connected(coordinator, b"[1, 3]\n").close()
-        assert outcomes(coordinator, (1, 3), (2, 3)) == [(0, ""), (0, "")]
+        if meanwhile:  # the last one comes before the dead one's successor does
+            with connected(coordinator, b"[2, 3]\n"):
+                assert outcome(coordinator, 1, 3) == (0, "")
+        else:
+            assert outcomes(coordinator, (1, 3), (2, 3)) == [(0, "")] * 2
         assert first.result() == (0, "")
 
 
