@@ -9,7 +9,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from segdiff_jax import build, checkpoint, interruption, parallel
+from segdiff_jax import build, checkpoint, flat, interruption, parallel
 from segdiff_jax.data.example import Example
 from segdiff_jax.step import TrainState, init_state
 
@@ -19,6 +19,7 @@ class Start:
 
     Attributes:
       shapes: of the state, with how they lie on the devices; known before there is a state.
+      layout: of the vectors that updates take in place of its trees.
     """
 
     def __init__(self, config: ConfigDict, examples: list[Example], mesh: Mesh) -> None:
@@ -39,16 +40,32 @@ class Start:
                 len(examples),
                 config.augment.crop,
             )
-        self._program = fresh_state(config, size, mesh)
-        everywhere = parallel.everywhere(mesh)
-        self.shapes = checkpoint.abstract(jax.eval_shape(self._program), everywhere)
+        fresh = beginning(config, size)
+        self.shapes = checkpoint.abstract(jax.eval_shape(fresh), parallel.everywhere(mesh))
+        self.layout = flat.Layout(self.shapes.params)
+        # as vectors at once: a program of 574 results, and one that joins them, load slowly
+        self._program = _everywhere(lambda: self.layout.join_state(fresh()), mesh)
 
     def state(self, checkpoints: checkpoint.Checkpoints) -> TrainState:
-        """Returns the latest checkpoint, or fresh weights that are a function of the seed."""
+        """Returns the latest checkpoint, or fresh weights that are a function of the seed.
+
+        Either is joined by `layout`.
+        """
         found = checkpoints.restore(split_state(self.shapes))
         if found is not None:
-            return TrainState(ema_params=found[0], **found[1])
+            return self.layout.joined(TrainState(ema_params=found[0], **found[1]))
         return interruption.interruptible(self._program)
+
+
+def beginning(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainState]:
+    """Returns what makes fresh weights, a function of the seed; it is traced once.
+
+    Args:
+      config: of the run.
+      size: (H, W) of the network's input.
+    """
+    fresh = partial(init_state, build.objective(config), build.optimizer(config), size)
+    return jax.jit(lambda: fresh(jax.random.key(config.seed)))
 
 
 def fresh_state(config: ConfigDict, size: tuple[int, int], mesh: Mesh) -> Callable[[], TrainState]:
@@ -59,11 +76,10 @@ def fresh_state(config: ConfigDict, size: tuple[int, int], mesh: Mesh) -> Callab
       size: (H, W) of the network's input.
       mesh: of all devices.
     """
-    fresh = partial(init_state, build.objective(config), build.optimizer(config), size)
+    return _everywhere(beginning(config, size), mesh)
 
-    def begin() -> TrainState:
-        return fresh(jax.random.key(config.seed))
 
+def _everywhere(begin: Callable[[], TrainState], mesh: Mesh) -> Callable[[], TrainState]:
     # a draw and thousands of small cuts: optimizing them takes a CPU seconds and saves nothing
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(begin, out_shardings=parallel.everywhere(mesh), compiler_options=options)

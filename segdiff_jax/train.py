@@ -86,7 +86,7 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
         )
         state = loop(config, workdir, state, examples, checkpoints, mesh, updates)
     checkpoints.close()
-    return state
+    return parallel.replicate(start.layout.on_host(state), mesh)
 
 
 def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, list[Example]]:
@@ -118,13 +118,15 @@ def loop(
     mesh: Mesh,
     updates: Updates,
 ) -> TrainState:
-    """Takes every step from state.step to the last, logging, saving and evaluating on the way."""
+    """Takes every step from state.step to the last, logging, saving and evaluating on the way.
+
+    The state, and that which is returned, is one that `updates.layout` has joined.
+    """
     c = config.train
     first, last = int(state.step), c.steps
     writer = open_writer(workdir, first, enabled=jax.process_index() == 0)
     layout = updates.layout
     validate = validator(config, mesh, layout)
-    state = layout.joined(state)
     batch = device_batches(config, examples, first, mesh)
     pace = Pace(first, last)
     names = partial(row_names, config, examples)
@@ -158,7 +160,7 @@ def loop(
             if stop:
                 checkpoints.close()  # waits until it is written
                 raise request.error(f"stopped at update {step} of {last}; the same command goes on")
-    return parallel.replicate(layout.on_host(state), mesh)
+    return state
 
 
 def first_update(

@@ -97,6 +97,7 @@ def called(monkeypatch):
 
     count("kernel_gradient")
     count("both_gradients")
+    count("gradients_of_planes")
     return calls
 
 
@@ -104,11 +105,12 @@ def called(monkeypatch):
 @pytest.mark.parametrize(
     ("shape", "outputs", "name"),
     [
-        ((2, 32, 32, 32), 64, "kernel_gradient"),
+        ((2, 28, 32, 32), 64, "kernel_gradient"),
+        ((2, 32, 32, 32), 64, "gradients_of_planes"),
+        ((4, 64, 64, 32), 40, "gradients_of_planes"),
         ((2, 16, 16, 64), 32, "kernel_gradient"),
         ((8, 32, 16, 32), 32, "kernel_gradient"),
-        ((2, 64, 64, 32), 40, "both_gradients"),
-        ((1, 64, 128, 40), 32, "both_gradients"),
+        ((1, 128, 132, 40), 32, "both_gradients"),
     ],
 )
 def test_both_gradients_of_a_convolution_are_those_that_jax_derives(
@@ -272,6 +274,17 @@ def test_a_bias_has_the_sum_over_pixels_as_its_gradient(backend, monkeypatch):
     np.testing.assert_array_equal(sums, y + bias)
     np.testing.assert_array_equal(pull(dy)[0], dy)
     np.testing.assert_allclose(pull(dy)[1], np.asarray(dy, np.float64).sum((0, 1, 2)), atol=1e-5)
+
+
+def test_where_gradients_are_asked_for_a_convolution_is_made_of_the_planes_that_they_need():
+    x, kernel = normal(0, 2, 32, 36, 32), normal(1, 3, 3, 32, 40)
+    plain = convolve(x, kernel)
+    by_planes, pull = jax.vjp(convolve, x, kernel)
+    np.testing.assert_array_equal(plain, by_jax(x, kernel))
+    assert np.any(by_planes != plain)
+    np.testing.assert_allclose(by_planes, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
+    shapes = [leaf.shape for leaf in jax.tree.leaves(pull)]
+    assert (36, 2 * 8 * 9, 32) in shapes and x.shape not in shapes  # kept in place of x
 
 
 def test_only_large_maps_have_the_gradient_in_the_input_by_planes():

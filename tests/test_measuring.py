@@ -66,7 +66,7 @@ def test_estimates_along_the_chain_are_those_of_a_plain_loop(variance, steps):
         np.testing.assert_allclose(kept[i], x0, atol=2e-5)
         x_t = a * x0 + b * eps + c * x_t + sigma * noise(i + 1)
     plain = jax.jit(lambda: diffusion.sample(table, denoise, noise))()
-    np.testing.assert_array_equal(kept[-1], plain)
+    np.testing.assert_allclose(kept[-1], plain, rtol=0, atol=1e-6)  # another program: last digits
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ XLA's CPU compiler brings a convolution into the order of axes that its library 
 within a loop, where it is tens of times slower: gradients are written in that order here. That of
 a kernel is a convolution whose window is the whole map, at a sixth to a half of the speed of the
 convolution itself. By Winograd's planes it is products of matrices, and a quarter of them
-(`winograd_convolution`).
+(`winograd_convolution`). Where a gradient is asked for, the convolution itself is made so as well,
+if the same planes serve both.
 """
 
 import jax
@@ -13,8 +14,11 @@ import jax.numpy as jnp
 from segdiff_jax.models import winograd
 from segdiff_jax.models.winograd_convolution import (
     both_gradients,
+    convolved,
+    gradients_of_planes,
     kernel_gradient,
     suits_both,
+    suits_planes,
     suits_winograd,
 )
 
@@ -95,6 +99,9 @@ _convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
 def _forward(
     x: jax.Array, kernel: jax.Array, padding: Padding, stride: int
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    same = _centred(kernel.shape, padding) and stride == 1
+    if same and suits_planes(x, kernel.shape[-1]):
+        return convolved(x, kernel)
     return _plain(x, kernel, padding, stride), (x, kernel)
 
 
@@ -102,6 +109,8 @@ def _backward(
     padding: Padding, stride: int, kept: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
+    if x.ndim == 3:  # planes
+        return gradients_of_planes(kept, dy)
     same = _centred(kernel.shape, padding) and stride == 1
     if same and suits_both(x, kernel.shape[-1]):
         return both_gradients(x, kernel, dy)

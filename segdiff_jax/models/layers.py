@@ -3,6 +3,7 @@
 import math
 import zlib
 from functools import partial
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 from segdiff_jax.models.convolution import add_bias, convolve, convolve_pixels
 from segdiff_jax.models.initial import by_inputs, parameter
 from segdiff_jax.models.norm import Dtype, GroupNorm
+
+Params = Any  # nested dictionaries of float32 arrays
 
 
 class Conv(nn.Module):
@@ -152,3 +155,15 @@ class ResBlock(nn.Module):
         if x.shape[-1] != self.features:
             x = conv(size=1, name="skip")(x)
         return x + h
+
+
+@partial(jax.jit, static_argnums=0)
+def traced_once(module: nn.Module, params: Params, *given: jax.Array | None) -> jax.Array:
+    """What a module makes with these parameters, traced once for all equal ones of one shape.
+
+    Args:
+      module: bound to nothing.
+      params: its own.
+      given: what it is called with.
+    """
+    return cast(jax.Array, module.apply({"params": params}, *given))
