@@ -22,8 +22,8 @@ demo: install  ## train on made-up nuclei and evaluate: minutes on a CPU, ends w
 	$(PY) -m segdiff_jax.main --config=configs/synthetic.py --workdir=$(DEMO)
 	@echo "open $(abspath $(DEMO))/report/report.html"
 
-# Half of the time of the quick tests was LLVM's: here it translates without optimising. `faults` and
-# `test-all` compile as users do.
+# A third of the time of the quick tests was LLVM's: here it translates without optimising. `faults`
+# and `test-all` compile as users do.
 test: install-dev  ## the tests that are quick
 	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(PY) -m pytest -q -n $(JOBS) -m "not slow and not fault"
 
