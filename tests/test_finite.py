@@ -129,10 +129,11 @@ def checkpoint(config, workdir, step):
         if path.name.isdigit() and int(path.name) > step:
             path.rename(path.with_name(f"later-{path.name}"))
     checkpoints = Checkpoints(workdir, writes=False)
-    state = starting.Start(config, examples, parallel.all_devices()).state(checkpoints)
+    start = starting.Start(config, examples, parallel.all_devices())
+    state = start.layout.on_host(start.state(checkpoints))
     checkpoints.close()
     assert int(state.step) == step
-    return jax.tree.map(np.asarray, state)
+    return state
 
 
 def finite(state):

@@ -159,7 +159,8 @@ def test_training_goes_on_from_imported_weights_with_a_fresh_optimizer(exported,
     run_import(exported, tmp_path / "run", config, step=5)
     examples = [Example(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), "x")]
     checkpoints = checkpoint.Checkpoints(tmp_path / "run")
-    state = starting.Start(config, examples, mesh_of(1)).state(checkpoints)
+    start = starting.Start(config, examples, mesh_of(1))
+    state = start.layout.on_host(start.state(checkpoints))
     checkpoints.close()
     assert state.step == 5
     _, ema = restored(tmp_path / "run")

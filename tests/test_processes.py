@@ -80,9 +80,10 @@ def final_state(folder, workdir):
     config = tiny()
     examples = Source("synthetic", "", str(folder / "data")).load("train")
     checkpoints = Checkpoints(workdir)
-    state = starting.Start(config, examples, parallel.all_devices()).state(checkpoints)
+    start = starting.Start(config, examples, parallel.all_devices())
+    state = start.layout.on_host(start.state(checkpoints))
     checkpoints.close()
-    return jax.tree.map(np.asarray, state)
+    return state
 
 
 def losses(workdir):

@@ -177,11 +177,21 @@ def test_a_finished_run_is_left_as_it_is(prepared, finished):
 def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finished, devices):
     config, checkpoints = config_for(prepared), Checkpoints(finished[0], writes=False)
     examples = build.examples(config, "train")
-    state = starting.Start(config, examples, mesh_of(devices)).state(checkpoints)
+    start = starting.Start(config, examples, mesh_of(devices))
+    state, whole = start.state(checkpoints), start.layout.join_state(finished[1])
     checkpoints.close()
     assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
-    for leaf, saved in zip(jax.tree.leaves(state), jax.tree.leaves(finished[1]), strict=True):
+    for leaf, saved in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
         assert all(np.array_equal(shard.data, saved) for shard in leaf.addressable_shards)
+
+
+def test_a_fresh_start_is_the_joined_form_of_the_fresh_weights(prepared, tmp_path):
+    config, checkpoints = config_for(prepared), Checkpoints(tmp_path, writes=False)
+    start = starting.Start(config, build.examples(config, "train"), mesh_of(2))
+    state, fresh = start.state(checkpoints), starting.fresh_state(config, (16, 16), mesh_of(2))()
+    checkpoints.close()
+    assert state.params.shape == (start.layout.size,)
+    jax.tree.map(np.testing.assert_array_equal, start.layout.on_host(state), jax.device_get(fresh))
 
 
 def test_the_last_two_checkpoints_are_kept(finished):

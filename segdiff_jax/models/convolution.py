@@ -4,8 +4,8 @@ XLA's CPU compiler brings a convolution into the order of axes that its library 
 within a loop, where it is tens of times slower: gradients are written in that order here. That of
 a kernel is a convolution whose window is the whole map, at a sixth to a half of the speed of the
 convolution itself. By Winograd's planes it is products of matrices, and a quarter of them
-(`winograd_convolution`). Where a gradient is asked for, the convolution itself is made so as well,
-if the same planes serve both.
+(`winograd_convolution`). Where a gradient is asked for, the convolution itself may be made so as
+well, if the same planes serve both.
 """
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from segdiff_jax.models import winograd
 from segdiff_jax.models.winograd_convolution import (
+    Kept,
     both_gradients,
     convolved,
     gradients_of_planes,
@@ -29,14 +30,33 @@ MOST_ROWS = 128  # of a product over rows that stay cached
 
 
 def convolve(
-    x: jax.Array, kernel: jax.Array, padding: Padding = SAME, stride: int = 1
+    x: jax.Array,
+    kernel: jax.Array,
+    padding: Padding = SAME,
+    stride: int = 1,
+    by_planes: bool = False,
 ) -> jax.Array:
-    """[B, H, W, C] with [h, w, C, D] -> [B, ..., D]; padding: zeros on each side."""
-    written_out = jax.default_backend() == "cpu"
-    return (_convolve if written_out else _plain)(x, kernel, padding, stride)
+    """A convolution.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [h, w, C, D].
+      padding: zeros on each side.
+      stride: of both axes.
+      by_planes: whether the result may be made of planes where gradients are asked for, whose
+        rounding is some times larger. Near 0 it decides on which side of a leaky ReLU a value is.
+
+    Returns:
+      [B, ..., D].
+    """
+    if jax.default_backend() != "cpu":
+        return _plain(x, kernel, padding, stride)
+    return _convolve(x, kernel, padding, stride, by_planes)
 
 
-def _plain(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
+def _plain(
+    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool = False
+) -> jax.Array:
     strides = stride, stride
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
 
@@ -93,20 +113,20 @@ def _product_backward(
 _product.defvjp(lambda rows, kernel: (rows @ kernel, (rows, kernel)), _product_backward)
 
 
-_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3, 4))
 
 
 def _forward(
-    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int
+    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     same = _centred(kernel.shape, padding) and stride == 1
-    if same and suits_planes(x, kernel.shape[-1]):
+    if by_planes and same and suits_planes(x, kernel.shape[-1]):
         return convolved(x, kernel)
     return _plain(x, kernel, padding, stride), (x, kernel)
 
 
 def _backward(
-    padding: Padding, stride: int, kept: tuple[jax.Array, jax.Array], dy: jax.Array
+    padding: Padding, stride: int, by_planes: bool, kept: Kept, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     if x.ndim == 3:  # planes

@@ -28,6 +28,7 @@ class Conv(nn.Module):
     zero: bool = False
     bias: bool = True
     dtype: Dtype = jnp.float32
+    by_planes: bool = False  # see `convolve`
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up."""
@@ -44,7 +45,8 @@ class Conv(nn.Module):
             y = convolve_pixels(x, kernel)
         else:
             half = self.size // 2
-            y = convolve(x, kernel, ((half, half), (half, half)), self.stride)
+            pads = ((half, half), (half, half))
+            y = convolve(x, kernel, pads, self.stride, self.by_planes)
         return y, bias
 
 
@@ -142,7 +144,7 @@ class ResBlock(nn.Module):
         self, x: jax.Array, time: jax.Array | None, keys: jax.Array | None = None
     ) -> jax.Array:
         """x [B, H, W, C], time [B or 1, D] float32, keys [B] -> [B, H, W, features]."""
-        conv = partial(Conv, self.features, dtype=self.dtype)
+        conv = partial(Conv, self.features, dtype=self.dtype, by_planes=True)
         norm = partial(GroupNorm, self.groups, self.dtype, silu=True)
         h, shift = conv(name="conv1").apart(norm(name="norm1")(x))
         assert shift is not None

@@ -88,8 +88,9 @@ class UNet(nn.Module):
         """Returns what makes a residual block and an attention of a name."""
         res = partial(ResBlock, groups=self.groups, dropout=self.dropout, dtype=self.dtype)
         attend = partial(SelfAttention, self.heads, self.groups, self.dtype)
+        watched = self.is_initializing() or self.is_mutable_collection("intermediates")
         # the place of a block says what dropout drops of it
-        if self.is_initializing() or (keys is not None and self.dropout):
+        if watched or (keys is not None and self.dropout):
             return res, attend
         return partial(self.alike, res), partial(self.alike, attend)
 
