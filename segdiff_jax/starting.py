@@ -43,8 +43,12 @@ class Start:
         fresh = beginning(config, size)
         self.shapes = checkpoint.abstract(jax.eval_shape(fresh), parallel.everywhere(mesh))
         self.layout = flat.Layout(self.shapes.params)
+
+        def begin() -> TrainState:
+            return self.layout.join_state(fresh())
+
         # as vectors at once: a program of 574 results, and one that joins them, load slowly
-        self._program = _everywhere(lambda: self.layout.join_state(fresh()), mesh)
+        self._program = _everywhere(begin, mesh)
 
     def state(self, checkpoints: checkpoint.Checkpoints) -> TrainState:
         """Returns the latest checkpoint, or fresh weights that are a function of the seed.
@@ -65,7 +69,11 @@ def beginning(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainSt
       size: (H, W) of the network's input.
     """
     fresh = partial(init_state, build.objective(config), build.optimizer(config), size)
-    return jax.jit(lambda: fresh(jax.random.key(config.seed)))
+
+    def begin() -> TrainState:
+        return fresh(jax.random.key(config.seed))
+
+    return jax.jit(begin)
 
 
 def fresh_state(config: ConfigDict, size: tuple[int, int], mesh: Mesh) -> Callable[[], TrainState]:
