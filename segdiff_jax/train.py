@@ -73,7 +73,7 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
         config, examples = _opened(config, workdir, mesh)
         checkpoints = checkpoint.Checkpoints(workdir)
         start = Start(config, examples, mesh)
-        updates = Updates(config, start.shapes, mesh)
+        updates = Updates(config, start.shapes, start.layout, mesh)
         if checkpoints.latest() < config.train.steps:
             updates.compile_ahead(next(device_batches(config, examples, 0, mesh)))
         state = start.state(checkpoints)

@@ -21,16 +21,19 @@ class Updates:
       layout: of the vectors that the state consists of.
     """
 
-    def __init__(self, config: ConfigDict, shapes: TrainState, mesh: Mesh) -> None:
+    def __init__(
+        self, config: ConfigDict, shapes: TrainState, layout: flat.Layout, mesh: Mesh
+    ) -> None:
         """Nothing is compiled yet.
 
         Args:
           config: of the run.
           shapes: of a state, as trees.
+          layout: of the vectors in their place.
           mesh: of all devices.
         """
-        self.layout = flat.Layout(shapes.params)
-        joined = jax.eval_shape(self.layout.join_state, shapes)
+        self.layout = layout
+        joined = jax.eval_shape(layout.join_state, shapes)
         self._shapes = checkpoint.abstract(joined, parallel.everywhere(mesh))
         self._step = build_step(config, mesh, self.layout)
         self._key = run_key(config.seed, mesh)

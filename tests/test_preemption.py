@@ -141,7 +141,12 @@ def started(folder, tmp_path, phase):
     running = Running(
         f"segdiff_jax.{phase.module}", arguments, workdir, tmp_path / "log.txt", cache
     )
-    running.until(phase.begun)
+    try:
+        running.until(phase.begun)
+    except BaseException:
+        running.process.kill()  # one that never gets there is not left beside the other tests
+        running.process.wait()
+        raise
     return running
 
 

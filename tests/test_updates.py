@@ -8,7 +8,7 @@ import pytest
 from small import mesh_of, tiny
 from test_step import BATCH
 
-from segdiff_jax import parallel, updates
+from segdiff_jax import flat, parallel, updates
 from segdiff_jax.starting import fresh_state
 from segdiff_jax.updates import Updates
 
@@ -23,7 +23,7 @@ def run():
 def made(run, ahead):
     config, mesh, program, shapes = run
     rows = parallel.split_rows(BATCH, mesh)
-    through = Updates(config, shapes, mesh)
+    through = Updates(config, shapes, flat.Layout(shapes.params), mesh)
     if ahead:
         through.compile_ahead(rows)
     state, metrics = through(through.layout.joined(program()), rows)

@@ -3,17 +3,15 @@
 import math
 import zlib
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models.convolution import add_bias, convolve, convolve_pixels
-from segdiff_jax.models.initial import by_inputs, parameter
+from segdiff_jax.models.initial import Variables, by_inputs, parameter
 from segdiff_jax.models.norm import Dtype, GroupNorm
-
-Params = Any  # nested dictionaries of float32 arrays
 
 
 class Conv(nn.Module):
@@ -160,7 +158,7 @@ class ResBlock(nn.Module):
 
 
 @partial(jax.jit, static_argnums=0)
-def traced_once(module: nn.Module, params: Params, *given: jax.Array | None) -> jax.Array:
+def traced_once(module: nn.Module, params: Variables, *given: jax.Array | None) -> jax.Array:
     """What a module makes with these parameters, traced once for all equal ones of one shape.
 
     Args:

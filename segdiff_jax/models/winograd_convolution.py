@@ -1,6 +1,7 @@
 """A 3 x 3 convolution and its gradients by Winograd's planes, where a CPU is faster so. NHWC."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -76,10 +77,10 @@ def gradients_of_planes(kept: Kept, dy: jax.Array) -> tuple[jax.Array, jax.Array
       [B, H, W, C] and [3, 3, C, D].
     """
     met, kernels = kept
+    B, H, W, _ = dy.shape
     given = winograd.results_transposed(dy)
     dkernel = winograd.kernel_planes_transposed(winograd.kernel_gradient_planes(met, given))
-    planes = winograd.input_gradient_planes(kernels, given)
-    return winograd.input_planes_transposed(planes, dy.shape[:3]), dkernel
+    return _input_gradient(kernels, given, (B, H, W)), dkernel
 
 
 @jax.jit  # traced once for all layers of one shape
@@ -108,14 +109,14 @@ def both_gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.
     Returns:
       [B, H, W, C] and [3, 3, C, D].
     """
-    kernels = winograd.kernel_planes(kernel)
-
-    def back(given: jax.Array, maps: winograd.Maps) -> jax.Array:
-        planes = winograd.input_gradient_planes(kernels, given)
-        return winograd.input_planes_transposed(planes, maps)
-
-    dkernel, dx = _gradients(x, dy, back)
+    dkernel, dx = _gradients(x, dy, partial(_input_gradient, winograd.kernel_planes(kernel)))
     return dx, dkernel
+
+
+def _input_gradient(kernels: jax.Array, given: jax.Array, maps: winograd.Maps) -> jax.Array:
+    """That in x, [B, H, W, C], from the planes of the kernel and of the result's gradient."""
+    planes = winograd.input_gradient_planes(kernels, given)
+    return winograd.input_planes_transposed(planes, maps)
 
 
 def _gradients(
