@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from absl import logging
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from segdiff_jax.unseen import unseen
+
+with unseen("torch"):  # only to be named in annotations, and it takes two seconds
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 METRICS = "metrics.jsonl"
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segdiff_jax.models import convolution, dense_block, winograd
+from segdiff_jax.models import convolution, dense_block
 from segdiff_jax.models.convolution import convolve, convolve_pixels
 from segdiff_jax.models.dense_weights import leaky
+from segdiff_jax.models.grouping import grouped
 from segdiff_jax.models.winograd_convolution import (
     both_gradients,
     kernel_gradient,
@@ -249,7 +250,7 @@ def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(images, side,
     weights = dense_weights(32, 4)
     x = met_by(weights, images, side, side, 32)
     assert suits_winograd(x, 4 * 4 + 32) == (side == 32)
-    assert len(winograd.grouped(x)) == groups
+    assert len(grouped(x)) == groups
     assert_same_gradients(dense_block.parts, dense_block.concat, weights, x)
 
 

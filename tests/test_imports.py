@@ -1,6 +1,7 @@
 """The architecture: who may import whom, and what is never imported."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from small import ROOT
 
 PACKAGE = ROOT / "segdiff_jax"
 FLOORS = (
-    {"accumulation", "errors", "ending", "config", "resampling"},
+    {"accumulation", "errors", "ending", "config", "resampling", "unseen"},
     {
         *("averaging", "charts", "checkpoint", "data", "diffusion", "metrics", "models"),
         *(
@@ -116,7 +117,8 @@ def test_networks_share_their_layers_only():
                 "spread": ("dense_weights",),
             }
             shared = {"layers", "norm", "sums", "initial"}
-            shared |= {"convolution", "winograd", "winograd_convolution"}
+            shared |= {"convolution", "plain_convolution", "winograd_convolution", "winograd"}
+            shared |= {"winograd_matrices", "products", "grouping"}
             made_of = parts.get(name.rsplit(".", 1)[1], ())
             assert imported.rsplit(".", 1)[1] in shared | set(made_of)
     assert GRAPH["segdiff_jax.models.segdiff"] == GRAPH["segdiff_jax.models.initial"] == []
@@ -131,6 +133,15 @@ def test_the_command_line_imports_no_jax():
 def test_tensorflow_is_never_imported(folder):
     for path in (ROOT / folder).rglob("*.py"):
         assert "tensorflow" not in {i.split(".")[0] for i in imports(path)}, path
+
+
+def test_an_installed_pytorch_is_not_imported_and_still_can_be(tmp_path):
+    (tmp_path / "torch.py").write_text("Tensor = print('torch is imported')")
+    code = "import segdiff_jax.main, segdiff_jax.train, segdiff_jax.predict; print('now')"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    words = [sys.executable, "-c", f"{code}; import torch"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["now", "torch is imported"]
 
 
 def test_no_name_is_a_bag():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segdiff_jax.models import winograd
+from segdiff_jax.models.products import transposed_product
 from segdiff_jax.models.rrdb import RRDBNet
 
 SIZE = 2, 8, 12  # images, rows, columns
@@ -60,7 +61,7 @@ def test_gradients_of_products_of_planes_are_those_that_jax_derives(product):
 def test_a_product_over_rows_is_that_of_the_transposed(widths):
     a, b = (RANDOM.standard_normal((7, 9, n), np.float32) for n in widths)
     want = np.einsum("npc,npd->ncd", a.astype("f8"), b.astype("f8"))
-    found = winograd.transposed_product(jnp.asarray(a), jnp.asarray(b))
+    found = transposed_product(jnp.asarray(a), jnp.asarray(b))
     np.testing.assert_allclose(found, want, rtol=0, atol=1e-5)
 
 

@@ -1,17 +1,24 @@
-"""Convolutions, and on a CPU their gradients. NHWC.
+"""Convolutions, and on a CPU their gradients in the forms that are fastest there. NHWC.
 
-XLA's CPU compiler brings a convolution into the order of axes that its library is fast at, but not
-within a loop, where it is tens of times slower: gradients are written in that order here. That of
-a kernel is a convolution whose window is the whole map, at a sixth to a half of the speed of the
-convolution itself. By Winograd's planes it is products of matrices, and a quarter of them
-(`winograd_convolution`). Where a gradient is asked for, the convolution itself may be made so as
-well, if the same planes serve both.
+The gradient of a kernel is a convolution whose window is the whole map, at a sixth to a half of the
+speed of the convolution itself. By Winograd's planes it is products of matrices, and a quarter of
+them (`winograd_convolution`). Where a gradient is asked for, the convolution itself may be made so
+as well, if the same planes serve both.
 """
 
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models import winograd
+from segdiff_jax.models import products
+from segdiff_jax.models.plain_convolution import (
+    SAME,
+    Padding,
+    centred,
+    input_gradient,
+    plain,
+    plain_kernel_gradient,
+)
+from segdiff_jax.models.sums import barrier
 from segdiff_jax.models.winograd_convolution import (
     Kept,
     both_gradients,
@@ -22,11 +29,6 @@ from segdiff_jax.models.winograd_convolution import (
     suits_planes,
     suits_winograd,
 )
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
-SAME = ((1, 1), (1, 1))
-LAYOUT = "NHWC", "HWIO", "NHWC"
-MOST_ROWS = 128  # of a product over rows that stay cached
 
 
 def convolve(
@@ -50,15 +52,8 @@ def convolve(
       [B, ..., D].
     """
     if jax.default_backend() != "cpu":
-        return _plain(x, kernel, padding, stride)
+        return plain(x, kernel, padding, stride)
     return _convolve(x, kernel, padding, stride, by_planes)
-
-
-def _plain(
-    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool = False
-) -> jax.Array:
-    strides = stride, stride
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
 
 
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
@@ -73,7 +68,7 @@ def _add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
 
 def _add_bias_backward(_: None, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     # made first: a GPU takes three times as long over a sum with what makes the map in one pass
-    dy = winograd.barrier(dy)
+    dy = barrier(dy)
     return dy, bias_gradient(dy).astype(dy.dtype)
 
 
@@ -93,36 +88,19 @@ def convolve_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     if jax.default_backend() != "cpu":
         return convolve(x, kernel, ((0, 0), (0, 0)))
-    return _product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
+    return products.product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
-@jax.custom_vjp
-def _product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
-    return rows @ kernel
-
-
-def _product_backward(
-    kept: tuple[jax.Array, jax.Array], dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    rows, kernel = kept
-    together = MOST_ROWS if len(rows) % MOST_ROWS == 0 else len(rows)
-    groups = [values.reshape(-1, together, values.shape[-1]) for values in (rows, dy)]
-    return dy @ kernel.T, winograd.transposed_product(*groups).sum(0)
-
-
-_product.defvjp(lambda rows, kernel: (rows @ kernel, (rows, kernel)), _product_backward)
-
-
-_convolve = jax.custom_vjp(_plain, nondiff_argnums=(2, 3, 4))
+_convolve = jax.custom_vjp(plain, nondiff_argnums=(2, 3, 4))
 
 
 def _forward(
     x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    same = _centred(kernel.shape, padding) and stride == 1
+    same = centred(kernel.shape, padding) and stride == 1
     if by_planes and same and suits_planes(x, kernel.shape[-1]):
         return convolved(x, kernel)
-    return _plain(x, kernel, padding, stride), (x, kernel)
+    return plain(x, kernel, padding, stride), (x, kernel)
 
 
 def _backward(
@@ -131,26 +109,21 @@ def _backward(
     x, kernel = kept
     if x.ndim == 3:  # planes
         return gradients_of_planes(kept, dy)
-    same = _centred(kernel.shape, padding) and stride == 1
+    same = centred(kernel.shape, padding) and stride == 1
     if same and suits_both(x, kernel.shape[-1]):
         return both_gradients(x, kernel, dy)
-    dx = _input_gradient(x.shape, kernel, dy, padding, stride)
+    dx = input_gradient(x.shape, kernel, dy, padding, stride)
     return dx, _kernel_gradient(x, kernel.shape, dy, padding, stride)
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def turned(kernel: jax.Array) -> jax.Array:
-    """The kernel of the convolution the other way: [h, w, C, D] -> [h, w, D, C]."""
-    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-
-
 def gradient_in_input(kernel: jax.Array, dy: jax.Array) -> jax.Array:
     """Gradient of `convolve(x, kernel)` in x: [3, 3, C, D] and [B, H, W, D] -> [B, H, W, C]."""
     shape = *dy.shape[:3], kernel.shape[2]
     if jax.default_backend() == "cpu":
-        return _input_gradient(shape, kernel, dy, SAME, 1)
+        return input_gradient(shape, kernel, dy, SAME, 1)
     x = jax.ShapeDtypeStruct(shape, dy.dtype)
     return jax.linear_transpose(lambda x: convolve(x, kernel), x)(dy)[0]
 
@@ -167,90 +140,11 @@ def gradient_in_kernel(x: jax.Array, dy: jax.Array) -> jax.Array:
     return jax.linear_transpose(lambda kernel: convolve(x, kernel), kernel)(dy)[0]
 
 
-def _centred(shape: tuple[int, ...], padding: Padding) -> bool:
-    """Whether a kernel of a shape is 3 x 3, and has its middle on each pixel of the map."""
-    return shape[:2] == (3, 3) and padding == SAME
-
-
 def _kernel_gradient(
     x: jax.Array, shape: tuple[int, ...], dy: jax.Array, padding: Padding, stride: int
 ) -> jax.Array:
     """Gradient of `convolve(x, kernel, padding, stride)` in a kernel of this shape."""
-    same = _centred(shape, padding) and stride == 1
+    same = centred(shape, padding) and stride == 1
     if same and suits_winograd(x, shape[-1]):
         return kernel_gradient(x, dy)
-    if same and shape[-1] == 1:
-        return _narrow_kernel_gradient(x, dy)
-    return _convolved_kernel_gradient(x, shape, dy, padding, stride)
-
-
-def _input_gradient(
-    shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, padding: Padding, stride: int
-) -> jax.Array:
-    """Gradient of `convolve(x, kernel, padding, stride)` in an x of this shape."""
-    other_way = turned(kernel)
-    even = shape[1] % 2 == 0 and shape[2] % 2 == 0
-    if _centred(kernel.shape, padding) and stride == 2 and even:
-        return _halved_input_gradient(other_way, dy)
-    pads = []
-    for axis in (0, 1):
-        size, before = kernel.shape[axis], kernel.shape[axis] - 1 - padding[axis][0]
-        reached = before + (dy.shape[1 + axis] - 1) * stride + 1
-        pads.append((before, shape[1 + axis] + size - 1 - reached))
-    return jax.lax.conv_general_dilated(
-        dy, other_way, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=LAYOUT
-    )
-
-
-def _halved_input_gradient(turned: jax.Array, dy: jax.Array) -> jax.Array:
-    """That of stride 2, size 3 and even maps: the four places of a pixel, each by its own taps.
-
-    Every other pixel of a row meets only the middle tap, and the others the two outer ones. Among
-    zeros, as a convolution of a dilated map has them, three of four products are with a zero.
-    """
-    taps, pads = (slice(1, 2), slice(0, 3, 2)), ((0, 0), (0, 1))
-    places = [
-        [_plain(dy, turned[taps[i], taps[j]], (pads[i], pads[j]), 1) for j in (0, 1)]
-        for i in (0, 1)
-    ]
-    return interleaved(places)
-
-
-def interleaved(places: list[list[jax.Array]]) -> jax.Array:
-    """2 x 2 maps [B, H, W, C], of the places within each pixel -> [B, 2H, 2W, C]."""
-    B, H, W, C = places[0][0].shape
-    doubled = jnp.stack([jnp.stack(row, axis=3) for row in places], axis=2)  # [B, H, 2, W, 2, C]
-    return doubled.reshape(B, 2 * H, 2 * W, C)
-
-
-def _convolved_kernel_gradient(
-    x: jax.Array, shape: tuple[int, ...], dy: jax.Array, padding: Padding, stride: int
-) -> jax.Array:
-    """Gradient of `convolve(x, kernel, padding, stride)` in a kernel of this shape.
-
-    Images take the place of channels, over which a convolution sums, and channels that of images.
-    """
-    pads = []
-    for axis in (0, 1):
-        before = padding[axis][0]
-        window = (dy.shape[1 + axis] - 1) * stride + 1
-        pads.append((before, shape[axis] + window - 1 - x.shape[1 + axis] - before))
-    images, window = x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)
-    gradient = jax.lax.conv_general_dilated(
-        images, window, (1, 1), pads, rhs_dilation=(stride, stride), dimension_numbers=LAYOUT
-    )
-    return gradient.transpose(1, 2, 0, 3)
-
-
-def _narrow_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Gradient of `convolve(x, kernel)` in a 3 x 3 kernel of one output, [3, 3, C, 1].
-
-    One product with nine shifted copies of the narrow map. As a convolution it runs at a fiftieth
-    of the speed of the machine.
-    """
-    _, H, W, C = x.shape
-    padded = jnp.pad(dy[..., 0], ((0, 0), (1, 1), (1, 1)))
-    places = [(i, j) for i in (2, 1, 0) for j in (2, 1, 0)]
-    shifted = jnp.stack([padded[:, i : i + H, j : j + W] for i, j in places])
-    gradient = winograd.barrier(shifted.reshape(9, -1)) @ x.reshape(-1, C)
-    return gradient.reshape(3, 3, C, 1)
+    return plain_kernel_gradient(x, shape, dy, padding, stride)

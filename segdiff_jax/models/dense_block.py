@@ -23,7 +23,9 @@ import numpy as np
 from segdiff_jax.models import winograd
 from segdiff_jax.models.convolution import convolve
 from segdiff_jax.models.dense_weights import RESIDUAL, SLOPE, Weights, first_channels, leaky
+from segdiff_jax.models.grouping import each, grouped, summed
 from segdiff_jax.models.spread import last_layer, spread
+from segdiff_jax.models.sums import barrier
 from segdiff_jax.models.winograd_convolution import suits_winograd
 
 Form = Callable[[Weights, jax.Array], jax.Array]
@@ -58,7 +60,7 @@ def _parts_forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple]:
     """The last layer, and what `_parts_backward` needs: the weights, and the map of each layer."""
     biases = [bias for _, bias in weights]
     layers = partial(_layers, _kernels(weights), biases, first_channels(weights))
-    y, maps = winograd.each(layers, winograd.grouped(x))
+    y, maps = each(layers, grouped(x))
     return y, (weights, [x, *maps])
 
 
@@ -82,7 +84,7 @@ def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
     """Gradients in the weights and in x."""
     weights, maps = kept
     gradients = partial(_gradients, _kernels(weights), first_channels(weights))
-    (planes, biases), dx = winograd.summed(gradients, winograd.grouped((maps, dy)))
+    (planes, biases), dx = summed(gradients, grouped((maps, dy)))
     return list(zip(_kernel_gradients(planes, biases), biases, strict=True)), dx
 
 
@@ -121,12 +123,12 @@ def _kernel_gradients(planes: list[jax.Array], biases: list[jax.Array]) -> list[
 
 
 def _kernels(weights: Weights) -> list[jax.Array]:
-    return winograd.barrier([winograd.kernel_planes(kernel) for kernel, _ in weights])
+    return barrier([winograd.kernel_planes(kernel) for kernel, _ in weights])
 
 
 def _sum(planes: Iterable[jax.Array]) -> jax.Array:
     """Returns the sum, made once: the compiler would add for each that reads it."""
-    return winograd.barrier(reduce(jnp.add, planes))
+    return barrier(reduce(jnp.add, planes))
 
 
 _parts.defvjp(_parts_forward, _parts_backward)

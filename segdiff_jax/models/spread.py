@@ -14,9 +14,9 @@ from segdiff_jax.models.convolution import (
     convolve,
     gradient_in_input,
     gradient_in_kernel,
-    turned,
 )
 from segdiff_jax.models.dense_weights import RESIDUAL, SLOPE, Weights, first_channels, leaky
+from segdiff_jax.models.plain_convolution import turned
 from segdiff_jax.models.sums import barrier
 
 

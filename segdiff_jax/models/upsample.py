@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.convolution import convolve, interleaved
+from segdiff_jax.models.convolution import convolve
 from segdiff_jax.models.layers import ConvWeights, Dtype
+from segdiff_jax.models.plain_convolution import interleaved
 
 
 class Upsample(nn.Module):

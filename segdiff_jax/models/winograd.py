@@ -12,42 +12,31 @@ multiplied at 0, 1, -1, 2, -2 and infinity.
 The 36 planes are one array, so that a program has one product where it would have 36.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-TILE = 4  # results along a side
-POINTS = 6
-PAIRS = (1, 2), (3, 4)  # of the points: 1 and -1, 2 and -2
-MOST_PIXELS = 64 * 64  # of images that are turned into planes together: so many are cached
+from segdiff_jax.models.products import transposed_product
+from segdiff_jax.models.sums import barrier
+from segdiff_jax.models.winograd_matrices import (
+    INPUTS,
+    KERNELS,
+    POINTS,
+    RESULTS,
+    combined,
+    stacked,
+)
 
-# the planes of 6 values, of 3 values of a kernel, and the 4 results of 6 planes, along one side
-INPUTS = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
-KERNELS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-RESULTS = np.array(
-    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-)
+TILE = 4  # results along a side
 PLANES = np.kron(KERNELS, KERNELS).astype(np.float32)  # [36, 9], of the whole kernel
 
 Maps = tuple[int, int, int]  # B, H and W
-Tree = Any  # of arrays
 
 # Each step is traced once for all layers of one shape, since it is a function of its own. Where a
 # barrier stands, the compiler would compute what is before it anew for each that reads it.
-barrier = jax.lax.optimization_barrier
 
 
 @jax.jit
@@ -55,9 +44,9 @@ def input_planes(x: jax.Array) -> jax.Array:
     """[B, H, W, C] -> [36, tiles, C] of tiles of 6 x 6, which overlap; around x are zeros."""
     _, H, W, C = x.shape
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows = _stacked(INPUTS, [x[:, i : i + H - 3 : TILE] for i in range(POINTS)])
+    rows = stacked(INPUTS, [x[:, i : i + H - 3 : TILE] for i in range(POINTS)])
     rows = barrier(rows)  # [6, B, H / 4, W + 2, C]
-    planes = _stacked(INPUTS, [rows[:, :, :, j : j + W - 3 : TILE] for j in range(POINTS)])
+    planes = stacked(INPUTS, [rows[:, :, :, j : j + W - 3 : TILE] for j in range(POINTS)])
     return barrier(planes.reshape(POINTS**2, -1, C))
 
 
@@ -78,9 +67,9 @@ def results(planes: jax.Array, maps: Maps) -> jax.Array:
     B, H, W = maps
     D = planes.shape[-1]
     planes = planes.reshape(POINTS, POINTS, B, H // TILE, W // TILE, D)
-    rows = _stacked(RESULTS, [planes[:, i] for i in range(POINTS)], 3)
+    rows = stacked(RESULTS, [planes[:, i] for i in range(POINTS)], 3)
     rows = barrier(rows.reshape(POINTS, B, H, W // TILE, D))
-    return _stacked(RESULTS, [rows[j] for j in range(POINTS)], 3).reshape(B, H, W, D)
+    return stacked(RESULTS, [rows[j] for j in range(POINTS)], 3).reshape(B, H, W, D)
 
 
 @jax.jit
@@ -88,9 +77,9 @@ def results_transposed(dy: jax.Array) -> jax.Array:
     """[B, H, W, D] -> [36, tiles, D]."""
     B, H, W, D = dy.shape
     dy = dy.reshape(B, H, W // TILE, TILE, D)
-    columns = _stacked(RESULTS.T, [dy[:, :, :, j] for j in range(TILE)])
+    columns = stacked(RESULTS.T, [dy[:, :, :, j] for j in range(TILE)])
     columns = barrier(columns).reshape(POINTS, B, H // TILE, TILE, W // TILE, D)
-    planes = _stacked(RESULTS.T, [columns[:, :, :, i] for i in range(TILE)], 1)
+    planes = stacked(RESULTS.T, [columns[:, :, :, i] for i in range(TILE)], 1)
     return barrier(planes.reshape(POINTS**2, -1, D))
 
 
@@ -123,94 +112,6 @@ def kernel_gradient_planes(inputs: jax.Array, dy: jax.Array) -> jax.Array:
     return transposed_product(inputs, dy)
 
 
-def transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """[N, P, C] and [N, P, D] -> [N, C, D], sums over P.
-
-    XLA's CPU library does not take products over rows, and what does is faster where the narrow
-    ones come first. It is made so, or the compiler would turn it back.
-    """
-    if a.shape[-1] > b.shape[-1]:
-        return barrier(transposed_product(b, a)).swapaxes(1, 2)
-    return jax.lax.dot_general(a, b, (((1,), (1,)), ((0,), (0,))))
-
-
-def grouped(maps: Tree, most: int = MOST_PIXELS) -> Tree:
-    """Returns [groups, images, H, W, C] of [B, H, W, C]: images to be turned into planes together.
-
-    All are one group where they are no whole number of groups.
-
-    Args:
-      maps: of as many images each.
-      most: pixels of a group, but for a single image, which may have more.
-    """
-    B, H, W = jax.tree.leaves(maps)[0].shape[:3]
-    together = max(1, most // (H * W))
-    together = B if B % together else together
-    return jax.tree.map(lambda x: x.reshape(B // together, together, *x.shape[1:]), maps)
-
-
-def each(of: Callable[[Tree], Tree], groups: Tree) -> Tree:
-    """Returns what a function makes of each group, [images, H, W, C] -> the same, as [B, ...]."""
-    return summed(lambda group: ((), of(group)), groups)[1]
-
-
-def summed(of: Callable[[Tree], tuple[Tree, Tree]], groups: Tree) -> tuple[Tree, Tree]:
-    """Returns the sum over groups of what a function returns first, and `each` of the second."""
-    first = jax.tree.map(lambda x: x[0], groups)
-    if len(jax.tree.leaves(groups)[0]) == 1:
-        return of(first)
-
-    def add(sums: Tree, group: Tree) -> tuple[Tree, Tree]:
-        more, made = of(group)
-        return jax.tree.map(jnp.add, sums, more), made
-
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of, first)[0])
-    sums, made = jax.lax.scan(add, zeros, groups)
-    return sums, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
-
-
-def _stacked(matrix: np.ndarray, values: Sequence[jax.Array], axis: int = 0) -> jax.Array:
-    """Returns the product of a matrix and a vector of arrays, along a new axis."""
-    return jnp.stack(_combined(matrix, values), axis)
-
-
-def _combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
-    """Returns the product of a matrix and a vector of arrays.
-
-    What belongs to x and to -x differs in the sign of odd powers: a sum and a difference of the two
-    take fewer operations, which a program has for every layer.
-    """
-    values, rows = list(values), []
-    for i, j in PAIRS:
-        if (fewer := _halved(matrix.T, i, j)) is not None:
-            matrix = fewer.T
-            values[i], values[j] = values[i] + values[j], values[i] - values[j]
-        elif (fewer := _halved(matrix, i, j)) is not None:
-            matrix = fewer
-            rows.append((i, j))
-    made = [_sum(m, values) for m in matrix]
-    for i, j in rows:
-        made[i], made[j] = made[i] + made[j], made[i] - made[j]
-    return made
-
-
-def _halved(matrix: np.ndarray, i: int, j: int) -> np.ndarray | None:
-    """Returns half the sum of two rows and half their difference in their place.
-
-    None where rows do not belong to points, or are no shorter so.
-    """
-    if len(matrix) != POINTS:
-        return None
-    halved = np.array(matrix, float)
-    halved[i], halved[j] = (matrix[i] + matrix[j]) / 2, (matrix[i] - matrix[j]) / 2
-    return halved if np.count_nonzero(halved) < np.count_nonzero(matrix) else None
-
-
-def _sum(row: np.ndarray, values: Sequence[jax.Array]) -> jax.Array:
-    terms = [v if m == 1 else float(m) * v for m, v in zip(row, values, strict=True) if m]
-    return sum(terms[1:], start=terms[0])
-
-
 def _overlapping(values: Sequence[jax.Array], axis: int) -> list[jax.Array]:
     """Returns the 4 pixels of each tile: what it gives to them, and what its neighbours do.
 
@@ -221,7 +122,7 @@ def _overlapping(values: Sequence[jax.Array], axis: int) -> list[jax.Array]:
       values: of the 6 planes.
       axis: along which the tiles lie.
     """
-    before, *own, after = _combined(INPUTS.T, values)
+    before, *own, after = combined(INPUTS.T, values)
 
     def moved(x: jax.Array, by: int) -> jax.Array:
         pad = [(0, 0, 0)] * x.ndim

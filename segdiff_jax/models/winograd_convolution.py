@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models import winograd
+from segdiff_jax.models.grouping import grouped, summed
+from segdiff_jax.models.sums import barrier
 from segdiff_jax.models.winograd import TILE
 
 # below these, what surrounds the products takes longer than they save
@@ -61,7 +63,7 @@ def convolved(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Kept]:
     Returns:
       [B, H, W, D], and the planes [36, tiles, C] of x and [36, C, D] of the kernel.
     """
-    met, kernels = winograd.input_planes(x), winograd.barrier(winograd.kernel_planes(kernel))
+    met, kernels = winograd.input_planes(x), barrier(winograd.kernel_planes(kernel))
     return winograd.results(winograd.multiplied(met, kernels), x.shape[:3]), (met, kernels)
 
 
@@ -129,5 +131,5 @@ def _gradients(
         B, H, W, _ = maps[0].shape
         return winograd.kernel_gradient_planes(met, given), back(given, (B, H, W))
 
-    planes, made = winograd.summed(of, winograd.grouped((x, dy), MOST_PIXELS))
+    planes, made = summed(of, grouped((x, dy), MOST_PIXELS))
     return winograd.kernel_planes_transposed(planes), made
