@@ -1,9 +1,10 @@
 """What people see of a run while it goes on: its numbers and its pace."""
 
-import math
 import time
 
 from absl import logging
+
+from segdiff_jax.writers import Writer
 
 
 class Pace:
@@ -19,24 +20,19 @@ class Pace:
         self.step = self.step + 1 if step is None else step
         return seconds
 
-    def rate(self, step: int) -> float:
-        """Updates a second since the last start (nan where none was made)."""
+    def rate(self, step: int) -> float | None:
+        """Updates a second since the last start; None where none was made."""
         made = step - self.step
         seconds = self.restart(step)
-        return made / seconds if made else math.nan
+        return made / seconds if made else None
 
 
-def log(writer, step: int, numbers: dict[str, float], pace: Pace) -> None:
+def log(writer: Writer, step: int, numbers: dict[str, float], pace: Pace) -> None:
     """Writes the numbers of the updates since the last line, for people and for machines."""
     rate = pace.rate(step)
-    left = "?" if math.isnan(rate) else f"{(pace.last - step) / rate / 60:.1f} min"
-    logging.info(
-        "update %d of %d, loss %.5g, mse %.4g, %.3g updates/s, %s left",
-        step,
-        pace.last,
-        numbers["loss"],
-        numbers["mse"],
-        rate,
-        left,
-    )
-    writer.scalars(step, numbers | {"steps_per_second": rate})
+    told = f"update {step} of {pace.last}, loss {numbers['loss']:.5g}, mse {numbers['mse']:.4g}"
+    if rate is not None:
+        told += f", {rate:.3g} updates/s, {(pace.last - step) / rate / 60:.1f} min left"
+        numbers = numbers | {"steps_per_second": rate}
+    logging.info("%s", told)
+    writer.scalars(step, numbers)
