@@ -171,7 +171,8 @@ class Authors:
             backend = "nccl" if self.device.type == "cuda" else "gloo"  # as `setup_dist` of theirs
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         logger = importlib.import_module("improved_diffusion.logger")
-        logger.configure(dir=tempfile.mkdtemp(prefix="segdiff_authors_"), format_strs=[])
+        with tempfile.TemporaryDirectory() as folder:  # it makes one, and writes nothing there
+            logger.configure(dir=folder, format_strs=[])
         c = self._config.train
         loop = self._train.TrainLoop(
             model=self.model,

@@ -19,11 +19,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from unittest import mock
 
 from ml_collections import ConfigDict
 
@@ -86,7 +83,7 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     from jax.experimental import topologies
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-    from benchmarks import ours
+    from benchmarks.network_input import side_of
     from segdiff_jax import build, flat, updates
     from segdiff_jax.data.example import Batch
     from segdiff_jax.step import AXIS, init_state
@@ -104,7 +101,7 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
         )
 
-    side, rows = ours.side(config), cores * batch
+    side, rows = side_of(config), cores * batch
     objective, optimizer = build.objective(config), build.optimizer(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(partial(init_state, objective, optimizer, (side, side)), key)
@@ -114,15 +111,6 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     state = jax.eval_shape(layout.join_state, state)
     program = updates.build_step(config, mesh, layout)
     return program.lower(placed(state), placed(Batch(*pixels), AXIS), placed(key)).compile()
-
-
-@contextmanager
-def as_on_a_tpu() -> Iterator[None]:
-    """Lets what depends on the kind of device choose what it would choose on a TPU."""
-    import jax
-
-    with mock.patch.object(jax, "default_backend", lambda: "tpu"):
-        yield
 
 
 def describe(program: Any) -> dict[str, Any]:
@@ -144,6 +132,8 @@ def main(words: list[str]) -> int:
     def obey(words: list[str]) -> None:
         values = parse(words)
         os.environ.update({k: os.environ.get(k, v) for k, v in NO_MACHINE.items()})
+        from benchmarks.backend import as_on_a_tpu
+
         config, began = config_of(values), time.monotonic()
         with as_on_a_tpu():
             program = compiled(config, values.topology, values.cores, values.batch)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import elsewhere, ours, peak
 from benchmarks.measured import Plan
+from benchmarks.network_input import side_of
 from benchmarks.shapes import forward
 from benchmarks.timing import Row, Sample, alternate, figure, ratio, rows_of
 from segdiff_jax import finite, parallel
@@ -38,7 +39,7 @@ def matrix_products(dtype: str, side: int) -> Callable[[], jax.Array]:
 
 def tiles_of(config: ConfigDict, size: int) -> int:
     """Returns how many tiles an image of a size, pixels a side, has, if they do not overlap."""
-    return (size // ours.side(config)) ** 2
+    return (size // side_of(config)) ** 2
 
 
 def steps(config: ConfigDict) -> int:
@@ -55,7 +56,7 @@ def theirs(plan: Plan, config: ConfigDict, size: int) -> dict[str, Sample]:
     if not plan.authors:
         return {}
     words, S = elsewhere.command(plan.authors), config.sampling.generations
-    with elsewhere.started(words, config, ours.side(config)) as there:
+    with elsewhere.started(words, config, side_of(config)) as there:
         update = there.training_step(config.train.batch_size)
         work = {"update": lambda: [update() for _ in range(STEPS)]}
         works = alternate(work, plan.repeats)
@@ -82,7 +83,7 @@ def rows(plan: Plan, config: ConfigDict, size: int, side: int = SIDE) -> list[Ro
         for dtype, said in PRECISIONS.items()
     }
     mesh = parallel.all_devices()
-    examples = ours.made_up(2 * batch, ours.side(config))
+    examples = ours.made_up(2 * batch, side_of(config))
     products = alternate({"peak": matrix_products(plan.dtype, side)}, plan.repeats)
     training = ours.training_step(config, mesh, ours.constant_rows(config, examples, mesh), STEPS)
     samples = alternate({update: training}, plan.repeats)

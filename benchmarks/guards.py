@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import ours
 from benchmarks.measured import STEPS, Plan
+from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Work, alternate, figure, ratio, rows_of
 from segdiff_jax import build, checksums, finite, parallel
 from segdiff_jax.checkpoint import Checkpoints
@@ -31,7 +32,7 @@ def rows(plan: Plan) -> list[Row]:
 def updates(plan: Plan, mesh: Mesh) -> list[Row]:
     """Several updates, which the host looks at late, beside updates that nobody looks at."""
     config = plan.config
-    examples = ours.made_up(2 * config.train.batch_size, ours.side(config))
+    examples = ours.made_up(2 * config.train.batch_size, side_of(config))
     batch = ours.constant_rows(config, examples, mesh)
     with_, without = f"{STEPS} updates, guarded", f"{STEPS} updates, unguarded"
     samples = alternate(

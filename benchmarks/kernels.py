@@ -108,13 +108,14 @@ def kernels(values: argparse.Namespace) -> list[Kernel]:
     import jax
 
     from benchmarks import ours
+    from benchmarks.network_input import side_of
     from segdiff_jax import parallel
 
     config = ours.changed(config_of(values), model__rrdb_form=values.form)
     config.train.batch_size = values.batch or config.train.batch_size
     ours.start(config)
     mesh = parallel.all_devices()
-    examples = ours.made_up(config.train.batch_size, ours.side(config))
+    examples = ours.made_up(config.train.batch_size, side_of(config))
     rows = ours.constant_rows(config, examples, mesh)
     update = ours.training_step(config, mesh, rows)
     update()

@@ -8,6 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks import elsewhere, ours
+from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Sample, Work, alternate, ratio, rows_of
 from configs import monuseg
 from segdiff_jax import build, finite, parallel
@@ -36,7 +37,7 @@ class Plan(NamedTuple):
         """Returns a context with their network of a config, if it is asked for, in its process."""
         if not self.authors:
             return nullcontext()
-        return elsewhere.started(elsewhere.command(self.authors), config, ours.side(config))
+        return elsewhere.started(elsewhere.command(self.authors), config, side_of(config))
 
 
 def compared(samples: dict[str, Sample], name: str, bar: float | None = None) -> list[Row]:
@@ -57,7 +58,7 @@ def training(plan: Plan) -> list[Row]:
     """
     config, mesh = plan.config, parallel.all_devices()
     batch = config.train.batch_size
-    examples = ours.made_up(2 * batch, ours.side(config))
+    examples = ours.made_up(2 * batch, side_of(config))
     draws = ours.changed(config, train__noise_draws_per_image=DRAWS)
     one, more = "training step, ours", f"training step, {DRAWS} draws an image"
     rows, rows_of_draws = (ours.constant_rows(c, examples, mesh) for c in (config, draws))
@@ -125,7 +126,7 @@ def sampling(plan: Plan) -> list[Row]:
     works: dict[str, Work] = {
         "G of one image, ours": ours.encoding(config, alone, 1),
         f"reverse step of {S} rows, ours": ours.reverse_step(config, alone, S),
-        f"{whole}, ours": ours.sampling(config, params, mesh, ours.side(config)),
+        f"{whole}, ours": ours.sampling(config, params, mesh, side_of(config)),
     }
     with plan.theirs(config) as theirs:
         if theirs:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from benchmarks.network_input import side_of
 from benchmarks.timing import Work
 from segdiff_jax import build, cpu_devices, finite, flat, parallel, starting, updates
 from segdiff_jax.data.example import Batch, Example
@@ -32,12 +33,6 @@ def start(config: ConfigDict) -> None:
     parallel.start(devices_of_cpu=cpu_devices.fitting(config.train.batch_size))
 
 
-def side(config: ConfigDict) -> int:
-    """Returns the side of the square that the network is trained on, pixels."""
-    whole = {"synthetic": 64, "vaihingen": 256, "cityscapes": config.cityscapes.size}
-    return config.augment.crop or whole[config.data.name]
-
-
 def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
     """Returns examples of noise, with squares as masks: their size is all that matters here."""
     random = np.random.default_rng(seed)
@@ -49,7 +44,7 @@ def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
 
 def fresh_state(config: ConfigDict, mesh: Mesh) -> TrainState:
     """Returns fresh weights and the state of their optimizer, on every device."""
-    return starting.fresh_state(config, (side(config), side(config)), mesh)()
+    return starting.fresh_state(config, (side_of(config), side_of(config)), mesh)()
 
 
 def on_one_device(params: Params) -> Params:
@@ -96,7 +91,7 @@ def training_step(
 def encoding(config: ConfigDict, params: Params, count: int) -> Work:
     """Returns what computes G of so many images."""
     sampler = build.answerer(config)
-    images = jnp.asarray(np.stack([e.image for e in made_up(count, side(config))]))
+    images = jnp.asarray(np.stack([e.image for e in made_up(count, side_of(config))]))
     encode = jax.jit(sampler.encode)
     return lambda: jax.block_until_ready(encode(params, images))
 
@@ -108,7 +103,7 @@ def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
     """
     sampler = build.answerer(changed(config, sampling__steps=1))
     assert isinstance(sampler, Sampler)
-    C, size = config.model.channels, side(config)
+    C, size = config.model.channels, side_of(config)
     features = jnp.zeros((size, size, C))
     keys = jax.random.split(jax.random.key(0), rows)
     corner = jnp.zeros((2,), jnp.int32)

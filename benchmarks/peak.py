@@ -9,49 +9,65 @@ import sys
 from pathlib import Path
 
 from benchmarks.elsewhere import environment_of_theirs
-from benchmarks.timing import Row, figure
+from benchmarks.network_input import side_of
+from benchmarks.timing import Row, Work, figure
 from segdiff_jax.errors import INTERNAL, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
+STATUS = Path("/proc/self/status")
 WORKS = ("start", "training", "sampling")
-TIMES = 3  # how often the work is done: memory has settled by then
+TIMES = 3  # how often a work is done: memory has settled by then
 
 
-def peak_bytes(work: str, authors: Path | None) -> int:
-    """Does the work in this process and returns its largest resident size, or the device's."""
+def peak_of_ours(work: str) -> int:
+    """Does our work in this process; returns the device's peak, or else its largest size, bytes."""
     from benchmarks import ours, reduced
     from segdiff_jax import parallel
 
     config = reduced.get_config()
-    if authors is not None:
-        from benchmarks.authors import Authors
-
-        theirs = Authors(authors, config, ours.side(config))
-        c = config.sampling
-        made = {
-            "start": lambda: lambda: None,
-            "training": lambda: theirs.training_step(config.train.batch_size),
-            "sampling": lambda: theirs.sampling(c.generations, c.steps),
-        }
-    else:
-        ours.start(config)
-        mesh = parallel.all_devices()
-        rows = ours.constant_rows(config, ours.made_up(8, ours.side(config)), mesh)
-        made = {
+    ours.start(config)
+    mesh, side = parallel.all_devices(), side_of(config)
+    rows = ours.constant_rows(config, ours.made_up(8, side), mesh)
+    repeated(
+        {
             "start": lambda: lambda: None,
             "training": lambda: ours.training_step(config, mesh, rows),
             "sampling": lambda: ours.sampling(
-                config, ours.fresh_state(config, mesh).params, mesh, ours.side(config)
+                config, ours.fresh_state(config, mesh).params, mesh, side
             ),
-        }
-    do = made[work]()
+        }[work]()
+    )
+    return device_peak() or resident()
+
+
+def peak_of_theirs(work: str, checkout: Path) -> int:
+    """Does the authors' work in this process, without JAX; returns its largest size, bytes."""
+    from benchmarks import reduced
+    from benchmarks.authors import Authors
+
+    config = reduced.get_config()
+    theirs, c = Authors(checkout, config, side_of(config)), config.sampling
+    repeated(
+        {
+            "start": lambda: lambda: None,
+            "training": lambda: theirs.training_step(config.train.batch_size),
+            "sampling": lambda: theirs.sampling(c.generations, c.steps),
+        }[work]()
+    )
+    return resident()
+
+
+def repeated(work: Work) -> None:
+    """Does a work until its memory has settled."""
     for _ in range(TIMES):
-        do()
-    return resident() if authors is not None else device_peak() or resident()
+        work()
 
 
 def resident() -> int:
     """Returns the largest resident size that this process has had, bytes."""
+    if STATUS.exists():  # Linux, whose getrusage counts the process that has started this one, too
+        (line,) = (x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -84,4 +100,5 @@ def rows(authors: Path | None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    print(peak_bytes(sys.argv[1], Path(sys.argv[2]) if sys.argv[2:] else None))
+    asked, *checkout = sys.argv[1:]
+    print(peak_of_theirs(asked, Path(checkout[0])) if checkout else peak_of_ours(asked))

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from benchmarks import ours
+from benchmarks.backend import as_on_a_tpu
 from benchmarks.flops import product_flops
+from benchmarks.network_input import side_of
 from benchmarks.scaling import batch_that_fits, efficiency, wire_bytes
 from benchmarks.timing import Row, figure
 from configs import cityscapes, monuseg, vaihingen
@@ -53,7 +55,7 @@ def parameter_shapes(config: ConfigDict) -> Shapes:
 
 def inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, ...]:
     """Returns the shapes of one image, x_t and t."""
-    size = ours.side(config)
+    size = side_of(config)
     shapes = (1, size, size, 3), (1, size, size, 1)
     images = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
     return *images, jax.ShapeDtypeStruct((1,), jnp.int32)
@@ -103,11 +105,12 @@ def kept_bytes(config: ConfigDict, remat: str) -> int:
     return total - weights
 
 
+@as_on_a_tpu()
 def rows() -> list[Row]:
     """Returns the rows of this section."""
     found = []
     for name, get_config in CONFIGS.items():
-        config = ours.changed(get_config(), model__rrdb_form="spread")  # as on accelerators
+        config = get_config()
         one = forward(config)
         total = one.encode + one.denoise
         found += [

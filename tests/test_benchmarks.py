@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import pytest
 from small import ROOT, tiny
 
-from benchmarks import authors, compiled, flops, guards, ours, reduced, run, scaling, shapes, table
+from benchmarks import authors, compiled, flops, guards, reduced, run, scaling, shapes, table
 from benchmarks.measured import Plan
+from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Sample, alternate, figure, ratio
 from segdiff_jax.errors import CANNOT_WRITE, DONE, USAGE, UserError
 
@@ -195,7 +196,7 @@ def test_the_reduced_configuration_is_one_that_the_command_line_takes():
 
     command = command_line.parse([f"--config={ROOT / 'benchmarks/reduced.py'}"])
     assert command.config.to_dict() == reduced.get_config().to_dict()
-    assert ours.side(command.config) == 64
+    assert side_of(command.config) == 64
 
 
 def saved_by_upsampling(config, side):
@@ -213,7 +214,7 @@ def test_arithmetic_and_parameters_are_those_of_the_authors_networks(name):
     total, share = THEIRS[name]
     assert one.parameters == PARAMETERS[name]
     assert math.isclose(one.encode, share * total * 1e9, rel_tol=1e-3)
-    saved = saved_by_upsampling(config, ours.side(config))
+    saved = saved_by_upsampling(config, side_of(config))
     # norms sum by products here, which theirs do not: some parts in ten thousand
     assert math.isclose(one.encode + one.denoise + saved, total * 1e9, rel_tol=2e-3)
 

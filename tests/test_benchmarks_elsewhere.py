@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from small import tiny
 
@@ -196,3 +197,32 @@ def test_their_memory_is_measured_in_the_environment_of_the_user(tmp_path, tunab
     kept = {k: v for k, v in os.environ.items() if k not in ("GLIBC_TUNABLES", elsewhere.BEFORE)}
     expected = kept | ({"GLIBC_TUNABLES": tunables} if tunables else {})
     assert len(theirs) == len(peak.WORKS) and all(each == expected for each in theirs)
+
+
+def test_their_memory_is_measured_in_a_process_without_jax():
+    code = """if True:
+        import sys
+        from benchmarks import authors, peak
+
+        class Theirs:
+            def __init__(self, checkout, config, side):
+                assert (str(checkout), side) == ("theirs", 64)
+
+            def training_step(self, batch):
+                return lambda: print("update of", batch)
+
+        authors.Authors = Theirs
+        assert peak.peak_of_theirs("training", peak.Path("theirs")) > 0
+        print("jax" in sys.modules)
+    """
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=elsewhere.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["update of 4"] * peak.TIMES + ["False"]
+
+
+def test_the_memory_of_a_process_is_not_that_of_the_one_that_started_it():
+    code = "from benchmarks import peak; print(peak.resident())"
+    large = np.ones(600_000_000, np.uint8)
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=elsewhere.ROOT, capture_output=True, text=True, check=True)
+    assert 1e6 < int(done.stdout) < large.nbytes < peak.resident()
