@@ -1,78 +1,30 @@
 """A split of a data set -> scores, and a report with a picture of every image."""
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from segdiff_jax import (
     __version__,
     build,
-    checkpoint,
     metrics,
     networks,
-    parallel,
     untrusted,
-    watchdog,
 )
-from segdiff_jax.averaging import average
+from segdiff_jax.answering import Answer, answers
 from segdiff_jax.baselines import baseline_rows
 from segdiff_jax.data.example import Example
-from segdiff_jax.errors import UserError
-from segdiff_jax.loss import Params
+from segdiff_jax.opening import Opened, opened
 from segdiff_jax.panels import panel
 from segdiff_jax.report import save_panel, write_report
 from segdiff_jax.segment import Segmenter
-
-
-class Answer(NamedTuple):
-    """What was drawn for one example, and how good it is.
-
-    Attributes:
-      example: with the truth.
-      generations: [S, H, W] float32 soft masks, about 0..1; one if nothing is drawn.
-      probability: [h, w] float32 in 0..1, at the size of the truth.
-      scores: of the mask probability > 0.5, by `metrics.KEYS`.
-    """
-
-    example: Example
-    generations: np.ndarray
-    probability: np.ndarray
-    scores: dict[str, float]
-
-
-def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Iterator[Answer]:
-    """Yields the answer to each example; noise depends on (seed, its place, generation, tile)."""
-    images = (example.image for example in examples)
-    drawn = segment(images, jax.random.fold_in(jax.random.key(seed), 2))
-    progress = tqdm(
-        drawn,
-        "segmenting",
-        len(examples),
-        mininterval=1 if sys.stderr.isatty() else 30,  # a log is not to be flooded
-        leave=False,
-        disable=jax.process_index() > 0,
-    )
-    for example, generations in zip(examples, progress, strict=True):
-        probability = average(generations, example.mask.shape)
-        scores = metrics.scores(probability, example.mask)
-        yield Answer(example, generations, probability, scores)
-        watchdog.alive(f"the answer to {example.name}")
-
-
-def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> dict[str, float]:
-    """Returns the mean of every score over the examples."""
-    return metrics.means([answer.scores for answer in answers(segment, examples, seed)])
 
 
 class Evaluation(NamedTuple):
@@ -132,44 +84,6 @@ def evaluate_split(
     return Evaluation(rows, sums, panels, seconds / len(examples))
 
 
-class Opened(NamedTuple):
-    """A trained run, and what it is asked about.
-
-    Attributes:
-      config: with mean and standard deviation of the images it was trained on.
-      step: updates that were made.
-      params: the averaged weights, on every device of the mesh.
-      mesh: of all devices.
-      examples: of the test split, as they are answered and scored.
-    """
-
-    config: ConfigDict
-    step: int
-    params: Params
-    mesh: Mesh
-    examples: list[Example]
-
-    @property
-    def segmenter(self) -> Segmenter:
-        """What answers, with the sampling settings of the config."""
-        return build.segmenter(self.config, self.params, self.mesh)
-
-
-def opened(config: ConfigDict, workdir: Path) -> Opened:
-    """Reads the averaged weights of a run, and the images of its test split.
-
-    Raises:
-      UserError: there is no checkpoint, or the data do not fit.
-    """
-    if not config.data.test_split:
-        raise UserError("config.data.test_split='': must name a split to score")
-    mesh = parallel.all_devices()
-    config = checkpoint.hold_to_answers(config, workdir)
-    watchdog.patient("the start of the evaluation")
-    step, params = restore(config, workdir, mesh)
-    return Opened(config, step, params, mesh, build.scored(config, config.data.test_split))
-
-
 def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     """Scores the averaged weights of a run on its test split and writes the report.
 
@@ -222,24 +136,6 @@ def evaluate_opened(
     )
     logging.info("report: %s", page)
     return page
-
-
-def restore(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Params]:
-    """Returns (step, averaged weights) of a run, on every device of the mesh."""
-    model = build.model(config)
-    side = build.multiple(config)  # the smallest input there is
-    shapes = jax.eval_shape(
-        model.init,
-        jax.random.key(0),
-        jnp.zeros((1, side, side, 3)),
-        jnp.zeros((1, side, side, 1)),
-        jnp.ones((1,), jnp.int32),
-    )["params"]
-    checkpoints = checkpoint.Checkpoints(workdir, writes=False)
-    like = checkpoint.abstract(shapes, parallel.everywhere(mesh))
-    found = checkpoints.restore_ema(like, config.train.result)
-    checkpoints.close()
-    return found
 
 
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:

@@ -88,10 +88,10 @@ def export_weights(command: Export) -> None:
     import numpy as np
     from flax import traverse_util
 
-    from segdiff_jax import checkpoint, evaluate, parallel, torch_writing
+    from segdiff_jax import checkpoint, opening, parallel, torch_writing
 
     config = checkpoint.read_config(command.workdir)
-    step, params = evaluate.restore(config, command.workdir, parallel.all_devices())
+    step, params = opening.restore(config, command.workdir, parallel.all_devices())
     ours = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(params, sep="/").items()}
     theirs = torch_names.to_theirs(ours, torch_names.modules(_shape(config)))
     if foreign := [f"+ {name} {theirs[name].shape}" for name in theirs.keys() & ours.keys()]:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from segdiff_jax import build, checkpoint, cpu_devices, evaluate, parallel, validate
+from segdiff_jax import build, checkpoint, cpu_devices, opening, parallel, validate
 from segdiff_jax.averaging import uncertainty
 from segdiff_jax.data.example import Array
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
@@ -206,6 +206,6 @@ def load(
     validate.check(config)
     parallel.start(devices_of_cpu=cpu_devices.fitting(wanted=config.job.cpu_devices))
     mesh = parallel.all_devices()
-    step, params = evaluate.restore(config, workdir, mesh)
+    step, params = opening.restore(config, workdir, mesh)
     segmenter = build.segmenter(config, params, mesh)
     return Model(config, step, params, segmenter, threshold, config.seed)

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from segdiff_jax import (
     agreement,
+    answering,
     build,
     checkpoint,
     collecting,
-    evaluate,
     flat,
     interruption,
     lock,
@@ -203,7 +203,7 @@ def validator(
     def validate(state: TrainState) -> dict[str, float]:
         params = parallel.replicate(layout.on_host(state.ema_params), mesh)
         weighted = replace(segmenter, params=params)  # shares the compiled program
-        scores = evaluate.mean_scores(weighted, examples, config.seed)
+        scores = answering.mean_scores(weighted, examples, config.seed)
         logging.info("validation: %s", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
         return scores
 

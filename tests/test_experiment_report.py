@@ -11,10 +11,10 @@ from PIL import Image
 from small import ROOT, config_of
 
 from segdiff_jax import errors, metrics
+from segdiff_jax.answering import Answer
 from segdiff_jax.averaging import average
 from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluate import Answer
 from segdiff_jax.experiments import figures, paper, report, tables
 from segdiff_jax.experiments.cells import Cell
 from segdiff_jax.experiments.collecting import read_grid, runs_of

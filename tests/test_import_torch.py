@@ -21,6 +21,7 @@ from segdiff_jax import (
     evaluate,
     import_line,
     import_torch,
+    opening,
     predict,
     programme,
     starting,
@@ -84,7 +85,7 @@ def imported(network, tmp_path_factory):
 
 
 def restored(workdir):
-    return evaluate.restore(checkpoint.read_config(workdir), workdir, mesh_of(1))
+    return opening.restore(checkpoint.read_config(workdir), workdir, mesh_of(1))
 
 
 def test_eps_of_imported_weights_is_the_authors(network, imported):

@@ -39,6 +39,7 @@ ISLANDS = {  # files of their own, but part of that island
     **{"boundary": "metrics", "rules": "validate", "sampler": "segment", "progress": "train"},
     **dict.fromkeys(("finite", "flat", "starting", "updates"), "train"),
     **{"writing": "errors", "networks": "build", "direct": "build", "agreement": "parallel"},
+    **{"answering": "evaluate", "opening": "evaluate"},
     "roll_call": "parallel",
     "cpu_devices": "parallel",
     "loss": "step",

@@ -15,7 +15,7 @@ import pytest
 from mounts import full_disk, mounted, read_only_disk
 from small import mesh_of, tiny
 
-from segdiff_jax import build, collecting, evaluate, lock, starting, train
+from segdiff_jax import answering, build, collecting, evaluate, lock, opening, starting, train
 from segdiff_jax.checkpoint import Checkpoints, read_config
 from segdiff_jax.data.sources import Source
 from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, TerminatedError, UserError
@@ -80,7 +80,7 @@ def test_a_run_told_to_stop_again_and_again_makes_every_update_and_validation_on
 ):
     """Stops at updates that are no multiples of the interval: the second resume starts from one."""
     validated, stops, log = [], {7, 13, 20}, train.log
-    monkeypatch.setattr(evaluate, "mean_scores", lambda *_: validated.append(0) or {"dice": 0.5})
+    monkeypatch.setattr(answering, "mean_scores", lambda *_: validated.append(0) or {"dice": 0.5})
 
     def log_and_stop(writer, step, *rest):
         log(writer, step, *rest)
@@ -149,7 +149,7 @@ def test_a_signal_during_validation_breaks_it_off_and_saves(prepared, tmp_path, 
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    monkeypatch.setattr(evaluate, "mean_scores", wait)
+    monkeypatch.setattr(answering, "mean_scores", wait)
     began = time.monotonic()
     with pytest.raises(TerminatedError, match="stopped at update 2 of 6"):
         train.train(config_for(prepared, evaluate_every=2), tmp_path)
@@ -340,7 +340,7 @@ def test_from_the_first_update_on_python_looks_for_garbage_as_usual(prepared, tm
 
 def test_validation_is_scored_during_training_and_decides_the_best(prepared, tmp_path, monkeypatch):
     scores = iter([{"dice": 0.9}, {"dice": 0.1}, {"dice": 0.2}])
-    monkeypatch.setattr(evaluate, "mean_scores", lambda *_: next(scores))
+    monkeypatch.setattr(answering, "mean_scores", lambda *_: next(scores))
     config = config_for(prepared, evaluate_every=2, result="best")
     train.train(config, tmp_path)
     assert [x["validation_dice"] for x in lines(tmp_path) if "validation_dice" in x] == [
@@ -348,5 +348,5 @@ def test_validation_is_scored_during_training_and_decides_the_best(prepared, tmp
         0.1,
         0.2,
     ]
-    step, _ = evaluate.restore(config, tmp_path, jax.make_mesh((8,), ("data",)))
+    step, _ = opening.restore(config, tmp_path, jax.make_mesh((8,), ("data",)))
     assert step == 2

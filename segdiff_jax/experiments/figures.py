@@ -1,50 +1,12 @@
-"""The paper's Figures 2 to 9 from our results; what has not been run is not drawn.
-
-Colours differ in any colour vision (Okabe and Ito), and lines also by their marks; masks are in the
-jet scale between 0, blue, and 1, red, as in the paper.
-"""
+"""The paper's Figures 2 to 9 from our results; what has not been run is not drawn."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from segdiff_jax.experiments import paper, pictures
 from segdiff_jax.experiments.collecting import Done, Grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKS = "osD^vP"
-WIDTH = 3.4  # of a column, inches
-TICKS = 8  # on an axis of chosen settings, at most
-
-
-class Drawn(NamedTuple):
-    """A figure, or why there is none.
-
-    Attributes:
-      name: of its files.
-      caption: what it shows, of what.
-      figure: None if nothing of it has been run.
-      missing: what has not been run.
-    """
-
-    name: str
-    caption: str
-    figure: "Figure | None"
-    missing: list[str]
-
-
-class Line(NamedTuple):
-    """One line of a chart: y and its half spread over x."""
-
-    label: str
-    x: Sequence[float]
-    y: np.ndarray
-    spread: np.ndarray
+from segdiff_jax.experiments.drawing import Drawn, Line, chart, sheet
 
 
 def every(grids: Sequence[Grid]) -> list[Drawn]:
@@ -56,13 +18,13 @@ def every(grids: Sequence[Grid]) -> list[Drawn]:
         _curve_figure(grids, "figure5", "generations", "iou", "standard_error"),
         _curve_figure(grids, "figure6", "generations", "calibration", "standard_error"),
         variants(grids),
-        _chart(
+        chart(
             "figure8",
             "IoU against the number of RRDB blocks of G; bars: standard error over images.",
             [("RRDB blocks", "IoU", _knob(grids, "blocks", "model.rrdb_blocks"))],
             _missing(grids, "blocks"),
         ),
-        _chart(
+        chart(
             "figure9",
             "(a) IoU and (b) seconds to draw one generation of one image, against the diffusion "
             "steps T, each T trained anew and all T steps gone; bars in (a): standard error over "
@@ -92,7 +54,7 @@ def training_images(grids: Sequence[Grid]) -> Drawn:
         y = np.array([100 * _mean(cell, "iou") / whole for _, cell in known])
         spread = np.array([100 * _error(cell, "iou") / whole for _, cell in known])
         lines.append(Line(grid.data, [count for count, _ in known], y, spread))
-    return _chart(
+    return chart(
         "figure3",
         "IoU with fewer training images, percent of that with all of them (horizontal line); the "
         "smaller sets are parts of the larger ones; bars: standard error over images. (The "
@@ -138,7 +100,7 @@ def _curve_figure(grids: Sequence[Grid], name: str, grid: str, key: str, spread:
             half = np.array(curve[spread], np.float64)
             lines.append(Line(one.data, list(range(1, len(y) + 1)), y, half))
     caption, axes = CURVES[name]
-    return _chart(name, caption, [(*axes, lines)], _missing(grids, grid), band=name == "figure4")
+    return chart(name, caption, [(*axes, lines)], _missing(grids, grid), band=name == "figure4")
 
 
 def _knob(grids: Sequence[Grid], grid: str, knob: str) -> list[Line]:
@@ -174,56 +136,6 @@ def _error(cell: Done, key: str) -> float:
     return float(np.float64(cell.result["summary"][key]["standard_error"]))
 
 
-def _chart(
-    name: str,
-    caption: str,
-    panels: Sequence[tuple[str, str, list[Line]]],
-    missing: list[str],
-    **style: Any,
-) -> Drawn:
-    """Draws panels (label of x, label of y, lines) side by side, those that have lines."""
-    panels = [panel for panel in panels if panel[2]]
-    if not panels:
-        return Drawn(name, caption, None, missing)
-    figure = _figure(WIDTH * len(panels), 2.6)
-    places = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, panel in zip(places, panels, strict=True):
-        _lines(axes, *panel, **style)
-    return Drawn(name, caption, figure, missing)
-
-
-def _lines(
-    axes: "Axes",
-    x_label: str,
-    y_label: str,
-    lines: Sequence[Line],
-    band: bool = False,
-    level: float | None = None,
-    logarithmic: bool = False,
-) -> None:
-    for i, line in enumerate(lines):
-        colour, mark = COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]
-        if band:
-            axes.plot(line.x, line.y, color=colour, label=line.label)
-            above, below = line.y + line.spread, line.y - line.spread
-            axes.fill_between(line.x, below, above, color=colour, alpha=0.2, linewidth=0)
-        else:
-            style = {"color": colour, "marker": mark, "markersize": 3.5, "linewidth": 1.2}
-            axes.errorbar(line.x, line.y, line.spread, label=line.label, capsize=2, **style)
-    if level is not None:
-        axes.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
-    if logarithmic:
-        axes.set_xscale("log")
-    places = sorted({x for line in lines for x in line.x})
-    if len(places) <= TICKS:  # few settings: just these
-        axes.set_xticks(places, [str(x) for x in places])
-        axes.set_xticks([], minor=True)
-    axes.set(xlabel=x_label, ylabel=y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=7)
-
-
 def masks(grids: Sequence[Grid]) -> Drawn:
     """Fig. 2: several generations of one image, their mean, and the truth."""
     done = [cell for grid in grids for cell in grid.done("generations").values()]
@@ -236,7 +148,7 @@ def masks(grids: Sequence[Grid]) -> Drawn:
     caption = (
         "The image, single generations, the mean of all of them (jet, 0 blue to 1 red), the truth."
     )
-    return _sheet("figure2", caption, titles, rows, _missing(grids, "generations"))
+    return sheet("figure2", caption, titles, rows, _missing(grids, "generations"))
 
 
 def variants(grids: Sequence[Grid]) -> Drawn:
@@ -253,29 +165,4 @@ def variants(grids: Sequence[Grid]) -> Drawn:
         "The image, the mean masks of variants one to four of Table 4 and of the full method "
         "(jet, 0 blue to 1 red), the truth."
     )
-    return _sheet("figure7", caption, titles, rows, _missing(grids, "conditioning"))
-
-
-def _sheet(
-    name: str, caption: str, titles: list[str], rows: list[list[np.ndarray]], missing: list[str]
-) -> Drawn:
-    """Draws rows of pictures; maps are in jet, masks of 0 and 1 in black and white."""
-    if not rows:
-        return Drawn(name, caption, None, missing)
-    figure = _figure(2 * WIDTH, 2 * WIDTH / len(titles) * len(rows) + 0.25)
-    places = figure.subplots(len(rows), len(titles), squeeze=False)
-    for row, line in zip(rows, places, strict=True):
-        for picture, axes in zip(row, line, strict=True):
-            scale = "gray" if picture.dtype == np.uint8 else "jet"
-            options = {} if picture.ndim == 3 else {"vmin": 0, "vmax": 1, "cmap": scale}
-            axes.imshow(picture, interpolation="nearest", **options)
-            axes.set_axis_off()
-    for title, axes in zip(titles, places[0], strict=True):
-        axes.set_title(title, fontsize=7)
-    return Drawn(name, caption, figure, missing)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure  # slow to import
-
-    return Figure(figsize=(width, height), dpi=200, layout="constrained")
+    return sheet("figure7", caption, titles, rows, _missing(grids, "conditioning"))

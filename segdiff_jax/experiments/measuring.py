@@ -15,12 +15,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from segdiff_jax import __version__, build, evaluate, metrics, train, watchdog
+from segdiff_jax import __version__, answering, build, evaluate, metrics, opening, train, watchdog
 from segdiff_jax.averaging import average
 from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluate import Opened
 from segdiff_jax.experiments.pictures import Keeper
+from segdiff_jax.opening import Opened
 
 Result = dict[str, Any]
 TIMED, REPEATS = 8, 3  # images that are timed together, and how often
@@ -79,7 +79,7 @@ def about(opened: Opened) -> Result:
 
 def scores(config: ConfigDict, run: Path, answer: Path) -> Result:
     """The report of a run, and what tables need of it; its pictures are kept for figures."""
-    opened, keeper = evaluate.opened(config, run), Keeper()
+    opened, keeper = opening.opened(config, run), Keeper()
     evaluate.evaluate_opened(opened, run, answer / "report", keeper)
     keeper.save(answer)
     report = json.loads((answer / "report" / "report.json").read_text())
@@ -95,9 +95,9 @@ def scores(config: ConfigDict, run: Path, answer: Path) -> Result:
 
 def generations(config: ConfigDict, run: Path, answer: Path) -> Result:
     """Scores of the mean of the first n of one set of generations, n = 1, 2, ... (Fig. 5, 6)."""
-    opened, keeper = evaluate.opened(config, run), Keeper()
+    opened, keeper = opening.opened(config, run), Keeper()
     table = []
-    for found in evaluate.answers(opened.segmenter, opened.examples, config.seed):
+    for found in answering.answers(opened.segmenter, opened.examples, config.seed):
         keeper(found)
         means = running_means(found.generations, found.example.mask.shape)
         table.append([metrics.scores(mean, found.example.mask) for mean in means])
@@ -116,10 +116,10 @@ def running_means(soft: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarra
 
 def reverse(config: ConfigDict, run: Path, answer: Path) -> Result:
     """Scores of what would be answered if the chain ended after each reverse step (Fig. 4)."""
-    opened, keeper = evaluate.opened(config, run), Keeper()
+    opened, keeper = opening.opened(config, run), Keeper()
     segment = build.path_segmenter(opened.config, opened.params, opened.mesh)
     images = (example.image for example in opened.examples)
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)  # as `evaluate.answers`
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)  # as `answering.answers`
     table = []
     for example, paths in zip(opened.examples, segment(images, key), strict=True):
         watchdog.alive(f"the path to {example.name}")
@@ -158,7 +158,7 @@ def seconds(config: ConfigDict, run: Path, answer: Path) -> Result:
     del answer
     config = config.copy_and_resolve_references()
     config.sampling.generations = 1
-    opened = evaluate.opened(config, run)
+    opened = opening.opened(config, run)
     segment = opened.segmenter
     images = [example.image for example in itertools.islice(opened.examples, TIMED)]
 

@@ -20,7 +20,7 @@ class Keeper:
         self.count = 0
 
     def __call__(self, answer: Any) -> None:
-        """Keeps an `evaluate.Answer`, unless there are enough."""
+        """Keeps an `answering.Answer`, unless there are enough."""
         if self.count < KEPT:
             size = answer.example.mask.shape
             single = [average(one[None], size) for one in answer.generations[:DRAWN]]

@@ -27,7 +27,7 @@ from absl import flags
 
 from segdiff_jax import charts, page, programme, rules
 from segdiff_jax.errors import UserError
-from segdiff_jax.experiments import figures, tables
+from segdiff_jax.experiments import figures, formats, tables
 from segdiff_jax.experiments.collecting import Grid, read_grid, runs_of
 from segdiff_jax.writing import whole
 
@@ -100,9 +100,9 @@ def write(grids: Sequence[Grid], runs: Sequence[Path], output: Path) -> Path:
     """
     made = tables.every(grids, runs_of(list(grids), list(runs)))
     for table in made:
-        for suffix, text in (("md", tables.markdown), ("csv", tables.comma_separated)):
+        for suffix, text in (("md", formats.markdown), ("csv", formats.comma_separated)):
             _write(output / "tables" / f"{table.name}.{suffix}", text(table).encode())
-    parts = [tables.html(table) for table in made]
+    parts = [formats.html(table) for table in made]
     for drawn in figures.every(grids):
         parts.append(_figure(drawn, output / "figures"))
     path = output / "report.html"
