@@ -103,7 +103,8 @@ def _updates(
 
 def saves(plan: Plan, mesh: Mesh) -> list[Row]:
     """Checkpoints from the call to the last byte, with sums and without, and the sums alone."""
-    parts = split_state(ours.fresh_state(plan.config, mesh))
+    layout, joined = ours.joined_state(plan.config, mesh)
+    parts = split_state(layout.on_host(joined))  # which is what a training saves
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(parts))
     with_, without, alone = "a save, with sums", "a save, without", "the sums alone"
     with tempfile.TemporaryDirectory() as folder:

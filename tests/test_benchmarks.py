@@ -13,6 +13,7 @@ import pytest
 from small import ROOT, tiny
 
 from benchmarks import authors, compiled, flops, guards, reduced, run, scaling, shapes, table
+from benchmarks.backend import as_on_a_tpu
 from benchmarks.measured import Plan
 from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Sample, alternate, figure, ratio
@@ -254,6 +255,17 @@ def test_mistakes_about_what_is_compiled_take_one_line(word, said, capsys, monke
     assert compiled.main([word]) == USAGE
     line = capsys.readouterr().err
     assert said in line and line.count("\n") == 1
+
+
+def test_what_is_said_by_shapes_is_said_of_accelerators_and_not_of_this_cpu(monkeypatch):
+    monkeypatch.setattr(shapes, "CONFIGS", {"reduced": reduced.get_config})
+    monkeypatch.setattr(shapes, "REMAT", ("none",))
+    rows = {row.name: row.sample.median for row in shapes.rows()}
+    kept = round(rows["reduced: kept for one image, remat none"] * 1e9)
+    assert jax.default_backend() == "cpu"
+    here = shapes.kept_bytes(reduced.get_config(), "none")  # planes are larger than maps
+    with as_on_a_tpu():
+        assert kept == shapes.kept_bytes(reduced.get_config(), "none") < here
 
 
 @pytest.mark.slow
