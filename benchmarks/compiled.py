@@ -25,6 +25,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from benchmarks import options
+from benchmarks.network_input import side_of
 from segdiff_jax import programme
 from segdiff_jax.errors import UserError
 
@@ -83,7 +84,6 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     from jax.experimental import topologies
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-    from benchmarks.network_input import side_of
     from segdiff_jax import build, flat, updates
     from segdiff_jax.data.example import Batch
     from segdiff_jax.step import AXIS, init_state

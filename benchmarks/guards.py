@@ -16,7 +16,7 @@ from benchmarks.measured import STEPS, Plan
 from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Work, alternate, figure, ratio, rows_of
 from segdiff_jax import build, checksums, finite, parallel
-from segdiff_jax.checkpoint import Checkpoints
+from segdiff_jax.checkpoint import Checkpoints, without_warnings
 from segdiff_jax.data.example import Batch
 from segdiff_jax.starting import split_state
 from segdiff_jax.step import Metrics, TrainState, update
@@ -126,7 +126,8 @@ def saves(plan: Plan, mesh: Mesh) -> list[Row]:
             without: save_plainly,
             alone: lambda: [checksums.of(part, finite=True) for part in parts],
         }
-        samples = alternate(works, plan.repeats)
+        with without_warnings():  # Orbax has some for each save that is waited for
+            samples = alternate(works, plan.repeats)
         guarded.close()
         plain.close()
     cost = ratio(samples[with_], samples[without])

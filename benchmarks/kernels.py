@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import options
 from benchmarks.compiled import config_of
+from benchmarks.network_input import side_of
 from segdiff_jax import programme
 from segdiff_jax.errors import UserError
 
@@ -108,7 +109,6 @@ def kernels(values: argparse.Namespace) -> list[Kernel]:
     import jax
 
     from benchmarks import ours
-    from benchmarks.network_input import side_of
     from segdiff_jax import parallel
 
     config = ours.changed(config_of(values), model__rrdb_form=values.form)

@@ -105,8 +105,6 @@ def measure(request: Request) -> None:
     Raises:
       UserError: the authors' code cannot be timed, or the file cannot be written.
     """
-    from absl import logging
-
     from benchmarks import (
         authors,
         full,
@@ -125,7 +123,6 @@ def measure(request: Request) -> None:
 
     if request.authors:
         authors.check(request.authors)
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of each save that is waited for
     if LARGE[0] in request.parts:  # else JAX takes three quarters of a GPU before theirs has begun
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     config = reduced.get_config()

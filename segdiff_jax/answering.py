@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Iterator[Answer]:
     """Yields the answer to each example; noise depends on (seed, its place, generation, tile)."""
     images = (example.image for example in examples)
-    drawn = segment(images, jax.random.fold_in(jax.random.key(seed), 2))
+    drawn = segment(images, noise_key(seed))
     progress = tqdm(
         drawn,
         "segmenting",
@@ -47,6 +47,11 @@ def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Itera
         scores = metrics.scores(probability, example.mask)
         yield Answer(example, generations, probability, scores)
         watchdog.alive(f"the answer to {example.name}")
+
+
+def noise_key(seed: int) -> jax.Array:
+    """Returns the key that all noise of answers follows from; training has another."""
+    return jax.random.fold_in(jax.random.key(seed), 2)
 
 
 def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> dict[str, float]:

@@ -4,6 +4,8 @@ A checkpoint has two parts, so that evaluation reads only what it needs: "ema", 
 answer, and "training", the rest of what changes. A third holds the checksums of their arrays.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,17 @@ Tree = Any
 POLICIES = ocp.checkpoint_managers
 
 
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Within it, absl logs errors only."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
 def _write_arrays_in_one_piece() -> None:
     """Lets the first copy of an array be written, where orbax would take a share of each.
 
@@ -31,10 +44,8 @@ def _write_arrays_in_one_piece() -> None:
     the first save: seconds, or a minute, of the few that a machine has which is taken away.
     """
     handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # that a handler is replaced is a warning to orbax
-    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
-    logging.set_verbosity(verbosity)
+    with without_warnings():  # that a handler is replaced is one to orbax
+        ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
 
 
 _write_arrays_in_one_piece()

@@ -11,13 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import (
-    __version__,
-    build,
-    metrics,
-    networks,
-    untrusted,
-)
+from segdiff_jax import __version__, build, metrics, networks, untrusted
 from segdiff_jax.answering import Answer, answers
 from segdiff_jax.baselines import baseline_rows
 from segdiff_jax.data.example import Example

@@ -119,7 +119,7 @@ def reverse(config: ConfigDict, run: Path, answer: Path) -> Result:
     opened, keeper = opening.opened(config, run), Keeper()
     segment = build.path_segmenter(opened.config, opened.params, opened.mesh)
     images = (example.image for example in opened.examples)
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)  # as `answering.answers`
+    key = answering.noise_key(config.seed)
     table = []
     for example, paths in zip(opened.examples, segment(images, key), strict=True):
         watchdog.alive(f"the path to {example.name}")

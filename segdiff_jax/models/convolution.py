@@ -6,6 +6,8 @@ them (`winograd_convolution`). Where a gradient is asked for, the convolution it
 as well, if the same planes serve both.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -13,7 +15,7 @@ from segdiff_jax.models import products
 from segdiff_jax.models.plain_convolution import (
     SAME,
     Padding,
-    centred,
+    at_each_pixel,
     input_gradient,
     plain,
     plain_kernel_gradient,
@@ -91,13 +93,17 @@ def convolve_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return products.product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
-_convolve = jax.custom_vjp(plain, nondiff_argnums=(2, 3, 4))
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve(
+    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool
+) -> jax.Array:
+    return plain(x, kernel, padding, stride)
 
 
 def _forward(
     x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    same = centred(kernel.shape, padding) and stride == 1
+    same = at_each_pixel(kernel.shape, padding, stride)
     if by_planes and same and suits_planes(x, kernel.shape[-1]):
         return convolved(x, kernel)
     return plain(x, kernel, padding, stride), (x, kernel)
@@ -109,7 +115,7 @@ def _backward(
     x, kernel = kept
     if x.ndim == 3:  # planes
         return gradients_of_planes(kept, dy)
-    same = centred(kernel.shape, padding) and stride == 1
+    same = at_each_pixel(kernel.shape, padding, stride)
     if same and suits_both(x, kernel.shape[-1]):
         return both_gradients(x, kernel, dy)
     dx = input_gradient(x.shape, kernel, dy, padding, stride)
@@ -144,7 +150,6 @@ def _kernel_gradient(
     x: jax.Array, shape: tuple[int, ...], dy: jax.Array, padding: Padding, stride: int
 ) -> jax.Array:
     """Gradient of `convolve(x, kernel, padding, stride)` in a kernel of this shape."""
-    same = centred(shape, padding) and stride == 1
-    if same and suits_winograd(x, shape[-1]):
+    if at_each_pixel(shape, padding, stride) and suits_winograd(x, shape[-1]):
         return kernel_gradient(x, dy)
     return plain_kernel_gradient(x, shape, dy, padding, stride)

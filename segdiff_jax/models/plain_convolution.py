@@ -14,10 +14,8 @@ SAME = ((1, 1), (1, 1))
 LAYOUT = "NHWC", "HWIO", "NHWC"
 
 
-def plain(
-    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool = False
-) -> jax.Array:
-    """[B, H, W, C] with [h, w, C, D] -> [B, ..., D], convolved; `by_planes` changes nothing."""
+def plain(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
+    """[B, H, W, C] with [h, w, C, D] -> [B, ..., D], convolved."""
     strides = stride, stride
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
 
@@ -25,6 +23,11 @@ def plain(
 def centred(shape: tuple[int, ...], padding: Padding) -> bool:
     """Whether a kernel of a shape is 3 x 3, and has its middle on each pixel of the map."""
     return shape[:2] == (3, 3) and padding == SAME
+
+
+def at_each_pixel(shape: tuple[int, ...], padding: Padding, stride: int) -> bool:
+    """Whether it is `centred`, and so on every pixel: the result has the size of the map."""
+    return centred(shape, padding) and stride == 1
 
 
 def turned(kernel: jax.Array) -> jax.Array:
@@ -74,7 +77,7 @@ def plain_kernel_gradient(
     x: jax.Array, shape: tuple[int, ...], dy: jax.Array, padding: Padding, stride: int
 ) -> jax.Array:
     """Gradient of `plain(x, kernel, padding, stride)` in a kernel of this shape."""
-    if centred(shape, padding) and stride == 1 and shape[-1] == 1:
+    if at_each_pixel(shape, padding, stride) and shape[-1] == 1:
         return _narrow_kernel_gradient(x, dy)
     return _wide_kernel_gradient(x, shape, dy, padding, stride)
 
