@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import options
 from benchmarks.network_input import side_of
-from segdiff_jax import programme
+from segdiff_jax.cli import app
 from segdiff_jax.errors import UserError
 
 # libtpu looks for a machine with TPUs unless it is told that there is none
@@ -84,9 +84,10 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     from jax.experimental import topologies
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-    from segdiff_jax import build, flat, updates
     from segdiff_jax.data.example import Batch
-    from segdiff_jax.step import AXIS, init_state
+    from segdiff_jax.factory import training
+    from segdiff_jax.training import flat_state
+    from segdiff_jax.training.step import AXIS, init_state
 
     try:
         there = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
@@ -102,14 +103,14 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
         )
 
     side, rows = side_of(config), cores * batch
-    objective, optimizer = build.objective(config), build.optimizer(config)
+    objective, optimizer = training.objective(config), training.optimizer(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(partial(init_state, objective, optimizer, (side, side)), key)
     shapes = (rows, side, side, 3), (rows, side, side)
     pixels: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.uint8) for shape in shapes]
-    layout = flat.Layout(state.params)
+    layout = flat_state.Layout(state.params)
     state = jax.eval_shape(layout.join_state, state)
-    program = updates.build_step(config, mesh, layout)
+    program = training.build_step(config, mesh, layout)
     return program.lower(placed(state), placed(Batch(*pixels), AXIS), placed(key)).compile()
 
 
@@ -140,7 +141,7 @@ def main(words: list[str]) -> int:
         seconds = round(time.monotonic() - began, 1)
         print(json.dumps(vars(values) | describe(program) | {"seconds": seconds}), flush=True)
 
-    return programme.run(obey, words, __doc__, "choose a smaller batch")
+    return app.run(obey, words, __doc__, "choose a smaller batch")
 
 
 if __name__ == "__main__":

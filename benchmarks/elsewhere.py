@@ -27,9 +27,9 @@ from typing import IO, Any
 from ml_collections import ConfigDict
 
 from benchmarks.timing import Work
+from segdiff_jax.checkpoint.run_config import tuples
 from segdiff_jax.errors import INTERNAL, UserError
-from segdiff_jax.large_pages import BEFORE, TUNABLES
-from segdiff_jax.run_config import tuples
+from segdiff_jax.runtime.startup import BEFORE, TUNABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKS = ("training_step", "encoding", "reverse_step", "sampling")  # all that may be asked for

@@ -17,9 +17,10 @@ from benchmarks.measured import Plan
 from benchmarks.network_input import side_of
 from benchmarks.shapes import forward
 from benchmarks.timing import Row, Sample, alternate, figure, ratio, rows_of
-from segdiff_jax import finite, parallel
+from segdiff_jax.runtime import distributed
+from segdiff_jax.training import nonfinite
 
-STEPS = finite.AHEAD  # updates between two looks at the clock
+STEPS = nonfinite.AHEAD  # updates between two looks at the clock
 PRECISIONS = {"float32": "float32", "bfloat16": "float16 autocast"}  # ours, and theirs then
 SIDE = 8192  # of the matrices
 PRODUCTS = 16
@@ -82,7 +83,7 @@ def rows(plan: Plan, config: ConfigDict, size: int, side: int = SIDE) -> list[Ro
         said: theirs(plan, ours.changed(config, model__dtype=dtype), size)
         for dtype, said in PRECISIONS.items()
     }
-    mesh = parallel.all_devices()
+    mesh = distributed.all_devices()
     examples = ours.made_up(2 * batch, side_of(config))
     products = alternate({"peak": matrix_products(plan.dtype, side)}, plan.repeats)
     training = ours.training_step(config, mesh, ours.constant_rows(config, examples, mesh), STEPS)

@@ -15,17 +15,19 @@ from benchmarks import ours
 from benchmarks.measured import STEPS, Plan
 from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Work, alternate, figure, ratio, rows_of
-from segdiff_jax import build, checksums, finite, parallel
-from segdiff_jax.checkpoint import Checkpoints, without_warnings
+from segdiff_jax.checkpoint import checksums
+from segdiff_jax.checkpoint.manager import Checkpoints, without_warnings
 from segdiff_jax.data.example import Batch
-from segdiff_jax.starting import split_state
-from segdiff_jax.step import Metrics, TrainState, update
-from segdiff_jax.updates import build_step, run_key
+from segdiff_jax.factory import training
+from segdiff_jax.factory.training import build_step, run_key
+from segdiff_jax.runtime import distributed
+from segdiff_jax.training import nonfinite
+from segdiff_jax.training.step import Metrics, TrainState, split_state, update
 
 
 def rows(plan: Plan) -> list[Row]:
     """Updates with and without the look for what is not finite; saves with and without sums."""
-    mesh = parallel.all_devices()
+    mesh = distributed.all_devices()
     return [*updates(plan, mesh), *saves(plan, mesh)]
 
 
@@ -48,7 +50,7 @@ def updates(plan: Plan, mesh: Mesh) -> list[Row]:
 
 def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
     """Returns what makes `STEPS` updates as training does, and looks at what they were."""
-    numbers = finite.Numbers(0, lambda step: [], lambda: "")
+    numbers = nonfinite.Numbers(0, lambda step: [], lambda: "")
 
     def look(step: int, metrics: Metrics) -> None:
         numbers.add(step, metrics)
@@ -64,9 +66,9 @@ def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) ->
     layout, joined = ours.joined_state(config, mesh)
     step = partial(
         update,
-        objective=build.objective(config),
-        optimizer=build.optimizer(config),
-        ema_decay=build.ema_decay(config),
+        objective=training.objective(config),
+        optimizer=training.optimizer(config),
+        ema_decay=training.ema_decay(config),
         split=layout.split,
     )
 
@@ -75,9 +77,9 @@ def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) ->
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         state, metrics = step(state, rows, key)
         # what is not returned is not computed
-        return state, {name: metrics[name] for name in finite.NUMBERS}
+        return state, {name: metrics[name] for name in nonfinite.NUMBERS}
 
-    mapped = parallel.map_step(plain, mesh, config.train.map)
+    mapped = distributed.map_step(plain, mesh, config.train.map)
     return _updates(config, mesh, batch, joined, mapped, lambda step, metrics: None)
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from benchmarks import options
 from benchmarks.compiled import config_of
 from benchmarks.network_input import side_of
-from segdiff_jax import programme
+from segdiff_jax.cli import app
 from segdiff_jax.errors import UserError
 
 UPDATES = 4  # that are looked at
@@ -109,12 +109,12 @@ def kernels(values: argparse.Namespace) -> list[Kernel]:
     import jax
 
     from benchmarks import ours
-    from segdiff_jax import parallel
+    from segdiff_jax.runtime import distributed
 
     config = ours.changed(config_of(values), model__rrdb_form=values.form)
     config.train.batch_size = values.batch or config.train.batch_size
     ours.start(config)
-    mesh = parallel.all_devices()
+    mesh = distributed.all_devices()
     examples = ours.made_up(config.train.batch_size, side_of(config))
     rows = ours.constant_rows(config, examples, mesh)
     update = ours.training_step(config, mesh, rows)
@@ -139,7 +139,7 @@ def main(words: list[str]) -> int:
         for k in found[: values.top]:
             print(f"{k.milliseconds:8.2f} ms {k.share:6.1%} {k.times:7.1f} x  {k.name}")
 
-    return programme.run(obey, words, __doc__, "choose a smaller batch")
+    return app.run(obey, words, __doc__, "choose a smaller batch")
 
 
 if __name__ == "__main__":

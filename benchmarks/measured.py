@@ -11,11 +11,13 @@ from benchmarks import elsewhere, ours
 from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Sample, Work, alternate, ratio, rows_of
 from configs import monuseg
-from segdiff_jax import build, finite, parallel
-from segdiff_jax.updates import device_batches
+from segdiff_jax.factory import datasets
+from segdiff_jax.runtime import distributed
+from segdiff_jax.train import device_batches
+from segdiff_jax.training import nonfinite
 
 DRAWS = 4
-STEPS = finite.AHEAD  # updates between two looks at the clock, where only the sum counts
+STEPS = nonfinite.AHEAD  # updates between two looks at the clock, where only the sum counts
 
 
 class Plan(NamedTuple):
@@ -56,7 +58,7 @@ def training(plan: Plan) -> list[Row]:
     Several updates make a turn, as training makes them. Between turns memory lies idle, which a
     virtual machine may hand back to its host; what it costs to have it again is no part of them.
     """
-    config, mesh = plan.config, parallel.all_devices()
+    config, mesh = plan.config, distributed.all_devices()
     batch = config.train.batch_size
     examples = ours.made_up(2 * batch, side_of(config))
     draws = ours.changed(config, train__noise_draws_per_image=DRAWS)
@@ -82,9 +84,9 @@ def training(plan: Plan) -> list[Row]:
 
 def data(plan: Plan) -> list[Row]:
     """Batches alone, and what updates cost more than with a batch that never changes."""
-    config, mesh = plan.config, parallel.all_devices()
-    build.source(config).prepare()
-    examples = build.source(config).load(config.data.train_split)
+    config, mesh = plan.config, distributed.all_devices()
+    datasets.source(config).prepare()
+    examples = datasets.source(config).load(config.data.train_split)
     full = monuseg.get_config()
     crops = device_batches(full, ours.made_up(30, 512), 0, mesh)
     batches = device_batches(config, examples, 0, mesh)
@@ -118,7 +120,7 @@ def data(plan: Plan) -> list[Row]:
 
 def sampling(plan: Plan) -> list[Row]:
     """G alone, a reverse step of all generations, and all steps of all generations."""
-    config, mesh = plan.config, parallel.all_devices()
+    config, mesh = plan.config, distributed.all_devices()
     S, T = config.sampling.generations, config.sampling.steps
     params = ours.fresh_state(config, mesh).params
     alone = ours.on_one_device(params)
@@ -143,7 +145,7 @@ def sampling(plan: Plan) -> list[Row]:
 
 def full_tile(plan: Plan) -> list[Row]:
     """The authors' MoNuSeg network on one tile of 256x256: G, and a reverse step without it."""
-    config, mesh = monuseg.get_config(), parallel.all_devices()
+    config, mesh = monuseg.get_config(), distributed.all_devices()
     alone = ours.on_one_device(ours.fresh_state(config, mesh).params)
     works: dict[str, Work] = {
         "G of one tile, ours": ours.encoding(config, alone, 1),

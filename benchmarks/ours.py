@@ -12,11 +12,14 @@ from ml_collections import ConfigDict
 
 from benchmarks.network_input import side_of
 from benchmarks.timing import Work
-from segdiff_jax import build, cpu_devices, finite, flat, parallel, starting, updates
+from segdiff_jax import train
 from segdiff_jax.data.example import Batch, Example
-from segdiff_jax.loss import Params
-from segdiff_jax.sampler import Sampler
-from segdiff_jax.step import TrainState
+from segdiff_jax.factory import samplers, training
+from segdiff_jax.inference.sampler import Sampler
+from segdiff_jax.models.segdiff import Params
+from segdiff_jax.runtime import cpu_devices, distributed
+from segdiff_jax.training import flat_state, nonfinite
+from segdiff_jax.training.step import TrainState
 
 
 def changed(config: ConfigDict, **knobs: Any) -> ConfigDict:
@@ -30,7 +33,7 @@ def changed(config: ConfigDict, **knobs: Any) -> ConfigDict:
 
 def start(config: ConfigDict) -> None:
     """Readies JAX as a training with this config does."""
-    parallel.start(devices_of_cpu=cpu_devices.fitting(config.train.batch_size))
+    distributed.start(devices_of_cpu=cpu_devices.fitting(config.train.batch_size))
 
 
 def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
@@ -44,7 +47,7 @@ def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
 
 def fresh_state(config: ConfigDict, mesh: Mesh) -> TrainState:
     """Returns fresh weights and the state of their optimizer, on every device."""
-    return starting.fresh_state(config, (side_of(config), side_of(config)), mesh)()
+    return training.fresh_state(config, (side_of(config), side_of(config)), mesh)()
 
 
 def on_one_device(params: Params) -> Params:
@@ -52,16 +55,16 @@ def on_one_device(params: Params) -> Params:
     return jax.tree.map(lambda x: x.addressable_data(0), params)
 
 
-def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat.Layout, TrainState]:
+def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat_state.Layout, TrainState]:
     """Returns `fresh_state` as updates take it, and where in its vectors each array lies."""
     state = fresh_state(config, mesh)
-    layout = flat.Layout(state.params)
+    layout = flat_state.Layout(state.params)
     return layout, layout.joined(state)
 
 
 def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> Iterator[Batch]:
     """Yields one batch, which stays on the devices, for ever."""
-    return repeat(next(updates.device_batches(config, examples, 0, mesh)))
+    return repeat(next(train.device_batches(config, examples, 0, mesh)))
 
 
 def training_step(
@@ -75,9 +78,9 @@ def training_step(
       rows: what the updates learn from.
       steps: at most `finite.AHEAD`, for the host does not wait between them.
     """
-    assert steps <= finite.AHEAD
+    assert steps <= nonfinite.AHEAD
     layout, state = joined_state(config, mesh)
-    step, key = updates.build_step(config, mesh, layout), updates.run_key(config.seed, mesh)
+    step, key = training.build_step(config, mesh, layout), training.run_key(config.seed, mesh)
 
     def work() -> TrainState:
         nonlocal state
@@ -90,7 +93,7 @@ def training_step(
 
 def encoding(config: ConfigDict, params: Params, count: int) -> Work:
     """Returns what computes G of so many images."""
-    sampler = build.answerer(config)
+    sampler = samplers.answerer(config)
     images = jnp.asarray(np.stack([e.image for e in made_up(count, side_of(config))]))
     encode = jax.jit(sampler.encode)
     return lambda: jax.block_until_ready(encode(params, images))
@@ -101,7 +104,7 @@ def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
 
     It is a reverse process of a single step, from drawing x_T to x_0.
     """
-    sampler = build.answerer(changed(config, sampling__steps=1))
+    sampler = samplers.answerer(changed(config, sampling__steps=1))
     assert isinstance(sampler, Sampler)
     C, size = config.model.channels, side_of(config)
     features = jnp.zeros((size, size, C))
@@ -120,7 +123,7 @@ def sampling(config: ConfigDict, params: Params, mesh: Mesh, size: int) -> Calla
       mesh: of all devices.
       size: side of the image, pixels.
     """
-    segment = build.segmenter(config, params, mesh)
+    segment = samplers.segmenter(config, params, mesh)
     image, key = made_up(1, size)[0].image, jax.random.key(0)
 
     def work() -> np.ndarray:

@@ -22,11 +22,11 @@ TIMES = 3  # how often a work is done: memory has settled by then
 def peak_of_ours(work: str) -> int:
     """Does our work in this process; returns the device's peak, or else its largest size, bytes."""
     from benchmarks import ours, reduced
-    from segdiff_jax import parallel
+    from segdiff_jax.runtime import distributed
 
     config = reduced.get_config()
     ours.start(config)
-    mesh, side = parallel.all_devices(), side_of(config)
+    mesh, side = distributed.all_devices(), side_of(config)
     rows = ours.constant_rows(config, ours.made_up(8, side), mesh)
     repeated(
         {

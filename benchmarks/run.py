@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import options
-from segdiff_jax import large_pages, programme
+from segdiff_jax.cli import app
 from segdiff_jax.errors import UserError
+from segdiff_jax.runtime import startup
 
 PARTS = ("training", "input", "sampling", "guards", "startup", "memory", "shapes", "tile")
 DTYPES = ("float32", "bfloat16")
@@ -119,7 +120,7 @@ def measure(request: Request) -> None:
     )
     from benchmarks.timing import Row, load
     from configs import monuseg
-    from segdiff_jax import build
+    from segdiff_jax.factory import datasets
 
     if request.authors:
         authors.check(request.authors)
@@ -129,7 +130,7 @@ def measure(request: Request) -> None:
     ours.start(config)
     plan = measured.Plan(config, request.repeats, request.authors, request.dtype)
     if {"input", "startup"} & set(request.parts):
-        build.source(config).prepare()
+        datasets.source(config).prepare()
     parts: dict[str, Callable[[], list[Row]]] = {
         "training": lambda: measured.training(plan),
         "input": lambda: measured.data(plan),
@@ -154,9 +155,9 @@ def measure(request: Request) -> None:
 
 def main(words: list[str]) -> int:
     """Runs a command line and returns its exit code."""
-    return programme.run(lambda words: measure(parse(words)), words, __doc__, "choose fewer parts")
+    return app.run(lambda words: measure(parse(words)), words, __doc__, "choose fewer parts")
 
 
 if __name__ == "__main__":
-    large_pages.use()  # as the programmes do
+    startup.use()  # as the programmes do
     sys.exit(main(sys.argv[1:]))

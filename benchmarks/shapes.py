@@ -18,7 +18,7 @@ from benchmarks.network_input import side_of
 from benchmarks.scaling import batch_that_fits, efficiency, wire_bytes
 from benchmarks.timing import Row, figure
 from configs import cityscapes, monuseg, vaihingen
-from segdiff_jax import build
+from segdiff_jax.factory import networks
 from segdiff_jax.models.segdiff import SegDiff, call
 
 CONFIGS = {
@@ -50,7 +50,7 @@ class Forward(NamedTuple):
 
 def parameter_shapes(config: ConfigDict) -> Shapes:
     """Returns the shapes of the parameters, by name."""
-    return jax.eval_shape(build.model(config).init, jax.random.key(0), *inputs(config))["params"]
+    return jax.eval_shape(networks.model(config).init, jax.random.key(0), *inputs(config))["params"]
 
 
 def inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -63,7 +63,7 @@ def inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, ...]:
 
 def forward(config: ConfigDict) -> Forward:
     """Returns what one evaluation of the network takes."""
-    model, params = build.model(config), parameter_shapes(config)
+    model, params = networks.model(config), parameter_shapes(config)
     image, x_t, t = inputs(config)
     traced = jax.jit(partial(_whole, model)).trace(params, image, x_t, t)
     total = product_flops(traced.jaxpr.jaxpr)
@@ -94,7 +94,7 @@ def kept_bytes(config: ConfigDict, remat: str) -> int:
       remat: what is computed anew, one of REMAT.
     """
     config = ours.changed(config, model__remat=remat)
-    model, params = build.model(config), parameter_shapes(config)
+    model, params = networks.model(config), parameter_shapes(config)
 
     def residuals(params: Any, image: jax.Array, x_t: jax.Array, t: jax.Array) -> Any:
         return jax.vjp(lambda p: _whole(model, p, image, x_t, t), params)[1]

@@ -27,7 +27,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from segdiff_jax.config import default
-from segdiff_jax.data import folders, reading
+from segdiff_jax.data.datasets import folder_layout
+from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import UserError
 
 
@@ -49,7 +50,7 @@ def get_config(argument: str = "") -> ConfigDict:
     directory = Path(place).expanduser()
     if not directory.is_dir():
         raise UserError(f"configs/folder.py:{argument}: {place!r} must be a directory that exists")
-    images = {split: found.images for split, found in folders.find(directory).items()}
+    images = {split: found.images for split, found in folder_layout.find(directory).items()}
     to_train = images.get("train", images.get("", []))
     c = default()
     c.data.name = "folder"

@@ -3,21 +3,22 @@
     model = segdiff_jax.load("runs/monuseg-small")
     answer = model.predict(image)  # .probability, .mask, .uncertainty, .generations
 
-See `segdiff_jax.library`, where `load` and what it returns are explained.
+See `segdiff_jax.api`, where `load` and what it returns are explained.
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+
 if TYPE_CHECKING:
-    from segdiff_jax.library import load as load
+    from segdiff_jax.api import load as load
 
 
 def __getattr__(name: str) -> Any:
     """Imports jax only when it is needed: the command line reports mistakes before that."""
     if name == "load":
-        from segdiff_jax.library import load
+        from segdiff_jax.api import load as load
 
         return load
     raise AttributeError(f"module 'segdiff_jax' has no attribute {name!r}")

@@ -3,16 +3,37 @@
 from collections.abc import Sequence
 
 DONE = 0
+
+
 USAGE = 64  # bad command line or config
+
+
 BAD_DATA = 65  # an unreadable, missing or inconsistent input file
+
+
 BAD_CHECKPOINT = 66  # a checkpoint is missing, unusable or of another model
+
+
 INTERNAL = 70  # a non-finite number, or an error of ours
+
+
 CANNOT_WRITE = 74  # disk full or no permission
+
+
 INTERRUPTED = 130  # SIGINT, state saved
+
+
 PEER_LOST = 134  # another process of the job is gone; also what JAX's own abort is for a shell
+
+
 KILLED = 137  # SIGKILL, by the system or a person
+
+
 HUNG = 142  # no progress for too long; the stacks were written
+
+
 TERMINATED = 143  # SIGTERM, state saved
+
 
 # The codes in words, for launchers.
 MEANINGS = {
@@ -28,6 +49,7 @@ MEANINGS = {
     HUNG: "hung",
     TERMINATED: "terminated",
 }
+
 
 # Codes that a restart of the same command would only repeat, or that a person asked for: what
 # launchers do not restart after. Any other but DONE they do, a bounded number of times.

@@ -11,14 +11,16 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import __version__, build, metrics, networks, untrusted
-from segdiff_jax.answering import Answer, answers
-from segdiff_jax.baselines import baseline_rows
+from segdiff_jax import __version__, metrics
+from segdiff_jax.checkpoint import trust
 from segdiff_jax.data.example import Example
-from segdiff_jax.opening import Opened, opened
-from segdiff_jax.panels import panel
-from segdiff_jax.report import save_panel, write_report
-from segdiff_jax.segment import Segmenter
+from segdiff_jax.evaluation.baselines import baseline_rows
+from segdiff_jax.evaluation.panels import panel
+from segdiff_jax.evaluation.report import save_panel, write_report
+from segdiff_jax.evaluation.scoring import Answer, answers
+from segdiff_jax.factory import datasets, networks
+from segdiff_jax.inference.segmentation import Segmenter
+from segdiff_jax.trained_run import Opened, opened
 
 
 class Evaluation(NamedTuple):
@@ -91,7 +93,7 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
     """
-    untrusted.require_places(workdir)
+    trust.require_places(workdir)
     return evaluate_opened(opened(config, workdir), workdir, workdir / "report")
 
 
@@ -123,7 +125,7 @@ def evaluate_opened(
         title=f"{networks.TITLES[config.model.kind]} on {c.name}, {c.test_split} split",
         settings=describe(config, step, len(examples), found.seconds),
         rows=found.rows,
-        baselines=baseline_rows(build.scored(config, c.train_split), examples),
+        baselines=baseline_rows(datasets.scored(config, c.train_split), examples),
         calibration_sums=found.calibration,
         panels=found.panels,
         training_curve=read_curve(workdir),

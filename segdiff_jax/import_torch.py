@@ -29,9 +29,10 @@ from typing import Any, cast
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import programme, torch_names
+from segdiff_jax.cli import app
+from segdiff_jax.cli.import_args import Export, Import, parse
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.import_line import Export, Import, parse
+from segdiff_jax.torch_weights import names
 
 # what their code has; of some of it the weights tell nothing
 AUTHORS = (
@@ -49,12 +50,12 @@ def main(arguments: list[str]) -> int:
     Args:
       arguments: the words after the name of the programme.
     """
-    return programme.run(_main, arguments, __doc__, "it takes a machine that has more")
+    return app.run(_main, arguments, __doc__, "it takes a machine that has more")
 
 
 def _main(arguments: list[str]) -> None:
     command = parse(arguments)
-    programme.set_up_logging()
+    app.set_up_logging()
     if isinstance(command, Import):
         import_weights(command)
     else:
@@ -67,14 +68,14 @@ def import_weights(command: Import) -> None:
     Raises:
       UserError: the file is unusable, or of another network.
     """
-    from segdiff_jax import torch_files, torch_matching
+    from segdiff_jax.torch_weights import matching, pt_reader
 
-    found = torch_files.read_tensors(command.weights)  # before jax, which takes seconds to import
-    modules = torch_names.modules(_shape(command.config))
-    wanted = torch_names.to_theirs(_placeholders(command.config), modules)
-    theirs = torch_matching.matched(command.weights, found, wanted)
+    found = pt_reader.read_tensors(command.weights)  # before jax, which takes seconds to import
+    modules = names.modules(_shape(command.config))
+    wanted = names.to_theirs(_placeholders(command.config), modules)
+    theirs = matching.matched(command.weights, found, wanted)
     _caution(command.config)
-    _write_run(command, torch_names.to_ours(theirs, modules))
+    _write_run(command, names.to_ours(theirs, modules))
     count = sum(array.size for array in theirs.values())
     logging.info("%s: %d parameters, update %d", command.workdir, count, command.step)
 
@@ -88,24 +89,27 @@ def export_weights(command: Export) -> None:
     import numpy as np
     from flax import traverse_util
 
-    from segdiff_jax import checkpoint, opening, parallel, torch_writing
+    from segdiff_jax import trained_run
+    from segdiff_jax.checkpoint import run_config
+    from segdiff_jax.runtime import distributed
+    from segdiff_jax.torch_weights import pt_writer
 
-    config = checkpoint.read_config(command.workdir)
-    step, params = opening.restore(config, command.workdir, parallel.all_devices())
+    config = run_config.read_config(command.workdir)
+    step, params = trained_run.restore(config, command.workdir, distributed.all_devices())
     ours = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(params, sep="/").items()}
-    theirs = torch_names.to_theirs(ours, torch_names.modules(_shape(config)))
+    theirs = names.to_theirs(ours, names.modules(_shape(config)))
     if foreign := [f"+ {name} {theirs[name].shape}" for name in theirs.keys() & ours.keys()]:
         message = f"{command.workdir}: the authors' code has no network with the lines above"
         raise UserError(message, BAD_CHECKPOINT, sorted(foreign))
     _caution(config)
-    torch_writing.write_tensors(command.file, theirs)
+    pt_writer.write_tensors(command.file, theirs)
     logging.info("%s: %d tensors, update %d", command.file, len(theirs), step)
 
 
-def _shape(config: ConfigDict) -> torch_names.Shape:
+def _shape(config: ConfigDict) -> names.Shape:
     c = config.model
     levels = len(c.multipliers)
-    return torch_names.Shape(levels, c.blocks_per_level, c.attention_factors, c.rrdb_blocks)
+    return names.Shape(levels, c.blocks_per_level, c.attention_factors, c.rrdb_blocks)
 
 
 def _placeholders(config: ConfigDict) -> dict[str, Any]:
@@ -114,10 +118,13 @@ def _placeholders(config: ConfigDict) -> dict[str, Any]:
     import numpy as np
     from flax import traverse_util
 
-    from segdiff_jax import build, step
+    from segdiff_jax.factory import networks, training
+    from segdiff_jax.training import step
 
-    side = build.multiple(config)  # the smallest input there is
-    begin = partial(step.init_state, build.objective(config), build.optimizer(config), (side, side))
+    side = networks.multiple(config)  # the smallest input there is
+    begin = partial(
+        step.init_state, training.objective(config), training.optimizer(config), (side, side)
+    )
     params = jax.eval_shape(begin, jax.random.key(0)).params
     shapes = cast(dict[str, Any], traverse_util.flatten_dict(params, sep="/"))
     return {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in shapes.items()}
@@ -139,18 +146,22 @@ def _write_run(command: Import, weights: Mapping[str, Any]) -> None:
     import jax.numpy as jnp
     from flax import traverse_util
 
-    from segdiff_jax import build, checkpoint, step, train
+    from segdiff_jax.checkpoint import manager, run_config
+    from segdiff_jax.factory import training
+    from segdiff_jax.training import step
 
     workdir, updates = command.workdir, jnp.asarray(command.step, jnp.int32)
     params = jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(dict(weights), sep="/"))
-    state = step.TrainState(updates, params, params, build.optimizer(command.config).init(params))
+    state = step.TrainState(
+        updates, params, params, training.optimizer(command.config).init(params)
+    )
     workdir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workdir, prefix=".importing-") as unfinished:
-        checkpoints = checkpoint.Checkpoints(Path(unfinished))
-        checkpoints.save(command.step, *train.split_state(state), None)
+        checkpoints = manager.Checkpoints(Path(unfinished))
+        checkpoints.save(command.step, *step.split_state(state), None)
         checkpoints.close()
         checkpoints.directory.rename(workdir / "checkpoints")
-    checkpoint.write_config(command.config, workdir)
+    run_config.write_config(command.config, workdir)
 
 
 def run() -> None:

@@ -26,17 +26,13 @@ import sys
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import (
-    collecting,
-    command_line,
-    errors,
-    large_pages,
-    programme,
-    validate,
-    watchdog,
-)
-from segdiff_jax.command_line import Command
+from segdiff_jax import __version__, errors
+from segdiff_jax.cli import app, main_args
+from segdiff_jax.cli.main_args import Command
+from segdiff_jax.config import validate
+from segdiff_jax.config.defaults import flatten
 from segdiff_jax.errors import UserError
+from segdiff_jax.runtime import startup, watchdog
 
 LESS_MEMORY = (
     "lower train.batch_size, or sampling.rows_at_once if training was over, or set "
@@ -50,14 +46,14 @@ def main(arguments: list[str]) -> int:
     Args:
       arguments: the words after the name of the programme.
     """
-    return programme.run(obey, arguments, __doc__, LESS_MEMORY)
+    return app.run(obey, arguments, __doc__, LESS_MEMORY)
 
 
 def obey(arguments: list[str]) -> None:
     """Does what a command line says."""
-    collecting.rarely()  # until training has begun
-    command = command_line.parse(arguments)
-    programme.set_up_logging()
+    startup.rarely()  # until training has begun
+    command = main_args.parse(arguments)
+    app.set_up_logging()
     for line in validate.cautions(command.config):
         logging.warning(line)
     dispatch(command)
@@ -69,24 +65,24 @@ def dispatch(command: Command) -> None:
     if mode == "check":
         return check(config)
     if mode in ("prepare", "all"):
-        from segdiff_jax import build
+        from segdiff_jax.factory import datasets
 
-        counts = build.source(config).prepare()
+        counts = datasets.source(config).prepare()
         logging.info("%s: %s", config.data.name, ", ".join(f"{n} {s}" for s, n in counts.items()))
     if mode == "prepare":
         return
-    from segdiff_jax import parallel
+    from segdiff_jax.runtime import distributed
 
     job = config.job
     place = command.coordinator, command.processes, command.process
-    parallel.start(*place, job.join_seconds, job.heartbeat_seconds, devices_of_cpu(command))
-    with watchdog.watching(job.hang_seconds, coordinator=parallel.leads_others()):
+    distributed.start(*place, job.join_seconds, job.heartbeat_seconds, devices_of_cpu(command))
+    with watchdog.watching(job.hang_seconds, coordinator=distributed.leads_others()):
         train_and_evaluate(command)
 
 
 def devices_of_cpu(command: Command) -> int:
     """Returns how many devices this process makes of its CPU."""
-    from segdiff_jax import cpu_devices
+    from segdiff_jax.runtime import cpu_devices
 
     wanted = command.config.job.cpu_devices
     if command.coordinator:
@@ -97,17 +93,19 @@ def devices_of_cpu(command: Command) -> int:
 
 def train_and_evaluate(command: Command) -> None:
     """Trains and scores, as far as the mode asks for it."""
-    from segdiff_jax import agreement, evaluate, interruption, train
+    from segdiff_jax import evaluate, train
+    from segdiff_jax.runtime import consistency, signals
 
     config, workdir, mode = command.config, command.workdir, command.mode
-    agreement.require(agreement.of_run(config, workdir, mode))
+    facts = consistency.run_facts(__version__, flatten(config), workdir, mode)
+    consistency.require(facts)
     if mode in ("train", "all"):
         train.train(config, workdir)
     if not config.data.test_split and mode == "all":
         logging.info("config.data.test_split is empty: nothing is scored")
     elif mode in ("evaluate", "all"):
-        collecting.as_usual()
-        with interruption.at_once():
+        startup.as_usual()
+        with signals.at_once():
             evaluate.evaluate_run(config, workdir)
 
 
@@ -117,9 +115,9 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: files cannot be used; its details are a line for each.
     """
-    from segdiff_jax import build
+    from segdiff_jax.factory import datasets
 
-    if problems := build.source(config).problems():
+    if problems := datasets.source(config).problems():
         raise UserError(
             f"{config.data.dir}: {len(problems)} problems, listed above", errors.BAD_DATA, problems
         )
@@ -128,8 +126,8 @@ def check(config: ConfigDict) -> None:
 
 def run() -> None:
     """The console script."""
-    large_pages.use()
-    programme.leave(main(sys.argv[1:]))
+    startup.use()
+    app.leave(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -29,12 +29,13 @@ from typing import Any
 
 from absl import logging
 
-from segdiff_jax import large_pages, lock, programme
-from segdiff_jax.data.reading import Limits
+from segdiff_jax.cli import app
+from segdiff_jax.cli.predict_args import Command, parse
+from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import BAD_DATA, UserError
-from segdiff_jax.predict_line import Command, parse
-from segdiff_jax.prediction import Prediction, log_looks
-from segdiff_jax.summary import Summary, hold_to
+from segdiff_jax.prediction.pipeline import Prediction, log_looks
+from segdiff_jax.prediction.summary import Summary, hold_to
+from segdiff_jax.runtime import lock, startup
 
 LESS_MEMORY = "lower sampling.rows_at_once in the config.json of the run, or --generations"
 
@@ -45,18 +46,19 @@ def main(arguments: list[str]) -> int:
     Args:
       arguments: the words after the name of the programme.
     """
-    return programme.run(_main, arguments, __doc__, LESS_MEMORY)
+    return app.run(_main, arguments, __doc__, LESS_MEMORY)
 
 
 def _main(arguments: list[str]) -> None:
     command = parse(arguments)
-    programme.set_up_logging()
-    from segdiff_jax import interruption, library  # jax takes seconds to import
+    app.set_up_logging()
+    from segdiff_jax import api
+    from segdiff_jax.runtime import signals  # jax takes seconds to import
 
     names = "generations", "steps", "overlap", "threshold", "seed"
     chosen = {name: command.numbers[name] for name in names if name in command.numbers}
-    with lock.held(command.output), interruption.at_once():  # before minutes of compilation
-        predict(command, library.load(command.workdir, **chosen))
+    with lock.held(command.output), signals.at_once():  # before minutes of compilation
+        predict(command, api.load(command.workdir, **chosen))
 
 
 def predict(command: Command, model: Any) -> None:
@@ -121,8 +123,8 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
 
 def run() -> None:
     """The console script."""
-    large_pages.use()
-    programme.leave(main(sys.argv[1:]))
+    startup.use()
+    app.leave(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,39 +1,139 @@
-"""The loop: from a config to trained weights in a work directory, resumed where it stopped."""
+"""Trains a run: starts or resumes it, takes every step, saves and validates on the way."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from segdiff_jax import (
-    agreement,
-    answering,
-    build,
-    checkpoint,
-    collecting,
-    flat,
-    interruption,
-    lock,
-    parallel,
-    untrusted,
-    watchdog,
-    writing,
-)
-from segdiff_jax.data.batches import rows
-from segdiff_jax.data.example import Example
+from segdiff_jax.checkpoint import manager, run_config, trust
+from segdiff_jax.data.batches import batches, rows
+from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import UserError
-from segdiff_jax.finite import Numbers
-from segdiff_jax.progress import Pace, log
-from segdiff_jax.starting import Start, split_state
-from segdiff_jax.step import Metrics, TrainState
-from segdiff_jax.updates import Updates, device_batches
-from segdiff_jax.writers import open_writer
+from segdiff_jax.evaluation import scoring
+from segdiff_jax.factory import datasets, networks, samplers
+from segdiff_jax.factory.training import _everywhere, beginning, build_step, run_key
+from segdiff_jax.runtime import consistency, distributed, files, lock, signals, startup, watchdog
+from segdiff_jax.training import flat_state
+from segdiff_jax.training.metrics_writer import Pace, log, open_writer
+from segdiff_jax.training.nonfinite import Numbers
+from segdiff_jax.training.step import Metrics, TrainState, split_state
+
+
+class Start:
+    """The beginning of a training.
+
+    Attributes:
+      shapes: of the state, with how they lie on the devices; known before there is a state.
+      layout: of the vectors that updates take in place of its trees.
+    """
+
+    def __init__(self, config: ConfigDict, examples: list[Example], mesh: Mesh) -> None:
+        """Holds the examples to what the network takes.
+
+        Raises:
+          UserError: an example's sides are not what the network can halve as often as it does.
+        """
+        view = datasets.view(config)
+        size = view(np.random.default_rng(0), examples[0])[1].shape
+        networks.check_size(config, size, examples[0].name)
+        short = sum(min(e.image.shape[:2]) < config.augment.crop for e in examples)
+        if short and config.data.name != "cityscapes":
+            logging.warning(
+                "%d of %d training images are smaller than augment.crop=%d: reflected at the "
+                "border",
+                short,
+                len(examples),
+                config.augment.crop,
+            )
+        fresh = beginning(config, size)
+        self.shapes = manager.abstract(jax.eval_shape(fresh), distributed.everywhere(mesh))
+        self.layout = flat_state.Layout(self.shapes.params)
+
+        def begin() -> TrainState:
+            return self.layout.join_state(fresh())
+
+        # as vectors at once: a program of 574 results, and one that joins them, load slowly
+        self._program = _everywhere(begin, mesh)
+
+    def state(self, checkpoints: manager.Checkpoints) -> TrainState:
+        """Returns the latest checkpoint, or fresh weights that are a function of the seed.
+
+        Either is joined by `layout`.
+        """
+        found = checkpoints.restore(split_state(self.shapes))
+        if found is not None:
+            return self.layout.joined(TrainState(ema_params=found[0], **found[1]))
+        return signals.interruptible(self._program)
+
+
+class Updates:
+    """A state and a batch in, the next state and its metrics out.
+
+    Attributes:
+      layout: of the vectors that the state consists of.
+    """
+
+    def __init__(
+        self, config: ConfigDict, shapes: TrainState, layout: flat_state.Layout, mesh: Mesh
+    ) -> None:
+        """Nothing is compiled yet.
+
+        Args:
+          config: of the run.
+          shapes: of a state, as trees.
+          layout: of the vectors in their place.
+          mesh: of all devices.
+        """
+        self.layout = layout
+        joined = jax.eval_shape(layout.join_state, shapes)
+        self._shapes = manager.abstract(joined, distributed.everywhere(mesh))
+        self._step = build_step(config, mesh, self.layout)
+        self._key = run_key(config.seed, mesh)
+        self._ahead: threading.Thread | None = None
+
+    def compile_ahead(self, rows: Batch) -> None:
+        """Compiles for rows like these in a thread, while there is no state yet.
+
+        Only where one process can: several might find each other compiling different programs. An
+        error is left to the first update, which makes it again.
+        """
+        lower = getattr(self._step, "lower", None)
+        if jax.process_count() > 1 or lower is None:
+            return
+
+        def work() -> None:
+            try:
+                lower(self._shapes, rows, self._key).compile()
+            except Exception:
+                return
+
+        self._ahead = threading.Thread(target=work, name="compile_ahead", daemon=True)
+        self._ahead.start()
+
+    def __call__(self, state: TrainState, rows: Batch) -> tuple[TrainState, Metrics]:
+        """Makes an update; the state, joined by `layout`, is taken. The first call compiles."""
+        if self._ahead is not None:
+            self._ahead.join()
+            self._ahead = None
+        return self._step(state, rows, self._key)
+
+
+def device_batches(
+    config: ConfigDict, examples: list[Example], first: int, mesh: Mesh
+) -> Iterator[Batch]:
+    """Yields the rows of update first + 1, first + 2, ... as uint8 on the devices."""
+    process = jax.process_index(), jax.process_count()
+    c, view = config.train, datasets.view(config)
+    for batch in batches(examples, c.batch_size, config.seed, first, process, view):
+        yield distributed.split_rows(batch, mesh)
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -59,19 +159,19 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         the directory; it cannot be written to; or the loss is no number any more.
     """
     writing_process = jax.process_index() == 0
-    untrusted.require_places(workdir)
+    trust.require_places(workdir)
     with lock.held(workdir) if writing_process else nullcontext():
         if writing_process:
-            writing.probe(workdir)
-        with interruption.limited(config.train.max_seconds):
+            files.probe(workdir)
+        with signals.limited(config.train.max_seconds):
             return _train(config, workdir)
 
 
 def _train(config: ConfigDict, workdir: Path) -> TrainState:
-    with interruption.at_once():  # nothing is lost before an update is made
-        mesh = parallel.all_devices()
+    with signals.at_once():  # nothing is lost before an update is made
+        mesh = distributed.all_devices()
         config, examples = _opened(config, workdir, mesh)
-        checkpoints = checkpoint.Checkpoints(workdir)
+        checkpoints = manager.Checkpoints(workdir)
         start = Start(config, examples, mesh)
         updates = Updates(config, start.shapes, start.layout, mesh)
         if checkpoints.latest() < config.train.steps:
@@ -86,7 +186,7 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
         )
         state = loop(config, workdir, state, examples, checkpoints, mesh, updates)
     checkpoints.close()
-    return parallel.replicate(start.layout.on_host(state), mesh)
+    return distributed.replicate(start.layout.on_host(state), mesh)
 
 
 def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, list[Example]]:
@@ -96,16 +196,16 @@ def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, 
             f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
             f"devices, {mesh.size}"
         )
-    config = build.with_statistics(config)
-    checkpoint.hold_to_training(config, workdir)
+    config = datasets.with_statistics(config)
+    run_config.hold_to_training(config, workdir)
     if jax.process_index() == 0:
-        checkpoint.write_config(config, workdir)
-    examples = build.examples(config, config.data.train_split)
+        run_config.write_config(config, workdir)
+    examples = datasets.examples(config, config.data.train_split)
     if jax.process_index() == 0 and config.data.train_images:
         names = "".join(f"{example.name}\n" for example in examples)
         (workdir / "training_images.txt").write_text(names)
     if jax.process_count() > 1:
-        agreement.require(agreement.of_examples(examples, config.data.train_split))
+        consistency.require(consistency.of_examples(examples, config.data.train_split))
     return config, examples
 
 
@@ -114,7 +214,7 @@ def loop(
     workdir: Path,
     state: TrainState,
     examples: list[Example],
-    checkpoints: checkpoint.Checkpoints,
+    checkpoints: manager.Checkpoints,
     mesh: Mesh,
     updates: Updates,
 ) -> TrainState:
@@ -131,13 +231,13 @@ def loop(
     pace = Pace(first, last)
     names = partial(row_names, config, examples)
     numbers = Numbers(c.skip_nonfinite, names, checkpoints.last_good)
-    with closing(writer), interruption.deferred() as request:
+    with closing(writer), signals.deferred() as request:
         for step in range(first + 1, last + 1):
             if step == first + 1:
                 take = partial(updates, state, next(batch))
                 state, metrics = first_update(take, request, f"update {step} of {last}")
                 logging.info("first update after %.1f s", pace.restart())
-                collecting.as_usual()
+                startup.as_usual()
             else:
                 state, metrics = updates(state, next(batch))
             numbers.add(step, metrics)
@@ -164,7 +264,7 @@ def loop(
 
 
 def first_update(
-    take: Callable[[], tuple[TrainState, Metrics]], request: interruption.Request, which: str
+    take: Callable[[], tuple[TrainState, Metrics]], request: signals.Request, which: str
 ) -> tuple[TrainState, Metrics]:
     """Takes the update that compiles the step, and waits for it.
 
@@ -177,7 +277,7 @@ def first_update(
       TerminatedError, KeyboardInterrupt: a signal broke it off.
     """
     logging.info("compiling the training step")
-    finished = partial(interruption.interruptible, lambda: jax.block_until_ready(take()))
+    finished = partial(signals.interruptible, lambda: jax.block_until_ready(take()))
     told = f"stopped before {which}: nothing is new since the start; the same command goes on"
     return request.unless_ended(finished, told)
 
@@ -189,7 +289,7 @@ def row_names(config: ConfigDict, examples: list[Example], step: int) -> list[st
 
 
 def validator(
-    config: ConfigDict, mesh: Mesh, layout: flat.Layout
+    config: ConfigDict, mesh: Mesh, layout: flat_state.Layout
 ) -> Callable[[TrainState], dict[str, float]]:
     """Returns what scores a state on the validation split; the program is compiled once.
 
@@ -197,13 +297,13 @@ def validator(
     """
     if not config.train.evaluate_every:
         return lambda state: {}
-    examples = build.scored(config, config.data.validation_split)
-    segmenter = build.segmenter(config, None, mesh)
+    examples = datasets.scored(config, config.data.validation_split)
+    segmenter = samplers.segmenter(config, None, mesh)
 
     def validate(state: TrainState) -> dict[str, float]:
-        params = parallel.replicate(layout.on_host(state.ema_params), mesh)
+        params = distributed.replicate(layout.on_host(state.ema_params), mesh)
         weighted = replace(segmenter, params=params)  # shares the compiled program
-        scores = answering.mean_scores(weighted, examples, config.seed)
+        scores = scoring.mean_scores(weighted, examples, config.seed)
         logging.info("validation: %s", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
         return scores
 

@@ -27,7 +27,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def run_of_chance(tmp_path_factory):
     """The work directory of a run whose weights are random, as if it had made 7 updates."""
-    from small import tiny, write_run
+    from tiny_config import tiny, write_run
 
     workdir = tmp_path_factory.mktemp("run_of_chance")
     write_run(tiny(), workdir, step=7)

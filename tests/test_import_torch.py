@@ -9,28 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from authors import Network
+from authors_network import Network
 from flax import traverse_util
 from PIL import Image
-from small import ROOT, mesh_of, tiny, write_run
+from tiny_config import ROOT, mesh_of, tiny, write_run
 
-from segdiff_jax import (
-    build,
-    checkpoint,
-    errors,
-    evaluate,
-    import_line,
-    import_torch,
-    opening,
-    predict,
-    programme,
-    starting,
-    torch_matching,
-    torch_names,
-)
+from segdiff_jax import errors, evaluate, import_torch, predict, train, trained_run
+from segdiff_jax.checkpoint import manager, run_config
+from segdiff_jax.cli import app, import_args
 from segdiff_jax.data.example import Example
-from segdiff_jax.torch_files import read_tensors
-from segdiff_jax.torch_writing import write_tensors
+from segdiff_jax.factory import datasets, networks
+from segdiff_jax.torch_weights import matching, names
+from segdiff_jax.torch_weights.pt_reader import read_tensors
+from segdiff_jax.torch_weights.pt_writer import write_tensors
 
 EPS_TOLERANCE = 5e-5
 CONFIG = """
@@ -50,7 +41,7 @@ def get_config():
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
-    monkeypatch.setattr(programme, "set_up_logging", lambda: None)
+    monkeypatch.setattr(app, "set_up_logging", lambda: None)
 
 
 @pytest.fixture(scope="module", params=["unet_a", "unet_b"])
@@ -85,12 +76,12 @@ def imported(network, tmp_path_factory):
 
 
 def restored(workdir):
-    return opening.restore(checkpoint.read_config(workdir), workdir, mesh_of(1))
+    return trained_run.restore(run_config.read_config(workdir), workdir, mesh_of(1))
 
 
 def test_eps_of_imported_weights_is_the_authors(network, imported):
     step, params = restored(imported)
-    model = build.model(checkpoint.read_config(imported))
+    model = networks.model(run_config.read_config(imported))
     eps = jax.jit(model.apply)({"params": params}, network.image, network.x, network.t)
     assert step == 60_000
     assert np.abs(eps - network.eps).max() < EPS_TOLERANCE
@@ -107,9 +98,9 @@ def test_weights_go_there_and_back_bit_for_bit(network, imported, tmp_path):
 
 
 def test_names_and_layouts_are_the_authors_one_to_one(network):
-    ours = torch_names.to_ours(network.tensors, network.modules)
+    ours = names.to_ours(network.tensors, network.modules)
     assert len(ours) == len(network.tensors)
-    theirs = torch_names.to_theirs(ours, network.modules)
+    theirs = names.to_theirs(ours, network.modules)
     assert list(theirs) == list(network.tensors)
     for name, tensor in network.tensors.items():
         np.testing.assert_array_equal(theirs[name], tensor)
@@ -127,11 +118,11 @@ def test_every_parameter_of_any_network_has_one_name(multipliers, blocks, factor
     config.model.attention_factors = {"()": (), "all": every, "last": every[-1:]}[factors]
     config.model.rrdb_blocks = rrdb_blocks
     paths = import_torch._placeholders(config)
-    modules = torch_names.modules(import_torch._shape(config))
+    modules = names.modules(import_torch._shape(config))
     assert len(set(modules.values())) == len(modules)
-    theirs = torch_names.to_theirs(paths, modules)
+    theirs = names.to_theirs(paths, modules)
     assert len(theirs) == len(paths) and not any("/" in name for name in theirs)
-    back = torch_names.to_ours(theirs, modules)
+    back = names.to_ours(theirs, modules)
     assert {k: v.shape for k, v in back.items()} == {k: v.shape for k, v in paths.items()}
 
 
@@ -139,12 +130,12 @@ def test_every_parameter_of_any_network_has_one_name(multipliers, blocks, factor
 def exported(run_of_chance, tmp_path_factory):
     """The weights of a small run in a file for the authors' code."""
     file = tmp_path_factory.mktemp("exported") / "ema_0.9_000007.pt"
-    import_torch.export_weights(import_line.Export(file, run_of_chance))
+    import_torch.export_weights(import_args.Export(file, run_of_chance))
     return file
 
 
 def run_import(exported, workdir, config=None, step=7):
-    command = import_line.Import(exported, config or tiny(), workdir, step)
+    command = import_args.Import(exported, config or tiny(), workdir, step)
     import_torch.import_weights(command)
 
 
@@ -159,8 +150,8 @@ def test_training_goes_on_from_imported_weights_with_a_fresh_optimizer(exported,
     config = tiny()
     run_import(exported, tmp_path / "run", config, step=5)
     examples = [Example(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), "x")]
-    checkpoints = checkpoint.Checkpoints(tmp_path / "run")
-    start = starting.Start(config, examples, mesh_of(1))
+    checkpoints = manager.Checkpoints(tmp_path / "run")
+    start = train.Start(config, examples, mesh_of(1))
     state = start.layout.on_host(start.state(checkpoints))
     checkpoints.close()
     assert state.step == 5
@@ -168,7 +159,7 @@ def test_training_goes_on_from_imported_weights_with_a_fresh_optimizer(exported,
     jax.tree.map(np.testing.assert_array_equal, ema, state.params)
     jax.tree.map(np.testing.assert_array_equal, ema, state.ema_params)
     assert not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
-    checkpoint.hold_to_training(config, tmp_path / "run")
+    run_config.hold_to_training(config, tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -176,7 +167,7 @@ def test_an_imported_run_is_evaluated(exported, tmp_path):
     config = tiny()
     config.data.prepared_dir = str(tmp_path / "data")
     run_import(exported, tmp_path / "run", config)
-    build.source(config).prepare()
+    datasets.source(config).prepare()
     page = evaluate.evaluate_run(config, tmp_path / "run")
     assert page.exists()
 
@@ -204,8 +195,8 @@ def lines_of(capsys):
 def tiny_config(tmp_path):
     path = tmp_path / "tiny_config.py"
     path.write_text(
-        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from small import tiny as get_config\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT / 'tests/support')!r})\n"
+        "from tiny_config import tiny as get_config\n"
     )
     return path
 
@@ -249,7 +240,7 @@ def test_a_table_of_times_is_not_exported(tmp_path):
     (tmp_path / "run").mkdir()
     write_run(config, tmp_path / "run", 1)
     with pytest.raises(errors.UserError, match="the authors' code has no network") as caught:
-        import_torch.export_weights(import_line.Export(tmp_path / "x.pt", tmp_path / "run"))
+        import_torch.export_weights(import_args.Export(tmp_path / "x.pt", tmp_path / "run"))
     assert caught.value.details == ("+ unet/time/table/embedding (100, 32)",)
     assert not (tmp_path / "x.pt").exists()
 
@@ -258,7 +249,7 @@ def test_a_table_of_times_is_not_exported(tmp_path):
 def test_what_all_names_begin_with_is_left_out(prefix, exported):
     wanted = read_tensors(exported)
     wrapped = {prefix + name: array for name, array in wanted.items()}
-    found = torch_matching.matched(exported, wrapped, wanted)
+    found = matching.matched(exported, wrapped, wanted)
     assert list(found) == list(wanted)
 
 
@@ -274,7 +265,7 @@ def test_what_all_names_begin_with_is_left_out(prefix, exported):
 def test_what_is_no_weight_is_refused(array, said, exported):
     wanted = read_tensors(exported)
     with pytest.raises(errors.UserError, match=said) as caught:
-        torch_matching.matched(exported, wanted | {"out.2.bias": array}, wanted)
+        matching.matched(exported, wanted | {"out.2.bias": array}, wanted)
     assert caught.value.code == errors.BAD_DATA
 
 
@@ -291,7 +282,7 @@ def test_a_run_that_cannot_be_finished_leaves_nothing(exported, tmp_path, monkey
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.Checkpoints, "save", full)
+    monkeypatch.setattr(manager.Checkpoints, "save", full)
     with pytest.raises(OSError, match="No space"):
         run_import(exported, tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []
@@ -315,9 +306,9 @@ def test_the_update_is_the_number_in_the_name(name, step, tmp_path):
     (tmp_path / name).write_bytes(b"")
     words = [f"--weights={tmp_path / name}", f"--config={ROOT / 'configs' / 'monuseg.py'}"]
     words.append(f"--workdir={tmp_path / 'run'}")
-    assert import_line.parse(words).step == step
-    assert import_line.parse([*words, "--step=3"]).step == 3
-    assert import_line.parse([*words, "--step=0"]).step == 0
+    assert import_args.parse(words).step == step
+    assert import_args.parse([*words, "--step=3"]).step == 3
+    assert import_args.parse([*words, "--step=0"]).step == 0
 
 
 OK = ["--weights=w.pt", "--config=configs/monuseg.py", "--workdir=new"]

@@ -9,9 +9,9 @@ import pytest
 from scipy import ndimage
 
 from segdiff_jax import metrics
-from segdiff_jax.averaging import average
-from segdiff_jax.boundary import boundary
 from segdiff_jax.errors import UserError
+from segdiff_jax.inference.averaging import average
+from segdiff_jax.metrics import boundary
 
 GOLDEN = Path(__file__).parent / "golden"
 PRED = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], bool)

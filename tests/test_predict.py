@@ -12,11 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
-from small import ROOT, tiny
+from tiny_config import ROOT, tiny
 
-from segdiff_jax import errors, inputs, predict, prediction, programme, saving, summary
-from segdiff_jax.masks import Figures
-from segdiff_jax.predict_line import parse
+from segdiff_jax import errors, predict
+from segdiff_jax.cli import app
+from segdiff_jax.cli.predict_args import parse
+from segdiff_jax.data.image_io import reading, writing
+from segdiff_jax.prediction import inputs, pipeline, summary
+from segdiff_jax.prediction.output_maps import Figures
 
 RNG = np.random.default_rng(2)
 
@@ -317,9 +320,9 @@ def test_limits_are_named_as_the_flags_they_are(call, folder):
 def test_large_images_are_read_one_at_a_time(call, monkeypatch):
     """Of two that are in memory at once, the second is read while the first is answered."""
     events = []
-    read, finish = prediction.read_image, prediction.Prediction._finish
+    read, finish = reading.read_image, pipeline.Prediction._finish
 
-    def reading(path, limits):
+    def recording(path, limits):
         events.append(f"read {path.name}")
         return read(path, limits)
 
@@ -328,26 +331,26 @@ def test_large_images_are_read_one_at_a_time(call, monkeypatch):
         events.append(f"done {one.job.input.name}")
         finish(self, one, began)
 
-    monkeypatch.setattr(prediction, "read_image", reading)
-    monkeypatch.setattr(prediction.Prediction, "_finish", finishing)
+    monkeypatch.setattr(pipeline, "read_image", recording)
+    monkeypatch.setattr(pipeline.Prediction, "_finish", finishing)
     call(StandIn(), output="small")
     assert events.index("read ü d.png") < events.index("done c.JPG")
     events.clear()
-    monkeypatch.setattr(prediction, "LARGE", 290)  # b.png and a.x.tif are larger
+    monkeypatch.setattr(pipeline, "LARGE", 290)  # b.png and a.x.tif are larger
     call(model := StandIn(), output="large")
     assert events[:4] == ["read a.x.tif", "done a.x.tif", "read b.png", "done b.png"]
     assert model.asked == [0, 1, 2, 3]
 
 
 def test_a_file_that_changes_while_it_is_answered_is_done_again(call, folder, monkeypatch):
-    path, finish = folder / "a.x.tif", prediction.Prediction._finish
+    path, finish = folder / "a.x.tif", pipeline.Prediction._finish
 
     def finishing(self, one, began):
         if one.job.input.path == path:
             os.utime(path, (1, 1))
         finish(self, one, began)
 
-    monkeypatch.setattr(prediction.Prediction, "_finish", finishing)
+    monkeypatch.setattr(pipeline.Prediction, "_finish", finishing)
     call(StandIn())
     call(model := StandIn())
     assert model.asked == [0]
@@ -368,7 +371,7 @@ def test_an_error_of_ours_while_reading_names_the_file(call, monkeypatch):
     def broken(path, limits):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(prediction, "read_image", broken)
+    monkeypatch.setattr(pipeline, "read_image", broken)
     with pytest.raises(ZeroDivisionError) as error:
         call(StandIn())
     assert error.value.__notes__[0].endswith("a.x.tif")
@@ -390,10 +393,10 @@ def test_a_large_overlay_is_reduced_and_loses_its_tags(call, folder, monkeypatch
     fields = TiffImagePlugin.ImageFileDirectory_v2()
     fields.tagtype[33550], fields[33550] = 12, (2.0, 2.0, 0.0)
     Image.fromarray(pixels_of(path)).save(path, tiffinfo=fields)
-    monkeypatch.setattr("segdiff_jax.overlay.LONGEST", 16)
+    monkeypatch.setattr("segdiff_jax.prediction.overlay.LONGEST", 16)
     output = call(StandIn())
     assert pixels_of(output / "overlay" / "a.x.tif").shape == (11, 3, 3)
-    tags = {m: saving.read_tags(output / m / "a.x.tif").tiff for m in inputs.MAPS}
+    tags = {m: writing.read_tags(output / m / "a.x.tif").tiff for m in inputs.MAPS}
     assert 33550 not in tags.pop("overlay")
     assert all(tag[33550] == (12, (2.0, 2.0, 0.0)) for tag in tags.values())
     assert pixels_of(output / "mask" / "a.x.tif").shape == (33, 9)
@@ -482,7 +485,7 @@ def standing_in(tmp_path, run_dir, folder, monkeypatch):
     """The current directory holds run/, images/ and taken/; nothing may load a model."""
     write(tmp_path / "taken" / "mask" / "a.png", (4, 4))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(programme, "set_up_logging", lambda: None)
+    monkeypatch.setattr(app, "set_up_logging", lambda: None)
     return ["--workdir=run", "--input=images", "--output=out"]
 
 
@@ -509,7 +512,7 @@ def test_what_a_user_is_told_at_the_end(standing_in, folder, capsys, monkeypatch
         asked.update(chosen)
         return StandIn()
 
-    monkeypatch.setattr("segdiff_jax.library.load", load)
+    monkeypatch.setattr("segdiff_jax.api.load", load)
     (folder / "x.png").write_bytes(b"")
     words = [*standing_in, "--generations=3", "--steps=2", "--overlap=4", "--seed=7"]
     assert predict.main(words) == errors.BAD_DATA
@@ -520,7 +523,7 @@ def test_what_a_user_is_told_at_the_end(standing_in, folder, capsys, monkeypatch
 
 
 def test_ctrl_c_ends_with_its_code(standing_in, capsys, monkeypatch):
-    monkeypatch.setattr("segdiff_jax.library.load", lambda *_, **__: StandIn(stop_at=1))
+    monkeypatch.setattr("segdiff_jax.api.load", lambda *_, **__: StandIn(stop_at=1))
     assert predict.main(standing_in) == errors.INTERRUPTED
     assert capsys.readouterr().err.endswith("segdiff: interrupted\n")
 
@@ -554,7 +557,7 @@ def test_a_bug_shows_where_it_is(capsys):
     def bug(_):
         raise ZeroDivisionError("ours")
 
-    assert programme.run(bug, [], "doc", "less") == errors.INTERNAL
+    assert app.run(bug, [], "doc", "less") == errors.INTERNAL
     told = capsys.readouterr().err
     assert "Traceback" in told and "in bug" in told
     assert told.splitlines()[-1] == "segdiff: this is a bug of segdiff_jax, or of what it builds on"
@@ -565,14 +568,15 @@ def trained(tmp_path_factory):
     """Two updates of the tiny network, which know nothing but have all a run has."""
     import jax
 
-    from segdiff_jax import build, train
+    from segdiff_jax import train
+    from segdiff_jax.factory import datasets
 
     config = tiny()
     config.data.prepared_dir = str(tmp_path_factory.mktemp("prepared"))
     config.train.steps = 2
     workdir = tmp_path_factory.mktemp("trained")
     jax.config.update("jax_disable_most_optimizations", True)
-    build.source(config).prepare()
+    datasets.source(config).prepare()
     train.train(config, workdir)
     yield workdir
     jax.config.update("jax_disable_most_optimizations", False)
@@ -582,7 +586,7 @@ def trained(tmp_path_factory):
 def test_a_trained_run_answers_files_as_it_answers_arrays(trained, tmp_path, monkeypatch):
     import segdiff_jax
 
-    monkeypatch.setattr(programme, "set_up_logging", lambda: None)
+    monkeypatch.setattr(app, "set_up_logging", lambda: None)
     for name, shape in (("a.png", (40, 33)), ("b.tif", (16, 16)), ("c.png", (9, 20))):
         write(tmp_path / "images" / name, shape)
     (tmp_path / "images" / "bb.png").write_bytes(b"")

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from small import ROOT
+from tiny_config import ROOT
 
 from segdiff_jax.config import default, flatten
 

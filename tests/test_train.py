@@ -13,12 +13,17 @@ import jax
 import numpy as np
 import pytest
 from mounts import full_disk, mounted, read_only_disk
-from small import mesh_of, tiny
+from tiny_config import mesh_of, tiny
 
-from segdiff_jax import answering, build, collecting, evaluate, lock, opening, starting, train
-from segdiff_jax.checkpoint import Checkpoints, read_config
-from segdiff_jax.data.sources import Source
+from segdiff_jax import evaluate, train, trained_run
+from segdiff_jax.checkpoint.manager import Checkpoints
+from segdiff_jax.checkpoint.run_config import read_config
+from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, TerminatedError, UserError
+from segdiff_jax.evaluation import scoring
+from segdiff_jax.factory import datasets, training
+from segdiff_jax.runtime import lock, startup
+from segdiff_jax.training import metrics_writer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,8 +84,8 @@ def test_a_run_told_to_stop_again_and_again_makes_every_update_and_validation_on
     prepared, tmp_path, monkeypatch
 ):
     """Stops at updates that are no multiples of the interval: the second resume starts from one."""
-    validated, stops, log = [], {7, 13, 20}, train.log
-    monkeypatch.setattr(answering, "mean_scores", lambda *_: validated.append(0) or {"dice": 0.5})
+    validated, stops, log = [], {7, 13, 20}, metrics_writer.log
+    monkeypatch.setattr(scoring, "mean_scores", lambda *_: validated.append(0) or {"dice": 0.5})
 
     def log_and_stop(writer, step, *rest):
         log(writer, step, *rest)
@@ -125,7 +130,7 @@ def test_a_run_goes_on_with_its_draws_denoised_in_turn(prepared, tmp_path):
 def test_a_run_told_to_stop_saves_its_update_and_ends_as_if_it_had_not_been(
     prepared, finished, tmp_path, monkeypatch, request, kind
 ):
-    log = train.log
+    log = metrics_writer.log
     before = signal.signal(kind, signal.default_int_handler)  # it may be ignored in the background
     request.addfinalizer(lambda: signal.signal(kind, before))
 
@@ -149,7 +154,7 @@ def test_a_signal_during_validation_breaks_it_off_and_saves(prepared, tmp_path, 
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    monkeypatch.setattr(answering, "mean_scores", wait)
+    monkeypatch.setattr(scoring, "mean_scores", wait)
     began = time.monotonic()
     with pytest.raises(TerminatedError, match="stopped at update 2 of 6"):
         train.train(config_for(prepared, evaluate_every=2), tmp_path)
@@ -176,8 +181,8 @@ def test_a_finished_run_is_left_as_it_is(prepared, finished):
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finished, devices):
     config, checkpoints = config_for(prepared), Checkpoints(finished[0], writes=False)
-    examples = build.examples(config, "train")
-    start = starting.Start(config, examples, mesh_of(devices))
+    examples = datasets.examples(config, "train")
+    start = train.Start(config, examples, mesh_of(devices))
     state, whole = start.state(checkpoints), start.layout.join_state(finished[1])
     checkpoints.close()
     assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
@@ -187,8 +192,8 @@ def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finis
 
 def test_a_fresh_start_is_the_joined_form_of_the_fresh_weights(prepared, tmp_path):
     config, checkpoints = config_for(prepared), Checkpoints(tmp_path, writes=False)
-    start = starting.Start(config, build.examples(config, "train"), mesh_of(2))
-    state, fresh = start.state(checkpoints), starting.fresh_state(config, (16, 16), mesh_of(2))()
+    start = train.Start(config, datasets.examples(config, "train"), mesh_of(2))
+    state, fresh = start.state(checkpoints), training.fresh_state(config, (16, 16), mesh_of(2))()
     checkpoints.close()
     assert state.params.shape == (start.layout.size,)
     jax.tree.map(np.testing.assert_array_equal, start.layout.on_host(state), jax.device_get(fresh))
@@ -223,7 +228,7 @@ def test_a_work_directory_of_other_settings_is_refused_with_both_values(prepared
 def train_into(trouble, prepared, workdir, told):
     """Tells with which code, after how many seconds, a run ends whose disk takes no more."""
     jax.config.update("jax_disable_most_optimizations", True)  # as in `quick_compilation`
-    log, began, checkpoints = train.log, [], workdir / "checkpoints"
+    log, began, checkpoints = metrics_writer.log, [], workdir / "checkpoints"
     with ExitStack() as broken:
 
         def log_and_break(writer, step, *rest):
@@ -235,7 +240,7 @@ def train_into(trouble, prepared, workdir, told):
                 broken.enter_context(trouble(checkpoints))
                 began.append(time.monotonic())
 
-        train.log = log_and_break
+        metrics_writer.log = log_and_break
         try:
             train.train(config_for(prepared), workdir)
         except UserError as error:
@@ -333,14 +338,14 @@ def test_the_best_checkpoint_on_validation_is_kept_and_can_be_scored(tmp_path):
 
 
 def test_from_the_first_update_on_python_looks_for_garbage_as_usual(prepared, tmp_path):
-    collecting.rarely()
+    startup.rarely()
     train.train(config_for(prepared), tmp_path)
-    assert gc.get_threshold() == collecting.USUAL
+    assert gc.get_threshold() == startup.USUAL
 
 
 def test_validation_is_scored_during_training_and_decides_the_best(prepared, tmp_path, monkeypatch):
     scores = iter([{"dice": 0.9}, {"dice": 0.1}, {"dice": 0.2}])
-    monkeypatch.setattr(answering, "mean_scores", lambda *_: next(scores))
+    monkeypatch.setattr(scoring, "mean_scores", lambda *_: next(scores))
     config = config_for(prepared, evaluate_every=2, result="best")
     train.train(config, tmp_path)
     assert [x["validation_dice"] for x in lines(tmp_path) if "validation_dice" in x] == [
@@ -348,5 +353,5 @@ def test_validation_is_scored_during_training_and_decides_the_best(prepared, tmp
         0.1,
         0.2,
     ]
-    step, _ = opening.restore(config, tmp_path, jax.make_mesh((8,), ("data",)))
+    step, _ = trained_run.restore(config, tmp_path, jax.make_mesh((8,), ("data",)))
     assert step == 2

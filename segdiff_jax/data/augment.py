@@ -16,7 +16,10 @@ from segdiff_jax.errors import UserError
 # (key, image [H, W, 3] float32 in 0..255, mask [H, W] uint8 in {0, 1}) -> (image, mask)
 Augment = Callable[[Array, Array, Array], tuple[Array, Array]]
 
+
 GREY = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R 601 luma, as PIL converts
+
+
 BRIGHTNESS, CONTRAST, SATURATION = 0, 1, 2  # kinds of `blend`
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from segdiff_jax.data.crops import View, whole
 from segdiff_jax.data.example import Batch, Example
-from segdiff_jax.data.views import View, whole
 from segdiff_jax.errors import BAD_DATA, UserError
 
 VIEWS = 1  # keeps the randomness of views apart from that of the order

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 Noise = Callable[[jax.Array | int], jax.Array]  # 0: x_T; i + 1: z of the step i -> as x_t
 
+
 BLOCK = 16  # pixels; the field is made of squares of this side, each under a key of its own
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from segdiff_jax.experiments import paper, pictures
-from segdiff_jax.experiments.collecting import Done, Grid
-from segdiff_jax.experiments.drawing import Drawn, Line, chart, sheet
+from segdiff_jax.experiments import paper, samples
+from segdiff_jax.experiments.collect import Done, Grid
+from segdiff_jax.experiments.plots import Drawn, Line, chart, sheet
 
 
 def every(grids: Sequence[Grid]) -> list[Drawn]:
@@ -139,7 +139,7 @@ def _error(cell: Done, key: str) -> float:
 def masks(grids: Sequence[Grid]) -> Drawn:
     """Fig. 2: several generations of one image, their mean, and the truth."""
     done = [cell for grid in grids for cell in grid.done("generations").values()]
-    found = [kept for cell in done for kept in pictures.load(cell.answer)]
+    found = [kept for cell in done for kept in samples.load(cell.answer)]
     count = min((len(kept["generations"]) for kept in found), default=0)
     titles = ["image", *(f"generation {i + 1}" for i in range(count)), "mean", "truth"]
     rows = [
@@ -157,7 +157,7 @@ def variants(grids: Sequence[Grid]) -> Drawn:
     for grid in grids:
         done = grid.done("conditioning")
         if set(names) <= done.keys():
-            kept = [pictures.load(done[name].answer) for name in names]
+            kept = [samples.load(done[name].answer) for name in names]
             for same in zip(*kept, strict=True):
                 rows.append([same[0]["image"], *(one["mean"] for one in same), same[0]["truth"]])
     titles = ["image", *(paper.VARIANTS[name].partition(":")[0] for name in names), "truth"]

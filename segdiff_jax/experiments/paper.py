@@ -21,7 +21,10 @@ class Numbers(NamedTuple):
 
 
 CLASSES = ("bicycle", "bus", "person", "train", "truck", "motorcycle", "car", "rider")
+
+
 _CITYSCAPES = ("Bicycle", "Bus", "Person", "Train", "Truck", "M.cycle", "Car", "Rider", "Mean")
+
 
 TABLE_1 = {  # mIoU on Cityscapes, by protocol
     "expansion": Numbers(
@@ -48,6 +51,7 @@ TABLE_1 = {  # mIoU on Cityscapes, by protocol
     ),
 }
 
+
 TABLE_2 = Numbers(  # Vaihingen
     ("F1-Score", "mIoU", "WCov", "FBound"),
     ("dice", "iou", "area_ratio", "boundary_f"),
@@ -66,6 +70,7 @@ TABLE_2 = Numbers(  # Vaihingen
     },
 )
 
+
 TABLE_3 = Numbers(  # MoNuSeg
     ("Dice", "mIoU"),
     ("dice", "iou"),
@@ -80,7 +85,10 @@ TABLE_3 = Numbers(  # MoNuSeg
     },
 )
 
+
 _COLUMNS, _KEYS = ("F1-Score", "IoU", "WCov", "FBound"), TABLE_2.keys
+
+
 TABLE_4 = {  # conditioning, by data set; nine generations
     "vaihingen": Numbers(
         _COLUMNS,
@@ -109,6 +117,8 @@ TABLE_4 = {  # conditioning, by data set; nine generations
         },
     ),
 }
+
+
 VARIANTS = {
     "one": "Variant one: F(x_t) beside G(I)",
     "two": "Variant two: FC-HarDNet-70 for G",

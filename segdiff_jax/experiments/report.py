@@ -25,11 +25,13 @@ from typing import NamedTuple
 
 from absl import flags
 
-from segdiff_jax import charts, page, programme, rules
+from segdiff_jax.cli import app, options
+from segdiff_jax.config import schema
 from segdiff_jax.errors import UserError
-from segdiff_jax.experiments import figures, formats, tables
-from segdiff_jax.experiments.collecting import Grid, read_grid, runs_of
-from segdiff_jax.writing import whole
+from segdiff_jax.evaluation import charts, html_page
+from segdiff_jax.experiments import figures, plots, table_formats, tables
+from segdiff_jax.experiments.collect import Grid, read_grid, runs_of
+from segdiff_jax.runtime.files import whole
 
 NAMES = ("dir", "runs", "output")
 
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> int:
     Args:
       arguments: the words after the name of the programme.
     """
-    return programme.run(_main, arguments, __doc__, "draw fewer grids at once")
+    return app.run(_main, arguments, __doc__, "draw fewer grids at once")
 
 
 def _main(arguments: list[str]) -> None:
@@ -69,7 +71,7 @@ def parse(arguments: list[str]) -> Command:
     try:
         left = values(["report", *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
-        hint = rules.did_you_mean(error.flagname, (*NAMES, "help")) or "; see --help"
+        hint = schema.did_you_mean(error.flagname, (*NAMES, "help")) or "; see --help"
         raise UserError(f"--{error.flagname}: no such flag{hint}") from error
     except flags.Error as error:
         raise UserError(str(error)) from error
@@ -80,12 +82,12 @@ def parse(arguments: list[str]) -> Command:
         raise UserError("--dir is missing: must be directories of segdiff_jax.experiments.run")
     if not directories and not values.output:
         raise UserError("--output is missing: must be a directory, as there is no --dir")
-    output = rules.place("output", values.output) if values.output else directories[0] / "report"
+    output = options.place("output", values.output) if values.output else directories[0] / "report"
     return Command(directories, runs, output)
 
 
 def _paths(name: str, values: flags.FlagValues) -> list[Path]:
-    found = [rules.place(name, part) for part in str(values[name].value).split(",") if part]
+    found = [options.place(name, part) for part in str(values[name].value).split(",") if part]
     for path in found:
         if not path.is_dir():
             raise UserError(f"--{name}={path}: must be a directory that exists")
@@ -100,9 +102,12 @@ def write(grids: Sequence[Grid], runs: Sequence[Path], output: Path) -> Path:
     """
     made = tables.every(grids, runs_of(list(grids), list(runs)))
     for table in made:
-        for suffix, text in (("md", formats.markdown), ("csv", formats.comma_separated)):
+        for suffix, text in (
+            ("md", table_formats.markdown),
+            ("csv", table_formats.comma_separated),
+        ):
             _write(output / "tables" / f"{table.name}.{suffix}", text(table).encode())
-    parts = [formats.html(table) for table in made]
+    parts = [table_formats.html(table) for table in made]
     for drawn in figures.every(grids):
         parts.append(_figure(drawn, output / "figures"))
     path = output / "report.html"
@@ -110,7 +115,7 @@ def write(grids: Sequence[Grid], runs: Sequence[Path], output: Path) -> Path:
     return path
 
 
-def _figure(drawn: figures.Drawn, folder: Path) -> str:
+def _figure(drawn: plots.Drawn, folder: Path) -> str:
     """Writes a figure and returns its part of the page; an old one of the name goes away."""
     title = f"Figure {drawn.name.removeprefix('figure')}"
     missing = "".join(f"<li>{escape(line)}</li>" for line in drawn.missing)
@@ -130,7 +135,7 @@ def _figure(drawn: figures.Drawn, folder: Path) -> str:
     )
 
 
-def rendered(drawn: figures.Drawn, suffix: str) -> bytes:
+def rendered(drawn: plots.Drawn, suffix: str) -> bytes:
     """Returns a figure as the bytes of a PNG or PDF file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -154,7 +159,7 @@ def _page(grids: Sequence[Grid], parts: Sequence[str]) -> str:
             f"{escape(str(grid.directory))}</li>"
         )
     head = (
-        f'<meta charset="utf-8"><title>Tables and figures</title><style>{page.STYLE}\n'
+        f'<meta charset="utf-8"><title>Tables and figures</title><style>{html_page.STYLE}\n'
         "li { overflow-wrap: anywhere }</style>"
     )
     body = "\n".join(["<h1>Tables and figures</h1><ul>", *lines, "</ul>", *parts])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from segdiff_jax.experiments.claims import Holder, holder
-from segdiff_jax.writing import whole
+from segdiff_jax.runtime.files import whole
 
 RESULT, TRAINED, FAILED = "result.json", "trained.json", "failed.json"
+
 
 State = Literal["done", "failed", "running", "open"]
 

@@ -39,14 +39,19 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import errors, large_pages, programme, validate, watchdog, writing
+from segdiff_jax import errors
+from segdiff_jax.cli import app
+from segdiff_jax.config import validate
 from segdiff_jax.errors import UserError
-from segdiff_jax.experiments.cells import Cell, Places, configured, places
+from segdiff_jax.experiments.args import Command, describe, parse
 from segdiff_jax.experiments.claims import claim
-from segdiff_jax.experiments.grid_line import Command, describe, parse
+from segdiff_jax.experiments.grids import Cell, Places, configured, places
 from segdiff_jax.experiments.results import FAILED, RESULT, TRAINED, Found, look, read, seal
+from segdiff_jax.runtime import files, startup, watchdog
 
 LESS_MEMORY = "lower train.batch_size or sampling.rows_at_once, and --retry"
+
+
 POLL = 5.0  # seconds between looks at what other processes work on
 
 
@@ -56,7 +61,7 @@ def main(arguments: list[str]) -> int:
     Args:
       arguments: the words after the name of the programme.
     """
-    return programme.run(_main, arguments, __doc__, LESS_MEMORY)
+    return app.run(_main, arguments, __doc__, LESS_MEMORY)
 
 
 def _main(arguments: list[str]) -> None:
@@ -64,13 +69,16 @@ def _main(arguments: list[str]) -> None:
     if command.only_list:
         print("\n".join(listed(command)))
         return
-    programme.set_up_logging()
+    app.set_up_logging()
     describe(command)
-    from segdiff_jax import cpu_devices, parallel  # jax takes seconds to import
+    from segdiff_jax.runtime import (
+        cpu_devices,
+        distributed,  # jax takes seconds to import
+    )
 
     batches = [configured(command.config, cell).train.batch_size for cell in command.cells]
     fitting = cpu_devices.fitting(math.gcd(*batches), command.config.job.cpu_devices)
-    parallel.start(devices_of_cpu=fitting)
+    distributed.start(devices_of_cpu=fitting)
     run(command)
 
 
@@ -172,21 +180,21 @@ def train(config: ConfigDict, run: Path, cell: Cell) -> None:
     """Trains, or goes on where a run stopped, and seals it."""
     if (run / TRAINED).exists() or (run / FAILED).exists():
         return  # by another, between the look and the claim
-    from segdiff_jax.experiments import measuring
+    from segdiff_jax.experiments import measurements
 
     logging.info("%s: training in %s", cell.title, run)
     with watchdog.watching(config.job.hang_seconds):
-        content = measuring.trained(config, run)
+        content = measurements.trained(config, run)
     seal(run / TRAINED, content)
 
 
 def measure(config: ConfigDict, kept: Places, cell: Cell) -> None:
     """Measures what a run learned, and seals it."""
-    from segdiff_jax.experiments import measuring
+    from segdiff_jax.experiments import measurements
 
     logging.info("%s: measuring %s in %s", cell.title, cell.measure, kept.answer)
     with watchdog.watching(config.job.hang_seconds):
-        content = measuring.MEASURES[cell.measure](config, kept.run, kept.answer)
+        content = measurements.MEASURES[cell.measure](config, kept.run, kept.answer)
     seal(kept.answer / RESULT, {**content, "training": read(kept.run / TRAINED)})
 
 
@@ -194,7 +202,7 @@ def _told(error: Exception) -> tuple[str, int]:
     """Returns what went wrong in one line, and its exit code."""
     if isinstance(error, UserError):
         return " ".join(str(error).split()), error.code
-    if why := writing.reason(error):
+    if why := files.reason(error):
         return f"cannot be written: {why}", errors.CANNOT_WRITE
     logging.exception("not an error of the user's")
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", errors.INTERNAL
@@ -207,10 +215,10 @@ def _code(command: Command, cell: Cell) -> int:
 
 def _lost() -> None:
     """Ends the process at once: another works in its place, whose files must stay its own."""
-    programme.fail("this process slept so long that another took its cell over", errors.INTERNAL)
+    app.fail("this process slept so long that another took its cell over", errors.INTERNAL)
     os._exit(errors.INTERNAL)
 
 
 if __name__ == "__main__":
-    large_pages.use()
-    programme.leave(main(sys.argv[1:]))
+    startup.use()
+    app.leave(main(sys.argv[1:]))

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segdiff_jax.experiments import paper
-from segdiff_jax.experiments.collecting import Done, Grid, Run
-from segdiff_jax.experiments.formats import Table
+from segdiff_jax.experiments.collect import Done, Grid, Run
+from segdiff_jax.experiments.table_formats import Table
 from segdiff_jax.metrics import LABELS
 
 NOT_RUN, PROTOCOLS = "not run", {"expansion": 15, "tight": 0}
+
+
 MAIN = "python -m segdiff_jax.main --config=configs/{}.py{} --config.data.dir=DIR"
 
 
@@ -142,6 +144,8 @@ PAIRS = {
     "clipping": "clip x0 when sampling: off (code), on",
     "generations": "generations: 9 (code), 30 (paper)",
 }
+
+
 OTHER = {"loss": "mean", "clipping": "on"}
 
 

@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.layers import Conv, Dtype
+from segdiff_jax.models.layers import Conv
+from segdiff_jax.models.ops.group_norm import Dtype
 
 Conditioned = tuple[jax.Array, dict[int, jax.Array]]
 

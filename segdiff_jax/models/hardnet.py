@@ -24,10 +24,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.layers import Conv
-from segdiff_jax.models.norm import Dtype, GroupNorm
+from segdiff_jax.models.layers import Conv, GroupNorm
+from segdiff_jax.models.ops.group_norm import Dtype
 
 STRIDE = 4  # of the first convolutions; all blocks work at this or a smaller size
+
+
 MULTIPLIER = 1.7  # a layer's width, for every link it has beyond the first
 
 

@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.convolution import add_bias, convolve, convolve_pixels
-from segdiff_jax.models.initial import Variables, by_inputs, parameter
-from segdiff_jax.models.norm import Dtype, GroupNorm
+from segdiff_jax.models.init import Constant, Variables, by_inputs, parameter
+from segdiff_jax.models.ops.conv import add_bias, convolve, convolve_pixels
+from segdiff_jax.models.ops.group_norm import Dtype, normalised
 
 
 class Conv(nn.Module):
@@ -167,3 +167,28 @@ def traced_once(module: nn.Module, params: Variables, *given: jax.Array | None) 
       given: what it is called with.
     """
     return cast(jax.Array, module.apply({"params": params}, *given))
+
+
+class GroupNorm(nn.Module):
+    """Normalisation over (pixels, channels of a group), in float32, epsilon 1e-5.
+
+    With one channel a group it takes out each channel's mean, and with it an added time vector:
+    such a block does not know t.
+
+    Attributes:
+      groups: so many; channels must be a multiple of them.
+      dtype: of the result.
+      silu: SiLU of what is normalised, also in float32.
+    """
+
+    groups: int
+    dtype: Dtype = jnp.float32
+    silu: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, shift: jax.Array | None = None) -> jax.Array:
+        """[B, H, W, C] and what is added to it first, [B or 1, C] float32 -> [B, H, W, C]."""
+        C = x.shape[-1]
+        scale = parameter(self, "scale", Constant(1.0), (C,))
+        bias = parameter(self, "bias", Constant(0.0), (C,))
+        return normalised(x, shift, scale, bias, self.groups, self.silu, self.dtype)

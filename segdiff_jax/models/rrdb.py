@@ -1,4 +1,4 @@
-"""G, the image encoder: residual-in-residual dense blocks (Wang et al., arXiv 1809.00219)."""
+"""The parameters of a dense block, and its numbers."""
 
 from functools import partial
 
@@ -6,9 +6,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.dense_block import LOOPED, dense_block
-from segdiff_jax.models.dense_weights import RESIDUAL, DenseWeights, Weights, leaky
-from segdiff_jax.models.layers import Conv, Dtype
+from segdiff_jax.models.layers import Conv, ConvWeights
+from segdiff_jax.models.ops.dense_block import LOOPED, dense_block
+from segdiff_jax.models.ops.dense_params import RESIDUAL, Weights, leaky
+from segdiff_jax.models.ops.group_norm import Dtype
+
+
+class DenseWeights(nn.Module):
+    """The parameters of five convolutions, each of all that came before it."""
+
+    features: int
+    growth: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self) -> Weights:
+        """-> those of each layer, as `dtype`."""
+        weights: Weights = []
+        for i, width in enumerate([*[self.growth] * 4, self.features]):
+            inputs = self.features + i * self.growth
+            kernel, bias = ConvWeights(inputs, width, name=f"conv{i + 1}")()
+            weights.append((kernel.astype(self.dtype), bias.astype(self.dtype)))
+        return weights
+
 
 DENSE = 3  # dense blocks of an RRDB
 

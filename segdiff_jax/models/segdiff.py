@@ -62,3 +62,6 @@ def call(model: SegDiff, method: str, params: Any, *args: Any, **options: Any) -
 def without_encoder(params: dict[str, Any]) -> dict[str, Any]:
     """Returns the parameters that "denoise" takes."""
     return {name: part for name, part in params.items() if name != "encoder"}
+
+
+Params = Any  # nested dictionaries of float32 arrays

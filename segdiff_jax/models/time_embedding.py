@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segdiff_jax.models.initial import Normal, parameter
+from segdiff_jax.models.init import Normal, parameter
 from segdiff_jax.models.layers import Linear
 
 

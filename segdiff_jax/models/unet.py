@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models.attention import SelfAttention
-from segdiff_jax.models.layers import Conv, Dtype, ResBlock, traced_once
-from segdiff_jax.models.norm import GroupNorm
+from segdiff_jax.models.layers import Conv, GroupNorm, ResBlock, traced_once
+from segdiff_jax.models.ops.group_norm import Dtype
 from segdiff_jax.models.time_embedding import TimeEmbedding
 from segdiff_jax.models.upsample import Upsample
 

@@ -1,0 +1,1 @@
+"""Saves and restores a run: checkpoints, their checksums, and its config."""

@@ -1,0 +1,138 @@
+"""The config beside the checkpoints of a run, and what may change when the run goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from segdiff_jax.checkpoint import trust
+from segdiff_jax.config.defaults import default, flatten
+from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.runtime.files import whole
+
+# knobs and groups that may differ between the start of a run and its continuation
+FREE = (
+    *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
+    *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
+    *(
+        "train.draws_at_once",
+        "sampling.",
+        "reading.",
+        "job.",
+        "cityscapes.test_expansion",
+        "data.dir",
+        "data.prepared_dir",
+    ),
+    *("data.test_split", "diffusion.clip_x0", "model.rrdb_form", "model.remat"),
+)
+
+
+# what the answers of trained weights depend on, besides how they are sampled
+ANSWERS = ("model.", "diffusion.", "data.mean", "data.std")
+
+
+FREE_ANSWERS = (
+    *("model.dtype", "model.dropout", "model.rrdb_form", "model.remat"),
+    "diffusion.clip_x0",
+)
+
+
+def hold_to_training(config: ConfigDict, workdir: Path) -> None:
+    """Holds a run that goes on to the settings it began with.
+
+    Raises:
+      UserError: others are given, which are listed; or there are checkpoints without settings.
+    """
+    if (workdir / "config.json").exists():
+        saved, given = flatten(read_config(workdir)), flatten(config)
+        keys = {key for key in saved.keys() | given.keys() if not key.startswith(FREE)}
+        _refuse_differing(workdir, saved, given, keys)
+    elif any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*")):
+        raise UserError(
+            f"{workdir} holds checkpoints but no config.json, so that nobody can tell whether they "
+            "are of this run: put it back, or choose another workdir",
+            BAD_CHECKPOINT,
+        )
+
+
+def hold_to_answers(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """Refuses a config in which the weights of a run would mean something else.
+
+    Returns:
+      The config with the statistics of the images that were computed when the training began.
+
+    Raises:
+      UserError: the differences are listed; or the directory holds no run.
+    """
+    if not (workdir / "config.json").is_file():
+        raise UserError(f"{workdir} holds no run: it has no config.json", BAD_CHECKPOINT)
+    trained = read_config(workdir)
+    if not config.data.mean:
+        config = config.copy_and_resolve_references()
+        config.data.mean, config.data.std = trained.data.mean, trained.data.std
+    saved, given = flatten(trained), flatten(config)
+    keys = {k for k in given if k.startswith(ANSWERS) and not k.startswith(FREE_ANSWERS)}
+    _refuse_differing(workdir, saved, given, keys)
+    return config
+
+
+def _refuse_differing(
+    workdir: Path, saved: dict[str, Any], given: dict[str, Any], keys: set[str]
+) -> None:
+    differing = sorted(key for key in keys if saved.get(key) != given.get(key))
+    if not differing:
+        return
+    rows = [("key", "saved", "now")]
+    rows += [(key, str(saved.get(key)), str(given.get(key))) for key in differing]
+    first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+    raise UserError(
+        f"{workdir} holds a run with other settings ({', '.join(differing)}): choose another "
+        "workdir, or the settings it began with",
+        BAD_CHECKPOINT,
+        [f"{key:{first}}  {old:{second}}  {new}" for key, old, new in rows],
+    )
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes `config.json`.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with whole(workdir / "config.json") as temporary:
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """Returns the config of a run; what it does not say is as in `config.default`.
+
+    Raises:
+      UserError: the directory holds no run, or its config cannot be read.
+    """
+    path = workdir / "config.json"
+    try:
+        trust.require_config(path)
+        loaded = tuples(json.loads(path.read_text()))
+        return ConfigDict(_merged(default().to_dict(), loaded))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
+
+
+def _merged(old: dict[str, Any], new: Any, name: str = "it") -> dict[str, Any]:
+    """Returns `old` with the values of `new`, group by group: what `new` lacks stays.
+
+    Raises:
+      ValueError: `new`, or what it has in place of a group, is no group.
+    """
+    if not isinstance(new, dict):
+        raise ValueError(f"{name} is no group of settings")
+    groups = {key for key, value in old.items() if isinstance(value, dict) and key in new}
+    return old | new | {key: _merged(old[key], new[key], key) for key in groups}
+
+
+def tuples(value: Any) -> Any:
+    """Returns the config that was JSON, which has only lists; its every sequence is a tuple."""
+    if isinstance(value, dict):
+        return {key: tuples(inner) for key, inner in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

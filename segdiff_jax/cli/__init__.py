@@ -1,0 +1,1 @@
+"""Parses command lines; nothing in this package imports jax."""

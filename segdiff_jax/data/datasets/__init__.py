@@ -1,0 +1,1 @@
+"""Prepares and loads the data sets by name."""

@@ -1,0 +1,139 @@
+"""Folders of images and masks: where they lie, and which images are for training or for tests.
+
+Nothing is opened here. `builders.folder` says which layouts are understood.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from segdiff_jax import errors
+from segdiff_jax.data.datasets import folder_pairs
+from segdiff_jax.data.image_io import reading
+
+SPLITS = ("train", "validation", "test")
+
+
+_MISNAMED = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
+
+
+LAYOUTS = (
+    "images/ and masks/, with a mask of the name of every image, or of each image a folder with "
+    "images/ and masks/; or train/ and test/ with these in them"
+)
+
+
+def find(directory: Path, mask_suffix: str = "") -> dict[str, folder_pairs.Found]:
+    """Looks for images and masks in a directory.
+
+    Args:
+        directory: in one of LAYOUTS, perhaps inside one more folder, as archives unpack.
+        mask_suffix: what the name of a mask has after that of its image, as "_mask".
+
+    Returns:
+        What is found in "train", "validation" and "test", or under "" if there are no such
+        folders.
+
+    Raises:
+        UserError: it is in none of the layouts, or cannot be listed.
+    """
+    everything = {}
+    for split, folder in _split_folders(directory).items():
+        home, found = _home(folder), folder_pairs.Found([], [], [])
+        if (home / "images").is_dir():
+            folder_pairs.side_by_side(home, mask_suffix, found)
+        else:
+            folder_pairs.one_by_one(home, found)
+        if not found.images:
+            found.problems.append(f"{home}: holds no image; at least one is needed")
+        everything[split] = found
+    return everything
+
+
+def assign(
+    pairs: Mapping[str, list[folder_pairs.Pair]], shares: Mapping[str, float], seed: int
+) -> dict[str, list[folder_pairs.Pair]]:
+    """Sorts the pairs into "train", "validation" and "test".
+
+    A folder of that name is that split. What has no folder is drawn from the training images: each
+    image falls by a hash of its name and the seed, so that adding one moves no other. Where that
+    leaves a split empty the nearest image moves, if there are three; one is always left to train.
+
+    Args:
+        pairs: of "train", "validation" and "test", or of "", as `find` gives them.
+        shares: of "validation" and "test", 0..1; count only where there is no such folder.
+        seed: of the hash.
+
+    Returns:
+        The splits, by name; a split may be empty.
+    """
+    given = {name: pairs[name] for name in ("validation", "test") if name in pairs}
+    pool = pairs.get("train", pairs.get("", []))
+    ranked = sorted(pool, key=lambda pair: _rank(pair.name, seed))
+    wanted = {name: 0.0 if name in given else shares[name] for name in ("test", "validation")}
+    least = {name: int(share > 0 and len(pool) >= 3) for name, share in wanted.items()}
+    threshold, begin, drawn = 0.0, 0, {}
+    for name, share in wanted.items():
+        threshold += share
+        end = sum(_rank(pair.name, seed) < threshold for pair in ranked)
+        later = 1 + (least["validation"] if name == "test" else 0)  # to be left for what follows
+        end = max(min(max(end, begin + least[name]), len(pool) - later), begin)
+        drawn[name] = ranked[begin:end]
+        begin = end
+    splits = {"train": ranked[begin:]} | drawn | given
+    return {name: sorted(splits[name]) for name in SPLITS}
+
+
+def _rank(name: str, seed: int) -> float:
+    """Returns a number from 0 to 1 that looks random and belongs to the name and the seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:6]) / 2**48
+
+
+def _split_folders(directory: Path) -> dict[str, Path]:
+    """Returns the folders of the splits by name, or {"": directory} if there are none."""
+    folders = folder_pairs.subfolders(directory)
+    if len(folders) == 1 and not (directory / "images").is_dir():
+        within = folder_pairs.subfolders(folders[0])
+        if "train" in {folder.name for folder in within}:
+            folders = within
+    by_name = {folder.name: folder for folder in folders}
+    for wrong, right in _MISNAMED.items():
+        if wrong in by_name and (set(SPLITS) & set(by_name) or "images" not in by_name):
+            raise errors.UserError(
+                f"{by_name[wrong]}: is not read; allowed is the name {right}", errors.BAD_DATA
+            )
+    splits = {name: by_name[name] for name in SPLITS if name in by_name}
+    if splits and "train" not in splits:
+        raise errors.UserError(
+            f"{directory}: has {' and '.join(splits)} but no train; all images in one images/, "
+            "they are split by themselves",
+            errors.BAD_DATA,
+        )
+    return splits or {"": directory}
+
+
+def _home(folder: Path) -> Path:
+    """Returns the folder with images/ and masks/, or with a folder of each image.
+
+    Raises:
+        UserError: it is neither this one nor one inside it.
+    """
+    if (folder / "images").is_dir():
+        return folder
+    inside = folder_pairs.subfolders(folder)
+    samples = [each for each in inside if (each / "images").is_dir()]
+    if len(samples) == 1 and len(reading.list_images(samples[0] / "images")) > 1:
+        return samples[0]
+    if samples:
+        return folder
+    homes = [
+        each
+        for each in inside
+        if any((f / "images").is_dir() for f in folder_pairs.subfolders(each))
+    ]
+    if len(homes) == 1:
+        return homes[0]
+    several = f" in one place, but in {', '.join(each.name for each in homes)}" if homes else ""
+    raise errors.UserError(
+        f"{folder}: holds no images with masks{several}; it must hold {LAYOUTS}", errors.BAD_DATA
+    )

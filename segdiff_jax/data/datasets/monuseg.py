@@ -1,0 +1,143 @@
+"""MoNuSeg 2018: nuclei in H&E-stained tissue of several organs, 30 training and 14 test images.
+
+The files are the official ones, laid out as their two archives unpack:
+
+    <dir>/MoNuSeg 2018 Training Data/Tissue Images/<id>.tif and Annotations/<id>.xml
+    <dir>/MoNuSegTestData/<id>.tif and <id>.xml
+
+Image and mask are 1000x1000 and are prepared at 512x512, the size at which SegDiff is trained
+and scored; the image bilinear with antialiasing, the mask nearest.
+
+SegDiff's own masks come from the challenge's Matlab script, whose pixel centres lie half a pixel
+further to the lower right of the outlines than those of `aperio`. Measured by the contrast of
+the stain across the outlines, 13 official training annotations fit 0.02 +- 0.05 pixels from the
+convention of `aperio`. Test annotations have mostly whole numbers as vertices, for which the two
+conventions nearly agree: the masks of seven have a Dice of 0.993 with one another.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from PIL import Image
+
+from segdiff_jax import errors
+from segdiff_jax.data.datasets import aperio_xml, base
+
+OFFICIAL_SIDE = 1000  # pixels; the outlines fit the images at this size only
+
+
+SIDE = 512  # pixels, as prepared
+
+
+OFFICIAL_COUNTS = {"training": 30, "test": 14}
+
+
+# Split off the training images: one of each organ that has six, in the challenge's words.
+VALIDATION = (
+    "TCGA-50-5931-01Z-00-DX1",  # liver
+    "TCGA-AR-A1AS-01Z-00-DX1",  # breast
+    "TCGA-B0-5698-01Z-00-DX1",  # kidney
+    "TCGA-G9-6362-01Z-00-DX1",  # prostate
+)
+
+
+class Pair(NamedTuple):
+    """An image file and its annotation file."""
+
+    image: Path
+    annotation: Path
+
+
+class Monuseg(base.SegmentationBuilder):
+    """MoNuSeg, one mask for all nuclei of an image; works on any part of the official files."""
+
+    VERSION = tfds.core.Version("1.1.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "download the MoNuSeg 2018 training and test data from https://monuseg.grand-challenge.org,"
+        " unpack both archives into one folder, and set config.data.dir to that folder"
+    )
+
+    @classmethod
+    def plan(cls, directory: Path | None, options: base.Options) -> base.Plan:
+        """Returns the pairs of files by split, and counts them against the official numbers."""
+        del options
+        assert directory is not None
+        pairs = _find(directory)
+        found = ", ".join(f"{len(pairs[k])} of {n} {k}" for k, n in OFFICIAL_COUNTS.items())
+        logging.info("MoNuSeg: found %s images", found)
+        splits = {
+            "train": [p for p in pairs["training"] if p.image.stem not in VALIDATION],
+            "validation": [p for p in pairs["training"] if p.image.stem in VALIDATION],
+            "test": pairs["test"],
+        }
+        items = {name: [_item(pair) for pair in split] for name, split in splits.items() if split}
+        return base.Plan(items, notes={"found": found})
+
+
+def _item(pair: Pair) -> base.Item:
+    def read() -> Iterator[tuple[str, dict[str, Any]]]:
+        name = pair.image.stem
+        image = _image(pair.image)
+        mask = aperio_xml.semantic_mask(aperio_xml.regions(pair.annotation), *image.shape[:2])
+        if not mask.any():
+            raise _bad(f"annotation {pair.annotation}: no region covers a pixel of the image")
+        resized = _resized(image, Image.Resampling.BILINEAR)
+        yield name, base.record(resized, _resized(mask, Image.Resampling.NEAREST), name)
+
+    return base.Item(tuple(pair), read)
+
+
+def _find(directory: Path) -> dict[str, list[Pair]]:
+    """Returns the pairs of "training" and "test", by name; a missing folder gives none."""
+    training, test = directory / "MoNuSeg 2018 Training Data", directory / "MoNuSegTestData"
+    if not (training.is_dir() or test.is_dir()):
+        raise _bad(
+            f"config.data.dir {directory}: neither {training.name!r} nor {test.name!r} lies in it; "
+            f"{Monuseg.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        )
+    return {
+        "training": _pairs(training / "Tissue Images", training / "Annotations", training),
+        "test": _pairs(test, test, test),
+    }
+
+
+def _pairs(images: Path, annotations: Path, folder: Path) -> list[Pair]:
+    if not folder.is_dir():
+        return []
+    # Archives packed on a Mac hold a "._<name>.tif" beside every file.
+    files = [f for f in sorted(images.glob("*")) if f.suffix.lower() in (".tif", ".tiff")]
+    files = [f for f in files if not f.name.startswith(".")]
+    if not files:
+        raise _bad(f"folder {images}: holds no .tif image")
+    pairs = [Pair(file, annotations / f"{file.stem}.xml") for file in files]
+    for image, annotation in pairs:
+        if not annotation.is_file():
+            raise _bad(f"image {image}: its annotation {annotation} is missing")
+    return pairs
+
+
+def _image(path: Path) -> np.ndarray:
+    """Reads an official image, [1000, 1000, 3] uint8."""
+    try:
+        with Image.open(path) as file:
+            size, mode = file.size, file.mode
+            if size == (OFFICIAL_SIDE, OFFICIAL_SIDE) and mode in ("RGB", "RGBA"):
+                return np.array(file.convert("RGB"))
+    except Exception as error:  # Pillow raises nearly anything on a damaged file
+        raise _bad(f"image {path}: cannot be read ({error})") from error
+    raise _bad(
+        f"image {path}: is {mode} of {size[0]}x{size[1]} pixels; official images are RGB of "
+        f"{OFFICIAL_SIDE}x{OFFICIAL_SIDE}"
+    )
+
+
+def _resized(array: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
+    return np.array(Image.fromarray(array).resize((SIDE, SIDE), resampling))
+
+
+def _bad(message: str) -> errors.UserError:
+    return errors.UserError(message, errors.BAD_DATA)

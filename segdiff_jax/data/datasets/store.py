@@ -1,0 +1,183 @@
+"""A prepared data set on disk: written whole or not at all, by one process, and read back.
+
+It is a folder as TFDS writes it: array_record files with PNG inside, and metadata that hold the
+fingerprint of what it was made from. TensorFlow is never imported.
+"""
+
+import contextlib
+import fcntl
+import io
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from PIL import Image
+
+from segdiff_jax import errors
+from segdiff_jax.data.datasets.base import NOWHERE, Options, Plan, SegmentationBuilder
+from segdiff_jax.data.datasets.base import read as read_all
+from segdiff_jax.data.example import Example
+
+AT_ONCE = 16  # examples; TFDS writes its metadata anew each time
+
+
+def refresh(
+    builder: type[SegmentationBuilder], source: Path | None, options: Options, home: Path
+) -> None:
+    """Prepares a set unless the one at `home` is made from these very files and options.
+
+    Args:
+        builder: of the data set.
+        source: the official files; None for a data set that needs none.
+        options: of the data set.
+        home: the folder of the prepared set.
+
+    Raises:
+        UserError: files are missing or damaged (all are listed), or `home` cannot be written.
+    """
+    plan = builder.plan(source, options)
+    fingerprint = builder.fingerprint(plan, options)
+    if _made_from(home) == fingerprint:
+        return
+    try:
+        with _lock(home.parent):
+            made_from = _made_from(home)  # another process may have prepared it meanwhile
+            if made_from == fingerprint:
+                return
+            if made_from is not None:
+                now = source or "what this version makes up"
+                logging.info("%s was not made from %s: prepared again", home, now)
+            _write(builder, plan, home, fingerprint)
+    except OSError as error:
+        raise errors.UserError(f"cannot write {home}: {error}", errors.CANNOT_WRITE) from error
+
+
+def counts(home: Path) -> dict[str, int]:
+    """Returns the number of examples of each split of a prepared set."""
+    splits = _reader(home).info.splits
+    return {split: splits[split].num_examples for split in splits}
+
+
+def read(home: Path, split: str) -> list[Example]:
+    """Returns the examples of one split, sorted by name.
+
+    Raises:
+        UserError: the prepared set is damaged.
+    """
+    # Decoded here, because TFDS takes OpenCV where it is installed and checks no channels.
+    as_stored = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+    try:
+        source = _reader(home).as_data_source(split, decoders=as_stored)
+        examples = [_example(source[index]) for index in range(len(source))]
+    except errors.UserError:
+        raise
+    except Exception as error:  # readers of damaged records raise nearly anything
+        raise _damaged(home, error) from error
+    return sorted(examples, key=lambda example: example.name)
+
+
+def _example(record: dict[str, Any]) -> Example:
+    image, mask = (np.array(Image.open(io.BytesIO(record[key]))) for key in ("image", "mask"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"an image is {image.dtype} {image.shape}, not RGB")
+    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 1:
+        raise ValueError(f"a mask is {mask.dtype} {mask.shape}, not one channel of 0 and 1")
+    top, left, height, width = (int(side) for side in record["box"])
+    box = (top, left, height, width)
+    box = None if box == NOWHERE else box
+    return Example(image, mask, record["name"].decode(), box, record["group"].decode())
+
+
+def _reader(home: Path) -> Any:
+    try:
+        return tfds.builder_from_directory(home)
+    except Exception as error:  # TFDS raises nearly anything on damaged metadata
+        raise _damaged(home, error) from error
+
+
+def _write(builder: type[SegmentationBuilder], plan: Plan, home: Path, fingerprint: str) -> None:
+    # Written aside and renamed when complete: neither a crash nor a bad file costs the old set.
+    aside = home.parent / "incomplete"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        info = builder(data_dir=aside, file_format="array_record").info
+        info.metadata.update({**plan.notes, "fingerprint": fingerprint})
+        folder = Path(info.data_dir)
+        folder.mkdir(parents=True)
+        _write_splits(info, plan)
+        shutil.rmtree(home, ignore_errors=True)
+        folder.rename(home)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_splits(info: tfds.core.DatasetInfo, plan: Plan) -> None:
+    """Writes example by example; the usual TFDS writer needs TensorFlow from 1 GB a split on."""
+    one_file = 2**62  # examples
+    writer = tfds.core.SequentialWriter(info, one_file, file_format="array_record")
+    problems, written = list(plan.problems), 0
+    for split, items in plan.splits.items():
+        examples = _unique(read_all(items, problems, f"preparing {split}"), problems)
+        begun = False
+        while records := list(islice(examples, AT_ONCE)):
+            if not begun:  # not before, since a split must not be empty
+                writer.initialize_splits([split])
+            begun = True
+            writer.add_examples({split: records})
+            written += len(records)
+    writer.close_all()
+    if not (written or problems):
+        problems.append(plan.nothing)
+    if problems:
+        raise refused(problems)
+
+
+def _unique(
+    examples: Iterable[tuple[str, dict[str, Any]]], problems: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yields records without their keys; a key that comes again is a problem."""
+    seen = set()
+    for key, example in examples:
+        if key in seen:
+            problems.append(f"{key}: two examples have this name")
+        seen.add(key)
+        yield example
+
+
+def refused(problems: Sequence[str]) -> errors.UserError:
+    """Returns the error that lists what is wrong with a data set, a line a file."""
+    if len(problems) == 1:
+        return errors.UserError(problems[0], errors.BAD_DATA)
+    message = f"{len(problems)} problems in the data, listed above; nothing was prepared"
+    return errors.UserError(message, errors.BAD_DATA, problems)
+
+
+def _made_from(home: Path) -> str | None:
+    """Returns the fingerprint of the files a set was prepared from; None: no readable set."""
+    try:
+        return json.loads((home / "metadata.json").read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Lets one process of this machine prepare at a time; the system unlocks if it dies."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _damaged(home: Path, error: Exception) -> errors.UserError:
+    reason = " ".join(str(error).split())
+    return errors.UserError(
+        f"prepared set {home} is damaged ({reason}); delete that folder, then prepare it again",
+        errors.BAD_DATA,
+    )

@@ -1,0 +1,198 @@
+"""Vaihingen buildings: 168 aerial images with one building each, 100 to train on and 68 to test.
+
+The files are those that DSAC (Marcos et al., 2018) published and DARNet and SegDiff used:
+
+    <dir>/building_001.tif ... building_168.tif             512x512, near infrared, red and green
+    <dir>/building_mask_001.tif ... building_mask_168.tif   the building in the middle
+
+What else its archive holds, such as the masks of all buildings, is not read.
+
+All three cut the list of names, sorted as text, after 100: DSAC by counting, the others by the
+files they find. That is by number as long as the names are padded with zeros, as the published
+ones are. Of names without padding the last 68 would be 4-9 and 38-99, none of them a test image,
+so the split is a list of numbers here and neither names nor directories decide.
+
+Images and masks are prepared at 256x256, the size at which SegDiff is trained and scored:
+
+    authors   image: every second pixel; mask: the mean of 2x2 pixels, foreground from 0.5 on
+    area      image: the mean of 2x2 pixels, rounded; mask: foreground where it fills half or more
+
+The authors' 0.5 is one of the file's own units. In a mask of {0, 1} it takes two of the four
+pixels; in one of {0, 255} a single pixel is enough, so the building grows by up to a pixel. The
+published masks have one bit a pixel, going by the Matlab script that writes them; OpenCV, with
+which the authors read, makes 0 and 255 of that.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from segdiff_jax import errors
+from segdiff_jax.data import resize
+from segdiff_jax.data.datasets import base
+from segdiff_jax.data.image_io import decoding, headers, reading
+
+OFFICIAL_SIZE = (512, 512)  # (height, width), pixels
+
+
+SIZE = (256, 256)  # as prepared
+
+
+COUNT = 168  # of the images, numbered from 1
+
+
+# Held out of the 100 training images to choose by: every fifth. DARNet too held out 20, at random.
+VALIDATION = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95, 100)
+
+
+SPLITS = {
+    "train": tuple(number for number in range(1, 101) if number not in VALIDATION),
+    "validation": VALIDATION,
+    "test": tuple(range(101, COUNT + 1)),
+}
+
+
+FILE = re.compile(r"building_(?P<mask>mask_)?(?P<number>[0-9]+)\.tiff?", re.IGNORECASE)
+
+
+class Pair(NamedTuple):
+    """An image file and the file of its mask."""
+
+    image: Path
+    mask: Path
+
+
+class Vaihingen(base.SegmentationBuilder):
+    """The Vaihingen buildings; all 168 images and masks are needed."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "download the Vaihingen buildings that https://github.com/dmarcosg/DSAC links to, unpack "
+        "the archive, and set config.data.dir to its folder 'buildings' (building_001.tif, "
+        "building_mask_001.tif, ...) or to the folder which holds that one"
+    )
+
+    @classmethod
+    def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:
+        """Returns one prepared set, named like the way its images were resized."""
+        del directory
+        return {options["resize"]: options}
+
+    @classmethod
+    def plan(cls, directory: Path | None, options: base.Options) -> base.Plan:
+        """Returns the pairs by split; every file that is missing or too many is a problem.
+
+        Raises:
+          UserError: nothing in the directory is named like these files.
+        """
+        assert directory is not None
+        folder = directory / "buildings" if (directory / "buildings").is_dir() else directory
+        images, masks, problems = _find(folder)
+        if not (images or masks):
+            raise _bad(
+                f"config.data.dir {directory}: no building_<number>.tif lies in it; "
+                f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
+        problems += _missing(folder, images, masks)
+        items = {
+            split: [
+                _item(number, Pair(images[number], masks[number]), options)
+                for number in numbers
+                if number in images and number in masks
+            ]
+            for split, numbers in SPLITS.items()
+        }
+        notes = {"resize": options["resize"], **{k: list(v) for k, v in SPLITS.items()}}
+        return base.Plan({k: v for k, v in items.items() if v}, tuple(problems), notes)
+
+
+def name_of(number: int) -> str:
+    """Returns the official name of an image, without its ending."""
+    return f"building_{number:03d}"
+
+
+def _find(folder: Path) -> tuple[dict[int, Path], dict[int, Path], list[str]]:
+    """Returns images and masks by number, and a line for each file that cannot be one of them."""
+    images: dict[int, Path] = {}
+    masks: dict[int, Path] = {}
+    problems = []
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    for file in files:
+        match = FILE.fullmatch(file.name)
+        if not match:
+            continue
+        kind, number = masks if match["mask"] else images, int(match["number"])
+        if not 1 <= number <= COUNT:
+            problems.append(f"{file}: number {number}; allowed are 1 to {COUNT}")
+        elif number in kind:
+            problems.append(f"{file}: number {number} again, beside {kind[number].name}")
+        else:
+            kind[number] = file
+    return images, masks, problems
+
+
+def _missing(folder: Path, images: dict[int, Path], masks: dict[int, Path]) -> list[str]:
+    problems = []
+    for number in range(1, COUNT + 1):
+        image, mask = f"{name_of(number)}.tif", f"building_mask_{number:03d}.tif"
+        if number in images and number not in masks:
+            problems.append(f"{images[number]}: its mask {mask} is missing")
+        elif number in masks and number not in images:
+            problems.append(f"{masks[number]}: its image {image} is missing")
+        elif number not in images:
+            problems.append(f"{folder / image}: missing, and so is {mask}; all {COUNT} are needed")
+    return problems
+
+
+def _item(number: int, pair: Pair, options: base.Options) -> base.Item:
+    resize, limits = RESIZES[options["resize"]], options["limits"]
+    return base.Item(tuple(pair), functools.partial(_read, number, pair, resize, limits))
+
+
+Resize = Callable[[np.ndarray, reading.MaskFile], tuple[np.ndarray, np.ndarray]]
+
+
+def _read(
+    number: int, pair: Pair, resize: Resize, limits: headers.Limits
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    image, mask = reading.read_image(pair.image, limits), _read_mask(pair.mask, limits)
+    for file, size in ((pair.image, image.shape[:2]), (pair.mask, mask.pixels.shape)):
+        if size != OFFICIAL_SIZE:
+            raise _bad(f"{file}: has {_written(size)} pixels; allowed is {_written(OFFICIAL_SIZE)}")
+    if not mask.pixels.any():
+        raise _bad(f"{pair.mask}: holds no building; every official mask does")
+    name = name_of(number)
+    yield name, base.record(*resize(image, mask), name)
+
+
+def _read_mask(file: Path, limits: headers.Limits) -> reading.MaskFile:
+    image = decoding.decode(file, limits).image
+    if image.mode == "1":  # whichever bit stands for white; OpenCV makes white 255
+        return reading.MaskFile(np.asarray(image).astype(np.uint8), 255)
+    return reading.read_mask(file, limits)
+
+
+def _as_the_authors(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarray, np.ndarray]:
+    means = resize.bilinear(mask.pixels.astype(np.float32) * mask.top, SIZE)
+    return resize.nearest(image, SIZE), (means >= 0.5).astype(np.uint8)
+
+
+def _by_area(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarray, np.ndarray]:
+    means = resize.area(image, SIZE)
+    return np.rint(means).astype(np.uint8), resize.majority(mask.pixels, SIZE)
+
+
+RESIZES: dict[str, Resize] = {"authors": _as_the_authors, "area": _by_area}
+
+
+def _written(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+def _bad(message: str) -> errors.UserError:
+    return errors.UserError(message, errors.BAD_DATA)

@@ -1,0 +1,1 @@
+"""Reads and writes image files exactly, or names the file and why not."""

@@ -1,0 +1,124 @@
+"""One object an example: the window around its box, as the network is trained on it and scored.
+
+A window is the box of the object with each side moved out by half of some percent of the box's own
+height (rows) or width (columns), rounded half to even and cut at the border of the image. That is
+the rule of SegDiff's released code: 15 % for its "expansion" protocol, 0 for "tight", and a whole
+number of 10..20 % in training.
+"""
+
+import hashlib
+from fractions import Fraction
+
+import numpy as np
+
+from segdiff_jax.data import resize
+from segdiff_jax.data.crops import View
+from segdiff_jax.data.example import Example
+from segdiff_jax.errors import UserError
+
+MARGIN = 20  # percent; prepared examples hold no more than this around the box
+
+
+Box = tuple[int, int, int, int]  # top, left, height, width, pixels
+
+
+def window(box: Box, percent: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """Returns the pixels around a box.
+
+    Args:
+        box: (top, left, height, width) of the object, pixels.
+        percent: how much larger than the box; 0: the box itself.
+        height: of the image, pixels.
+        width: of the image, pixels.
+
+    Returns:
+        (top, left, bottom, right), the last two not in the window.
+    """
+    top, left, rows, columns = box
+    return (
+        max(_moved(top, -rows * percent), 0),
+        max(_moved(left, -columns * percent), 0),
+        min(_moved(top + rows, rows * percent), height),
+        min(_moved(left + columns, columns * percent), width),
+    )
+
+
+def _moved(edge: int, by: int) -> int:
+    """Returns edge + by / 200, rounded half to even."""
+    return round(Fraction(200 * edge + by, 200))  # exact: the same whatever the machine
+
+
+def kept_window(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
+    """Returns the window that a prepared example keeps: the largest, from an even row and column.
+
+    Since halves are rounded to even, moving the origin by an odd number would move some windows by
+    a pixel; so `window` gives the same pixels in what is kept as in the whole image.
+    """
+    top, left, bottom, right = window(box, MARGIN, height, width)
+    return top - top % 2, left - left % 2, bottom, right
+
+
+def training_view(size: int, low: int, high: int, redraw: bool, seed: int) -> View:
+    """Returns the view of a window that is larger than the box by a random whole percentage.
+
+    Args:
+        size: the window is resized to size x size pixels, the image bilinear without antialiasing
+            and rounded to whole numbers, the mask nearest.
+        low: smallest percentage.
+        high: largest percentage; all from `low` on are equally likely.
+        redraw: at every visit; False: once per object, as a function of `seed` and its name.
+        seed: for redraw=False.
+
+    Raises:
+        UserError: the percentages are not 0 <= low <= high <= MARGIN.
+    """
+    if not 0 <= low <= high <= MARGIN:
+        raise UserError(
+            f"cityscapes.train_expansion = {(low, high)}: must be two whole numbers of 0..{MARGIN}"
+            ", the lower first"
+        )
+
+    def view(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
+        drawn = generator.random() if redraw else _once(seed, example.name)
+        image, mask = _cut(example, low + int(drawn * (high - low + 1)))
+        return _resized(image, size), resize.nearest(mask, (size, size))
+
+    return view
+
+
+def scored_example(example: Example, percent: int, size: int) -> Example:
+    """Returns what is answered and scored of a prepared object.
+
+    Args:
+        example: with a box.
+        percent: how much larger than the box the window is; 0: tight.
+        size: of the image, as for `training_view`.
+
+    Returns:
+        The image resized, the mask at the window's own size; no box; name and group as they were.
+
+    Raises:
+        UserError: the percentage is not in 0..MARGIN.
+    """
+    if not 0 <= percent <= MARGIN:
+        raise UserError(f"cityscapes.test_expansion = {percent}: must be in 0..{MARGIN}")
+    image, mask = _cut(example, percent)
+    return Example(_resized(image, size), mask, example.name, group=example.group)
+
+
+def _cut(example: Example, percent: int) -> tuple[np.ndarray, np.ndarray]:
+    if example.box is None:
+        raise ValueError(f"{example.name}: an object needs a box")
+    top, left, bottom, right = window(example.box, percent, *example.mask.shape)
+    return example.image[top:bottom, left:right], example.mask[top:bottom, left:right]
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    return np.rint(resize.bilinear(image, (size, size))).astype(np.uint8)
+
+
+def _once(seed: int, name: str) -> float:
+    """Returns a number in [0, 1) that belongs to a name."""
+    digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    bits = np.random.PCG64(np.random.SeedSequence((seed, digest)))
+    return np.random.Generator(bits).random()

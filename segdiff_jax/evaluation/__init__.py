@@ -1,0 +1,1 @@
+"""Scores a split and writes its report."""

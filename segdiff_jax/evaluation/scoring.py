@@ -1,0 +1,60 @@
+"""Examples -> answers: what is drawn for each, and how good it is."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from segdiff_jax import metrics
+from segdiff_jax.data.example import Example
+from segdiff_jax.inference.averaging import average
+from segdiff_jax.inference.segmentation import Segmenter
+from segdiff_jax.runtime import watchdog
+
+
+class Answer(NamedTuple):
+    """What was drawn for one example, and how good it is.
+
+    Attributes:
+      example: with the truth.
+      generations: [S, H, W] float32 soft masks, about 0..1; one if nothing is drawn.
+      probability: [h, w] float32 in 0..1, at the size of the truth.
+      scores: of the mask probability > 0.5, by `metrics.KEYS`.
+    """
+
+    example: Example
+    generations: np.ndarray
+    probability: np.ndarray
+    scores: dict[str, float]
+
+
+def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Iterator[Answer]:
+    """Yields the answer to each example; noise depends on (seed, its place, generation, tile)."""
+    images = (example.image for example in examples)
+    drawn = segment(images, noise_key(seed))
+    progress = tqdm(
+        drawn,
+        "segmenting",
+        len(examples),
+        mininterval=1 if sys.stderr.isatty() else 30,  # a log is not to be flooded
+        leave=False,
+        disable=jax.process_index() > 0,
+    )
+    for example, generations in zip(examples, progress, strict=True):
+        probability = average(generations, example.mask.shape)
+        scores = metrics.scores(probability, example.mask)
+        yield Answer(example, generations, probability, scores)
+        watchdog.alive(f"the answer to {example.name}")
+
+
+def noise_key(seed: int) -> jax.Array:
+    """Returns the key that all noise of answers follows from; training has another."""
+    return jax.random.fold_in(jax.random.key(seed), 2)
+
+
+def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> dict[str, float]:
+    """Returns the mean of every score over the examples."""
+    return metrics.means([answer.scores for answer in answers(segment, examples, seed)])

@@ -1,0 +1,130 @@
+"""From the words of a grid's command line to what is to be run; needs no jax."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from segdiff_jax.cli import options
+from segdiff_jax.cli.main_args import load_config, read_flags, take_config
+from segdiff_jax.config import schema, validate
+from segdiff_jax.config.defaults import flatten
+from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.experiments.grids import GRIDS, HOW, PLACES, Cell, Values, plan
+from segdiff_jax.runtime.files import whole
+
+FLAGS = {"dir": "", "grid": "", "list": False, "retry": False}
+
+
+DESCRIPTION = "grid.json"
+
+
+class Command(NamedTuple):
+    """What the user asked for.
+
+    Attributes:
+      config: of the grid, checked.
+      directory: of the grid; need not exist.
+      cells: to be run, in their order.
+      words: the command line without --list and --retry, for those who are to repeat it.
+      only_list: whether to say only what has been done.
+      retry: whether cells that failed are run again.
+    """
+
+    config: ConfigDict
+    directory: Path
+    cells: list[Cell]
+    words: list[str]
+    only_list: bool
+    retry: bool
+
+
+def parse(arguments: list[str]) -> Command:
+    """Reads a command line.
+
+    Args:
+      arguments: the words after the name of the programme.
+
+    Raises:
+      UserError: anything that is misspelt, out of range, or not there; or the directory holds a
+        grid of another config.
+    """
+    source, rest = take_config(arguments)
+    config = load_config(source)
+    defaults = {name: _written(getattr(Values(), name)) for name in Values._fields}
+    values = read_flags(config, rest, FLAGS | defaults)
+    validate.check(config)
+    if not values.dir:
+        raise UserError("--dir is missing: must be the directory of the grid; it is made if need")
+    directory = options.place("dir", values.dir)
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"--dir={directory}: must be a directory")
+    grids = tuple(values.grid.split(",")) if values.grid else tuple(GRIDS)
+    for grid in grids:
+        if grid not in GRIDS:
+            hint = schema.did_you_mean(grid, GRIDS)
+            raise UserError(f"--grid={grid}: must be some of {', '.join(GRIDS)}{hint}")
+    cells = plan(Values(*(_numbers(name, values) for name in Values._fields)), grids)
+    words = [word for word in arguments if word.lstrip("-") not in ("list", "retry")]
+    hold_to(directory, config)
+    return Command(config, directory, cells, words, values.list, values.retry)
+
+
+def _written(numbers: Any) -> str:
+    return ",".join(map(str, numbers)) if isinstance(numbers, tuple) else str(numbers)
+
+
+def _numbers(name: str, values: flags.FlagValues) -> Any:
+    """Returns the numbers of --T, --blocks, --images, or the one of --generations."""
+    text = str(values[name].value)
+    least = 0 if name == "images" else 1
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    single = name == "generations"
+    if not numbers or min(numbers) < least or (single and len(numbers) > 1):
+        count = "an integer" if single else "integers joined by commas, each"
+        raise UserError(f"--{name}={text}: must be {count}{',' * single} at least {least}")
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"--{name}={text}: names a value twice")
+    return numbers[0] if single else tuple(numbers)
+
+
+def hold_to(directory: Path, config: ConfigDict) -> None:
+    """Holds a grid that goes on to the config it began with.
+
+    Raises:
+      UserError: they differ; both values are named.
+    """
+    try:
+        saved = json.loads((directory / DESCRIPTION).read_text())["config"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory / DESCRIPTION}: cannot be read: {error}") from error
+    given = json.loads(json.dumps(flatten(config)))
+    differ = [
+        f"{key} was {saved.get(key)}, now {given.get(key)}"
+        for key in sorted(saved.keys() | given.keys())
+        if saved.get(key) != given.get(key) and not key.startswith((*PLACES, *HOW))
+    ]
+    if differ:
+        raise UserError(
+            f"--dir={directory}: holds the grid of another config ({'; '.join(differ)}): choose "
+            "another directory, or the settings it began with",
+            BAD_CHECKPOINT,
+        )
+
+
+def describe(command: Command) -> None:
+    """Writes what the grid is made from and what its cells are, for `report` and other machines.
+
+    Raises:
+      UserError: the directory cannot be written.
+    """
+    content = {"command": command.words, "config": flatten(command.config)}
+    with whole(command.directory / DESCRIPTION) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,1 @@
+"""Turns a config into objects; no package below this one sees a config."""

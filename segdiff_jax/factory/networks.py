@@ -1,0 +1,153 @@
+"""The part of the door that makes networks: which parts, and what sizes they take."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from segdiff_jax.errors import UserError
+from segdiff_jax.models.conditioning import Concat, Downsampled, Encoded, Inject, Plain, Stack, Sum
+from segdiff_jax.models.hardnet import STRIDE, HarDNet
+from segdiff_jax.models.ops.dense_block import FORMS
+from segdiff_jax.models.ops.group_norm import Dtype
+from segdiff_jax.models.rrdb import RRDBNet
+from segdiff_jax.models.segdiff import SegDiff
+from segdiff_jax.models.unet import UNet
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+CONDITIONINGS: dict[str, Callable[..., nn.Module]] = {
+    "sum": Sum,
+    "concat": Concat,
+    "stack": Stack,
+    **{f"inject{k}": partial(Inject, after=k) for k in (1, 3, 5)},
+}
+
+
+ENCODERS: dict[str, Callable[[ConfigDict, Dtype], nn.Module]] = {
+    "rrdb": lambda c, dtype: RRDBNet(
+        c.channels,
+        c.rrdb_blocks,
+        c.rrdb_features,
+        c.rrdb_growth,
+        dtype,
+        dense_form(c.rrdb_form),
+        c.remat in ("rrdb", "all"),
+    ),
+    "hardnet": lambda c, dtype: HarDNet(c.channels, dtype=dtype),
+}
+
+
+# how the image enters a network that sees neither x_t nor t
+ONE_PASS: dict[str, Callable[..., nn.Module]] = {"twin": Encoded, "unet": Plain}
+
+
+TITLES = {"diffusion": "SegDiff", "twin": "Deterministic twin", "unet": "Plain U-Net"}
+
+
+def choose(table: dict[str, Any], name: str, key: str) -> Any:
+    """Returns table[name], or says what is allowed."""
+    if name not in table:
+        raise UserError(f"{key} is {name!r}; allowed: {', '.join(map(repr, table))}")
+    return table[name]
+
+
+def one_pass(config: ConfigDict) -> bool:
+    """Returns whether the network finds the mask in one pass, without diffusion."""
+    return choose({kind: kind in ONE_PASS for kind in TITLES}, config.model.kind, "model.kind")
+
+
+def model(config: ConfigDict) -> SegDiff:
+    """Returns the network; parameters are made by `step.init_state`."""
+    c = config.model
+    dtype = choose(DTYPES, c.dtype, "model.dtype")
+    if one_pass(config):
+        conditioning = ONE_PASS[c.kind](channels=c.channels, dtype=dtype)
+    else:
+        conditioning = choose(CONDITIONINGS, c.conditioning, "model.conditioning")
+        conditioning = conditioning(channels=c.channels, dtype=dtype)
+    after = conditioning.after if isinstance(conditioning, Inject) else 0
+    sees_image = isinstance(conditioning, Stack | Plain)
+    return SegDiff(
+        encoder=None if sees_image else encoder(config, after, dtype),
+        conditioning=conditioning,
+        unet=UNet(
+            channels=c.channels,
+            multipliers=tuple(c.multipliers),
+            blocks=c.blocks_per_level,
+            attention_factors=tuple(c.attention_factors),
+            heads=c.heads,
+            groups=c.norm_groups,
+            dropout=c.dropout,
+            time_embedding="none" if one_pass(config) else c.time_embedding,
+            T=config.diffusion.T,
+            dtype=dtype,
+            remat=c.remat in ("unet", "all"),
+        ),
+        factor=2**after,
+    )
+
+
+def dense_form(form: str) -> str:
+    """Returns how dense blocks are computed; "auto": as is fastest, on TPUs by their compiler."""
+    auto = "parts" if jax.default_backend() == "cpu" else "spread"
+    return choose({"auto": auto} | {name: name for name in FORMS}, form, "model.rrdb_form")
+
+
+def encoder(config: ConfigDict, after: int, dtype: Dtype) -> nn.Module:
+    """Returns G, which ends where the U-Net has halved its input `after` times."""
+    c = config.model
+    made = choose(ENCODERS, c.encoder, "model.encoder")(c, dtype)
+    widths = tuple(multiplier * c.channels for multiplier in c.multipliers[:after])
+    return Downsampled(made, widths, dtype) if after else made
+
+
+def multiple(config: ConfigDict) -> int:
+    """Returns what a side of the network's input must be a multiple of: it is halved so often."""
+    halved = 2 ** (len(config.model.multipliers) - 1)
+    return max(halved, STRIDE) if config.model.encoder == "hardnet" else halved
+
+
+def check_size(config: ConfigDict, size: tuple[int, ...], name: str) -> None:
+    """Holds an input to sides that the network can halve as often as it does.
+
+    Raises:
+      UserError: a side is no multiple of `multiple`.
+    """
+    if any(side % multiple(config) for side in size):
+        encoder = " and model.encoder='hardnet'" if config.model.encoder == "hardnet" else ""
+        raise UserError(
+            f"{name} is {size[0]}x{size[1]}; allowed: multiples of {multiple(config)}, for "
+            f"{len(config.model.multipliers)} levels{encoder}: set augment.crop"
+        )
+
+
+def describe(config: ConfigDict) -> dict[str, Any]:
+    """Returns what the network is, and how it comes to a mask."""
+    c, kind = config.sampling, config.model.kind
+    if kind == "unet":
+        parts = "U-Net of the image"
+    elif kind == "twin":
+        parts = f"encoder {config.model.encoder}, U-Net"
+    elif config.model.conditioning == "stack":
+        parts = "conditioning stack, no encoder"
+    else:
+        parts = f"conditioning {config.model.conditioning}, encoder {config.model.encoder}"
+    if one_pass(config):
+        return {
+            "network": f"{parts}; no diffusion: the mask in one pass",
+            "uncertainty": "sqrt(p (1 - p)) of the network's own probability p",
+        }
+    T = config.diffusion.T
+    how = f"variance {c.variance}" if c.sampler == "ddpm" else f"eta {c.eta:g}"
+    return {
+        "network": parts,
+        "network predicts": config.diffusion.prediction,
+        "generations averaged": c.generations,
+        "reverse steps": f"{c.steps or T} of {T}, {c.sampler}, {how}",
+    }

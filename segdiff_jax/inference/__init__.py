@@ -1,0 +1,1 @@
+"""Samples masks: from an image through tiles and devices to averaged generations."""

@@ -1,0 +1,1 @@
+"""Computes what networks are made of: pure functions without flax, each beside its reference."""

@@ -1,0 +1,185 @@
+"""Images in groups, one group after the other: what is made of a group stays in the cache. NHWC."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from segdiff_jax.models.ops import winograd
+from segdiff_jax.models.ops.winograd import TILE
+from segdiff_jax.models.ops.xla import barrier
+
+CACHED_PIXELS = 64 * 64  # of images that are turned into planes together: so many are cached
+
+
+Tree = Any  # of arrays
+
+
+def grouped(maps: Tree, most: int = CACHED_PIXELS) -> Tree:
+    """Returns [groups, images, H, W, C] of [B, H, W, C]: images to be turned into planes together.
+
+    All are one group where they are no whole number of groups.
+
+    Args:
+      maps: of as many images each.
+      most: pixels of a group, but for a single image, which may have more.
+    """
+    B, H, W = jax.tree.leaves(maps)[0].shape[:3]
+    together = max(1, most // (H * W))
+    together = B if B % together else together
+    return jax.tree.map(lambda x: x.reshape(B // together, together, *x.shape[1:]), maps)
+
+
+def each(of: Callable[[Tree], Tree], groups: Tree) -> Tree:
+    """Returns what a function makes of each group, [images, H, W, C] -> the same, as [B, ...]."""
+    return summed(lambda group: ((), of(group)), groups)[1]
+
+
+def summed(of: Callable[[Tree], tuple[Tree, Tree]], groups: Tree) -> tuple[Tree, Tree]:
+    """Returns the sum over groups of what a function returns first, and `each` of the second."""
+    first = jax.tree.map(lambda x: x[0], groups)
+    if len(jax.tree.leaves(groups)[0]) == 1:
+        return of(first)
+
+    def add(sums: Tree, group: Tree) -> tuple[Tree, Tree]:
+        more, made = of(group)
+        return jax.tree.map(jnp.add, sums, more), made
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of, first)[0])
+    sums, made = jax.lax.scan(add, zeros, groups)
+    return sums, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
+
+
+# below these, what surrounds the products takes longer than they save
+LEAST_TILES = 16  # of all images
+
+
+LEAST_INPUTS = 32
+
+
+LEAST_OUTPUTS = 32
+
+
+LEAST_PIXELS = 64 * 64  # of an image, for the gradient in the input: each takes time to start
+
+
+LEAST_KEPT = 32 * 32  # the same, where the planes of x are kept for the gradient in the kernel
+
+
+MOST_PIXELS = 4 * 64 * 64  # in turn is a little faster, but each such loop takes time to start
+
+
+def suits_winograd(x: jax.Array, outputs: int) -> bool:
+    """Whether `kernel_gradient` can compute the gradient of a kernel, and sooner than XLA.
+
+    Args:
+      x: [B, H, W, C], what the kernel meets.
+      outputs: of the kernel.
+    """
+    B, H, W, C = x.shape
+    possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
+    large = B * H * W >= LEAST_TILES * TILE**2 and C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
+    return possible and large and jax.default_backend() == "cpu"
+
+
+def suits_both(x: jax.Array, outputs: int) -> bool:
+    """Whether `both_gradients` is faster than a convolution for the gradient in x, too."""
+    return suits_winograd(x, outputs) and x.shape[1] * x.shape[2] >= LEAST_PIXELS
+
+
+def suits_planes(x: jax.Array, outputs: int) -> bool:
+    """Whether `convolved` and `gradients_of_planes` are faster than a convolution and the others.
+
+    They are where all images are turned into planes together: those that are kept would otherwise
+    be copied into what a loop gathers.
+    """
+    B, H, W, _ = x.shape
+    return suits_winograd(x, outputs) and H * W >= LEAST_KEPT and B * H * W <= MOST_PIXELS
+
+
+Kept = tuple[jax.Array, jax.Array]
+
+
+@jax.jit
+def convolved(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Kept]:
+    """The convolution, and what its gradients need.
+
+    Args:
+      x: [B, H, W, C] float32; H and W are multiples of 4.
+      kernel: [3, 3, C, D].
+
+    Returns:
+      [B, H, W, D], and the planes [36, tiles, C] of x and [36, C, D] of the kernel.
+    """
+    met, kernels = winograd.input_planes(x), barrier(winograd.kernel_planes(kernel))
+    return winograd.results(winograd.multiplied(met, kernels), x.shape[:3]), (met, kernels)
+
+
+@jax.jit
+def gradients_of_planes(kept: Kept, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients of `convolved` in x and the kernel.
+
+    Args:
+      kept: by `convolved`.
+      dy: [B, H, W, D], the gradient of the result.
+
+    Returns:
+      [B, H, W, C] and [3, 3, C, D].
+    """
+    met, kernels = kept
+    B, H, W, _ = dy.shape
+    given = winograd.results_transposed(dy)
+    dkernel = winograd.kernel_planes_transposed(winograd.kernel_gradient_planes(met, given))
+    return _input_gradient(kernels, given, (B, H, W)), dkernel
+
+
+@jax.jit  # traced once for all layers of one shape
+def kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Gradient of `convolve(x, kernel)` in the kernel, by products over tiles of 4 x 4 pixels.
+
+    Args:
+      x: [B, H, W, C] float32; H and W are multiples of 4.
+      dy: [B, H, W, D], the gradient of the result.
+
+    Returns:
+      [3, 3, C, D].
+    """
+    return _gradients(x, dy, lambda *_: ())[0]
+
+
+@jax.jit
+def both_gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients of `convolve(x, kernel)` in x and the kernel, from the same planes of dy.
+
+    Args:
+      x: [B, H, W, C] float32; H and W are multiples of 4.
+      kernel: [3, 3, C, D].
+      dy: [B, H, W, D], the gradient of the result.
+
+    Returns:
+      [B, H, W, C] and [3, 3, C, D].
+    """
+    dkernel, dx = _gradients(x, dy, partial(_input_gradient, winograd.kernel_planes(kernel)))
+    return dx, dkernel
+
+
+def _input_gradient(kernels: jax.Array, given: jax.Array, maps: winograd.Maps) -> jax.Array:
+    """That in x, [B, H, W, C], from the planes of the kernel and of the result's gradient."""
+    planes = winograd.input_gradient_planes(kernels, given)
+    return winograd.input_planes_transposed(planes, maps)
+
+
+def _gradients(
+    x: jax.Array, dy: jax.Array, back: Callable[[jax.Array, winograd.Maps], Any]
+) -> tuple[jax.Array, Any]:
+    """That in the kernel, and what `back` makes of the planes of dy, group by group."""
+
+    def of(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+        met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
+        B, H, W, _ = maps[0].shape
+        return winograd.kernel_gradient_planes(met, given), back(given, (B, H, W))
+
+    planes, made = summed(of, grouped((x, dy), MOST_PIXELS))
+    return winograd.kernel_planes_transposed(planes), made

@@ -1,0 +1,1 @@
+"""Turns a folder of images into a folder of masks: the parts of `predict`."""

@@ -1,0 +1,1 @@
+"""Reads and writes PyTorch weight files without PyTorch, and maps the authors' parameter names."""

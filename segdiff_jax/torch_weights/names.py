@@ -1,0 +1,159 @@
+"""The authors' names and layouts of the parameters, and ours, one to one.
+
+A parameter of ours is a path, "unet/down0_res0/conv1/conv/kernel"; of theirs a name,
+"input_blocks.1.0.in_layers.2.weight". Kernels are [H, W, in, out] here and [out, in, H, W] there;
+linear layers [in, out] and [out, in], with an axis of length 1 more in attention, whose order of
+query, key, value and heads is the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RES_BLOCK = {  # their module -> ours
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1/conv",
+    "emb_layers.1": "time/dense",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2/conv",
+    "skip_connection": "skip/conv",
+}
+
+
+ATTENTION = {"norm": "norm", "qkv": "qkv/dense", "proj_out": "out/dense"}
+
+
+TIME = {
+    "time_embed.0": "unet/time/linear1/dense",
+    "time_embed.2": "unet/time/linear2/dense",
+}
+
+
+HEAD = {"out.0": "unet/out_norm", "out.2": "unet/out/conv"}
+
+
+class Shape(NamedTuple):
+    """What decides the names of a network; the rest only decides sizes.
+
+    Attributes:
+      levels: of the U-Net.
+      blocks: residual blocks of a level on the way down.
+      attention_factors: the levels that attend, as 2^level.
+      rrdb_blocks: of the image encoder.
+    """
+
+    levels: int
+    blocks: int
+    attention_factors: Sequence[int]
+    rrdb_blocks: int
+
+
+def modules(shape: Shape) -> dict[str, str]:
+    """Returns {their module: our module} of a whole network, in the order of their state dict.
+
+    Every residual block has a skip_connection here, though only those that change the width do.
+    """
+    return (
+        TIME
+        | rrdb_modules(shape.rrdb_blocks, "rrdb.", "encoder/")
+        | _down(shape)
+        | _nested("middle_block.0", "unet/middle_res0", RES_BLOCK)
+        | _nested("middle_block.1", "unet/middle_attend", ATTENTION)
+        | _nested("middle_block.2", "unet/middle_res1", RES_BLOCK)
+        | _up(shape)
+        | HEAD
+    )
+
+
+def rrdb_modules(blocks: int, theirs: str = "", ours: str = "") -> dict[str, str]:
+    """Returns {their module: our module} of the image encoder, behind the given beginnings."""
+    names = {f"{theirs}conv_first": f"{ours}first/conv"}
+    for i in range(blocks):
+        for j in range(1, 4):
+            for k in range(1, 6):
+                dense = f"{ours}rrdb{i}/dense{j}/conv{k}/conv"
+                names[f"{theirs}RRDB_trunk.{i}.RDB{j}.conv{k}"] = dense
+    names[f"{theirs}trunk_conv"] = f"{ours}trunk/conv"
+    names[f"{theirs}HRconv"] = f"{ours}high/conv"
+    names[f"{theirs}conv_last"] = f"{ours}last/conv"
+    return names
+
+
+def _nested(theirs: str, ours: str, inside: Mapping[str, str]) -> dict[str, str]:
+    return {f"{theirs}.{a}": f"{ours}/{b}" for a, b in inside.items()}
+
+
+def _down(shape: Shape) -> dict[str, str]:
+    names, n = {"input_blocks.0.0": "conditioning/F/conv"}, 1
+    for level in range(shape.levels):
+        for i in range(shape.blocks):
+            names |= _nested(f"input_blocks.{n}.0", f"unet/down{level}_res{i}", RES_BLOCK)
+            if 2**level in shape.attention_factors:
+                names |= _nested(f"input_blocks.{n}.1", f"unet/down{level}_attend{i}", ATTENTION)
+            n += 1
+        if level < shape.levels - 1:
+            names[f"input_blocks.{n}.0.op"] = f"unet/down{level}_shrink/conv"
+            n += 1
+    return names
+
+
+def _up(shape: Shape) -> dict[str, str]:
+    names, n = {}, 0
+    for level in reversed(range(shape.levels)):
+        for i in range(shape.blocks + 1):
+            names |= _nested(f"output_blocks.{n}.0", f"unet/up{level}_res{i}", RES_BLOCK)
+            attends = 2**level in shape.attention_factors
+            if attends:
+                names |= _nested(f"output_blocks.{n}.1", f"unet/up{level}_attend{i}", ATTENTION)
+            if i == shape.blocks and level > 0:
+                names[f"output_blocks.{n}.{1 + attends}.conv"] = f"unet/up{level}_grow/conv/conv"
+            n += 1
+    return names
+
+
+def to_ours(theirs: Mapping[str, np.ndarray], modules: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Returns {our path: array in our layout}, views of theirs.
+
+    Raises:
+      KeyError: a name is of no module.
+    """
+    found = {}
+    for name, array in theirs.items():
+        module, _, leaf = name.rpartition(".")
+        path = modules[module]
+        if leaf == "bias":
+            found[f"{path}/bias"] = array
+        elif _is_norm(path):
+            found[f"{path}/scale"] = array
+        elif path.endswith("dense"):
+            found[f"{path}/kernel"] = array.reshape(array.shape[:2]).T
+        else:
+            found[f"{path}/kernel"] = array.transpose(2, 3, 1, 0)  # OIHW -> HWIO
+    return found
+
+
+def to_theirs(ours: Mapping[str, np.ndarray], modules: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Returns {their name: array in their layout}, views of ours, in the order of `modules`.
+
+    What the authors' network does not have keeps its path for a name, and comes last.
+    """
+    left, found = dict(ours), {}
+    for module, path in modules.items():
+        weight = f"{path}/{'scale' if _is_norm(path) else 'kernel'}"
+        if weight not in left:
+            continue
+        array = left.pop(weight)
+        if path.endswith("dense"):
+            array = array.T
+            if module.endswith(("qkv", "proj_out")):  # theirs is a convolution of one axis
+                array = array[..., None]
+        elif not _is_norm(path):
+            array = array.transpose(3, 2, 0, 1)  # HWIO -> OIHW
+        found[f"{module}.weight"] = array
+        found[f"{module}.bias"] = left.pop(f"{path}/bias")
+    return found | left
+
+
+def _is_norm(path: str) -> bool:
+    return "norm" in path.rpartition("/")[2]

@@ -1,0 +1,81 @@
+"""Writes weights as a .pt file that `torch.load(FILE, weights_only=True)` reads; needs no PyTorch.
+
+The format is that of PyTorch 1.6 and later: a zip of one folder, nothing compressed.
+"""
+
+import errno
+import os
+import struct
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = "archive"
+
+
+EMPTY = b"ccollections\nOrderedDict\n)R"  # call OrderedDict with nothing
+
+
+SINCE = (1980, 1, 1, 0, 0, 0)  # the same weights, the same bytes
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a state dict; the file appears when it is whole.
+
+    Args:
+      path: of the file, in a directory that exists.
+      tensors: name -> float32 array of at least one number.
+
+    Raises:
+      ValueError: an array is not of float32, or is empty.
+      FileExistsError: there is such a file.
+      OSError: it cannot be written.
+    """
+    for name, array in tensors.items():
+        if array.dtype != np.float32 or not array.size:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}; it must be float32")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as directory:
+        whole = Path(directory, "whole.pt")
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+            shapes = {name: array.shape for name, array in tensors.items()}
+            _add(archive, "data.pkl", pickled(shapes))
+            _add(archive, "byteorder", b"little")
+            for key, array in enumerate(tensors.values()):
+                _add(archive, f"data/{key}", np.ascontiguousarray(array, "<f4").tobytes())
+            _add(archive, "version", b"3\n")
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        whole.replace(path)
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(f"{FOLDER}/{name}", SINCE), data)
+
+
+def pickled(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """Returns the pickle of a state dict of float32 tensors, the i-th being all of storage i."""
+    parts = [b"\x80\x02", EMPTY, b"("]
+    for key, (name, shape) in enumerate(shapes.items()):
+        strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
+        count = int(np.prod(shape))
+        parts += [_text(name), b"ctorch._utils\n_rebuild_tensor_v2\n("]
+        parts += [b"(", _text("storage"), b"ctorch\nFloatStorage\n", _text(str(key)), _text("cpu")]
+        parts += [_integer(count), b"tQ", _integer(0), _integers(shape), _integers(strides)]
+        parts += [b"\x89", EMPTY, b"tR"]  # needs no gradient, has no hooks
+    return b"".join([*parts, b"u."])
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def _integer(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def _integers(values: Iterable[int]) -> bytes:
+    return b"(" + b"".join(map(_integer, values)) + b"t"

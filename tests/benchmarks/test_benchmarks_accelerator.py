@@ -1,0 +1,97 @@
+"""What is measured on accelerators, tried on a CPU with small networks."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import full, kernels, measured, ours, reduced, run
+from segdiff_jax.runtime import distributed
+
+
+@pytest.fixture
+def config():
+    c = ours.changed(reduced.get_config(), sampling__tile=64, sampling__stride=64)
+    c.model.multipliers, c.model.attention_factors = (1, 1), (2,)
+    c.model.blocks_per_level, c.model.rrdb_blocks = 1, 1
+    c.sampling.steps, c.sampling.generations, c.train.batch_size = 2, 2, 8
+    return c
+
+
+def test_an_update_is_held_against_what_products_reach(config, monkeypatch):
+    monkeypatch.setattr(full, "STEPS", 1)
+    plan = measured.Plan(config, 2, None, "bfloat16")
+    rows = {row.name: row for row in full.rows(plan, config, 128, side=64)}
+    peak = rows["matrix products of 64, bfloat16"]
+    update, reached = rows["an update of 8"], rows["an update of 8: of the matrix peak"]
+    assert "2 generations of 20 steps, 128 pixels" not in rows  # the config asks for 2
+    assert "2 generations of 2 steps, 128 pixels" in rows
+    assert reached.bar == 40
+    one = full.forward(ours.changed(config, model__dtype="bfloat16"))
+    for share, ms, limit in zip(
+        reached.sample.values, update.sample.values, peak.sample.values, strict=True
+    ):
+        work = 3 * 8 * (one.encode + one.denoise)
+        assert share == pytest.approx(100 * work / (ms * 1e-3) / (limit * 1e12))
+
+
+def test_matrices_stay_of_the_size_of_one(config):
+    product = full.matrix_products("float32", 128)()
+    assert 0.1 < float(jnp.std(product)) < 10
+
+
+def test_theirs_takes_as_many_times_as_there_are_generations(config, monkeypatch):
+    asked = []
+
+    class There:
+        def training_step(self, batch):
+            return lambda: asked.append(("update", batch))
+
+        def sampling(self, tiles, steps):
+            return lambda: asked.append(("image", tiles, steps))
+
+    class Started:
+        def __enter__(self):
+            return There()
+
+        def __exit__(self, *_):
+            asked.append("ended")
+
+    monkeypatch.setattr(full.elsewhere, "started", lambda *_: Started())
+    monkeypatch.setattr(
+        full, "alternate", lambda works, _: {k: sample(w) for k, w in works.items()}
+    )
+
+    def sample(work):
+        work()
+        return full.Sample((3.0, 5.0))
+
+    plan = measured.Plan(config, 2, "somewhere", "bfloat16")
+    found = full.theirs(plan, config, 128)
+    assert found["image"].values == (6.0, 10.0)  # two generations
+    assert found["update"].values == (3.0 / full.STEPS, 5.0 / full.STEPS)
+    assert asked == [("update", 8)] * full.STEPS + [("image", 4, 2), "ended"]
+
+
+def test_the_largest_part_has_to_be_named():
+    assert "monuseg" not in run.parse(["--full"]).parts
+    assert run.parse(["--only=monuseg,input"]).parts == ("input", "monuseg")
+    assert run.parse([]).dtype == "bfloat16"
+
+
+def test_kernels_are_summed_by_name_and_the_slowest_comes_first():
+    found = [("a", 1e6), ("b", 5e6), ("a", 2e6)]
+    first, second = kernels.summed(iter(found), updates=2)
+    assert first == kernels.Kernel("b", 2.5, 5 / 8, 0.5)
+    assert second == kernels.Kernel("a", 1.5, 3 / 8, 1.0)
+
+
+def test_what_a_program_does_is_found_in_its_trace(tmp_path):
+    distributed.start()
+    product = jax.jit(lambda x: jnp.tanh(x @ x))
+    x = jax.block_until_ready(product(jnp.ones((256, 256))))
+    with jax.profiler.trace(str(tmp_path)):
+        for _ in range(3):
+            jax.block_until_ready(product(x))
+    found = kernels.summed(kernels.events(tmp_path), 3)
+    assert any(kernel.times == 1 for kernel in found)
+    assert sum(kernel.share for kernel in found) == pytest.approx(1)

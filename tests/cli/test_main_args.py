@@ -1,0 +1,262 @@
+"""What a user can mistype ends at once in one line that names it, and in an exit code."""
+
+import errno
+import importlib
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+from tiny_config import ROOT
+
+from segdiff_jax import errors, main
+from segdiff_jax.cli import main_args
+
+OK = "--config=configs/synthetic.py"
+AUTHORS = "--config=configs/monuseg.py"
+DISPATCH = main.dispatch
+
+# (the words of a command line, what its one line says)
+BAD = [
+    ([], "--config is missing: must be one file, configs/cityscapes.py"),
+    (["--config"], "--config is missing"),
+    ([OK, OK], "--config is given twice"),
+    (["configs/synthetic.py"], "--config is missing"),
+    ([OK, "train"], "train: flags are written --NAME=VALUE"),
+    ([OK, "--", "--config.train.steps=3"], "flags are written --NAME=VALUE"),
+    ([OK, "--wrkdir=x"], "--wrkdir: no such flag; did you mean workdir?"),
+    (
+        [OK, "--steps=3"],
+        "--steps: no such flag; did you mean --config.sampling.steps or --config.tr",
+    ),
+    ([OK, "--zzz"], "--zzz: no such flag; see --help"),
+    ([OK, "--workdir"], "Missing value for flag --workdir"),
+    ([OK, "--workdir=pyproject.toml"], "--workdir=pyproject.toml: must be a directory"),
+    ([OK, "--workdir=pyproject.toml/run"], "must be a directory; pyproject.toml is a file"),
+    (
+        [OK, "--mode=trian"],
+        "one of all, check, prepare, train, evaluate; did you",
+    ),
+    ([OK, "--mode="], "--mode=: must be one of all"),
+    (["--config=configs/monusge.py"], "no such Python file; did you mean configs/monuseg.py?"),
+    (["--config=nowhere/at/all.py"], "there are configs/cityscapes.py"),
+    (["--config=configs"], "--config=configs: no such Python file"),
+    (["--config=README.md"], "--config=README.md: no such Python file"),
+    (["--config=configs/monuseg.py:bogus"], "monuseg.py:bogus: the argument must be small"),
+    (["--config=configs/synthetic.py:small"], "takes no argument after a colon"),
+    (["--config=https://example.org/c.py"], "must be a local file, since it is Python and is run"),
+    (["--config=gs://bucket/c.py"], "must be a local file"),
+    (
+        [OK, "--config.train.step=3"],
+        "config.train.step: no such key; did you mean config.train.ste",
+    ),
+    (
+        [OK, "--config.steps=3"],
+        "config.steps: no such key; did you mean config.sampling.steps or co",
+    ),
+    ([OK, "--config.train.T=3"], "config.train.T: no such key; did you mean config.diffusion.T?"),
+    ([OK, "--config.train.qqqqqq=3"], "no such key; there are train.steps, train.batch_size"),
+    ([OK, "--config.qqqqqq=3"], "config.qqqqqq: no such key; see segdiff_jax/config.py"),
+    ([OK, "--config.train=3"], "config.train is a group of knobs; set one of config.train.steps"),
+    ([OK, "--config.model.multipliers[0]=2"], "no such key; did you mean config.model.multipliers"),
+    ([OK, "--config.train.steps=ten"], "config.train.steps='ten': must be an integer, at least 1"),
+    ([OK, "--config.train.steps=1.5"], "config.train.steps='1.5': must be an integer"),
+    ([OK, "--config.train.steps="], "config.train.steps='': must be an integer"),
+    ([OK, "--config.train.steps"], "Missing value for flag --config.train.steps"),
+    ([OK, "--config.train.steps=0"], "config.train.steps=0: must be an integer, at least 1"),
+    ([OK, "--config.train.batch_size=-4"], "config.train.batch_size=-4: must be an integer"),
+    ([OK, "--config.train.learning_rate=nan"], "config.train.learning_rate=nan: must be a number"),
+    ([OK, "--config.train.learning_rate=inf"], "config.train.learning_rate=inf: must be a number"),
+    ([OK, "--config.train.learning_rate=1e-3x"], "config.train.learning_rate='1e-3x': must be a n"),
+    ([OK, "--config.train.ema_warmup=maybe"], "config.train.ema_warmup='maybe': must be true or f"),
+    ([OK, '--config.model.multipliers=(1,"x")'], "multipliers=(1, 'x'): must be one or more valu"),
+    ([OK, "--config.model.multipliers=1,x"], "config.model.multipliers=('1,x',): must be one or"),
+    ([OK, "--config.model.multipliers=(1,"], "config.model.multipliers='(1,': must be one or mor"),
+    ([OK, "--config.data.mean=1,2"], "config.data.mean=(1, 2): must be 3 values in brackets"),
+    ([OK, "--config.data.name=monuesg"], "cityscapes, folder; did you mean monuseg?"),
+    ([OK, "--config.data.dir=/not/there"], "config.data.dir='/not/there': must be a directory"),
+    ([OK, "--config.data.dir=gs://b/c"], "config.data.dir='gs://b/c': must be a folder in a file"),
+    ([OK, "--config.data.prepared_dir="], "config.data.prepared_dir='': must be a folder"),
+    (
+        [OK, "--workdir=gs://b/c"],
+        "--workdir=gs://b/c: must be a place in a file system of this mac",
+    ),
+    ([OK, "--config.data.train_split=training"], "config.data.train_split='training': must be tra"),
+    ([OK, "--config.model.dtype=float16"], "config.model.dtype='float16': must be one of float32"),
+    ([OK, "--config.train.map=pmpa"], "must be one of shard_map, pmap; did you mean pmap?"),
+    ([OK, "--config.model.norm_groups=24"], "must divide the width of every level"),
+    ([OK, "--config.augment.crop=63"], "config.augment.crop=63: must be 0 or a multiple of 4"),
+    ([OK, "--config.diffusion.T=20"], "config.diffusion.T=20: must be at least 21"),
+    ([OK, "--config.sampling.steps=101"], "config.sampling.steps=101: must be at most diffusion.T"),
+    (
+        [OK, "--config.sampling.eta=1.1"],
+        "config.sampling.eta=1.1: must be a number, at least 0, at",
+    ),
+    ([AUTHORS, "--config.train.evaluate_every=9"], "must be 0 unless data.validation_split names"),
+    ([OK, "--processes=2"], "--processes and --process need --coordinator=HOST:PORT"),
+    ([OK, "--processes=two"], "processes=two"),
+    ([OK, "--coordinator=localhost"], "--coordinator=localhost: must be HOST:PORT or auto"),
+    ([OK, "--coordinator=h:1", "--processes=2", "--process=2"], "--process=2: must be at least 0"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    def reached(command):
+        raise AssertionError(f"a mistake got as far as {command}")
+
+    monkeypatch.setattr(main, "dispatch", reached)
+
+
+def one_line(capsys):
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("segdiff: ") and captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), BAD, ids=lambda x: " ".join(x)[:60] if isinstance(x, list) else ""
+)
+def test_a_mistake_takes_one_line(words, said, capsys):
+    assert main.main(words) == errors.USAGE
+    assert said in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def get_config(:\n", "line 1: SyntaxError"),
+        ("import nothing_of_this_name\n", "line 1: ModuleNotFoundError"),
+        ("x = 1\n", "AttributeError: module 'config_file' has no attribute 'get_config'"),
+        ("def get_config():\n    return 1\n", "get_config must return a ConfigDict, not 1"),
+        ("def get_config():\n    return {}['a']\n", "line 2: KeyError: 'a'"),
+        (
+            "from segdiff_jax.config import default\n"
+            "def get_config():\n    c = default()\n    c.train.steps = 'x'\n    return c\n",
+            "line 4: TypeError",
+        ),
+        (
+            "from segdiff_jax.config import default\n"
+            "def get_config():\n    c = default()\n    c.train.stepps = 3\n    return c\n",
+            "config.train.stepps: no such key; did you mean config.train.steps?",
+        ),
+        ("\0", "SyntaxError"),
+    ],
+)
+def test_a_broken_config_file_takes_one_line(text, said, tmp_path, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    assert main.main([f"--config={path}"]) == errors.USAGE
+    assert said in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (errors.UserError("no images in x", errors.BAD_DATA), 65, "segdiff: no images in x"),
+        (errors.UserError("two\nlines", errors.BAD_CHECKPOINT), 66, "segdiff: two lines"),
+        (OSError(errno.ENOSPC, "No space left", "runs/x"), 74, "runs/x: No space left"),
+        (KeyboardInterrupt(), 130, "segdiff: interrupted"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+            70,
+            "too little memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.): lower tr",
+        ),
+    ],
+)
+def test_trouble_below_keeps_its_exit_code(raised, code, said, capsys, monkeypatch):
+    def dispatch(command):
+        raise raised
+
+    monkeypatch.setattr(main, "dispatch", dispatch)
+    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
+    assert main.main([OK]) == code
+    assert said in one_line(capsys)
+
+
+def test_a_bug_shows_where_it_is(capsys, monkeypatch):
+    def dispatch(command):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(main, "dispatch", dispatch)
+    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
+    assert main.main([OK]) == errors.INTERNAL
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "directory"),
+    [
+        ([OK], "runs/synthetic"),
+        (["--config", "configs/monuseg.py:small"], "runs/monuseg-small"),
+        ([AUTHORS, "--workdir=elsewhere"], "elsewhere"),
+    ],
+)
+def test_a_good_command_line_arrives(words, directory, monkeypatch):
+    commands = []
+    monkeypatch.setattr(main, "dispatch", commands.append)
+    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
+    more = ["--config.train.steps=3", "--config.augment.scale=1,2", "--mode=train"]
+    assert main.main(words + more + ["--noconfig.augment.vertical_flip"]) == errors.DONE
+    (command,) = commands
+    assert str(command.workdir) == directory
+    assert (command.mode, command.config.train.steps) == ("train", 3)
+    assert command.config.augment.scale == (1, 2)
+    assert command.config.augment.vertical_flip is False
+    assert command.config.is_locked
+
+
+@pytest.mark.parametrize(
+    ("mode", "called"),
+    [
+        ("all", ["prepare", "start", "require", "train", "evaluate_run"]),
+        ("prepare", ["prepare"]),
+        ("check", ["problems"]),
+        ("train", ["start", "require", "train"]),
+        ("evaluate", ["start", "require", "evaluate_run"]),
+    ],
+)
+def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
+    done = []
+
+    def recorder(name):
+        return lambda *args: done.append(name) or {}
+
+    source = types.SimpleNamespace(prepare=recorder("prepare"), problems=recorder("problems"))
+    modules = {
+        "factory.datasets": {"source": lambda config: source},
+        "runtime.distributed": {"start": recorder("start"), "leads_others": lambda: False},
+        "runtime.consistency": {"run_facts": lambda *_: {}, "require": recorder("require")},
+        "train": {"train": recorder("train")},
+        "evaluate": {"evaluate_run": recorder("evaluate_run")},
+    }
+    for name, functions in modules.items():
+        package, _, last = f"segdiff_jax.{name}".rpartition(".")
+        module = types.SimpleNamespace(**functions)
+        monkeypatch.setitem(sys.modules, f"{package}.{last}", module)
+        monkeypatch.setattr(importlib.import_module(package), last, module, raising=False)
+    command = main_args.parse([OK, f"--mode={mode}"])
+    DISPATCH(command)
+    assert done == called
+
+
+def test_help_is_one_screen(capsys):
+    assert main.main(["--help"]) == errors.DONE
+    text = capsys.readouterr().out
+    assert "configs/monuseg.py:small" in text and "--workdir" in text
+    assert text.count("\n") < 28 and max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("words", [[OK, "--config.train.step=3"], ["--config=configs/no.py"]])
+def test_a_mistake_shows_within_five_seconds(words):
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "segdiff_jax.main", *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert time.monotonic() - start < 5
+    assert done.returncode == errors.USAGE
+    assert done.stderr.startswith("segdiff: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,260 @@
+"""Jobs of two processes in which one dies, hangs, differs, stays away or is told to stop."""
+
+import io
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tiny_config import CANARY, SECRETS, slack
+
+from launch.local import Job, Layout
+from segdiff_jax import errors
+from segdiff_jax.data.datasets.registry import Source
+from tests.faults.test_processes import CONFIG, final_state, losses, words
+
+pytestmark = pytest.mark.fault
+
+# Runs the programme with a fault in one of its processes, given by the environment: at an update,
+# in the data pipeline.
+FAULTY = """
+import os, runpy, signal, sys, time
+me = int(sys.argv[-1].split('=')[1])
+fault, place, step = os.environ.get('FAULT', '- 0 0').split()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if me == int(place) and fault != '-':
+    import segdiff_jax.data.batches as data
+    original = data.batches
+    def batches(*words, **more):
+        for number, batch in enumerate(original(*words, **more), 1):
+            if number == int(step):
+                hang_here(fault)
+            yield batch
+    def hang_here(fault):
+        if fault == 'kill':
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == 'stop':
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if fault == 'hang':
+            time.sleep(1000)
+        raise RuntimeError('a fault of the test')
+    data.batches = batches
+runpy.run_module('segdiff_jax.main', run_name='__main__', alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("jobs")
+    Source("synthetic", "", str(folder / "data")).prepare()
+    (folder / "tiny_config.py").write_text(CONFIG)
+    return folder
+
+
+class Running:
+    """A job of two in the background of the test."""
+
+    def __init__(self, folder, workdir, *flags, fault="-", place=0, step=0, grace=40.0, cache=None):
+        environment = os.environ | {"FAULT": f"{fault} {place} {step}", "JAX_LOG_COMPILES": "1"}
+        if cache is None:
+            environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        else:  # an empty one: everything is compiled, as well as can be
+            environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+        self.output = io.StringIO()
+        self.job = Job(
+            [*words(folder, workdir, "--mode=train"), *flags],
+            Layout(2),
+            self.output,
+            (sys.executable, "-u", "-c", FAULTY),
+            environment | SECRETS,
+        )
+        self.code = None
+        self.thread = threading.Thread(target=self._wait, args=(grace,), daemon=True)
+        self.thread.start()
+
+    def _wait(self, grace):
+        self.code = self.job.wait(grace)
+
+    def until(self, pattern, seconds=600):
+        """Waits for something in the output, and returns the time."""
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.output.getvalue()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if not re.search(pattern, self.output.getvalue()):
+            self.job.signal(signal.SIGKILL)
+            raise AssertionError(self.output.getvalue()[-3000:])
+        return time.monotonic()
+
+    def end(self, seconds=200):
+        """Returns (exit code, output) once all have ended."""
+        self.thread.join(seconds)
+        if self.thread.is_alive():
+            self.job.signal(signal.SIGKILL)
+            raise AssertionError(self.output.getvalue()[-3000:])
+        assert CANARY not in self.output.getvalue()  # nor is it in the stacks and the traceback
+        return self.code, self.output.getvalue()
+
+    def told(self, kind):
+        """Signals all; returns (exit code, output, seconds) once they have ended."""
+        began = time.monotonic()
+        self.job.signal(kind)
+        code, output = self.end()
+        return code, output, time.monotonic() - began
+
+
+LONG = "--config.train.steps=1000000"
+# many groups of tiles, each of which takes its time
+VALIDATES = (
+    *(LONG, "--config.data.validation_split=train", "--config.train.evaluate_every=3"),
+    *("--config.sampling.steps=0", "--config.sampling.generations=8"),
+)
+
+
+@pytest.mark.parametrize(
+    "fault, place, code",
+    [("kill", 1, 137), ("kill", 0, 137), ("stop", 1, 134), ("raise", 1, 70), ("raise", 0, 70)],
+)
+def test_when_one_is_lost_the_other_ends_and_the_last_line_says_which(
+    folder, tmp_path, fault, place, code
+):
+    heartbeat = "--config.job.heartbeat_seconds=10"
+    # a stopped process cannot end by itself: the launcher kills it
+    grace = 5.0 if fault == "stop" else 40.0
+    job = Running(folder, tmp_path, LONG, heartbeat, fault=fault, place=place, step=8, grace=grace)
+    began = job.until("first update after")
+    got, output = job.end()
+    seconds = time.monotonic() - began
+    print(f"{fault} of process {place}: all ended after {seconds:.1f} s with {got}")
+    assert seconds < 45 * slack() and got == code, output[-3000:]
+    if fault != "stop":
+        assert f"local: process {place} of 2 ended with {code} (" in output
+        other = [line for line in output.splitlines() if f"process {1 - place} of 2 ended" in line]
+        assert other == [
+            f"local: process {1 - place} of 2 ended with 134 (lost another process of the job)"
+        ]
+    assert output.splitlines()[-1].startswith(f"local: the job ended with {code} (")
+
+
+def test_a_hung_process_is_found_and_its_line_is_named(folder, tmp_path):
+    limit = round(15 * slack())  # what compiles is given ten times as long
+    job = Running(
+        folder, tmp_path, LONG, f"--config.job.hang_seconds={limit}", fault="hang", place=1, step=20
+    )
+    began = job.until("first update after")
+    code, output = job.end(6 * limit)
+    print(f"hang: all ended after {time.monotonic() - began:.1f} s with {code}")
+    assert code == errors.HUNG and time.monotonic() - began < 4 * limit, output[-3000:]
+    assert re.search(r"\[1\] .* in hang_here", output)
+    assert re.search(rf"\[1\] segdiff: hung: no progress for {limit} s since update \d+", output)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_two_told_to_stop_save_one_update_and_the_same_command_goes_on(folder, tmp_path, kind):
+    job = Running(folder, tmp_path, LONG)
+    job.until("update 3 of")
+    code, output, seconds = job.told(kind)
+    print(f"{kind.name} to two processes: saved and ended after {seconds:.1f} s")
+    assert seconds < 10 * slack() and code == 128 + kind, output[-3000:]
+    saved = set(re.findall(r"segdiff: stopped at update (\d+)", output))
+    assert len(saved) == 1 and (tmp_path / "checkpoints" / saved.pop()).is_dir()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_two_told_to_stop_before_there_is_anything_to_save_end_at_once(folder, tmp_path, kind):
+    job = Running(folder, tmp_path / "run", LONG, cache=tmp_path / "cache")
+    job.until(r"(?s)(Finished jaxpr to MLIR module conversion jit\(train_step\).*){2}")
+    code, output, seconds = job.told(kind)
+    print(f"{kind.name} to two processes that compile the step: ended after {seconds:.1f} s")
+    assert seconds < 10 and code == 128 + kind, output[-3000:]
+    assert len(re.findall("segdiff: stopped before update 1 of", output)) == 2, output[-3000:]
+    assert "Finished XLA compilation of jit(train_step)" not in output
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_two_told_to_stop_while_they_validate_save_and_do_not_finish_it(folder, tmp_path, kind):
+    job = Running(folder, tmp_path, *VALIDATES)
+    job.until(r"(?s)(Finished XLA compilation of jit\(sample_rows\).*){2}")
+    code, output, seconds = job.told(kind)
+    print(f"{kind.name} to two processes that validate: saved and ended after {seconds:.1f} s")
+    assert seconds < 10 * slack() and code == 128 + kind, output[-3000:]
+    assert len(re.findall("segdiff: stopped at update 3 of", output)) == 2, output[-3000:]
+    assert (tmp_path / "checkpoints" / "3").is_dir() and "validation: " not in output
+
+
+def test_a_signal_to_one_of_two_stops_both(folder, tmp_path):
+    job = Running(folder, tmp_path, LONG)
+    job.until("update 3 of")
+    job.job.processes[1].send_signal(signal.SIGTERM)
+    code, output = job.end()
+    assert code == errors.TERMINATED, output[-3000:]
+    assert len(re.findall("segdiff: stopped at update", output)) == 2
+
+
+def differing(folder, *flags):
+    """Returns (code, output) of a job whose process 1 has more flags."""
+    odd = FAULTY.replace("runpy.run", f"sys.argv += {list(flags)!r} if me else []\nrunpy.run", 1)
+    output = io.StringIO()
+    job = Job(
+        words(folder, folder / "differing", "--mode=train"),
+        Layout(2),
+        output,
+        (sys.executable, "-u", "-c", odd),
+        os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+    )
+    return job.wait(30), output.getvalue()
+
+
+def test_another_config_on_one_host_is_said_before_compilation(folder):
+    code, output = differing(folder, "--config.train.learning_rate=0.5")
+    assert code == errors.USAGE, output[-3000:]
+    assert "config.train.learning_rate is 0.5, not 0.001" in output
+    assert "compiling" not in output and not Path(folder / "differing" / "config.json").exists()
+
+
+def test_a_process_whose_peer_stays_away_says_so(folder, tmp_path):
+    output = io.StringIO()
+    program = "import sys; me = sys.argv.pop(); sys.argv.append(me); " + FAULTY
+    alone = program.replace("import os, runpy", "import time\nimport os, runpy", 1).replace(
+        "runpy.run_module", "me and time.sleep(600)\nrunpy.run_module"
+    )
+    job = Job(
+        [*words(folder, tmp_path, "--mode=train"), "--config.job.join_seconds=5"],
+        Layout(2),
+        output,
+        (sys.executable, "-u", "-c", alone),
+        os.environ,
+    )
+    code = job.wait(1)
+    assert code == errors.PEER_LOST, output.getvalue()[-3000:]
+    assert "process 0 of 2 at 127.0.0.1:" in output.getvalue()
+    assert "waited 5 s and not all have come; missing: 1" in output.getvalue()
+
+
+def trained(folder, workdir, *parts):
+    """Trains in parts of (processes, devices of each, last update); returns losses and state."""
+    for processes, devices, last in parts:
+        output = io.StringIO()
+        job = Job(
+            words(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
+            Layout(processes, devices),
+            output,
+            environment=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        )
+        assert job.wait() == 0, output.getvalue()[-3000:]
+    return losses(workdir), jax.tree.leaves(final_state(folder, workdir))
+
+
+def test_one_process_of_two_devices_and_two_of_one_learn_the_same_and_take_turns(folder, tmp_path):
+    one = trained(folder, tmp_path / "one", (1, 2, 6))
+    two = trained(folder, tmp_path / "two", (2, 1, 6))
+    turns = trained(folder, tmp_path / "turns", (2, 1, 2), (1, 2, 3), (2, 1, 6))
+    for name, (seen, state) in {"two": two, "turns": turns}.items():
+        assert seen == one[0] and len(seen) == 6, name
+        assert all(map(np.array_equal, state, one[1])), name
+    print("1x2 against 2x1 against 2x1 -> 1x2 -> 2x1: losses and states bit-equal after 6 updates")

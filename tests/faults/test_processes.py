@@ -1,0 +1,174 @@
+"""The real command line in processes of its own: from nothing to a report, killed, and in pairs."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from tiny_config import CANARY, ROOT, SECRETS, slack, tiny
+
+from launch.local import MAIN, Job, Layout
+from segdiff_jax import train
+from segdiff_jax.checkpoint.manager import Checkpoints
+from segdiff_jax.data.datasets.registry import Source
+from segdiff_jax.runtime import distributed
+
+CONFIG = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests" / "support")!r})
+from tiny_config import tiny
+
+def get_config():
+    return tiny()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    Source("synthetic", "", str(folder / "data")).prepare()
+    (folder / "tiny_config.py").write_text(CONFIG)
+    return folder
+
+
+def words(folder, workdir, *flags):
+    places = [f"--config.data.prepared_dir={folder / 'data'}", f"--workdir={workdir}"]
+    return [f"--config={folder / 'tiny_config.py'}", *places, *flags]
+
+
+def environment():
+    return os.environ | SECRETS | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+
+# Ctrl-C is to count even where the tests run in the background, which is told to ignore it
+LISTENING = (
+    *(sys.executable, "-c"),
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('segdiff_jax.main', run_name='__main__', alter_sys=True)",
+)
+
+
+def start(folder, workdir, *flags, main=MAIN):
+    return subprocess.Popen(
+        [*main, *words(folder, workdir, *flags)],
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+def finish(process):
+    with process:
+        try:
+            output = "".join(process.communicate(timeout=600))
+        finally:
+            process.kill()  # one that takes too long is not left behind
+    assert process.returncode == 0, output
+    return output
+
+
+def final_state(folder, workdir):
+    """Returns the state of the last checkpoint, read by eight devices whoever wrote it."""
+    config = tiny()
+    examples = Source("synthetic", "", str(folder / "data")).load("train")
+    checkpoints = Checkpoints(workdir)
+    start = train.Start(config, examples, distributed.all_devices())
+    state = start.layout.on_host(start.state(checkpoints))
+    checkpoints.close()
+    return state
+
+
+def losses(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    output = finish(start(folder, folder / "alone"))
+    return folder / "alone", output
+
+
+def test_one_command_prepares_trains_evaluates_and_reports(alone):
+    workdir, output = alone
+    assert (workdir / "report" / "report.html").stat().st_size > 100_000
+    assert (workdir / "config.json").exists()
+    assert "update 6 of 6" in output and "test: iou" in output
+    assert losses(workdir)[-1][0] == 6
+
+
+def test_no_secret_of_the_environment_is_in_a_log_or_a_file(alone):
+    workdir, output = alone
+    files = [path for path in workdir.rglob("*") if path.is_file()]
+    holding = [path for path in files if CANARY.encode() in path.read_bytes()]
+    print(f"secrets: {len(SECRETS)}, {len(files)} files and the log hold {len(holding)}")
+    assert len(files) > 30 and not holding and CANARY not in output
+
+
+def test_the_same_command_again_says_that_it_is_done_and_exits_with_0(folder, alone):
+    output = finish(start(folder, alone[0], "--mode=train"))
+    assert "already trained, 6 of 6 updates" in output
+
+
+def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
+    workdir = folder / "killed"
+    process = start(folder, workdir, "--mode=train")
+    deadline = time.monotonic() + 200
+    while not list(workdir.glob("checkpoints/[24]")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    finish(start(folder, workdir, "--mode=train"))
+    ours, theirs = final_state(folder, workdir), final_state(folder, alone[0])
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert losses(workdir) == losses(alone[0])
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
+    workdir = folder / kind.name
+    flags = "--mode=train", "--config.train.steps=1000000"
+    process = start(folder, workdir, *flags, main=LISTENING)
+    deadline = time.monotonic() + 200
+    while not list(workdir.glob("checkpoints/[24]")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    began = time.monotonic()
+    process.send_signal(kind)
+    output = process.communicate(timeout=100)[1]
+    seconds = time.monotonic() - began
+    print(f"{kind.name}: saved and ended after {seconds:.1f} s with {process.returncode}")
+    assert seconds < 10 * slack()
+    assert process.returncode == (130 if kind == signal.SIGINT else 143)
+    last = re.search(r"stopped at update (\d+) of 1000000; the same command goes on", output)
+    assert last and (workdir / "checkpoints" / last[1]).is_dir()
+
+
+@pytest.mark.fault
+def test_two_processes_of_four_devices_take_the_steps_of_one_of_eight(folder, alone):
+    workdir, output = folder / "pair", io.StringIO()
+    job = Job(words(folder, workdir), Layout(2, devices=4), output, environment=environment())
+    assert job.wait() == 0, output.getvalue()
+    pairs = list(zip(losses(workdir), losses(alone[0]), strict=True))
+    apart = max(abs(ours[1] / theirs[1] - 1) for ours, theirs in pairs)
+    print(f"2x4 against 1x8: {len(pairs)} losses, at most {apart:.1e} apart")
+    for (step, ours), (other, theirs) in pairs:
+        assert step == other and ours == pytest.approx(theirs, rel=1e-5)
+    ours, theirs = final_state(folder, workdir), final_state(folder, alone[0])
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    one, other = (
+        json.loads((path / "report" / "report.json").read_text()) for path in (workdir, alone[0])
+    )
+    assert len(one["images"]) == len(other["images"]) == 32

@@ -1,0 +1,118 @@
+"""What is kept of an image is what its generations say, whatever bands they come in."""
+
+import numpy as np
+import pytest
+
+from segdiff_jax.errors import INTERNAL, UserError
+from segdiff_jax.prediction import output_maps, overlay
+from segdiff_jax.prediction.output_maps import Maps
+
+RNG = np.random.default_rng(1)
+SOFT = RNG.uniform(-0.2, 1.2, (5, 41, 30)).astype(np.float32)
+
+
+def filled(generations, bands=(), threshold=0.5, keep_in=None):
+    maps = Maps(generations.shape[1:], threshold, keep_in)
+    edges = [0, *bands, generations.shape[1]]
+    for top, bottom in zip(edges, edges[1:], strict=False):
+        maps.add(top, generations[:, top:bottom])
+    return maps
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum()) if a.any() or b.any() else 1.0
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+@pytest.mark.parametrize("bands", [(), (1, 2, 40), (16, 32)])
+def test_maps_and_figures_are_those_of_all_generations_at_once(bands, threshold, monkeypatch):
+    monkeypatch.setattr(output_maps, "AT_ONCE", 5 * 30 * 4)  # four rows, so that bands are cut too
+    soft = SOFT.astype(np.float64).clip(0, 1)
+    mean, std = soft.mean(0), soft.std(0)
+    maps = filled(SOFT, bands, threshold)
+    np.testing.assert_allclose(maps.probability / 65535, mean, atol=0.51 / 65535)
+    np.testing.assert_allclose(maps.uncertainty / 65535 / 2, std, atol=0.26 / 65535)
+    np.testing.assert_array_equal(maps.mask, np.where(mean > threshold, 255, 0))
+    figures = maps.figures()
+    agreement = np.mean([dice(own > threshold, mean > threshold) for own in soft])
+    wanted = (mean > threshold).mean(), np.maximum(mean, 1 - mean).mean(), std.mean(), agreement
+    np.testing.assert_allclose(figures, wanted, rtol=1e-6)
+
+
+def test_a_certain_answer_and_a_torn_one():
+    certain = filled(np.ones((3, 4, 4)))
+    assert certain.figures() == (1.0, 1.0, 0.0, 1.0)
+    assert (certain.probability == 65535).all() and (certain.uncertainty == 0).all()
+    torn = np.zeros((2, 4, 4))
+    torn[0] = 1
+    maps = filled(torn)
+    assert (maps.uncertainty == 65535).all() and (maps.mask == 0).all()
+    assert maps.figures() == (0.0, 0.5, 0.5, 0.5)  # one of the two is empty, as the mean is
+
+
+def test_nothing_anywhere_is_full_agreement():
+    assert filled(np.zeros((3, 4, 4))).figures() == (0.0, 1.0, 0.0, 1.0)
+
+
+def test_the_mask_is_the_upper_half_of_the_stored_probability():
+    near = np.float32(0.5) + np.arange(-40, 41, dtype=np.float32) * np.float32(2**-24)
+    maps = filled(near[None, None])
+    np.testing.assert_array_equal(maps.mask > 0, maps.probability > 32767)
+    np.testing.assert_array_equal(maps.mask[0] > 0, near > 0.5)
+
+
+def test_generations_are_kept_in_a_file_without_a_name(tmp_path):
+    maps = filled(SOFT, (7,), keep_in=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    np.testing.assert_allclose(maps.generations / 65535, SOFT.clip(0, 1), atol=0.51 / 65535)
+    assert filled(SOFT).generations is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_never_a_mask(value):
+    bad = SOFT.copy()
+    bad[2, 20, 3] = value
+    with pytest.raises(UserError, match="not a finite number") as error:
+        filled(bad, (16,))
+    assert error.value.code == INTERNAL
+
+
+def test_missing_and_doubled_rows_are_errors():
+    maps = Maps((41, 30), 0.5)
+    maps.add(0, SOFT[:, :10])
+    with pytest.raises(ValueError, match="10 of 41 rows"):
+        maps.figures()
+    for top, rows in ((11, SOFT[:, 11:]), (0, SOFT[:, :10]), (10, SOFT), (10, SOFT[:, 10:, :29])):
+        with pytest.raises(ValueError, match="after 10 rows"):
+            maps.add(top, rows)
+
+
+def test_the_overlay_outlines_the_mask_and_tints_what_is_unsure():
+    image = np.full((20, 20, 3), 100, np.uint8)
+    mask, spread = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint16)
+    mask[5:15, 5:15] = 255
+    spread[9:11, 9:11] = 65535
+    picture = overlay.overlay(image, mask, spread)
+    kinds = np.full((20, 20), ".")
+    for letter, colour in (("y", overlay.INSIDE), ("k", overlay.OUTSIDE), ("i", (100, 100, 100))):
+        kinds[(picture == colour).all(-1)] = letter
+    assert "".join(kinds[10]) == "iiiikyiii..iiiyk" + "iiii"
+    assert "".join(kinds[4]) == "iiiii" + "k" * 10 + "iiiii"
+    weight = overlay.STRENGTH
+    wanted = np.rint(100 * (1 - weight) + np.array(overlay.TINT) * weight)
+    np.testing.assert_array_equal(picture[9, 9], wanted)
+    assert (image == 100).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (41, 33), (16, 16)])
+def test_a_large_overlay_is_reduced_by_means(shape, monkeypatch):
+    monkeypatch.setattr(overlay, "LONGEST", 16)
+    monkeypatch.setattr(overlay, "STRIP", 3)
+    image = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    nothing = np.zeros(shape, np.uint8)
+    picture = overlay.overlay(image, nothing, nothing.astype(np.uint16))
+    factor = -(-max(shape) // 16)
+    assert picture.shape[:2] == tuple(-(-side // factor) for side in shape)
+    for y, x in np.ndindex(picture.shape[:2]):
+        square = image[y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
+        np.testing.assert_allclose(picture[y, x], square.mean((0, 1)), atol=1)

@@ -1,0 +1,21 @@
+"""Python looks for garbage rarely while a programme starts, and then as usual."""
+
+import gc
+
+import pytest
+
+from segdiff_jax.runtime import startup
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    yield
+    startup.as_usual()
+
+
+def test_starting_makes_looks_rare_and_they_come_back_as_they_were():
+    before = gc.get_threshold()
+    startup.rarely()
+    assert gc.get_threshold() == (startup.RARE, *before[1:])
+    startup.as_usual()
+    assert gc.get_threshold() == before

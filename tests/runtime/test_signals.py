@@ -1,0 +1,135 @@
+"""Signals while something is computed that no handler can look into."""
+
+import ctypes
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+import pytest
+from tiny_config import ROOT
+
+from segdiff_jax.cli import app
+from segdiff_jax.errors import INTERNAL, INTERRUPTED, TERMINATED, TerminatedError
+from segdiff_jax.runtime import signals
+
+KINDS = [(signal.SIGTERM, TerminatedError), (signal.SIGINT, KeyboardInterrupt)]
+
+
+@pytest.fixture(autouse=True)
+def own_handlers():
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind, _ in KINDS}
+    yield
+    for kind, handler in before.items():
+        signal.signal(kind, handler)
+
+
+def signal_soon(kind, seconds=0.2):
+    threading.Timer(seconds, os.kill, (os.getpid(), kind)).start()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED), (None, INTERNAL)],
+)
+def test_a_signal_that_an_import_makes_an_error_of_its_own_of_is_still_one(kind, code, capsys):
+    """As numpy does, which is written in C."""
+
+    def imports(words):
+        try:
+            if kind is not None:
+                os.kill(os.getpid(), kind)
+                time.sleep(10)
+        except BaseException:
+            pass
+        raise ImportError("numpy._core.multiarray failed to import")
+
+    assert app.run(imports, [], "doc", "less") == code
+    assert ("Traceback" in capsys.readouterr().err) == (kind is None)
+
+
+@pytest.mark.parametrize(("kind", "error"), KINDS)
+def test_a_signal_breaks_off_what_does_not_listen(kind, error):
+    finished = threading.Event()
+
+    def works():
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)  # seconds outside of Python
+        finished.set()
+
+    signal_soon(kind)
+    with pytest.raises(error), signals.at_once():
+        signals.interruptible(works)
+    assert not finished.is_set() and finished.wait(60)  # a thread goes on that nobody waits for
+
+
+def test_where_no_signal_comes_the_answer_and_the_errors_are_those_of_a_plain_call():
+    def fails():
+        raise ZeroDivisionError("as it was")
+
+    with signals.at_once():
+        assert signals.interruptible(lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError, match="as it was") as caught:
+            signals.interruptible(fails)
+    assert "in fails" in "".join(traceback.format_tb(caught.value.__traceback__))
+
+
+def test_no_thread_is_used_where_no_signal_breaks_anything_off():
+    here = threading.get_ident()
+    assert signals.interruptible(threading.get_ident) == here
+    with signals.deferred():
+        assert signals.interruptible(threading.get_ident) == here
+    with signals.at_once():
+        assert signals.interruptible(threading.get_ident) != here
+    assert signals.interruptible(threading.get_ident) == here
+
+
+@pytest.mark.parametrize(("kind", "error"), KINDS)
+def test_a_request_to_stop_is_remembered_and_nothing_long_is_begun_after_it(kind, error):
+    with signals.deferred() as request:
+        assert request.unless_stopped(lambda: 7) == 7 and not request.holds()
+        signal_soon(kind)
+        assert request.unless_stopped(lambda: time.sleep(30)) is None and request.holds()
+        assert request.unless_stopped(lambda: pytest.fail("it was begun")) is None
+        assert isinstance(request.error("told"), error)
+        with pytest.raises(error, match="nothing was made"):
+            request.unless_ended(lambda: pytest.fail("it was begun"), "nothing was made")
+
+
+def test_what_nothing_is_lost_by_ends_by_a_signal_with_the_message():
+    with signals.deferred() as request:
+        assert request.unless_ended(lambda: 7, "nothing was made") == 7
+        signal_soon(signal.SIGTERM)
+        with pytest.raises(TerminatedError, match="nothing was made"):
+            request.unless_ended(lambda: time.sleep(30), "nothing was made")
+
+
+def test_a_handler_that_python_does_not_know_is_there_again_afterwards():
+    heard = []
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(heard.append)
+    c = ctypes.CDLL(None)
+    c.signal(signal.SIGTERM, handler)
+    with pytest.raises(TerminatedError), signals.at_once():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
+
+
+LEAVES = """
+import sys, threading
+from segdiff_jax import errors, programme
+threading.Thread(target=threading.Event().wait).start()
+print("written", end="")
+programme.leave(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [TERMINATED, INTERRUPTED])
+def test_a_process_that_was_told_to_end_does_not_wait_for_what_it_left_behind(code):
+    words = [sys.executable, "-c", LEAVES, str(code)]
+    done = subprocess.run(words, cwd=ROOT, timeout=60, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (code, b"written")

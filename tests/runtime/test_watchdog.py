@@ -1,0 +1,60 @@
+"""A run without progress says where everything stands and ends with 142; others are left alone."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_config import ROOT
+
+from segdiff_jax import errors
+from segdiff_jax.runtime import watchdog
+
+HANGS = """
+import threading, time
+from segdiff_jax import watchdog
+
+def waits_for_ever():
+    threading.Event().wait()
+
+with watchdog.watching(0.5, coordinator=False):
+    {before}
+    waits_for_ever()
+"""
+
+
+def run(before, timeout=60):
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS.format(before=before)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    return done, time.monotonic() - began
+
+
+def test_a_hang_after_an_update_ends_with_142_and_the_line_where_it_hangs():
+    done, seconds = run("watchdog.alive('update 3')")
+    assert done.returncode == errors.HUNG and seconds < 4
+    assert "in waits_for_ever" in done.stderr and "watchdog" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last == "segdiff: hung: no progress for 0.5 s since update 3; all stacks are above"
+
+
+def test_what_may_compile_is_given_ten_times_as_long():
+    done, seconds = run("watchdog.alive('update 3'); watchdog.patient('the validation')")
+    assert done.returncode == errors.HUNG and seconds > 5
+    assert "no progress for 5 s since the validation" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_a_run_that_goes_on_or_is_not_watched_is_left_alone(seconds):
+    with watchdog.watching(seconds):
+        for step in range(10):
+            watchdog.alive(f"update {step}")
+            time.sleep(0.1)
+    if seconds == 0:
+        time.sleep(0.5)  # had it been watched, it would have ended by now
+    watchdog.alive("nobody watches")

@@ -1,0 +1,143 @@
+"""A run as a Python object: what it answers, and what it refuses."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from tiny_config import ROOT, mesh_of, tiny
+
+import segdiff_jax
+from segdiff_jax.errors import BAD_CHECKPOINT, USAGE, UserError
+from segdiff_jax.factory import networks, samplers
+from segdiff_jax.models.segdiff import call
+from segdiff_jax.runtime import distributed
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 27, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(run_of_chance):
+    return segdiff_jax.load(run_of_chance, generations=3)
+
+
+@pytest.fixture(scope="module")
+def answer(model):
+    return model.predict(IMAGE)
+
+
+def test_an_answer_has_the_size_of_the_image_and_the_ranges_that_are_promised(answer):
+    assert answer.probability.shape == answer.mask.shape == answer.uncertainty.shape == (40, 27)
+    assert answer.generations.shape == (3, 40, 27)
+    for values, high in (
+        (answer.probability, 1.0),
+        (answer.uncertainty, 0.5),
+        (answer.generations, 1.0),
+    ):
+        assert values.dtype == np.float32 and values.min() >= 0 and values.max() <= high
+    assert answer.mask.dtype == np.uint8 and set(np.unique(answer.mask)) <= {0, 1}
+
+
+def test_probability_mask_and_uncertainty_follow_from_the_generations(answer):
+    generations = answer.generations.astype(np.float64)
+    np.testing.assert_allclose(answer.probability, generations.mean(0), atol=1e-6)
+    np.testing.assert_allclose(answer.uncertainty, generations.std(0), atol=1e-6)
+    clear = abs(generations.mean(0) - 0.5) > 1e-6
+    np.testing.assert_array_equal(answer.mask[clear], (generations.mean(0) > 0.5)[clear])
+
+
+def test_bands_of_several_images_are_their_answers_bit_for_bit(model, answer):
+    other = IMAGE[::-1, :, ::-1].copy()
+    bands = list(model.bands([IMAGE, other]))
+    for i, one in enumerate((answer, model.predict(other, number=1))):
+        rows = np.concatenate([b.generations for b in bands if b.image == i], axis=1)
+        np.testing.assert_array_equal(np.clip(rows, 0, 1), one.generations)
+
+
+def test_the_same_call_gives_the_same_answer_and_another_number_another(model, answer):
+    np.testing.assert_array_equal(model.predict(IMAGE).generations, answer.generations)
+    assert np.abs(model.predict(IMAGE, number=1).generations - answer.generations).max() > 1e-3
+
+
+def test_grey_images_are_taken_as_three_equal_channels(model):
+    grey = IMAGE[:16, :16, 0]
+    colour = np.stack([grey] * 3, axis=-1)
+    one, other = model.predict(grey), model.predict(colour)
+    np.testing.assert_array_equal(one.probability, other.probability)
+
+
+def test_programs_are_compiled_once_for_a_size_of_tile_on_one_device(run_of_chance):
+    model, mesh = segdiff_jax.load(run_of_chance), mesh_of(1)
+    params = distributed.replicate(model.params, mesh)
+    single = replace(model._single, mesh=mesh, params=params, _programs={})
+    for height, width in [(16, 16), (40, 27), (100, 16), (64, 64)]:
+        list(single([np.zeros((height, width, 3), np.uint8)], jax.random.key(0)))
+    (program,) = single._programs.values()
+    assert program._cache_size() == 1
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+def test_eps_is_what_the_network_says_whatever_it_was_trained_to_predict(run_of_chance, kind):
+    model = segdiff_jax.load(run_of_chance)
+    prediction = replace(model.segmenter.sampler.prediction, kind=kind)
+    sampler = replace(model.segmenter.sampler, prediction=prediction)
+    model = replace(model, segmenter=replace(model.segmenter, sampler=sampler))
+    rng = np.random.default_rng(1)
+    x_t = rng.normal(size=(2, 16, 16, 1)).astype(np.float32)
+    image, t = rng.integers(0, 256, (2, 16, 16, 3), np.uint8), np.array([3, 70])
+    found = model.eps(x_t, t, image)
+
+    mean, std = (np.array(x, np.float32) for x in (tiny().data.mean, tiny().data.std))
+    network = jax.jit(lambda *a: call(networks.model(tiny()), "__call__", model.params, *a))
+    output = np.asarray(network((image - mean) / std, x_t, t))
+    alpha_bar = samplers.schedule(tiny()).alpha_bar[t][:, None, None, None]
+    signal, noise = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+    truth = {
+        "eps": output,
+        "x0": (x_t - signal * output) / noise,
+        "v": noise * x_t + signal * output,
+    }[kind]
+    assert found.shape == (2, 16, 16, 1)
+    np.testing.assert_allclose(found, truth, rtol=1e-4, atol=2e-5)
+
+
+def test_the_weights_and_their_age_are_there(model):
+    assert model.step == 7
+    assert model.params["unet"]["out"]["conv"]["kernel"].shape[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"generations": 0}, "config.sampling.generations=0: must be"),
+        ({"steps": 101}, "config.sampling.steps=101: must be at most diffusion.T=100"),
+        ({"overlap": 16}, "overlap=16: must be at least 0 and less than a tile, 16"),
+        ({"threshold": 1.0}, "threshold=1.0: must be at least 0 and below 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(run_of_chance, settings, part):
+    with pytest.raises(UserError) as caught:
+        segdiff_jax.load(run_of_chance, **settings)
+    assert part in str(caught.value) and caught.value.code == USAGE
+
+
+def test_a_directory_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="holds no run") as caught:
+        segdiff_jax.load(tmp_path)
+    assert str(tmp_path) in str(caught.value) and caught.value.code == BAD_CHECKPOINT
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8)],
+)
+def test_what_is_no_image_is_refused(model, image):
+    with pytest.raises(ValueError, match="the image is"):
+        model.predict(image)
+
+
+def test_importing_the_package_does_not_import_jax():
+    code = "import sys, segdiff_jax; assert 'jax' not in sys.modules; segdiff_jax.load"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

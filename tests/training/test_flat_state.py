@@ -1,0 +1,73 @@
+"""The state of training as vectors, against the same state as trees."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from tiny_config import mesh_of, tiny
+
+from segdiff_jax.factory import training
+from segdiff_jax.runtime import distributed
+from segdiff_jax.training import flat_state
+from segdiff_jax.training.step import init_state
+from tests.training.test_step import BATCH, mapped_step
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """A state with other values in every array, on the host."""
+    config = tiny()
+    make = partial(init_state, training.objective(config), training.optimizer(config), (16, 16))
+    shapes = jax.eval_shape(make, jax.random.key(0))
+    random = np.random.default_rng(1)
+
+    def filled(x):
+        return (0.05 * random.random(x.shape)).astype(x.dtype)
+
+    return jax.tree.map(filled, shapes)
+
+
+def assert_equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_state_comes_back_from_its_vectors_as_it_was(fresh):
+    layout = flat_state.Layout(fresh.params)
+    joined = layout.joined(distributed.replicate(fresh, mesh_of(8)))
+    assert_equal(layout.on_host(joined), fresh)
+
+
+def test_four_vectors_hold_all_parameters_and_what_is_kept_of_each(fresh):
+    layout = flat_state.Layout(fresh.params)
+    joined = jax.eval_shape(layout.join_state, fresh)
+    count = sum(x.size for x in jax.tree.leaves(fresh.params))
+    long = [x.shape for x in jax.tree.leaves(joined) if x.shape]
+    assert long == [(count,)] * 4  # weights, average, two moments
+
+
+def test_what_was_joined_is_gone_and_its_copy_on_the_host_is_not_what_the_device_holds(fresh):
+    layout = flat_state.Layout(fresh.params)
+    state = distributed.replicate(fresh, mesh_of(1))
+    joined = layout.joined(state)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    host = layout.on_host(joined)
+    for leaf in jax.tree.leaves(host.params):
+        leaf[...] = 7
+    assert_equal(layout.on_host(joined), fresh)
+
+
+def test_an_update_of_vectors_is_the_update_of_trees(fresh):
+    config, mesh = tiny(), mesh_of(8)
+    layout, rows = flat_state.Layout(fresh.params), distributed.split_rows(BATCH, mesh)
+    joined = layout.joined(distributed.replicate(fresh, mesh))
+    vectors, seen = training.build_step(config, mesh, layout)(joined, rows, jax.random.key(5))
+    trees, wanted = mapped_step(mesh)(distributed.replicate(fresh, mesh), rows, jax.random.key(5))
+    for name in ("loss", "mse", "grad_norm"):
+        assert float(seen[name]) == pytest.approx(float(wanted[name]), rel=1e-5)
+    made = layout.on_host(vectors)
+    assert jax.tree.structure(made) == jax.tree.structure(trees)
+    for before, one, other in zip(*map(jax.tree.leaves, (fresh, made, trees)), strict=True):
+        moved = np.abs(np.asarray(other, np.float64) - before).max()
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-3 * moved)

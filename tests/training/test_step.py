@@ -1,0 +1,227 @@
+"""The training step: what it learns, and that devices, maps and draws do not change it."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny_config import mesh_of, tiny
+
+from segdiff_jax.data.example import Batch
+from segdiff_jax.factory import training
+from segdiff_jax.runtime import distributed
+from segdiff_jax.training import loss
+from segdiff_jax.training.loss import mean_in_turn
+from segdiff_jax.training.step import init_state, train_step, update
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
+BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    config = tiny()
+    make = partial(init_state, training.objective(config), training.optimizer(config), (16, 16))
+    state = jax.jit(make, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0))
+    # fresh networks say zero and hide most of their gradients
+    keys = iter(jax.random.split(jax.random.key(1), 1000))
+    params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape), state.params)
+    return jax.tree.map(np.asarray, state.replace(params=params, ema_params=params))
+
+
+def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, function=train_step):
+    config = config or tiny()
+    step = partial(
+        function,
+        objective=training.objective(config),
+        optimizer=optimizer or training.optimizer(config),
+        ema_decay=training.ema_decay(config),
+    )
+    return distributed.map_step(step, mesh, kind)
+
+
+def run(
+    fresh,
+    steps=1,
+    devices=1,
+    kind="shard_map",
+    optimizer=None,
+    config=None,
+    batch=BATCH,
+    function=train_step,
+):
+    """Returns the state and the metrics of each step, on the host."""
+    mesh = mesh_of(devices)
+    step = mapped_step(mesh, kind, optimizer, config, function)
+    optimizer = optimizer or training.optimizer(config or tiny())
+    state = distributed.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
+    rows = distributed.split_rows(batch, mesh)
+    seen = []
+    for _ in range(steps):
+        state, metrics = step(state, rows, jax.random.key(5))
+        seen.append({name: float(metrics[name]) for name in ("loss", "mse", "grad_norm")})
+    return jax.tree.map(np.asarray, state), seen
+
+
+def difference(a, b):
+    return max(
+        float(np.abs(x - y).max())
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def eight(fresh):
+    return run(fresh, 2, 8, optimizer=optax.sgd(0.01))
+
+
+def test_pmap_and_shard_map_take_the_same_steps_to_the_last_bit(fresh, eight):
+    mapped, seen = run(fresh, 2, 8, "pmap", optax.sgd(0.01))
+    assert seen == eight[1]
+    assert difference(mapped, eight[0]) == 0
+
+
+def test_eight_devices_take_the_steps_of_one(fresh, eight):
+    alone, seen = run(fresh, 2, 1, optimizer=optax.sgd(0.01))
+    for one, other in zip(seen, eight[1], strict=True):
+        for name in one:
+            assert one[name] == pytest.approx(other[name], rel=2e-5)
+    moved = difference(alone.params, fresh.params)
+    assert difference(alone.params, eight[0].params) < 1e-4 * moved
+
+
+@pytest.mark.slow
+def test_thirty_updates_have_the_same_losses_on_any_number_of_devices(fresh):
+    losses = np.array([[m["loss"] for m in run(fresh, 30, n)[1]] for n in (1, 2, 4, 8)])
+    most = np.max(np.abs(losses - losses[0]) / losses[0])
+    print(f"loss over 1/2/4/8 devices: at most {most:.1e} relative")
+    assert most <= 1e-5 and losses[0, -1] < 0.9 * losses[0, 0]
+
+
+def test_devices_talk_once_a_step(fresh):
+    mesh, optimizer = mesh_of(8), optax.sgd(0.01)
+    state = distributed.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
+    rows = distributed.split_rows(BATCH, mesh)
+    step = mapped_step(mesh, optimizer=optimizer)
+    program = step.lower(state, rows, jax.random.key(5)).compile().as_text()
+    talk = r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
+    assert re.findall(talk, program) == ["all-reduce"]
+
+
+def test_the_guard_changes_no_update_that_is_finite(fresh, eight):
+    unguarded, seen = run(fresh, 2, 8, optimizer=optax.sgd(0.01), function=update)
+    for part in ("params", "ema_params"):
+        before, one, other = (getattr(s, part) for s in (fresh, unguarded, eight[0]))
+        moved = difference(one, before)
+        assert moved > 0 and difference(one, other) < 1e-4 * moved  # two programs round differently
+    for one, other in zip(seen, eight[1], strict=True):
+        assert one == pytest.approx(other, rel=2e-5)
+
+
+def test_the_same_step_twice_is_the_same_to_the_last_bit(fresh, eight):
+    again, _ = run(fresh, 2, 8, optimizer=optax.sgd(0.01))
+    assert difference(again, eight[0]) == 0
+
+
+def test_randomness_changes_from_step_to_step(eight):
+    assert eight[1][0]["loss"] != eight[1][1]["loss"]
+
+
+def test_the_loss_falls_when_one_batch_is_learned_by_heart(fresh):
+    config = tiny()
+    config.train.learning_rate = 5e-3
+    _, seen = run(fresh, 60, 1, config=config)
+    assert np.mean([m["mse"] for m in seen[-5:]]) < 0.5 * np.mean([m["mse"] for m in seen[:5]])
+
+
+def test_the_average_of_the_weights_follows_its_formula(fresh):
+    state, _ = run(fresh, 1)
+    for before, now, average in zip(
+        *map(jax.tree.leaves, (fresh.params, state.params, state.ema_params)), strict=True
+    ):
+        np.testing.assert_allclose(average, 0.9 * before + 0.1 * now, rtol=1e-5, atol=1e-7)
+
+
+def test_the_warm_up_of_the_average_starts_at_two_elevenths_and_ends_at_the_decay():
+    config = tiny()
+    config.train.ema_warmup, config.train.ema_decay = True, 0.99
+    decay = training.ema_decay(config)
+    assert float(decay(jnp.array(1))) == pytest.approx(2 / 11)
+    assert float(decay(jnp.array(10_000))) == pytest.approx(0.99)
+
+
+def test_the_gradient_norm_is_that_of_the_step_taken(fresh):
+    state, seen = run(fresh, 1, 1, optimizer=optax.sgd(1.0))
+    moved = jax.tree.map(lambda a, b: a - b, fresh.params, state.params)
+    assert float(optax.tree.norm(moved)) == pytest.approx(seen[0]["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_a_network_that_says_zero_has_the_loss_of_its_target(prediction):
+    """eps and v of unit variance; x0 is -1 or +1: the squared target is 1 a pixel."""
+    config = tiny()
+    config.diffusion.prediction, config.augment.crop = prediction, 0
+    objective = training.objective(config)
+    make = partial(init_state, objective, optax.sgd(1.0), (24, 24))
+    params = jax.jit(make, compiler_options={"xla_backend_optimization_level": 0})(
+        jax.random.key(0)
+    ).params
+    keys = jax.random.split(jax.random.key(0), 8)
+    loss, (_, mses) = jax.jit(objective.loss)(params, BATCH, keys)
+    mse = mses.mean()
+    assert float(mse) == pytest.approx(1.0, abs=0.1)
+    assert float(loss) == pytest.approx(float(mse) * 24 * 24, rel=1e-6)  # a sum over pixels
+
+
+@pytest.mark.parametrize("at_once, rounds", [(0, 4), (1, 4), (2, 2), (4, 1)])
+def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rounds, monkeypatch):
+    """With the keys of the K draws handed to K single draws, loss and gradient agree."""
+    config = tiny()
+    config.train.noise_draws_per_image = K = 4
+    config.train.draws_at_once, config.train.loss = at_once, "mean"
+    shared = training.objective(config)
+    keys = jax.random.split(jax.random.key(8), 2)
+    rows = Batch(BATCH.image[:2], BATCH.mask[:2])
+    together = jax.value_and_grad(lambda p: shared.loss(p, rows, keys), has_aux=True)
+    turns = []
+    monkeypatch.setattr(
+        loss, "mean_in_turn", lambda *of: turns.append(of[2].shape) or mean_in_turn(*of)
+    )
+
+    def apart(params, image, mask, key):
+        augment_key, draws_key = jax.random.split(key)
+        moved, truth = shared.augment(augment_key, image.astype(jnp.float32), mask)
+        x0 = 2.0 * truth[..., None] - 1
+        pixels = (moved - jnp.array(shared.mean)) / jnp.array(shared.std)
+        total = 0.0
+        for draw_key in jax.random.split(draws_key, K):
+            t_key, eps_key, dropout_key = jax.random.split(draw_key, 3)
+            t = jax.random.randint(t_key, (), 1, 101)
+            eps = jax.random.normal(eps_key, x0.shape)
+            features = shared.model.apply({"params": params}, pixels[None], method="encode")
+            row = x0[None], features, t[None], eps[None], dropout_key[None]
+            total += shared.denoising_errors(params, *row)[0]
+        return total / K
+
+    def mean(params):
+        errors = [apart(params, rows.image[i], rows.mask[i], keys[i]) for i in range(2)]
+        return sum(errors) / 2, jnp.stack(errors)
+
+    one = jax.jit(together)(fresh.params)
+    assert turns == ([(rounds, K // rounds, 2)] if rounds > 1 else [])
+    other = jax.jit(jax.value_and_grad(mean, has_aux=True))(fresh.params)
+    assert float(one[0][0]) == pytest.approx(float(other[0][0]), rel=1e-5)
+    for reported in one[0][1]:
+        np.testing.assert_allclose(reported, other[0][1], rtol=1e-5)
+    scale = max(float(np.abs(g).max()) for g in jax.tree.leaves(other[1]))
+    assert difference(one[1], other[1]) < 1e-4 * scale
+
+
+def test_pmap_reads_rows_in_the_order_of_the_batch(fresh):
+    """A permuted batch has another loss, because randomness belongs to the row."""
+    _, seen = run(fresh, 1, 4, "pmap", optax.sgd(0.01))
+    _, other = run(fresh, 1, 2, "shard_map", optax.sgd(0.01))
+    assert seen[0]["loss"] == pytest.approx(other[0]["loss"], rel=2e-5)
