@@ -108,8 +108,8 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     state = jax.eval_shape(partial(init_state, objective, optimizer, (side, side)), key)
     shapes = (rows, side, side, 3), (rows, side, side)
     pixels: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.uint8) for shape in shapes]
-    layout = flat_state.Layout(state.params)
-    state = jax.eval_shape(layout.join_state, state)
+    layout = flat_state.FlatLayout(state.params)
+    state = jax.eval_shape(layout.flatten_state, state)
     program = training.build_step(config, mesh, layout)
     return program.lower(placed(state), placed(Batch(*pixels), AXIS), placed(key)).compile()
 

@@ -20,7 +20,7 @@ from benchmarks.timing import Row, Sample, alternate, figure, ratio, rows_of
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training import nonfinite
 
-STEPS = nonfinite.AHEAD  # updates between two looks at the clock
+STEPS = nonfinite.MAX_STEPS_IN_FLIGHT  # updates between two looks at the clock
 PRECISIONS = {"float32": "float32", "bfloat16": "float16 autocast"}  # ours, and theirs then
 SIDE = 8192  # of the matrices
 PRODUCTS = 16

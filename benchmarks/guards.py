@@ -50,12 +50,12 @@ def updates(plan: Plan, mesh: Mesh) -> list[Row]:
 
 def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
     """Returns what makes `STEPS` updates as training does, and looks at what they were."""
-    numbers = nonfinite.Numbers(0, lambda step: [], lambda: "")
+    numbers = nonfinite.MetricsBuffer(0, lambda step: [], lambda: "")
 
     def look(step: int, metrics: Metrics) -> None:
-        numbers.add(step, metrics)
+        numbers.push(step, metrics)
         if step % config.train.log_every == 0:  # or they would pile up
-            numbers.take()
+            numbers.pop_means()
 
     layout, state = ours.joined_state(config, mesh)
     return _updates(config, mesh, batch, state, build_step(config, mesh, layout), look)
@@ -69,7 +69,7 @@ def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) ->
         objective=training.objective(config),
         optimizer=training.optimizer(config),
         ema_decay=training.ema_decay(config),
-        split=layout.split,
+        split=layout.unflatten,
     )
 
     def plain(
@@ -106,7 +106,7 @@ def _updates(
 def saves(plan: Plan, mesh: Mesh) -> list[Row]:
     """Checkpoints from the call to the last byte, with sums and without, and the sums alone."""
     layout, joined = ours.joined_state(plan.config, mesh)
-    parts = split_state(layout.on_host(joined))  # which is what a training saves
+    parts = split_state(layout.to_host(joined))  # which is what a training saves
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(parts))
     with_, without, alone = "a save, with sums", "a save, without", "the sums alone"
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,9 @@ from segdiff_jax.train import device_batches
 from segdiff_jax.training import nonfinite
 
 DRAWS = 4
-STEPS = nonfinite.AHEAD  # updates between two looks at the clock, where only the sum counts
+STEPS = (
+    nonfinite.MAX_STEPS_IN_FLIGHT
+)  # updates between two looks at the clock, where only the sum counts
 
 
 class Plan(NamedTuple):

@@ -15,7 +15,7 @@ from benchmarks.timing import Work
 from segdiff_jax import train
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.factory import samplers, training
-from segdiff_jax.inference.sampler import Sampler
+from segdiff_jax.inference.sampler import DiffusionSampler
 from segdiff_jax.models.segdiff import Params
 from segdiff_jax.runtime import cpu_devices, distributed
 from segdiff_jax.training import flat_state, nonfinite
@@ -33,7 +33,7 @@ def changed(config: ConfigDict, **knobs: Any) -> ConfigDict:
 
 def start(config: ConfigDict) -> None:
     """Readies JAX as a training with this config does."""
-    distributed.start(devices_of_cpu=cpu_devices.fitting(config.train.batch_size))
+    distributed.start(devices_of_cpu=cpu_devices.choose_device_count(config.train.batch_size))
 
 
 def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
@@ -55,11 +55,11 @@ def on_one_device(params: Params) -> Params:
     return jax.tree.map(lambda x: x.addressable_data(0), params)
 
 
-def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat_state.Layout, TrainState]:
+def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat_state.FlatLayout, TrainState]:
     """Returns `fresh_state` as updates take it, and where in its vectors each array lies."""
     state = fresh_state(config, mesh)
-    layout = flat_state.Layout(state.params)
-    return layout, layout.joined(state)
+    layout = flat_state.FlatLayout(state.params)
+    return layout, layout.flatten_state_donating(state)
 
 
 def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> Iterator[Batch]:
@@ -78,7 +78,7 @@ def training_step(
       rows: what the updates learn from.
       steps: at most `finite.AHEAD`, for the host does not wait between them.
     """
-    assert steps <= nonfinite.AHEAD
+    assert steps <= nonfinite.MAX_STEPS_IN_FLIGHT
     layout, state = joined_state(config, mesh)
     step, key = training.build_step(config, mesh, layout), training.run_key(config.seed, mesh)
 
@@ -93,7 +93,7 @@ def training_step(
 
 def encoding(config: ConfigDict, params: Params, count: int) -> Work:
     """Returns what computes G of so many images."""
-    sampler = samplers.answerer(config)
+    sampler = samplers.mask_sampler(config)
     images = jnp.asarray(np.stack([e.image for e in made_up(count, side_of(config))]))
     encode = jax.jit(sampler.encode)
     return lambda: jax.block_until_ready(encode(params, images))
@@ -104,13 +104,13 @@ def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
 
     It is a reverse process of a single step, from drawing x_T to x_0.
     """
-    sampler = samplers.answerer(changed(config, sampling__steps=1))
-    assert isinstance(sampler, Sampler)
+    sampler = samplers.mask_sampler(changed(config, sampling__steps=1))
+    assert isinstance(sampler, DiffusionSampler)
     C, size = config.model.channels, side_of(config)
     features = jnp.zeros((size, size, C))
     keys = jax.random.split(jax.random.key(0), rows)
     corner = jnp.zeros((2,), jnp.int32)
-    draw = jax.jit(jax.vmap(sampler.draw, (None, None, 0, None)))
+    draw = jax.jit(jax.vmap(sampler.sample, (None, None, 0, None)))
     return lambda: jax.block_until_ready(draw(params, features, keys, corner))
 
 

@@ -159,5 +159,5 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    startup.use()  # as the programmes do
+    startup.reexec_with_huge_pages()  # as the programmes do
     sys.exit(main(sys.argv[1:]))

@@ -18,14 +18,14 @@ from segdiff_jax.data.example import Array
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.factory import networks, samplers
 from segdiff_jax.inference.averaging import uncertainty
-from segdiff_jax.inference.sampler import Sampler
-from segdiff_jax.inference.segmentation import Band, Segmenter
+from segdiff_jax.inference.sampler import DiffusionSampler
+from segdiff_jax.inference.segmentation import ImageRows, Segmenter
 from segdiff_jax.models.segdiff import Params, call
 from segdiff_jax.runtime import cpu_devices, distributed
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Prediction:
     """What a model says about one image.
 
     Attributes:
@@ -68,7 +68,7 @@ class Model:
         """Whether the masks are drawn from noise: not by networks that answer in one pass."""
         return self.segmenter.sampler.random
 
-    def predict(self, image: np.ndarray, *, number: int = 0) -> Answer:
+    def predict(self, image: np.ndarray, *, number: int = 0) -> Prediction:
         """Answers one image of any size; larger ones are cut into tiles that fade into each other.
 
         The program is compiled at the first image, and again for another size of tile.
@@ -84,14 +84,14 @@ class Model:
         rows = [band.generations for band in bands]
         generations = np.clip(np.concatenate(rows, axis=1), 0.0, 1.0)
         probability = generations.mean(axis=0)
-        return Answer(
+        return Prediction(
             probability,
             (probability > self.threshold).astype(np.uint8),
             uncertainty(generations, self.random),
             generations,
         )
 
-    def bands(self, images: Iterable[np.ndarray], first: int = 0) -> Iterator[Band]:
+    def bands(self, images: Iterable[np.ndarray], first: int = 0) -> Iterator[ImageRows]:
         """Yields finished rows of image after image, for images that do not fit into memory whole.
 
         Args:
@@ -138,7 +138,7 @@ def _eps(
     segmenter: Segmenter, params: Params, x_t: jax.Array, t: jax.Array, image: jax.Array
 ) -> jax.Array:
     sampler = segmenter.sampler
-    if not isinstance(sampler, Sampler):
+    if not isinstance(sampler, DiffusionSampler):
         raise ValueError("this network finds masks in one pass: there is no noise to find")
     features = sampler.encode(params, image)
     output = call(sampler.model, "denoise", params, x_t, t, features)
@@ -207,8 +207,8 @@ def load(
     if seed is not None:
         config.seed = seed
     validate.check(config)
-    distributed.start(devices_of_cpu=cpu_devices.fitting(wanted=config.job.cpu_devices))
+    distributed.start(devices_of_cpu=cpu_devices.choose_device_count(wanted=config.job.cpu_devices))
     mesh = distributed.all_devices()
-    step, params = trained_run.restore(config, workdir, mesh)
+    step, params = trained_run.restore_ema(config, workdir, mesh)
     segmenter = samplers.segmenter(config, params, mesh)
     return Model(config, step, params, segmenter, threshold, config.seed)

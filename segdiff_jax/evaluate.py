@@ -17,10 +17,10 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation.baselines import baseline_rows
 from segdiff_jax.evaluation.panels import panel
 from segdiff_jax.evaluation.report import save_panel, write_report
-from segdiff_jax.evaluation.scoring import Answer, answers
+from segdiff_jax.evaluation.scoring import ScoredPrediction, score_examples
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.inference.segmentation import Segmenter
-from segdiff_jax.trained_run import Opened, opened
+from segdiff_jax.trained_run import TrainedRun, load
 
 
 class Evaluation(NamedTuple):
@@ -44,7 +44,7 @@ def evaluate_split(
     examples: Sequence[Example],
     seed: int,
     directory: Path,
-    watch: Callable[[Answer], object] | None = None,
+    watch: Callable[[ScoredPrediction], object] | None = None,
 ) -> Evaluation:
     """Answers, scores and draws every example; panels go to the directory.
 
@@ -57,7 +57,7 @@ def evaluate_split(
     """
     rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
     began = time.monotonic()
-    for i, answer in enumerate(answers(segment, examples, seed)):
+    for i, answer in enumerate(score_examples(segment, examples, seed)):
         seconds += time.monotonic() - began
         if watch is not None:
             watch(answer)
@@ -93,15 +93,15 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
     """
-    trust.require_places(workdir)
-    return evaluate_opened(opened(config, workdir), workdir, workdir / "report")
+    trust.check_workdir(workdir)
+    return evaluate_loaded(load(config, workdir), workdir, workdir / "report")
 
 
-def evaluate_opened(
-    run: Opened,
+def evaluate_loaded(
+    run: TrainedRun,
     workdir: Path,
     directory: Path,
-    watch: Callable[[Answer], object] | None = None,
+    watch: Callable[[ScoredPrediction], object] | None = None,
 ) -> Path:
     """Scores an opened run and writes the report; see `evaluate_run`.
 
@@ -125,7 +125,7 @@ def evaluate_opened(
         title=f"{networks.TITLES[config.model.kind]} on {c.name}, {c.test_split} split",
         settings=describe(config, step, len(examples), found.seconds),
         rows=found.rows,
-        baselines=baseline_rows(datasets.scored(config, c.train_split), examples),
+        baselines=baseline_rows(datasets.scored_examples(config, c.train_split), examples),
         calibration_sums=found.calibration,
         panels=found.panels,
         training_curve=read_curve(workdir),

@@ -95,7 +95,7 @@ def export_weights(command: Export) -> None:
     from segdiff_jax.torch_weights import pt_writer
 
     config = run_config.read_config(command.workdir)
-    step, params = trained_run.restore(config, command.workdir, distributed.all_devices())
+    step, params = trained_run.restore_ema(config, command.workdir, distributed.all_devices())
     ours = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(params, sep="/").items()}
     theirs = names.to_theirs(ours, names.modules(_shape(config)))
     if foreign := [f"+ {name} {theirs[name].shape}" for name in theirs.keys() & ours.keys()]:

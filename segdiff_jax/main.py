@@ -46,20 +46,20 @@ def main(arguments: list[str]) -> int:
     Args:
       arguments: the words after the name of the programme.
     """
-    return app.run(obey, arguments, __doc__, LESS_MEMORY)
+    return app.run(run_command, arguments, __doc__, LESS_MEMORY)
 
 
-def obey(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> None:
     """Does what a command line says."""
-    startup.rarely()  # until training has begun
+    startup.relax_gc()  # until training has begun
     command = main_args.parse(arguments)
     app.set_up_logging()
-    for line in validate.cautions(command.config):
+    for line in validate.warnings_for(command.config):
         logging.warning(line)
-    dispatch(command)
+    run_mode(command)
 
 
-def dispatch(command: Command) -> None:
+def run_mode(command: Command) -> None:
     """Does what was asked for. The imports are here because jax takes seconds to import."""
     config, mode = command.config, command.mode
     if mode == "check":
@@ -76,7 +76,7 @@ def dispatch(command: Command) -> None:
     job = config.job
     place = command.coordinator, command.processes, command.process
     distributed.start(*place, job.join_seconds, job.heartbeat_seconds, devices_of_cpu(command))
-    with watchdog.watching(job.hang_seconds, coordinator=distributed.leads_others()):
+    with watchdog.watch(job.hang_seconds, coordinator=distributed.leads_others()):
         train_and_evaluate(command)
 
 
@@ -88,7 +88,7 @@ def devices_of_cpu(command: Command) -> int:
     if command.coordinator:
         return wanted or 1
     batch_size = 0 if command.mode == "evaluate" else command.config.train.batch_size
-    return cpu_devices.fitting(batch_size, wanted)
+    return cpu_devices.choose_device_count(batch_size, wanted)
 
 
 def train_and_evaluate(command: Command) -> None:
@@ -98,14 +98,14 @@ def train_and_evaluate(command: Command) -> None:
 
     config, workdir, mode = command.config, command.workdir, command.mode
     facts = consistency.run_facts(__version__, flatten(config), workdir, mode)
-    consistency.require(facts)
+    consistency.check(facts)
     if mode in ("train", "all"):
         train.train(config, workdir)
     if not config.data.test_split and mode == "all":
         logging.info("config.data.test_split is empty: nothing is scored")
     elif mode in ("evaluate", "all"):
-        startup.as_usual()
-        with signals.at_once():
+        startup.restore_gc()
+        with signals.raise_on_signal():
             evaluate.evaluate_run(config, workdir)
 
 
@@ -126,8 +126,8 @@ def check(config: ConfigDict) -> None:
 
 def run() -> None:
     """The console script."""
-    startup.use()
-    app.leave(main(sys.argv[1:]))
+    startup.reexec_with_huge_pages()
+    app.exit_program(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from segdiff_jax.cli import app
 from segdiff_jax.cli.predict_args import Command, parse
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import BAD_DATA, UserError
-from segdiff_jax.prediction.pipeline import Prediction, log_looks
-from segdiff_jax.prediction.summary import Summary, hold_to
+from segdiff_jax.prediction.pipeline import FolderPrediction, log_looks
+from segdiff_jax.prediction.summary import Summary, check_settings
 from segdiff_jax.runtime import lock, startup
 
 LESS_MEMORY = "lower sampling.rows_at_once in the config.json of the run, or --generations"
@@ -57,7 +57,7 @@ def _main(arguments: list[str]) -> None:
 
     names = "generations", "steps", "overlap", "threshold", "seed"
     chosen = {name: command.numbers[name] for name in names if name in command.numbers}
-    with lock.held(command.output), signals.at_once():  # before minutes of compilation
+    with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
         predict(command, api.load(command.workdir, **chosen))
 
 
@@ -76,10 +76,10 @@ def predict(command: Command, model: Any) -> None:
     if count == 1 and model.random:
         logging.warning("one generation: nothing to compare, so uncertainty is 0 everywhere")
     limits = _limits(command, model)
-    same = hold_to(output, settings(command, model, limits), command.overwrite)
+    same = check_settings(output, settings(command, model, limits), command.overwrite)
     with Summary(output, fresh=command.overwrite and not same) as summary:
         keep = count if command.save_generations else 0
-        work = Prediction(model, output, limits, model.threshold, keep, summary, model.random)
+        work = FolderPrediction(model, output, limits, model.threshold, keep, summary, model.random)
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total, skipped = len(command.inputs), len(command.inputs) - len(left)
         if skipped:
@@ -123,8 +123,8 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
 
 def run() -> None:
     """The console script."""
-    startup.use()
-    app.leave(main(sys.argv[1:]))
+    startup.reexec_with_huge_pages()
+    app.exit_program(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import scoring
 from segdiff_jax.factory import datasets, networks, samplers
-from segdiff_jax.factory.training import _everywhere, beginning, build_step, run_key
+from segdiff_jax.factory.training import build_step, init_fn, jit_replicated, run_key
 from segdiff_jax.runtime import consistency, distributed, files, lock, signals, startup, watchdog
 from segdiff_jax.training import flat_state
 from segdiff_jax.training.metrics_writer import Pace, log, open_writer
-from segdiff_jax.training.nonfinite import Numbers
+from segdiff_jax.training.nonfinite import MetricsBuffer
 from segdiff_jax.training.step import Metrics, TrainState, split_state
 
 
@@ -41,7 +41,7 @@ class Start:
         Raises:
           UserError: an example's sides are not what the network can halve as often as it does.
         """
-        view = datasets.view(config)
+        view = datasets.crop_fn(config)
         size = view(np.random.default_rng(0), examples[0])[1].shape
         networks.check_size(config, size, examples[0].name)
         short = sum(min(e.image.shape[:2]) < config.augment.crop for e in examples)
@@ -53,15 +53,15 @@ class Start:
                 len(examples),
                 config.augment.crop,
             )
-        fresh = beginning(config, size)
+        fresh = init_fn(config, size)
         self.shapes = manager.abstract(jax.eval_shape(fresh), distributed.everywhere(mesh))
-        self.layout = flat_state.Layout(self.shapes.params)
+        self.layout = flat_state.FlatLayout(self.shapes.params)
 
         def begin() -> TrainState:
-            return self.layout.join_state(fresh())
+            return self.layout.flatten_state(fresh())
 
         # as vectors at once: a program of 574 results, and one that joins them, load slowly
-        self._program = _everywhere(begin, mesh)
+        self._program = jit_replicated(begin, mesh)
 
     def state(self, checkpoints: manager.Checkpoints) -> TrainState:
         """Returns the latest checkpoint, or fresh weights that are a function of the seed.
@@ -70,11 +70,11 @@ class Start:
         """
         found = checkpoints.restore(split_state(self.shapes))
         if found is not None:
-            return self.layout.joined(TrainState(ema_params=found[0], **found[1]))
-        return signals.interruptible(self._program)
+            return self.layout.flatten_state_donating(TrainState(ema_params=found[0], **found[1]))
+        return signals.call_interruptible(self._program)
 
 
-class Updates:
+class CompiledStep:
     """A state and a batch in, the next state and its metrics out.
 
     Attributes:
@@ -82,7 +82,7 @@ class Updates:
     """
 
     def __init__(
-        self, config: ConfigDict, shapes: TrainState, layout: flat_state.Layout, mesh: Mesh
+        self, config: ConfigDict, shapes: TrainState, layout: flat_state.FlatLayout, mesh: Mesh
     ) -> None:
         """Nothing is compiled yet.
 
@@ -93,7 +93,7 @@ class Updates:
           mesh: of all devices.
         """
         self.layout = layout
-        joined = jax.eval_shape(layout.join_state, shapes)
+        joined = jax.eval_shape(layout.flatten_state, shapes)
         self._shapes = manager.abstract(joined, distributed.everywhere(mesh))
         self._step = build_step(config, mesh, self.layout)
         self._key = run_key(config.seed, mesh)
@@ -131,7 +131,7 @@ def device_batches(
 ) -> Iterator[Batch]:
     """Yields the rows of update first + 1, first + 2, ... as uint8 on the devices."""
     process = jax.process_index(), jax.process_count()
-    c, view = config.train, datasets.view(config)
+    c, view = config.train, datasets.crop_fn(config)
     for batch in batches(examples, c.batch_size, config.seed, first, process, view):
         yield distributed.split_rows(batch, mesh)
 
@@ -159,21 +159,21 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         the directory; it cannot be written to; or the loss is no number any more.
     """
     writing_process = jax.process_index() == 0
-    trust.require_places(workdir)
-    with lock.held(workdir) if writing_process else nullcontext():
+    trust.check_workdir(workdir)
+    with lock.locked(workdir) if writing_process else nullcontext():
         if writing_process:
-            files.probe(workdir)
-        with signals.limited(config.train.max_seconds):
+            files.check_writable(workdir)
+        with signals.time_limit(config.train.max_seconds):
             return _train(config, workdir)
 
 
 def _train(config: ConfigDict, workdir: Path) -> TrainState:
-    with signals.at_once():  # nothing is lost before an update is made
+    with signals.raise_on_signal():  # nothing is lost before an update is made
         mesh = distributed.all_devices()
         config, examples = _opened(config, workdir, mesh)
         checkpoints = manager.Checkpoints(workdir)
         start = Start(config, examples, mesh)
-        updates = Updates(config, start.shapes, start.layout, mesh)
+        updates = CompiledStep(config, start.shapes, start.layout, mesh)
         if checkpoints.latest() < config.train.steps:
             updates.compile_ahead(next(device_batches(config, examples, 0, mesh)))
         state = start.state(checkpoints)
@@ -186,7 +186,7 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
         )
         state = loop(config, workdir, state, examples, checkpoints, mesh, updates)
     checkpoints.close()
-    return distributed.replicate(start.layout.on_host(state), mesh)
+    return distributed.replicate(start.layout.to_host(state), mesh)
 
 
 def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, list[Example]]:
@@ -197,7 +197,7 @@ def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, 
             f"devices, {mesh.size}"
         )
     config = datasets.with_statistics(config)
-    run_config.hold_to_training(config, workdir)
+    run_config.check_resume(config, workdir)
     if jax.process_index() == 0:
         run_config.write_config(config, workdir)
     examples = datasets.examples(config, config.data.train_split)
@@ -205,7 +205,7 @@ def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, 
         names = "".join(f"{example.name}\n" for example in examples)
         (workdir / "training_images.txt").write_text(names)
     if jax.process_count() > 1:
-        consistency.require(consistency.of_examples(examples, config.data.train_split))
+        consistency.check(consistency.data_facts(examples, config.data.train_split))
     return config, examples
 
 
@@ -216,7 +216,7 @@ def loop(
     examples: list[Example],
     checkpoints: manager.Checkpoints,
     mesh: Mesh,
-    updates: Updates,
+    updates: CompiledStep,
 ) -> TrainState:
     """Takes every step from state.step to the last, logging, saving and evaluating on the way.
 
@@ -230,33 +230,33 @@ def loop(
     batch = device_batches(config, examples, first, mesh)
     pace = Pace(first, last)
     names = partial(row_names, config, examples)
-    numbers = Numbers(c.skip_nonfinite, names, checkpoints.last_good)
-    with closing(writer), signals.deferred() as request:
+    numbers = MetricsBuffer(c.skip_nonfinite, names, checkpoints.last_good)
+    with closing(writer), signals.defer_signals() as request:
         for step in range(first + 1, last + 1):
             if step == first + 1:
                 take = partial(updates, state, next(batch))
                 state, metrics = first_update(take, request, f"update {step} of {last}")
                 logging.info("first update after %.1f s", pace.restart())
-                startup.as_usual()
+                startup.restore_gc()
             else:
                 state, metrics = updates(state, next(batch))
-            numbers.add(step, metrics)
+            numbers.push(step, metrics)
             checkpoints.check()
-            watchdog.alive(f"update {step}")
+            watchdog.heartbeat(f"update {step}")
             if due(step, c.log_every, last):
-                log(writer, step, numbers.take(), pace)
+                log(writer, step, numbers.pop_means(), pace)
             scores = None
             if due(step, c.evaluate_every, last):
-                numbers.settle()
-                watchdog.patient(f"the validation at update {step}")
-                scores = request.unless_stopped(partial(validate, state))
+                numbers.flush()
+                watchdog.expect_compilation(f"the validation at update {step}")
+                scores = request.run_interruptible(partial(validate, state))
                 if scores is not None:
                     writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
                 pace.restart(step)
-            stop = request.holds()
+            stop = request.is_set()
             if stop or due(step, c.checkpoint_every or last, last):
-                numbers.settle()
-                checkpoints.save(step, *split_state(layout.on_host(state)), scores)
+                numbers.flush()
+                checkpoints.save(step, *split_state(layout.to_host(state)), scores)
             if stop:
                 checkpoints.close()  # waits until it is written
                 raise request.error(f"stopped at update {step} of {last}; the same command goes on")
@@ -264,7 +264,7 @@ def loop(
 
 
 def first_update(
-    take: Callable[[], tuple[TrainState, Metrics]], request: signals.Request, which: str
+    take: Callable[[], tuple[TrainState, Metrics]], request: signals.StopRequest, which: str
 ) -> tuple[TrainState, Metrics]:
     """Takes the update that compiles the step, and waits for it.
 
@@ -277,9 +277,9 @@ def first_update(
       TerminatedError, KeyboardInterrupt: a signal broke it off.
     """
     logging.info("compiling the training step")
-    finished = partial(signals.interruptible, lambda: jax.block_until_ready(take()))
+    finished = partial(signals.call_interruptible, lambda: jax.block_until_ready(take()))
     told = f"stopped before {which}: nothing is new since the start; the same command goes on"
-    return request.unless_ended(finished, told)
+    return request.run_or_exit(finished, told)
 
 
 def row_names(config: ConfigDict, examples: list[Example], step: int) -> list[str]:
@@ -289,7 +289,7 @@ def row_names(config: ConfigDict, examples: list[Example], step: int) -> list[st
 
 
 def validator(
-    config: ConfigDict, mesh: Mesh, layout: flat_state.Layout
+    config: ConfigDict, mesh: Mesh, layout: flat_state.FlatLayout
 ) -> Callable[[TrainState], dict[str, float]]:
     """Returns what scores a state on the validation split; the program is compiled once.
 
@@ -297,11 +297,11 @@ def validator(
     """
     if not config.train.evaluate_every:
         return lambda state: {}
-    examples = datasets.scored(config, config.data.validation_split)
+    examples = datasets.scored_examples(config, config.data.validation_split)
     segmenter = samplers.segmenter(config, None, mesh)
 
     def validate(state: TrainState) -> dict[str, float]:
-        params = distributed.replicate(layout.on_host(state.ema_params), mesh)
+        params = distributed.replicate(layout.to_host(state.ema_params), mesh)
         weighted = replace(segmenter, params=params)  # shares the compiled program
         scores = scoring.mean_scores(weighted, examples, config.seed)
         logging.info("validation: %s", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))

@@ -17,7 +17,7 @@ from segdiff_jax.models.segdiff import Params
 from segdiff_jax.runtime import distributed, watchdog
 
 
-class Opened(NamedTuple):
+class TrainedRun(NamedTuple):
     """A trained run, and what it is asked about.
 
     Attributes:
@@ -40,7 +40,7 @@ class Opened(NamedTuple):
         return samplers.segmenter(self.config, self.params, self.mesh)
 
 
-def opened(config: ConfigDict, workdir: Path) -> Opened:
+def load(config: ConfigDict, workdir: Path) -> TrainedRun:
     """Reads the averaged weights of a run, and the images of its test split.
 
     Raises:
@@ -49,13 +49,15 @@ def opened(config: ConfigDict, workdir: Path) -> Opened:
     if not config.data.test_split:
         raise UserError("config.data.test_split='': must name a split to score")
     mesh = distributed.all_devices()
-    config = run_config.hold_to_answers(config, workdir)
-    watchdog.patient("the start of the evaluation")
-    step, params = restore(config, workdir, mesh)
-    return Opened(config, step, params, mesh, datasets.scored(config, config.data.test_split))
+    config = run_config.check_evaluation(config, workdir)
+    watchdog.expect_compilation("the start of the evaluation")
+    step, params = restore_ema(config, workdir, mesh)
+    return TrainedRun(
+        config, step, params, mesh, datasets.scored_examples(config, config.data.test_split)
+    )
 
 
-def restore(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Params]:
+def restore_ema(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Params]:
     """Returns (step, averaged weights) of a run, on every device of the mesh."""
     model = networks.model(config)
     side = networks.multiple(config)  # the smallest input there is

@@ -76,7 +76,7 @@ def imported(network, tmp_path_factory):
 
 
 def restored(workdir):
-    return trained_run.restore(run_config.read_config(workdir), workdir, mesh_of(1))
+    return trained_run.restore_ema(run_config.read_config(workdir), workdir, mesh_of(1))
 
 
 def test_eps_of_imported_weights_is_the_authors(network, imported):
@@ -152,14 +152,14 @@ def test_training_goes_on_from_imported_weights_with_a_fresh_optimizer(exported,
     examples = [Example(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), "x")]
     checkpoints = manager.Checkpoints(tmp_path / "run")
     start = train.Start(config, examples, mesh_of(1))
-    state = start.layout.on_host(start.state(checkpoints))
+    state = start.layout.to_host(start.state(checkpoints))
     checkpoints.close()
     assert state.step == 5
     _, ema = restored(tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, ema, state.params)
     jax.tree.map(np.testing.assert_array_equal, ema, state.ema_params)
     assert not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
-    run_config.hold_to_training(config, tmp_path / "run")
+    run_config.check_resume(config, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from segdiff_jax.cli import app
 from segdiff_jax.cli.predict_args import parse
 from segdiff_jax.data.image_io import reading, writing
 from segdiff_jax.prediction import inputs, pipeline, summary
-from segdiff_jax.prediction.output_maps import Figures
+from segdiff_jax.prediction.output_maps import MapStatistics
 
 RNG = np.random.default_rng(2)
 
@@ -157,7 +157,7 @@ def test_ranks_go_from_the_lowest_agreement_and_the_first_are_told(call, caplog)
 
 def test_equal_agreement_goes_by_uncertainty_then_confidence_then_name():
     def row(name, agreement, uncertainty, confidence):
-        figures = Figures(0.1, confidence, uncertainty, agreement)
+        figures = MapStatistics(0.1, confidence, uncertainty, agreement)
         return summary.row(name, (1, 1), figures, 0.0, (ROOT / "pyproject.toml").stat())
 
     rows = [
@@ -167,7 +167,7 @@ def test_equal_agreement_goes_by_uncertainty_then_confidence_then_name():
         row("a", 1.0, 0.1, 0.9),
         row("b", 1.0, 0.1, 0.9),
     ]
-    assert sorted(rows[::-1], key=summary.need) == rows
+    assert sorted(rows[::-1], key=summary.review_priority) == rows
 
 
 def test_a_second_call_does_nothing(call):
@@ -320,7 +320,7 @@ def test_limits_are_named_as_the_flags_they_are(call, folder):
 def test_large_images_are_read_one_at_a_time(call, monkeypatch):
     """Of two that are in memory at once, the second is read while the first is answered."""
     events = []
-    read, finish = reading.read_image, pipeline.Prediction._finish
+    read, finish = reading.read_image, pipeline.FolderPrediction._finish
 
     def recording(path, limits):
         events.append(f"read {path.name}")
@@ -332,7 +332,7 @@ def test_large_images_are_read_one_at_a_time(call, monkeypatch):
         finish(self, one, began)
 
     monkeypatch.setattr(pipeline, "read_image", recording)
-    monkeypatch.setattr(pipeline.Prediction, "_finish", finishing)
+    monkeypatch.setattr(pipeline.FolderPrediction, "_finish", finishing)
     call(StandIn(), output="small")
     assert events.index("read ü d.png") < events.index("done c.JPG")
     events.clear()
@@ -343,14 +343,14 @@ def test_large_images_are_read_one_at_a_time(call, monkeypatch):
 
 
 def test_a_file_that_changes_while_it_is_answered_is_done_again(call, folder, monkeypatch):
-    path, finish = folder / "a.x.tif", pipeline.Prediction._finish
+    path, finish = folder / "a.x.tif", pipeline.FolderPrediction._finish
 
     def finishing(self, one, began):
         if one.job.input.path == path:
             os.utime(path, (1, 1))
         finish(self, one, began)
 
-    monkeypatch.setattr(pipeline.Prediction, "_finish", finishing)
+    monkeypatch.setattr(pipeline.FolderPrediction, "_finish", finishing)
     call(StandIn())
     call(model := StandIn())
     assert model.asked == [0]

@@ -183,7 +183,7 @@ def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finis
     config, checkpoints = config_for(prepared), Checkpoints(finished[0], writes=False)
     examples = datasets.examples(config, "train")
     start = train.Start(config, examples, mesh_of(devices))
-    state, whole = start.state(checkpoints), start.layout.join_state(finished[1])
+    state, whole = start.state(checkpoints), start.layout.flatten_state(finished[1])
     checkpoints.close()
     assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
     for leaf, saved in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
@@ -196,7 +196,7 @@ def test_a_fresh_start_is_the_joined_form_of_the_fresh_weights(prepared, tmp_pat
     state, fresh = start.state(checkpoints), training.fresh_state(config, (16, 16), mesh_of(2))()
     checkpoints.close()
     assert state.params.shape == (start.layout.size,)
-    jax.tree.map(np.testing.assert_array_equal, start.layout.on_host(state), jax.device_get(fresh))
+    jax.tree.map(np.testing.assert_array_equal, start.layout.to_host(state), jax.device_get(fresh))
 
 
 def test_the_last_two_checkpoints_are_kept(finished):
@@ -280,7 +280,7 @@ def test_a_work_directory_that_cannot_be_written_is_told_before_anything_is_read
 
 def test_a_work_directory_in_use_is_refused(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it began"))
-    with lock.held(tmp_path), pytest.raises(UserError, match=f"in use by .*:{os.getpid()}: "):
+    with lock.locked(tmp_path), pytest.raises(UserError, match=f"in use by .*:{os.getpid()}: "):
         train.train(config_for(prepared), tmp_path)
 
 
@@ -338,7 +338,7 @@ def test_the_best_checkpoint_on_validation_is_kept_and_can_be_scored(tmp_path):
 
 
 def test_from_the_first_update_on_python_looks_for_garbage_as_usual(prepared, tmp_path):
-    startup.rarely()
+    startup.relax_gc()
     train.train(config_for(prepared), tmp_path)
     assert gc.get_threshold() == startup.USUAL
 
@@ -353,5 +353,5 @@ def test_validation_is_scored_during_training_and_decides_the_best(prepared, tmp
         0.1,
         0.2,
     ]
-    step, _ = trained_run.restore(config, tmp_path, jax.make_mesh((8,), ("data",)))
+    step, _ = trained_run.restore_ema(config, tmp_path, jax.make_mesh((8,), ("data",)))
     assert step == 2

@@ -15,12 +15,12 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from segdiff_jax.checkpoint import checksums, trust
-from segdiff_jax.checkpoint.run_config import hold_to_answers as hold_to_answers
-from segdiff_jax.checkpoint.run_config import hold_to_training as hold_to_training
+from segdiff_jax.checkpoint.run_config import check_evaluation as check_evaluation
+from segdiff_jax.checkpoint.run_config import check_resume as check_resume
 from segdiff_jax.checkpoint.run_config import read_config as read_config
 from segdiff_jax.checkpoint.run_config import write_config as write_config
 from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, UserError
-from segdiff_jax.runtime.files import into
+from segdiff_jax.runtime.files import reporting_write_errors
 
 Tree = Any
 
@@ -53,7 +53,7 @@ def _write_arrays_in_one_piece() -> None:
 _write_arrays_in_one_piece()
 
 
-class DamagedError(Exception):
+class CorruptCheckpointError(Exception):
     """A checkpoint is not what was written; the message says in what."""
 
 
@@ -93,8 +93,8 @@ class Checkpoints:
         )
         self.directory = workdir.absolute() / "checkpoints"
         self._unchecked = False  # whether a save may have failed since somebody looked
-        trust.require_checkpoints(self.directory)
-        with into(self.directory):
+        trust.check_checkpoints(self.directory)
+        with reporting_write_errors(self.directory):
             self.manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, ema: Tree, training: Tree, scores: dict[str, float] | None) -> None:
@@ -124,7 +124,7 @@ class Checkpoints:
             training=ocp.args.StandardSave(training),
             checksums=ocp.args.JsonSave(sums),
         )
-        with into(self.directory):
+        with reporting_write_errors(self.directory):
             accepted = self.manager.save(step, args=items, metrics=scores, force=True)
         self._unchecked = True
         if not accepted:
@@ -145,7 +145,7 @@ class Checkpoints:
     def finish(self) -> None:
         """Waits until everything is written; raises as `check` does."""
         self._unchecked = False
-        with into(self.directory):
+        with reporting_write_errors(self.directory):
             self.manager.wait_until_finished()
 
     def last_good(self) -> str:
@@ -176,8 +176,8 @@ class Checkpoints:
             try:
                 found = self._read(step, ema=like[0], training=like[1])
                 return found["ema"], found["training"]
-            except DamagedError as error:
-                self._set_aside(step, error)
+            except CorruptCheckpointError as error:
+                self._quarantine(step, error)
         if aside := sorted(path.name for path in self.directory.glob("*.corrupt-*")):
             raise UserError(
                 f"{self.directory} holds only damaged checkpoints ({', '.join(aside)}): restore "
@@ -196,7 +196,7 @@ class Checkpoints:
         while steps := [step for step in self._steps(which) if step not in tried]:
             try:
                 return steps[0], self._read(steps[0], ema=like)["ema"]
-            except DamagedError as error:
+            except CorruptCheckpointError as error:
                 tried.add(steps[0])
                 if (path := self.directory / str(steps[0])).exists():
                     logging.error("%s is damaged: %s", path, error)
@@ -213,7 +213,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is written, which may raise as `check` does."""
-        with into(self.directory):
+        with reporting_write_errors(self.directory):
             self.manager.close()
 
     def _read(self, step: int, **like: Tree) -> dict[str, Tree]:
@@ -237,13 +237,15 @@ class Checkpoints:
                 # it may be that of another model, which without checksums cannot be told
                 message = f"cannot restore {path}: {_reason(error)}"
                 raise UserError(message, BAD_CHECKPOINT) from error
-            raise DamagedError(_reason(error)) from error
+            raise CorruptCheckpointError(_reason(error)) from error
         if sums is None:
             logging.warning("%s was written without checksums: not verified", path)
             return found
         for name, tree in found.items():
             if bad := checksums.differing(sums[name], tree):
-                raise DamagedError(f"{len(bad)} arrays are not what was written: {name}{bad[0]}")
+                raise CorruptCheckpointError(
+                    f"{len(bad)} arrays are not what was written: {name}{bad[0]}"
+                )
         return found
 
     def _sums(self, step: int) -> dict[str, checksums.Sums] | None:
@@ -254,9 +256,9 @@ class Checkpoints:
             sums = self.manager.restore(step, args=args)["checksums"]
             return {"ema": sums["ema"], "training": sums["training"]}
         except Exception as error:
-            raise DamagedError(_reason(error)) from error
+            raise CorruptCheckpointError(_reason(error)) from error
 
-    def _set_aside(self, step: int, error: DamagedError) -> None:
+    def _quarantine(self, step: int, error: CorruptCheckpointError) -> None:
         path = self.directory / str(step)
         n = 1 + len(list(self.directory.glob(f"{step}.corrupt-*")))
         aside = self.directory / f"{step}.corrupt-{n}"

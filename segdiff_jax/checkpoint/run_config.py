@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 from segdiff_jax.checkpoint import trust
 from segdiff_jax.config.defaults import default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.runtime.files import whole
+from segdiff_jax.runtime.files import atomic_write
 
 # knobs and groups that may differ between the start of a run and its continuation
-FREE = (
+MUTABLE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
     *(
@@ -29,7 +29,7 @@ FREE = (
 
 
 # what the answers of trained weights depend on, besides how they are sampled
-ANSWERS = ("model.", "diffusion.", "data.mean", "data.std")
+AFFECTS_PREDICTIONS = ("model.", "diffusion.", "data.mean", "data.std")
 
 
 FREE_ANSWERS = (
@@ -38,7 +38,7 @@ FREE_ANSWERS = (
 )
 
 
-def hold_to_training(config: ConfigDict, workdir: Path) -> None:
+def check_resume(config: ConfigDict, workdir: Path) -> None:
     """Holds a run that goes on to the settings it began with.
 
     Raises:
@@ -46,7 +46,7 @@ def hold_to_training(config: ConfigDict, workdir: Path) -> None:
     """
     if (workdir / "config.json").exists():
         saved, given = flatten(read_config(workdir)), flatten(config)
-        keys = {key for key in saved.keys() | given.keys() if not key.startswith(FREE)}
+        keys = {key for key in saved.keys() | given.keys() if not key.startswith(MUTABLE)}
         _refuse_differing(workdir, saved, given, keys)
     elif any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*")):
         raise UserError(
@@ -56,7 +56,7 @@ def hold_to_training(config: ConfigDict, workdir: Path) -> None:
         )
 
 
-def hold_to_answers(config: ConfigDict, workdir: Path) -> ConfigDict:
+def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
     """Refuses a config in which the weights of a run would mean something else.
 
     Returns:
@@ -72,7 +72,9 @@ def hold_to_answers(config: ConfigDict, workdir: Path) -> ConfigDict:
         config = config.copy_and_resolve_references()
         config.data.mean, config.data.std = trained.data.mean, trained.data.std
     saved, given = flatten(trained), flatten(config)
-    keys = {k for k in given if k.startswith(ANSWERS) and not k.startswith(FREE_ANSWERS)}
+    keys = {
+        k for k in given if k.startswith(AFFECTS_PREDICTIONS) and not k.startswith(FREE_ANSWERS)
+    }
     _refuse_differing(workdir, saved, given, keys)
     return config
 
@@ -100,7 +102,7 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: it cannot be written.
     """
-    with whole(workdir / "config.json") as temporary:
+    with atomic_write(workdir / "config.json") as temporary:
         temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
 
 
@@ -112,7 +114,7 @@ def read_config(workdir: Path) -> ConfigDict:
     """
     path = workdir / "config.json"
     try:
-        trust.require_config(path)
+        trust.check_config_file(path)
         loaded = tuples(json.loads(path.read_text()))
         return ConfigDict(_merged(default().to_dict(), loaded))
     except (OSError, ValueError, RecursionError) as error:

@@ -31,7 +31,7 @@ NAMING = ("_CHECKPOINT_METADATA", "_METADATA")  # JSON files that name parts of 
 UPWARDS = re.compile(r"(^|[/\\])\.\.([/\\]|$)")
 
 
-def require_config(path: Path) -> None:
+def check_config_file(path: Path) -> None:
     """Refuses a config.json that lies elsewhere, is no file, or is too large to be one.
 
     Raises:
@@ -41,7 +41,7 @@ def require_config(path: Path) -> None:
     _require_file(path, CONFIG_BYTES)
 
 
-def require_checkpoints(directory: Path) -> None:
+def check_checkpoints(directory: Path) -> None:
     """Refuses checkpoints with links out of the directory, names with ../, or oversized JSON.
 
     Files that vanish meanwhile are no matter: a training may be deleting its old checkpoints.
@@ -65,7 +65,7 @@ def require_checkpoints(directory: Path) -> None:
                 _require_names(path)
 
 
-def require_places(workdir: Path) -> None:
+def check_workdir(workdir: Path) -> None:
     """Refuses links out of a work directory, before anything is written there.
 
     Args:

@@ -112,7 +112,7 @@ def _joined() -> bool:
     return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def leave(code: int) -> NoReturn:
+def exit_program(code: int) -> NoReturn:
     """Ends the process with an exit code of `run`.
 
     One of several that failed ends at once: an orderly exit would wait for the others for minutes,
@@ -122,7 +122,7 @@ def leave(code: int) -> NoReturn:
     joined = bool(code) and _joined()
     if joined or code in (errors.INTERRUPTED, errors.TERMINATED):
         coordinator = joined and sys.modules["jax"].process_index() == 0
-        exit.at_once("", code, coordinator)
+        exit.exit_now("", code, coordinator)
     sys.exit(code)
 
 

@@ -56,13 +56,13 @@ def parse(arguments: list[str]) -> Import | Export:
         raise UserError("--weights=FILE.pt (to import) or --export=FILE.pt: one of the two; --help")
     if not values.workdir:
         raise UserError("--workdir is missing: must be the directory of the run")
-    workdir = options.place("workdir", values.workdir)
+    workdir = options.local_path("workdir", values.workdir)
     if values.export:
         if config_words or values.step:
             raise UserError("--export takes no --config and no --step: the run has its own")
-        return _export(options.place("export", values.export), workdir)
+        return _export(options.local_path("export", values.export), workdir)
     config = main_args.parse([*config_words, f"--workdir={workdir}"]).config
-    return _import(options.place("weights", values.weights), config, workdir, values.step)
+    return _import(options.local_path("weights", values.weights), config, workdir, values.step)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

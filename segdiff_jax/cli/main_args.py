@@ -57,7 +57,7 @@ def parse(arguments: list[str]) -> Command:
     if values.mode not in MODES:
         hint = schema.did_you_mean(values.mode, MODES)
         raise UserError(f"--mode={values.mode}: must be one of {', '.join(MODES)}{hint}")
-    workdir = options.place("workdir", values.workdir or f"runs/{_run_name(source)}")
+    workdir = options.local_path("workdir", values.workdir or f"runs/{_run_name(source)}")
     for place in (workdir, *workdir.parents):
         if place.exists() and not place.is_dir():
             raise UserError(f"--workdir={workdir}: must be a directory; {place} is a file")
@@ -141,8 +141,8 @@ def read_flags(
     """
     for word in words:
         if match := re.match(r"--?(?:no)?config\.([^=]*)", word):
-            if match[1] not in schema.RULES:
-                raise schema.unknown(match[1])
+            if match[1] not in schema.FIELDS:
+                raise schema.unknown_field(match[1])
     values, argv = flags.FlagValues(), ["segdiff", *words]
     define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, bool: flags.DEFINE_bool}
     for name, default in others.items():
@@ -157,7 +157,7 @@ def read_flags(
         raise UserError(f"--{error.flagname}: no such flag{near}") from error
     except flags.IllegalFlagValueError as error:
         if match := re.match(r"flag --config\.([^=]*)=(.*?): ", str(error), re.DOTALL):
-            raise schema.refused(match[1], match[2]) from error
+            raise schema.invalid_value(match[1], match[2]) from error
         raise UserError(str(error)) from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(str(error)) from error

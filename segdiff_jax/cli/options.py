@@ -5,7 +5,7 @@ from pathlib import Path
 from segdiff_jax.errors import UserError
 
 
-def place(name: str, text: str) -> Path:
+def local_path(name: str, text: str) -> Path:
     """Returns the path that a flag names.
 
     Raises:

@@ -12,7 +12,7 @@ from segdiff_jax.cli import options
 from segdiff_jax.config import schema
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, Input, find
-from segdiff_jax.prediction.summary import is_foreign
+from segdiff_jax.prediction.summary import unrelated_content
 
 PLACES = ("workdir", "input", "output")
 
@@ -130,7 +130,7 @@ def _number(name: str, text: str) -> Any:
 def _place(name: str, text: str) -> Path:
     if not text:
         raise UserError(f"--{name} is missing: --workdir, --input and --output are needed")
-    return options.place(name, text)
+    return options.local_path(name, text)
 
 
 def _check_run(workdir: Path, given: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ def _check_output(
     written = {path for input in inputs for path in input.maps(output.resolve()).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")
-    if not values.overwrite and (name := is_foreign(output, (*MAPS, GENERATIONS))):
+    if not values.overwrite and (name := unrelated_content(output, (*MAPS, GENERATIONS))):
         raise UserError(
             f"--output={output}: holds {name}, which no prediction made: choose another, or "
             "--overwrite"

@@ -16,7 +16,7 @@ CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bic
 MARGIN = 20  # percent that a prepared object of Cityscapes is larger than its box
 
 
-class Rule(NamedTuple):
+class Field(NamedTuple):
     """What one knob may be.
 
     Attributes:
@@ -38,9 +38,9 @@ def _is_number(value: Any) -> bool:
     return (_is_integer(value) or isinstance(value, float)) and math.isfinite(value)
 
 
-def _integer(low: int, high: int | None = None) -> Rule:
+def _integer(low: int, high: int | None = None) -> Field:
     upto = "" if high is None else f", at most {high}"
-    return Rule(
+    return Field(
         f"an integer, at least {low}{upto}",
         lambda v: _is_integer(v) and v >= low and (high is None or v <= high),
     )
@@ -48,14 +48,14 @@ def _integer(low: int, high: int | None = None) -> Rule:
 
 def _number(
     low: float, high: float = math.inf, *, above: bool = False, below: bool = False
-) -> Rule:
+) -> Field:
     """A finite number in [low, high]; `above` leaves out low, `below` high."""
     allowed = "a number"
     if low > -math.inf:
         allowed += f", {'above' if above else 'at least'} {low:g}"
     if high < math.inf:
         allowed += f", {'below' if below else 'at most'} {high:g}"
-    return Rule(
+    return Field(
         allowed,
         lambda v: (
             _is_number(v)
@@ -65,14 +65,14 @@ def _number(
     )
 
 
-def _choice(*names: str) -> Rule:
-    return Rule(f"one of {', '.join(names)}", lambda v: v in names, names)
+def _choice(*names: str) -> Field:
+    return Field(f"one of {', '.join(names)}", lambda v: v in names, names)
 
 
-def _several(rule: Rule, length: int | None = None) -> Rule:
+def _several(rule: Field, length: int | None = None) -> Field:
     """A tuple, or the list JSON makes of it; of at least one element if no length is given."""
     count = "one or more values" if length is None else f"{length} values"
-    return Rule(
+    return Field(
         f"{count} in brackets, each {rule.allowed}",
         lambda v: (
             isinstance(v, tuple | list)
@@ -82,13 +82,13 @@ def _several(rule: Rule, length: int | None = None) -> Rule:
     )
 
 
-def _or_none(rule: Rule) -> Rule:
-    return Rule(f"{rule.allowed}; or ()", lambda v: v in ((), []) or rule.accepts(v))
+def _or_none(rule: Field) -> Field:
+    return Field(f"{rule.allowed}; or ()", lambda v: v in ((), []) or rule.accepts(v))
 
 
-def _split(*, required: bool = False) -> Rule:
+def _split(*, required: bool = False) -> Field:
     names = f"{', '.join(SPLITS)}, or some of them joined by +"
-    return Rule(
+    return Field(
         names if required else f"{names}, or nothing",
         lambda v: (
             isinstance(v, str)
@@ -97,22 +97,22 @@ def _split(*, required: bool = False) -> Rule:
     )
 
 
-_BOOL = Rule("true or false", lambda v: isinstance(v, bool))
+_BOOL = Field("true or false", lambda v: isinstance(v, bool))
 
 
-_TEXT = Rule("text", lambda v: isinstance(v, str))
+_TEXT = Field("text", lambda v: isinstance(v, str))
 
 
 _FOLDER = "a folder in a file system of this machine: a bucket has to be mounted"
 
 
-_PLACE = Rule(_FOLDER, lambda v: isinstance(v, str) and bool(v.strip()) and "://" not in v)
+_PLACE = Field(_FOLDER, lambda v: isinstance(v, str) and bool(v.strip()) and "://" not in v)
 
 
-_PLACE_OR_NOTHING = Rule(f"{_FOLDER}; or nothing", lambda v: v == "" or _PLACE.accepts(v))
+_PLACE_OR_NOTHING = Field(f"{_FOLDER}; or nothing", lambda v: v == "" or _PLACE.accepts(v))
 
 
-RULES: dict[str, Rule] = {
+FIELDS: dict[str, Field] = {
     "seed": _integer(0, 2**32 - 1),
     "data.name": _choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder"),
     "data.dir": _PLACE_OR_NOTHING,
@@ -148,7 +148,7 @@ RULES: dict[str, Rule] = {
     "model.channels": _integer(1),
     "model.multipliers": _several(_integer(1)),
     "model.blocks_per_level": _integer(1),
-    "model.attention_factors": Rule(
+    "model.attention_factors": Field(
         "powers of two in brackets, such as (16, 32); () for none",
         lambda v: (
             isinstance(v, tuple | list)
@@ -209,25 +209,25 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def refused(key: str, value: Any) -> UserError:
+def invalid_value(key: str, value: Any) -> UserError:
     """Returns the error that says what the knob `key` (dotted) may be, and what it is."""
-    rule = RULES[key]
+    rule = FIELDS[key]
     hint = did_you_mean(value, rule.choices) if isinstance(value, str) else ""
     return UserError(f"config.{key}={value!r}: must be {rule.allowed}{hint}")
 
 
-def unknown(key: str) -> UserError:
+def unknown_field(key: str) -> UserError:
     """Returns the error for a dotted key that no knob has."""
-    if group := [f"config.{k}" for k in RULES if k.startswith(f"{key}.")]:
+    if group := [f"config.{k}" for k in FIELDS if k.startswith(f"{key}.")]:
         return UserError(f"config.{key} is a group of knobs; set one of {', '.join(group)}")
-    if near := names(key) or difflib.get_close_matches(key, RULES, n=1):
+    if near := names(key) or difflib.get_close_matches(key, FIELDS, n=1):
         meant = " or ".join(f"config.{k}" for k in near)
         return UserError(f"config.{key}: no such key; did you mean {meant}?")
-    siblings = [k for k in RULES if k.split(".")[0] == key.split(".")[0]]
+    siblings = [k for k in FIELDS if k.split(".")[0] == key.split(".")[0]]
     known = f"there are {', '.join(siblings)}" if siblings else "see segdiff_jax/config.py"
     return UserError(f"config.{key}: no such key; {known}")
 
 
 def names(key: str) -> list[str]:
     """Returns the knobs whose last part is that of `key`: someone forgot or mistook the group."""
-    return [k for k in RULES if k.split(".")[-1] == key.split(".")[-1]]
+    return [k for k in FIELDS if k.split(".")[-1] == key.split(".")[-1]]

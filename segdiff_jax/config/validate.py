@@ -1,7 +1,7 @@
 """Which configs are allowed: every knob by its rule, and no contradiction between them.
 
 Needs neither jax nor the file system's data, so a mistake is reported within a second of the
-command. `check` raises, `cautions` only tells.
+command. `check` raises, `warnings_for` only tells.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segdiff_jax.config.defaults import flatten
-from segdiff_jax.config.schema import RULES, refused, unknown
+from segdiff_jax.config.schema import FIELDS, invalid_value, unknown_field
 from segdiff_jax.errors import UserError
 
 
@@ -18,13 +18,13 @@ def check(config: ConfigDict) -> None:
     """Raises UserError at the first knob that is unknown, missing or not allowed."""
     knobs = flatten(config)
     for key in knobs:
-        if key not in RULES:
-            raise unknown(key)
-    for key, rule in RULES.items():
+        if key not in FIELDS:
+            raise unknown_field(key)
+    for key, rule in FIELDS.items():
         if key not in knobs:
             raise UserError(f"config.{key} is missing: must be {rule.allowed}")
         if not rule.accepts(knobs[key]):
-            raise refused(key, knobs[key])
+            raise invalid_value(key, knobs[key])
     for key, holds, demand in (
         *_data_demands(knobs),
         *_model_demands(knobs),
@@ -38,10 +38,10 @@ def check(config: ConfigDict) -> None:
 
 
 # (key, whether it holds, what to say if not); the knobs are allowed one by one
-_Demands = Iterator[tuple[str, bool, str]]
+Relations = Iterator[tuple[str, bool, str]]
 
 
-def _data_demands(k: dict[str, Any]) -> _Demands:
+def _data_demands(k: dict[str, Any]) -> Relations:
     both = "must be the lower, then the higher"
     low, high = k["reading.float_range"] or (0, 1)
     yield "reading.float_range", low < high, both
@@ -61,7 +61,7 @@ def _data_demands(k: dict[str, Any]) -> _Demands:
     )
 
 
-def _model_demands(k: dict[str, Any]) -> _Demands:
+def _model_demands(k: dict[str, Any]) -> Relations:
     multipliers, factors = k["model.multipliers"], k["model.attention_factors"]
     levels = len(multipliers)
     yield (
@@ -90,7 +90,7 @@ def _model_demands(k: dict[str, Any]) -> _Demands:
         )
 
 
-def _variant_demands(k: dict[str, Any]) -> _Demands:
+def _variant_demands(k: dict[str, Any]) -> Relations:
     kind, conditioning = k["model.kind"], k["model.conditioning"]
     if conditioning.startswith("inject"):
         after, levels = int(conditioning.removeprefix("inject")), len(k["model.multipliers"])
@@ -117,7 +117,7 @@ def _variant_demands(k: dict[str, Any]) -> _Demands:
         yield key, k[key] == 1, f"must be 1 with model.kind={kind!r}, which draws no noise"
 
 
-def _size_demands(k: dict[str, Any]) -> _Demands:
+def _size_demands(k: dict[str, Any]) -> Relations:
     halvings = len(k["model.multipliers"]) - 1
     unit, why = 2**halvings, f"the network halves it {halvings} times"
     if k["model.encoder"] == "hardnet" and unit < 4:
@@ -139,7 +139,7 @@ def _size_demands(k: dict[str, Any]) -> _Demands:
     yield "augment.jitter", k["augment.jitter"][3] <= 0.5, "the fourth, hue, must be at most 0.5"
 
 
-def _sampling_demands(k: dict[str, Any]) -> _Demands:
+def _sampling_demands(k: dict[str, Any]) -> Relations:
     T = k["diffusion.T"]
     yield (
         "diffusion.T",
@@ -150,7 +150,7 @@ def _sampling_demands(k: dict[str, Any]) -> _Demands:
     yield "sampling.steps", k["sampling.steps"] <= T, f"must be at most diffusion.T={T}; 0 for all"
 
 
-def _training_demands(k: dict[str, Any]) -> _Demands:
+def _training_demands(k: dict[str, Any]) -> Relations:
     validation, test = k["data.validation_split"], k["data.test_split"]
     draws, at_once = k["train.noise_draws_per_image"], k["train.draws_at_once"]
     yield (
@@ -183,7 +183,7 @@ def _shared(a: str, b: str) -> set[str]:
     return set(a.split("+")) & set(b.split("+")) - {""}
 
 
-def cautions(config: ConfigDict) -> list[str]:
+def warnings_for(config: ConfigDict) -> list[str]:
     """Returns a line for each setting that is allowed but seldom meant, of a checked config."""
     k = flatten(config)
     groups, trained = k["model.norm_groups"], k["data.train_split"]

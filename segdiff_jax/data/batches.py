@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from segdiff_jax.data.crops import View, whole
+from segdiff_jax.data.crops import CropFn, full_image
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import BAD_DATA, UserError
 
@@ -61,7 +61,7 @@ def batches(
     seed: int,
     start: int = 0,
     process: tuple[int, int] = (0, 1),
-    view: View = whole,
+    view: CropFn = full_image,
 ) -> Iterator[Batch]:
     """Returns this process's part of every batch, without end; the first is for step `start`.
 
@@ -92,7 +92,7 @@ def batches(
 
 
 def _stack(
-    examples: Sequence[Example], batch_size: int, seed: int, step: int, mine: slice, view: View
+    examples: Sequence[Example], batch_size: int, seed: int, step: int, mine: slice, view: CropFn
 ) -> Iterator[Batch]:
     while True:
         chosen = rows(seed, step, batch_size, len(examples))[mine]
@@ -106,7 +106,7 @@ def _stack(
         step += 1
 
 
-def _check(examples: Sequence[Example], view: View) -> None:
+def _check(examples: Sequence[Example], view: CropFn) -> None:
     if not examples:
         raise UserError("no training examples: at least one is needed", BAD_DATA)
     first = examples[0]
@@ -118,7 +118,7 @@ def _check(examples: Sequence[Example], view: View) -> None:
             problem = f"mask is {mask.dtype} up to {mask.max(initial=0)}, must be uint8 0 or 1"
         elif mask.shape != image.shape[:2]:
             problem = f"mask is {mask.shape}, must be as large as its image, {image.shape[:2]}"
-        elif view is whole and image.shape != first.image.shape:
+        elif view is full_image and image.shape != first.image.shape:
             problem = (
                 f"image is {image.shape}, must be {first.image.shape} as {first.name} is, "
                 "unless augment.crop makes them one size"

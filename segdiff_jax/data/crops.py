@@ -11,16 +11,16 @@ import numpy as np
 from segdiff_jax.data.example import Example
 
 # (generator, example) -> image [H, W, 3] uint8, mask [H, W] uint8; one size for all examples
-View = Callable[[np.random.Generator, Example], tuple[np.ndarray, np.ndarray]]
+CropFn = Callable[[np.random.Generator, Example], tuple[np.ndarray, np.ndarray]]
 
 
-def whole(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
+def full_image(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
     """The view of everything there is."""
     del generator
     return example.image, example.mask
 
 
-def crop(size: int) -> View:
+def random_crop(size: int) -> CropFn:
     """Returns the view of a random square window, all places alike.
 
     An image that is smaller is first continued to the right and below by reflection.
@@ -29,10 +29,10 @@ def crop(size: int) -> View:
         size: side of the window, pixels; 0: the whole image.
     """
     if size == 0:
-        return whole
+        return full_image
 
     def view(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = enlarged(example.image, size), enlarged(example.mask, size)
+        image, mask = reflect_pad(example.image, size), reflect_pad(example.mask, size)
         height, width = mask.shape
         # doubles in [0, 1): the part of numpy's generators whose stream is fixed across versions
         y, x = (generator.random(2) * (height - size + 1, width - size + 1)).astype(int)
@@ -41,7 +41,7 @@ def crop(size: int) -> View:
     return view
 
 
-def enlarged(array: np.ndarray, size: int) -> np.ndarray:
+def reflect_pad(array: np.ndarray, size: int) -> np.ndarray:
     """Returns [h, w, ...] with sides of at least `size`, continued by reflection."""
     short = [(0, max(size - side, 0)) for side in array.shape[:2]]
     if not any(extra for _, extra in short):

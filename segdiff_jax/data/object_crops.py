@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from segdiff_jax.data import resize
-from segdiff_jax.data.crops import View
+from segdiff_jax.data.crops import CropFn
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 
@@ -48,7 +48,7 @@ def _moved(edge: int, by: int) -> int:
     return round(Fraction(200 * edge + by, 200))  # exact: the same whatever the machine
 
 
-def kept_window(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
+def stored_window(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
     """Returns the window that a prepared example keeps: the largest, from an even row and column.
 
     Since halves are rounded to even, moving the origin by an odd number would move some windows by
@@ -58,7 +58,7 @@ def kept_window(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
     return top - top % 2, left - left % 2, bottom, right
 
 
-def training_view(size: int, low: int, high: int, redraw: bool, seed: int) -> View:
+def train_crop(size: int, low: int, high: int, redraw: bool, seed: int) -> CropFn:
     """Returns the view of a window that is larger than the box by a random whole percentage.
 
     Args:
@@ -86,13 +86,13 @@ def training_view(size: int, low: int, high: int, redraw: bool, seed: int) -> Vi
     return view
 
 
-def scored_example(example: Example, percent: int, size: int) -> Example:
+def eval_crop(example: Example, percent: int, size: int) -> Example:
     """Returns what is answered and scored of a prepared object.
 
     Args:
         example: with a box.
         percent: how much larger than the box the window is; 0: tight.
-        size: of the image, as for `training_view`.
+        size: of the image, as for `train_crop`.
 
     Returns:
         The image resized, the mask at the window's own size; no box; name and group as they were.

@@ -7,7 +7,7 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 
 
-def first(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+def nested_subset(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     """Returns the first examples of an order that depends on the seed and their names alone.
 
     The order is that of the hashes of seed and name, so the choice of 10 is part of that of 20,

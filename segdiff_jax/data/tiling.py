@@ -78,7 +78,7 @@ def grid(shape: tuple[int, ...], size: int, stride: int, multiple: int) -> Grid:
     return Grid((height, width), (side(height), side(width)), stride or max(height, width))
 
 
-def cut(image: np.ndarray, places: Grid) -> Iterator[np.ndarray]:
+def extract_tiles(image: np.ndarray, places: Grid) -> Iterator[np.ndarray]:
     """Yields the tiles [h, w, ...] of an image, which is continued by reflection where it ends."""
     short = [max(t - n, 0) for t, n in zip(places.tile, image.shape[:2], strict=True)]
     if any(short):
@@ -89,14 +89,14 @@ def cut(image: np.ndarray, places: Grid) -> Iterator[np.ndarray]:
         yield image[y : y + height, x : x + width]
 
 
-class Band(NamedTuple):
+class Rows(NamedTuple):
     """Finished rows of an image: values [..., rows, W], the first of them is row `top`."""
 
     top: int
     values: np.ndarray
 
 
-class Strip:
+class RowBlender:
     """Puts tiles together, holding only the rows that tiles still to come may change.
 
     Tiles are added in the order of `Grid.corners`; where they overlap, they are blended by
@@ -110,7 +110,7 @@ class Strip:
         self._total = np.zeros((*leading, places.tile[0], width), np.float32)
         self._weight = np.zeros(self._total.shape[-2:], np.float32)
 
-    def add(self, tile: np.ndarray) -> Band | None:
+    def add(self, tile: np.ndarray) -> Rows | None:
         """Takes the next tile [..., h, w]; returns the rows that are finished, if there are any."""
         corners, (height, width) = self.places.corners, self.places.tile
         x = corners[self._added][1]
@@ -124,7 +124,7 @@ class Strip:
         if not rows:
             return None
         values = (self._total[..., :rows, :] / self._weight[:rows])[..., : self.places.shape[1]]
-        band = Band(self._top, values)
+        band = Rows(self._top, values)
         self._top += rows
         for array in (self._total, self._weight):
             kept = height - min(rows, height)

@@ -19,7 +19,7 @@ from PIL import Image
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import charts, html_page
 from segdiff_jax.metrics import LABELS, calibration_score, summarise
-from segdiff_jax.runtime.files import whole
+from segdiff_jax.runtime.files import atomic_write
 
 SHOWN = 24  # panels on the page, at most; the files of the others stay beside it
 
@@ -178,5 +178,5 @@ def _charts(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)

@@ -15,7 +15,7 @@ from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.runtime import watchdog
 
 
-class Answer(NamedTuple):
+class ScoredPrediction(NamedTuple):
     """What was drawn for one example, and how good it is.
 
     Attributes:
@@ -31,7 +31,9 @@ class Answer(NamedTuple):
     scores: dict[str, float]
 
 
-def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Iterator[Answer]:
+def score_examples(
+    segment: Segmenter, examples: Sequence[Example], seed: int
+) -> Iterator[ScoredPrediction]:
     """Yields the answer to each example; noise depends on (seed, its place, generation, tile)."""
     images = (example.image for example in examples)
     drawn = segment(images, noise_key(seed))
@@ -46,8 +48,8 @@ def answers(segment: Segmenter, examples: Sequence[Example], seed: int) -> Itera
     for example, generations in zip(examples, progress, strict=True):
         probability = average(generations, example.mask.shape)
         scores = metrics.scores(probability, example.mask)
-        yield Answer(example, generations, probability, scores)
-        watchdog.alive(f"the answer to {example.name}")
+        yield ScoredPrediction(example, generations, probability, scores)
+        watchdog.heartbeat(f"the answer to {example.name}")
 
 
 def noise_key(seed: int) -> jax.Array:
@@ -57,4 +59,4 @@ def noise_key(seed: int) -> jax.Array:
 
 def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> dict[str, float]:
     """Returns the mean of every score over the examples."""
-    return metrics.means([answer.scores for answer in answers(segment, examples, seed)])
+    return metrics.means([answer.scores for answer in score_examples(segment, examples, seed)])

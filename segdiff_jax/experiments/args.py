@@ -12,8 +12,8 @@ from segdiff_jax.cli.main_args import load_config, read_flags, take_config
 from segdiff_jax.config import schema, validate
 from segdiff_jax.config.defaults import flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.experiments.grids import GRIDS, HOW, PLACES, Cell, Values, plan
-from segdiff_jax.runtime.files import whole
+from segdiff_jax.experiments.grids import GRIDS, LOCATION_FIELDS, NO_EFFECT, Cell, Values, plan
+from segdiff_jax.runtime.files import atomic_write
 
 FLAGS = {"dir": "", "grid": "", "list": False, "retry": False}
 
@@ -58,7 +58,7 @@ def parse(arguments: list[str]) -> Command:
     validate.check(config)
     if not values.dir:
         raise UserError("--dir is missing: must be the directory of the grid; it is made if need")
-    directory = options.place("dir", values.dir)
+    directory = options.local_path("dir", values.dir)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--dir={directory}: must be a directory")
     grids = tuple(values.grid.split(",")) if values.grid else tuple(GRIDS)
@@ -109,7 +109,7 @@ def hold_to(directory: Path, config: ConfigDict) -> None:
     differ = [
         f"{key} was {saved.get(key)}, now {given.get(key)}"
         for key in sorted(saved.keys() | given.keys())
-        if saved.get(key) != given.get(key) and not key.startswith((*PLACES, *HOW))
+        if saved.get(key) != given.get(key) and not key.startswith((*LOCATION_FIELDS, *NO_EFFECT))
     ]
     if differ:
         raise UserError(
@@ -126,5 +126,5 @@ def describe(command: Command) -> None:
       UserError: the directory cannot be written.
     """
     content = {"command": command.words, "config": flatten(command.config)}
-    with whole(command.directory / DESCRIPTION) as temporary:
+    with atomic_write(command.directory / DESCRIPTION) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -134,10 +134,13 @@ GRIDS: dict[str, Plan] = {
 AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", "cityscapes.test_expansion", "data.test_split")
 
 
-PLACES = ("data.dir", "data.prepared_dir")  # another machine may keep the same data elsewhere
+LOCATION_FIELDS = (
+    "data.dir",
+    "data.prepared_dir",
+)  # another machine may keep the same data elsewhere
 
 
-HOW = (  # the same numbers, but for rounding, come out of any of these
+NO_EFFECT = (  # the same numbers, but for rounding, come out of any of these
     *("train.map", "train.log_every", "train.checkpoint_every", "sampling.rows_at_once", "job."),
     "train.draws_at_once",
     *("train.max_seconds", "train.skip_nonfinite", "model.rrdb_form", "model.remat"),
@@ -169,7 +172,7 @@ def answer_hash(config: ConfigDict, measure: Measure) -> str:
 
 
 def _without(config: ConfigDict, prefixes: tuple[str, ...]) -> dict[str, Any]:
-    left_out = (*prefixes, *PLACES, *HOW)
+    left_out = (*prefixes, *LOCATION_FIELDS, *NO_EFFECT)
     return {k: v for k, v in flatten(config).items() if not k.startswith(left_out)}
 
 

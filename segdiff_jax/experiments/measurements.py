@@ -19,11 +19,11 @@ from segdiff_jax import __version__, evaluate, metrics, train, trained_run
 from segdiff_jax.config.defaults import flatten
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import scoring
-from segdiff_jax.experiments.samples import Keeper
+from segdiff_jax.experiments.samples import SampleRecorder
 from segdiff_jax.factory import samplers
 from segdiff_jax.inference.averaging import average
 from segdiff_jax.runtime import watchdog
-from segdiff_jax.trained_run import Opened
+from segdiff_jax.trained_run import TrainedRun
 
 Result = dict[str, Any]
 
@@ -69,7 +69,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def about(opened: Opened) -> Result:
+def about(opened: TrainedRun) -> Result:
     """Returns what every result says: what was asked, of whom, and where."""
     config = opened.config
     return {
@@ -84,8 +84,8 @@ def about(opened: Opened) -> Result:
 
 def scores(config: ConfigDict, run: Path, answer: Path) -> Result:
     """The report of a run, and what tables need of it; its pictures are kept for figures."""
-    opened, keeper = trained_run.opened(config, run), Keeper()
-    evaluate.evaluate_opened(opened, run, answer / "report", keeper)
+    opened, keeper = trained_run.load(config, run), SampleRecorder()
+    evaluate.evaluate_loaded(opened, run, answer / "report", keeper)
     keeper.save(answer)
     report = json.loads((answer / "report" / "report.json").read_text())
     kept = {key: report[key] for key in ("summary", "groups", "baselines")}
@@ -100,9 +100,9 @@ def scores(config: ConfigDict, run: Path, answer: Path) -> Result:
 
 def generations(config: ConfigDict, run: Path, answer: Path) -> Result:
     """Scores of the mean of the first n of one set of generations, n = 1, 2, ... (Fig. 5, 6)."""
-    opened, keeper = trained_run.opened(config, run), Keeper()
+    opened, keeper = trained_run.load(config, run), SampleRecorder()
     table = []
-    for found in scoring.answers(opened.segmenter, opened.examples, config.seed):
+    for found in scoring.score_examples(opened.segmenter, opened.examples, config.seed):
         keeper(found)
         means = running_means(found.generations, found.example.mask.shape)
         table.append([metrics.scores(mean, found.example.mask) for mean in means])
@@ -121,13 +121,13 @@ def running_means(soft: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarra
 
 def reverse(config: ConfigDict, run: Path, answer: Path) -> Result:
     """Scores of what would be answered if the chain ended after each reverse step (Fig. 4)."""
-    opened, keeper = trained_run.opened(config, run), Keeper()
-    segment = samplers.path_segmenter(opened.config, opened.params, opened.mesh)
+    opened, keeper = trained_run.load(config, run), SampleRecorder()
+    segment = samplers.trajectory_segmenter(opened.config, opened.params, opened.mesh)
     images = (example.image for example in opened.examples)
     key = scoring.noise_key(config.seed)
     table = []
     for example, paths in zip(opened.examples, segment(images, key), strict=True):
-        watchdog.alive(f"the path to {example.name}")
+        watchdog.heartbeat(f"the path to {example.name}")
         keeper.path(example, paths)
         table.append(list(path_scores(paths, example)))
     keeper.save(answer)
@@ -163,7 +163,7 @@ def seconds(config: ConfigDict, run: Path, answer: Path) -> Result:
     del answer
     config = config.copy_and_resolve_references()
     config.sampling.generations = 1
-    opened = trained_run.opened(config, run)
+    opened = trained_run.load(config, run)
     segment = opened.segmenter
     images = [example.image for example in itertools.islice(opened.examples, TIMED)]
 

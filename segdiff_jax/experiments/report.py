@@ -31,7 +31,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import charts, html_page
 from segdiff_jax.experiments import figures, plots, table_formats, tables
 from segdiff_jax.experiments.collect import Grid, read_grid, runs_of
-from segdiff_jax.runtime.files import whole
+from segdiff_jax.runtime.files import atomic_write
 
 NAMES = ("dir", "runs", "output")
 
@@ -82,12 +82,14 @@ def parse(arguments: list[str]) -> Command:
         raise UserError("--dir is missing: must be directories of segdiff_jax.experiments.run")
     if not directories and not values.output:
         raise UserError("--output is missing: must be a directory, as there is no --dir")
-    output = options.place("output", values.output) if values.output else directories[0] / "report"
+    output = (
+        options.local_path("output", values.output) if values.output else directories[0] / "report"
+    )
     return Command(directories, runs, output)
 
 
 def _paths(name: str, values: flags.FlagValues) -> list[Path]:
-    found = [options.place(name, part) for part in str(values[name].value).split(",") if part]
+    found = [options.local_path(name, part) for part in str(values[name].value).split(",") if part]
     for path in found:
         if not path.is_dir():
             raise UserError(f"--{name}={path}: must be a directory that exists")
@@ -167,7 +169,7 @@ def _page(grids: Sequence[Grid], parts: Sequence[str]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 

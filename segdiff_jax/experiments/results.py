@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from segdiff_jax.experiments.claims import Holder, holder
-from segdiff_jax.runtime.files import whole
+from segdiff_jax.runtime.files import atomic_write
 
 RESULT, TRAINED, FAILED = "result.json", "trained.json", "failed.json"
 
@@ -52,14 +52,14 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def seal(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON file; what is not a finite number becomes null.
 
     Raises:
       UserError: it cannot be written.
     """
     stamped = {**content, "written": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(plain(stamped), indent=1, allow_nan=False) + "\n")
 
 

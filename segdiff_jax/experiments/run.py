@@ -46,7 +46,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.experiments.args import Command, describe, parse
 from segdiff_jax.experiments.claims import claim
 from segdiff_jax.experiments.grids import Cell, Places, configured, places
-from segdiff_jax.experiments.results import FAILED, RESULT, TRAINED, Found, look, read, seal
+from segdiff_jax.experiments.results import FAILED, RESULT, TRAINED, Found, look, read, write_json
 from segdiff_jax.runtime import files, startup, watchdog
 
 LESS_MEMORY = "lower train.batch_size or sampling.rows_at_once, and --retry"
@@ -77,7 +77,7 @@ def _main(arguments: list[str]) -> None:
     )
 
     batches = [configured(command.config, cell).train.batch_size for cell in command.cells]
-    fitting = cpu_devices.fitting(math.gcd(*batches), command.config.job.cpu_devices)
+    fitting = cpu_devices.choose_device_count(math.gcd(*batches), command.config.job.cpu_devices)
     distributed.start(devices_of_cpu=fitting)
     run(command)
 
@@ -131,7 +131,7 @@ def found(command: Command, cell: Cell) -> Found:
 def note(command: Command, cell: Cell) -> None:
     """Writes where a cell is kept, so that a report finds it, done or not."""
     _, kept = located(command, cell)
-    seal(
+    write_json(
         command.directory / "cells" / cell.grid / f"{cell.name}.json",
         {
             **cell._asdict(),
@@ -170,7 +170,7 @@ def attempt(command: Command, cell: Cell) -> bool:
         if code == errors.CANNOT_WRITE:
             raise
         logging.error("%s failed: %s", cell.title, line)
-        seal(place / FAILED, {"line": line, "code": code, "cell": cell.title})
+        write_json(place / FAILED, {"line": line, "code": code, "cell": cell.title})
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()  # no two cells share a program in memory
     return True
@@ -183,9 +183,9 @@ def train(config: ConfigDict, run: Path, cell: Cell) -> None:
     from segdiff_jax.experiments import measurements
 
     logging.info("%s: training in %s", cell.title, run)
-    with watchdog.watching(config.job.hang_seconds):
+    with watchdog.watch(config.job.hang_seconds):
         content = measurements.trained(config, run)
-    seal(run / TRAINED, content)
+    write_json(run / TRAINED, content)
 
 
 def measure(config: ConfigDict, kept: Places, cell: Cell) -> None:
@@ -193,9 +193,9 @@ def measure(config: ConfigDict, kept: Places, cell: Cell) -> None:
     from segdiff_jax.experiments import measurements
 
     logging.info("%s: measuring %s in %s", cell.title, cell.measure, kept.answer)
-    with watchdog.watching(config.job.hang_seconds):
+    with watchdog.watch(config.job.hang_seconds):
         content = measurements.MEASURES[cell.measure](config, kept.run, kept.answer)
-    seal(kept.answer / RESULT, {**content, "training": read(kept.run / TRAINED)})
+    write_json(kept.answer / RESULT, {**content, "training": read(kept.run / TRAINED)})
 
 
 def _told(error: Exception) -> tuple[str, int]:
@@ -220,5 +220,5 @@ def _lost() -> None:
 
 
 if __name__ == "__main__":
-    startup.use()
-    app.leave(main(sys.argv[1:]))
+    startup.reexec_with_huge_pages()
+    app.exit_program(main(sys.argv[1:]))

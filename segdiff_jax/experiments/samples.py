@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from segdiff_jax.inference.averaging import average
-from segdiff_jax.runtime.files import whole
+from segdiff_jax.runtime.files import atomic_write
 
 FILE = "pictures.npz"
 
@@ -14,7 +14,7 @@ FILE = "pictures.npz"
 KEPT, DRAWN, SHOWN = 4, 4, 6  # images; generations of each; places along a chain
 
 
-class Keeper:
+class SampleRecorder:
     """Keeps the first images it is shown."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Keeper:
         self.count = 0
 
     def __call__(self, answer: Any) -> None:
-        """Keeps an `answering.Answer`, unless there are enough."""
+        """Keeps an `scoring.ScoredPrediction`, unless there are enough."""
         if self.count < KEPT:
             size = answer.example.mask.shape
             single = [average(one[None], size) for one in answer.generations[:DRAWN]]
@@ -46,7 +46,7 @@ class Keeper:
 
     def save(self, folder: Path) -> None:
         """Writes what was kept; maps as uint8, 255 is 1."""
-        with whole(folder / FILE) as temporary, open(temporary, "wb") as file:
+        with atomic_write(folder / FILE) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **self.arrays)
 
 

@@ -4,7 +4,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segdiff_jax.data import augment, object_crops, subset
-from segdiff_jax.data.crops import View, crop
+from segdiff_jax.data.crops import CropFn, random_crop
 from segdiff_jax.data.datasets.registry import Source, statistics
 from segdiff_jax.data.example import Example
 from segdiff_jax.data.image_io.headers import Limits
@@ -24,7 +24,7 @@ def examples(config: ConfigDict, split: str) -> list[Example]:
     loaded = source(config).load(split)
     if split != config.data.train_split:
         return loaded
-    return subset.first(loaded, config.data.train_images, config.seed)
+    return subset.nested_subset(loaded, config.data.train_images, config.seed)
 
 
 def limits(config: ConfigDict) -> Limits:
@@ -43,26 +43,26 @@ def with_statistics(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def view(config: ConfigDict) -> View:
+def crop_fn(config: ConfigDict) -> CropFn:
     """Returns what training sees of an example."""
     c = config.cityscapes
     if config.data.name == "cityscapes":
         low, high = c.train_expansion
-        return object_crops.training_view(c.size, low, high, c.redraw, config.seed)
-    return crop(config.augment.crop)
+        return object_crops.train_crop(c.size, low, high, c.redraw, config.seed)
+    return random_crop(config.augment.crop)
 
 
-def scored(config: ConfigDict, split: str) -> list[Example]:
+def scored_examples(config: ConfigDict, split: str) -> list[Example]:
     """Returns the examples of a split as they are answered and scored."""
     found = examples(config, split)
     c = config.cityscapes
     if config.data.name == "cityscapes":
-        return [object_crops.scored_example(example, c.test_expansion, c.size) for example in found]
+        return [object_crops.eval_crop(example, c.test_expansion, c.size) for example in found]
     return found
 
 
 def augmentation(config: ConfigDict) -> augment.Augment:
-    """Returns what happens to a training example after its `view`, in the authors' order."""
+    """Returns what happens to a training example after its `crop_fn`, in the authors' order."""
     c = config.augment
     return augment.chain(
         augment.flip(c.horizontal_flip, c.vertical_flip),

@@ -11,7 +11,12 @@ from segdiff_jax import diffusion
 from segdiff_jax.errors import UserError
 from segdiff_jax.factory.networks import check_size as check_size
 from segdiff_jax.factory.networks import choose, model, multiple, one_pass
-from segdiff_jax.inference.sampler import Answerer, DirectSampler, PathSampler, Sampler
+from segdiff_jax.inference.sampler import (
+    DiffusionSampler,
+    MaskSampler,
+    OneShotSampler,
+    TrajectorySampler,
+)
 from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.models.segdiff import Params
 
@@ -65,7 +70,7 @@ def reverse_steps(config: ConfigDict, forward: diffusion.Schedule) -> diffusion.
     return choose(samplers, c.sampler, "sampling.sampler")()
 
 
-def answerer(config: ConfigDict) -> Answerer:
+def mask_sampler(config: ConfigDict) -> MaskSampler:
     """Returns what makes a mask of a tile."""
     common = {
         "model": model(config),
@@ -73,31 +78,31 @@ def answerer(config: ConfigDict) -> Answerer:
         "std": tuple(config.data.std),
     }
     if one_pass(config):
-        return DirectSampler(**common)
+        return OneShotSampler(**common)
     forward = schedule(config)
     steps = reverse_steps(config, forward)
-    return Sampler(schedule=forward, prediction=prediction(config), steps=steps, **common)
+    return DiffusionSampler(schedule=forward, prediction=prediction(config), steps=steps, **common)
 
 
 def segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
     """Returns what turns images into masks; params are replicated over the mesh."""
-    return _segmenter(config, answerer(config), params, mesh)
+    return _segmenter(config, mask_sampler(config), params, mesh)
 
 
-def path_segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
+def trajectory_segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
     """Returns what gives the estimates of x0 after each reverse step, [S, n, H, W] an image.
 
     Raises:
       UserError: the network finds the mask in one pass.
     """
-    sampler = answerer(config)
-    if not isinstance(sampler, Sampler):
+    sampler = mask_sampler(config)
+    if not isinstance(sampler, DiffusionSampler):
         raise UserError(f"config.model.kind={config.model.kind!r}: has no reverse steps")
     parts = {field.name: getattr(sampler, field.name) for field in fields(sampler)}
-    return _segmenter(config, PathSampler(**parts), params, mesh)
+    return _segmenter(config, TrajectorySampler(**parts), params, mesh)
 
 
-def _segmenter(config: ConfigDict, sampler: Answerer, params: Params, mesh: Mesh) -> Segmenter:
+def _segmenter(config: ConfigDict, sampler: MaskSampler, params: Params, mesh: Mesh) -> Segmenter:
     c = config.sampling
     limit = c.rows_at_once or (1 if mesh.devices.flat[0].platform == "cpu" else ROWS)
     return Segmenter(

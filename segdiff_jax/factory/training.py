@@ -14,7 +14,7 @@ from segdiff_jax.factory.networks import choose, model, one_pass
 from segdiff_jax.factory.samplers import prediction, schedule
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training import flat_state
-from segdiff_jax.training.loss import DirectObjective, Loss, Objective
+from segdiff_jax.training.loss import CrossEntropyObjective, DenoisingObjective, Objective
 from segdiff_jax.training.step import TrainState, init_state, train_step
 
 
@@ -51,7 +51,7 @@ def ema_decay(config: ConfigDict) -> Callable[[jax.Array], jax.Array]:
     return at
 
 
-def objective(config: ConfigDict) -> Loss:
+def objective(config: ConfigDict) -> Objective:
     """Returns what training minimises."""
     common = {
         "model": model(config),
@@ -61,8 +61,8 @@ def objective(config: ConfigDict) -> Loss:
         "reduction": config.train.loss,
     }
     if one_pass(config):
-        return DirectObjective(**common)
-    return Objective(
+        return CrossEntropyObjective(**common)
+    return DenoisingObjective(
         schedule=schedule(config),
         prediction=prediction(config),
         draws=config.train.noise_draws_per_image,
@@ -77,7 +77,7 @@ def draws_at_once(config: ConfigDict) -> int:
     return config.train.draws_at_once or automatic
 
 
-def beginning(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainState]:
+def init_fn(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainState]:
     """Returns what makes fresh weights, a function of the seed; it is traced once.
 
     Args:
@@ -100,10 +100,11 @@ def fresh_state(config: ConfigDict, size: tuple[int, int], mesh: Mesh) -> Callab
       size: (H, W) of the network's input.
       mesh: of all devices.
     """
-    return _everywhere(beginning(config, size), mesh)
+    return jit_replicated(init_fn(config, size), mesh)
 
 
-def _everywhere(begin: Callable[[], TrainState], mesh: Mesh) -> Callable[[], TrainState]:
+def jit_replicated(begin: Callable[[], TrainState], mesh: Mesh) -> Callable[[], TrainState]:
+    """Compiles a function of no arguments whose result lies on every device of the mesh."""
     # a draw and thousands of small cuts: optimizing them takes a CPU seconds and saves nothing
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(begin, out_shardings=distributed.everywhere(mesh), compiler_options=options)
@@ -115,7 +116,7 @@ def run_key(seed: int, mesh: Mesh) -> jax.Array:
     return jax.jit(make, out_shardings=distributed.everywhere(mesh))()
 
 
-def build_step(config: ConfigDict, mesh: Mesh, layout: flat_state.Layout) -> Callable:
+def build_step(config: ConfigDict, mesh: Mesh, layout: flat_state.FlatLayout) -> Callable:
     """Returns (state, rows, key) -> (state, metrics), compiled and mapped over the mesh.
 
     The state is one that `layout` has joined.
@@ -125,6 +126,6 @@ def build_step(config: ConfigDict, mesh: Mesh, layout: flat_state.Layout) -> Cal
         objective=objective(config),
         optimizer=optimizer(config),
         ema_decay=ema_decay(config),
-        split=layout.split,
+        split=layout.unflatten,
     )
     return distributed.map_step(step, mesh, config.train.map)

@@ -26,7 +26,7 @@ from segdiff_jax.runtime import distributed
 AXIS = distributed.AXIS
 
 
-class Answerer(ABC):
+class MaskSampler(ABC):
     """What turns a tile into a mask, whatever the network answers.
 
     Attributes:
@@ -47,7 +47,7 @@ class Answerer(ABC):
         return call(self.model, "encode", params, normalised)
 
     @abstractmethod
-    def draw(
+    def sample(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
         """One generation: soft mask [H, W], about 0..1.
@@ -61,11 +61,11 @@ class Answerer(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Sampler(Answerer):
+class DiffusionSampler(MaskSampler):
     """The reverse process of diffusion (paper, Alg. 1).
 
     Attributes:
-      model, mean, std, random: see `Answerer`.
+      model, mean, std, random: see `MaskSampler`.
       schedule: of the forward process.
       prediction: what the network's output means.
       steps: the reverse process.
@@ -79,10 +79,10 @@ class Sampler(Answerer):
     std: tuple[float, ...]
     random: ClassVar[bool] = True
 
-    def draw(
+    def sample(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
-        """One generation, from noise; see `Answerer`."""
+        """One generation, from noise; see `MaskSampler`."""
         return to_probability(sample(*self.chain(params, features, key, corner)))
 
     def chain(
@@ -98,10 +98,10 @@ class Sampler(Answerer):
         return self.steps, denoise, field(key, corner, (height, width))
 
 
-class PathSampler(Sampler):
+class TrajectorySampler(DiffusionSampler):
     """A sampler that also tells how it came to its mask."""
 
-    def draw(
+    def sample(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
         """What one generation would be if it ended after each step: [n, H, W], about 0..1."""
@@ -121,7 +121,7 @@ def sample_rows(
     key_data: jax.Array,
     corners: jax.Array,
     *,
-    sampler: Answerer,
+    sampler: MaskSampler,
     tiles_at_once: int,
     rows_at_once: int,
 ) -> jax.Array:
@@ -149,7 +149,7 @@ def sample_rows(
     features = jax.lax.all_gather(features, AXIS, tiled=True)  # [N, h, w, C]
 
     def row(i: jax.Array, key: jax.Array, corner: jax.Array) -> jax.Array:
-        return sampler.draw(params, features[i], jax.random.wrap_key_data(key), corner)
+        return sampler.sample(params, features[i], jax.random.wrap_key_data(key), corner)
 
     return in_rounds(row, (index, key_data, corners), rounds[0, 1], rows_at_once)
 
@@ -179,17 +179,17 @@ def in_rounds(
 
 
 @dataclass(frozen=True, eq=False)
-class DirectSampler(Answerer):
-    """One pass of the network; attributes as in `sampler.Answerer`."""
+class OneShotSampler(MaskSampler):
+    """One pass of the network; attributes as in `sampler.MaskSampler`."""
 
     model: SegDiff
     mean: tuple[float, ...]
     std: tuple[float, ...]
     random: ClassVar[bool] = False
 
-    def draw(
+    def sample(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
-        """The probability of each pixel, whatever the key and the corner; see `Answerer`."""
+        """The probability of each pixel, whatever the key and the corner; see `MaskSampler`."""
         logits = call(self.model, "denoise", params, None, None, features[None])
         return jax.nn.sigmoid(logits[0, ..., 0])

@@ -11,13 +11,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from segdiff_jax.data.tiling import Grid, Strip, cut, grid
-from segdiff_jax.inference.sampler import AXIS, Answerer, row_key, sample_rows
+from segdiff_jax.data.tiling import Grid, RowBlender, extract_tiles, grid
+from segdiff_jax.inference.sampler import AXIS, MaskSampler, row_key, sample_rows
 from segdiff_jax.models.segdiff import Params
 from segdiff_jax.runtime import distributed, signals
 
 
-class Layout(NamedTuple):
+class CallPlan(NamedTuple):
     """How the rows of a call lie on the devices; one compiled program serves all calls of a layout.
 
     Attributes:
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     rows: int
     rows_at_once: int
 
-    def rounds(self, tiles: int, rows: int) -> np.ndarray:
+    def iterations(self, tiles: int, rows: int) -> np.ndarray:
         """Returns how often each device encodes and denoises for so many: [devices, 2] int32.
 
         A device with less to do leaves the cores to the others where they share them.
@@ -44,12 +44,12 @@ class Layout(NamedTuple):
         return -(-wanted // (self.devices * at_once)).astype(np.int32)
 
 
-def layout(tiles: int, generations: int, devices: int, limit: int) -> Layout:
+def layout(tiles: int, generations: int, devices: int, limit: int) -> CallPlan:
     """Spreads the rows evenly over the devices, at most `limit` at once on each of them."""
     tiles_at_once, share_of_tiles = _portions(tiles, devices, limit)
     rows_at_once, share_of_rows = _portions(tiles * generations, devices, limit)
     shares = devices * share_of_tiles, devices * share_of_rows
-    return Layout(devices, shares[0], tiles_at_once, shares[1], rows_at_once)
+    return CallPlan(devices, shares[0], tiles_at_once, shares[1], rows_at_once)
 
 
 def _portions(count: int, devices: int, limit: int) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def _portions(count: int, devices: int, limit: int) -> tuple[int, int]:
     return at_once, rounds * at_once
 
 
-def places(count: int, total: int, devices: int) -> np.ndarray:
+def interleaved_slots(count: int, total: int, devices: int) -> np.ndarray:
     """Returns where things are put among `total` so that the devices have equally many of them."""
     share, device = np.divmod(np.arange(count), devices)
     return device * (total // devices) + share
@@ -82,7 +82,7 @@ class Tile(NamedTuple):
     grid: Grid
 
 
-class Band(NamedTuple):
+class ImageRows(NamedTuple):
     """Finished rows of an image.
 
     Attributes:
@@ -109,7 +109,7 @@ class Segmenter:
     """Draws `generations` masks of each image, on every device of the mesh.
 
     Attributes:
-      sampler: see `Answerer`.
+      sampler: see `MaskSampler`.
       params: replicated over the mesh.
       mesh: of all devices.
       generations: S.
@@ -121,7 +121,7 @@ class Segmenter:
       multiple: what the sides of the network's input must be multiples of.
     """
 
-    sampler: Answerer
+    sampler: MaskSampler
     params: Params
     mesh: Mesh
     generations: int
@@ -130,7 +130,7 @@ class Segmenter:
     most: int
     limit: int
     multiple: int
-    _programs: dict[Layout, Callable] = field(default_factory=dict, repr=False)
+    _programs: dict[CallPlan, Callable] = field(default_factory=dict, repr=False)
 
     def __call__(self, images: Iterable[np.ndarray], key: jax.Array) -> Iterator[np.ndarray]:
         """Yields the generations of each image in turn, [S, H, W] float32.
@@ -151,7 +151,9 @@ class Segmenter:
                 yield rows[0] if len(rows) == 1 else np.concatenate(rows, axis=-2)
                 rows = []
 
-    def bands(self, images: Iterable[np.ndarray], key: jax.Array, first: int = 0) -> Iterator[Band]:
+    def bands(
+        self, images: Iterable[np.ndarray], key: jax.Array, first: int = 0
+    ) -> Iterator[ImageRows]:
         """Yields what `__call__` does in bands of rows, holding no more than a row of tiles.
 
         Args:
@@ -159,7 +161,7 @@ class Segmenter:
           key: as in `__call__`.
           first: the number of the first image, which its noise depends on.
         """
-        strip: Strip | None = None
+        strip: RowBlender | None = None
         for _, run in groupby(self._tiles(images, first), lambda tile: tile.pixels.shape):
             plan = None
             for group in chunks(run, self.most):
@@ -167,30 +169,30 @@ class Segmenter:
                     tiles = min(self.most, 1 << (len(group) - 1).bit_length())
                     plan = layout(tiles, self.generations, self.mesh.size, self.limit)
                 for tile, answer in zip(group, self._run(group, plan, key), strict=True):
-                    strip = strip or Strip(tile.grid, answer.shape[:-2])
+                    strip = strip or RowBlender(tile.grid, answer.shape[:-2])
                     if (band := strip.add(answer)) is None:
                         continue
                     last = band.top + band.values.shape[-2] == tile.grid.shape[0]
-                    yield Band(tile.image - first, band.top, band.values, last)
+                    yield ImageRows(tile.image - first, band.top, band.values, last)
                     strip = None if last else strip
 
     def _tiles(self, images: Iterable[np.ndarray], first: int) -> Iterator[Tile]:
         for number, image in enumerate(images, first):
             places = grid(image.shape, self.tile, self.stride, self.multiple)
-            for corner, pixels in zip(places.corners, cut(image, places), strict=True):
+            for corner, pixels in zip(places.corners, extract_tiles(image, places), strict=True):
                 yield Tile(number, corner, pixels, places)
 
-    def _run(self, group: list[Tile], plan: Layout, key: jax.Array) -> np.ndarray:
+    def _run(self, group: list[Tile], plan: CallPlan, key: jax.Array) -> np.ndarray:
         """Draws all generations of a group of tiles of one size: [N, S, h, w]."""
         n, S = len(group), self.generations
         index, generation = np.divmod(np.arange(n * S), S)
         image = np.array([tile.image for tile in group])
         keys = jax.vmap(row_key, (None, 0, 0))(key, image[index], generation)
         corners = np.array([tile.corner for tile in group], np.int32)
-        at_tile = places(n, plan.tiles, plan.devices)
-        at_row = places(n * S, plan.rows, plan.devices)
+        at_tile = interleaved_slots(n, plan.tiles, plan.devices)
+        at_row = interleaved_slots(n * S, plan.rows, plan.devices)
         rows = (
-            plan.rounds(n, n * S),
+            plan.iterations(n, n * S),
             _put(np.stack([tile.pixels for tile in group]), at_tile, plan.tiles),
             _put(at_tile[index].astype(np.int32), at_row, plan.rows),
             _put(np.asarray(jax.random.key_data(keys)), at_row, plan.rows),
@@ -200,10 +202,10 @@ class Segmenter:
             self._programs[plan] = self._program(plan)
         program, rows = self._programs[plan], distributed.split(rows, self.mesh)
         # which compiles the program, or waits for the devices for as long as many steps take
-        out = signals.interruptible(lambda: distributed.gather(program(self.params, *rows)))
+        out = signals.call_interruptible(lambda: distributed.gather(program(self.params, *rows)))
         return out[at_row].reshape(n, S, *out.shape[1:])
 
-    def _program(self, plan: Layout) -> Callable:
+    def _program(self, plan: CallPlan) -> Callable:
         step = partial(
             sample_rows,
             sampler=self.sampler,

@@ -30,11 +30,11 @@ class Conv(nn.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up."""
-        y, bias = self.apart(x)
+        y, bias = self.without_bias(x)
         return y if bias is None else add_bias(y, bias.astype(self.dtype))
 
     @nn.compact
-    def apart(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def without_bias(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """Returns that without the bias, and the bias [features] float32, if it has one."""
         shape = self.size, self.size, x.shape[-1], self.features
         kernel, bias = Weights(shape, self.zero, self.bias, name="conv")()
@@ -144,7 +144,7 @@ class ResBlock(nn.Module):
         """x [B, H, W, C], time [B or 1, D] float32, keys [B] -> [B, H, W, features]."""
         conv = partial(Conv, self.features, dtype=self.dtype, by_planes=True)
         norm = partial(GroupNorm, self.groups, self.dtype, silu=True)
-        h, shift = conv(name="conv1").apart(norm(name="norm1")(x))
+        h, shift = conv(name="conv1").without_bias(norm(name="norm1")(x))
         assert shift is not None
         shift = shift[None]
         if time is not None:

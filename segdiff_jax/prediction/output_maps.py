@@ -14,7 +14,7 @@ import numpy as np
 
 from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.inference.averaging import uncertainty
-from segdiff_jax.runtime.files import into
+from segdiff_jax.runtime.files import reporting_write_errors
 
 MOST = 65535  # of 16 bits
 
@@ -22,7 +22,7 @@ MOST = 65535  # of 16 bits
 AT_ONCE = 2**21  # values of all generations that are looked at together: bounds memory
 
 
-class Figures(NamedTuple):
+class MapStatistics(NamedTuple):
     """What is known of the masks of an image without its truth.
 
     Attributes:
@@ -39,7 +39,7 @@ class Figures(NamedTuple):
     agreement: float
 
 
-class Maps:
+class OutputMaps:
     """The maps of one image, filled band by band from the top.
 
     Attributes:
@@ -116,7 +116,7 @@ class Maps:
         self._common = self._common + (own & final).sum(axis=(1, 2))
         self._own = self._own + own.sum(axis=(1, 2))
 
-    def figures(self) -> Figures:
+    def figures(self) -> MapStatistics:
         """Returns the figures of the finished image.
 
         Raises:
@@ -127,7 +127,7 @@ class Maps:
         pixels, foreground = self.mask.size, int(np.count_nonzero(self.mask))
         both = self._own + foreground
         dice = np.where(both > 0, 2 * self._common / np.maximum(both, 1), 1)
-        return Figures(
+        return MapStatistics(
             foreground / pixels,
             self._confidence / pixels,
             self._deviation / pixels,
@@ -143,7 +143,7 @@ def _integer(values: np.ndarray) -> np.ndarray:
 def _unnamed(shape: tuple[int, ...], folder: Path) -> np.ndarray:
     """An array of uint16 in a file that is gone as soon as nothing holds it, even after kill -9."""
     folder.mkdir(parents=True, exist_ok=True)
-    with into(folder), tempfile.TemporaryFile(dir=folder) as file:
+    with reporting_write_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):  # a page that finds no room kills the process
             os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
         return np.memmap(file, np.uint16, "w+", shape=shape)

@@ -23,7 +23,7 @@ from segdiff_jax.data.image_io.reading import read_image, read_size
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.prediction import summary
 from segdiff_jax.prediction.inputs import Input
-from segdiff_jax.prediction.output_maps import Maps
+from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
 from segdiff_jax.prediction.summary import Summary
 
@@ -81,11 +81,11 @@ class Open(NamedTuple):
 
     job: Job
     source: Source
-    maps: Maps
+    maps: OutputMaps
 
 
 @dataclass
-class Prediction:
+class FolderPrediction:
     """The work of one call.
 
     Attributes:
@@ -159,7 +159,7 @@ class Prediction:
                     progress.update(job.shape[0] * job.shape[1])
                     return
                 keep_in = self.output if self.keep else None
-                maps = Maps(found.image.shape[:2], self.threshold, keep_in, self.random)
+                maps = OutputMaps(found.image.shape[:2], self.threshold, keep_in, self.random)
                 opened[read - 1] = Open(job, found, maps)
                 yield found.image
 

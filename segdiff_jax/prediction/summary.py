@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.errors import UserError
-from segdiff_jax.prediction.output_maps import Figures
-from segdiff_jax.runtime.files import into, whole
+from segdiff_jax.prediction.output_maps import MapStatistics
+from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
 
 
 class Row(NamedTuple):
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 def row(
-    name: str, shape: tuple[int, int], figures: Figures, seconds: float, state: os.stat_result
+    name: str, shape: tuple[int, int], figures: MapStatistics, seconds: float, state: os.stat_result
 ) -> Row:
     """Returns the row of an image of shape (H, W), whose file was in this state when read."""
     return Row(
@@ -59,7 +59,7 @@ def row(
     )
 
 
-def need(row: Row) -> tuple[Any, ...]:
+def review_priority(row: Row) -> tuple[Any, ...]:
     """What rows are sorted by to have those first that most need a look."""
     return row.agreement, -row.mean_uncertainty, row.mean_confidence, row.name
 
@@ -93,7 +93,7 @@ class Summary:
 
     def __exit__(self, *_: object) -> None:
         """Ranks the rows, also when the work was cut short."""
-        ranked = sorted(self.rows.values(), key=need)
+        ranked = sorted(self.rows.values(), key=review_priority)
         self.rows = {row.name: row._replace(look_rank=i) for i, row in enumerate(ranked, start=1)}
         self._write(self.rows.values())
 
@@ -108,13 +108,13 @@ class Summary:
     def add(self, row: Row) -> None:
         """Appends a row; a second one of the same name takes the place of the first."""
         self.rows[row.name] = row
-        with into(self.path), open(self.path, "ab", buffering=0) as file:
+        with reporting_write_errors(self.path), open(self.path, "ab", buffering=0) as file:
             text = _lines([row])
             if file.write(text) < len(text):  # in one call, so that others see whole lines
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, rows: Iterable[Row]) -> None:
-        with whole(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_bytes(_lines([Row._fields, *rows]))
 
 
@@ -139,7 +139,7 @@ def _read(path: Path) -> list[Row]:
         ) from error
 
 
-def hold_to(output: Path, settings: dict[str, Any], overwrite: bool) -> bool:
+def check_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> bool:
     """Writes settings.json, or holds a continued prediction to what it began with.
 
     Args:
@@ -173,12 +173,12 @@ def hold_to(output: Path, settings: dict[str, Any], overwrite: bool) -> bool:
             f"--output={output}: holds predictions made with other settings ({differ}): choose "
             "another --output, or --overwrite to make them anew"
         )
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
     return False
 
 
-def is_foreign(output: Path, folders: Iterable[str]) -> str:
+def unrelated_content(output: Path, folders: Iterable[str]) -> str:
     """Returns what lies where a prediction would write that no prediction has written, or ""."""
     if (output / "settings.json").exists():
         return ""

@@ -40,7 +40,7 @@ def run_facts(version: str, fields: Mapping[str, Any], workdir: Path, mode: str)
     return {**versions, "mode": mode, "workdir": str(workdir), **config}
 
 
-def of_examples(examples: Sequence, split: str) -> dict[str, str]:
+def data_facts(examples: Sequence, split: str) -> dict[str, str]:
     """Returns what every process must have read: the number of examples and their checksum."""
     crc = 0
     for example in examples:
@@ -50,7 +50,7 @@ def of_examples(examples: Sequence, split: str) -> dict[str, str]:
     return {f"data of {split}": f"{len(examples)} examples, checksum {crc:08x}"}
 
 
-def require(facts: Facts) -> None:
+def check(facts: Facts) -> None:
     """Compares the facts of all processes; all of them must call it.
 
     Raises:

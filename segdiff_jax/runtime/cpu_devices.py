@@ -27,7 +27,7 @@ GIVE_UP = "xla_cpu_collective_call_terminate_timeout_seconds"
 OLDEST = 0, 12  # before, devices that waited for one another could do so for ever
 
 
-def fitting(batch_size: int = 0, wanted: int = 0) -> int:
+def choose_device_count(batch_size: int = 0, wanted: int = 0) -> int:
     """Returns how many devices to make of this machine's CPU.
 
     Args:
@@ -49,7 +49,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def make(count: int) -> None:
+def set_device_count(count: int) -> None:
     """Lets JAX see a CPU as so many devices, and lets them wait for one another for long.
 
     XLA ends a process whose devices meet more than 40 s apart, as those of one that was suspended

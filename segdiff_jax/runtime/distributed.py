@@ -59,7 +59,7 @@ def start(
         cache = Path("~/.cache/segdiff_jax/xla").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    cpu_devices.make(devices_of_cpu)
+    cpu_devices.set_device_count(devices_of_cpu)
     # where time is up JAX aborts, and says nothing that a user could follow: it gets more of it
     join = partial(
         jax.distributed.initialize,
@@ -84,7 +84,7 @@ def _within(seconds: float, who: str) -> Iterator[None]:
 
     def give_up() -> None:
         message = f"{who}: waited {seconds:g} s and not all have come; start every one of them"
-        exit.at_once(message, PEER_LOST)
+        exit.exit_now(message, PEER_LOST)
 
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True

@@ -9,7 +9,7 @@ from typing import NoReturn
 COORDINATOR_WAITS = 3.0
 
 
-def at_once(message: str, code: int, coordinator: bool = False) -> NoReturn:
+def exit_now(message: str, code: int, coordinator: bool = False) -> NoReturn:
     """Ends the process without a word to the others, who notice; works in any thread.
 
     An orderly exit would wait for all of them, and they may be waiting for this one.

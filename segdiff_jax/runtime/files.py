@@ -18,7 +18,7 @@ CAUSES = (
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a name to write under; the file takes its own name when the block ends well.
 
     Raises:
@@ -66,7 +66,7 @@ def reason(error: BaseException | None) -> str:
 
 
 @contextmanager
-def into(path: Path) -> Iterator[None]:
+def reporting_write_errors(path: Path) -> Iterator[None]:
     """What is inside writes below `path`.
 
     Raises:
@@ -82,14 +82,14 @@ def into(path: Path) -> Iterator[None]:
         raise
 
 
-def probe(directory: Path) -> None:
+def check_writable(directory: Path) -> None:
     """Makes a directory and writes a page there, so that trouble shows before hours of work.
 
     Raises:
       UserError: the directory cannot be written to.
     """
     path = directory / f".probe.{os.getpid()}.tmp"
-    with into(directory):
+    with reporting_write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         try:
             with path.open("wb", buffering=0) as file:

@@ -15,24 +15,24 @@ from pathlib import Path
 from absl import logging
 
 from segdiff_jax.errors import UserError
-from segdiff_jax.runtime.files import into
+from segdiff_jax.runtime.files import reporting_write_errors
 
 NAME = ".lock"
 
 
 @contextmanager
-def held(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Keeps other processes that ask for it out of a directory; makes it if need be.
 
     Raises:
       UserError: another process holds it, and is named; or nothing can be written there.
     """
     path = directory / NAME
-    with into(directory):
+    with reporting_write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         file = _open(path)
     try:
-        with into(directory):
+        with reporting_write_errors(directory):
             os.ftruncate(file, 0)
             os.pwrite(file, f"{socket.gethostname()}:{os.getpid()}\n".encode(), 0)
         yield

@@ -36,7 +36,7 @@ class _AgreedError(BaseException):
     """All processes stop here; not an Exception, which somebody might catch."""
 
 
-class Request:
+class StopRequest:
     """Whether the run was asked to stop."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Request:
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def holds(self) -> bool:
+    def is_set(self) -> bool:
         """Whether to stop; several processes, which must ask equally often, get one answer."""
         if jax.process_count() == 1:
             return self.signal is not None
@@ -59,10 +59,10 @@ class Request:
         self._agreed = self._agreed or reached
         return self._agreed
 
-    def unless_stopped(self, function: Callable[[], Result]) -> Result | None:
+    def run_interruptible(self, function: Callable[[], Result]) -> Result | None:
         """Returns what a function returns, or None where a signal came before or breaks it off.
 
-        Several processes break it off alike, where it has called `interruptible`.
+        Several processes break it off alike, where it has called `call_interruptible`.
         """
         try:
             if jax.process_count() > 1:
@@ -81,21 +81,21 @@ class Request:
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
-        """Whatever is `interruptible` inside asks this request whether to go on."""
+        """Whatever is `call_interruptible` inside asks this request whether to go on."""
         _listening.append(self)
         try:
             yield
         finally:
             _listening.pop()
 
-    def unless_ended(self, function: Callable[[], Result], message: str) -> Result:
+    def run_or_exit(self, function: Callable[[], Result], message: str) -> Result:
         """Returns what a function returns; by a signal it ends, as nothing is lost by that.
 
         Raises:
           TerminatedError, KeyboardInterrupt: with the message, in each process that gets a signal.
         """
         try:
-            with at_once():
+            with raise_on_signal():
                 if self.signal is not None:
                     raise KINDS[signal.Signals(self.signal)]
                 return function()
@@ -115,15 +115,15 @@ class Request:
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Request]:
+def defer_signals() -> Iterator[StopRequest]:
     """Signals no longer interrupt, but are remembered; the caller looks after every update."""
-    request = Request()
+    request = StopRequest()
     with _handled(request.note, tuple(KINDS) if jax.process_count() == 1 else (signal.SIGINT,)):
         yield request
 
 
 @contextlib.contextmanager
-def limited(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """What is inside is told to end, as by SIGTERM, when its time is over; 0: it is not."""
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
@@ -136,23 +136,23 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def at_once() -> Iterator[None]:
+def raise_on_signal() -> Iterator[None]:
     """What is inside ends by a signal, in every process that gets one: nothing is lost by it."""
     with _handled(_raise, tuple(KINDS)):
         yield
 
 
-def interruptible(function: Callable[[], Result]) -> Result:
+def call_interruptible(function: Callable[[], Result]) -> Result:
     """Calls a function that compiles or waits for devices, such that a signal breaks it off.
 
     No handler runs while the main thread is outside of Python. So another thread does the work, and
-    goes on with it unheeded when this one is called away; `programme.leave` does not wait for it.
-    Where no signal is to break anything off (`at_once`, `unless_stopped`), this is a plain call.
-    Several processes inside of `unless_stopped` finish the function, and ask each other then.
+    goes on with it unheeded when this one is called away; `app.exit_program` does not wait for it.
+    Outside of `raise_on_signal` and `run_interruptible` this is a plain call.
+    Several processes inside of `run_interruptible` finish the function, and ask each other then.
     """
     if not _breaking or threading.current_thread() is not threading.main_thread():
         result = function()
-        if _listening and _listening[-1].holds():
+        if _listening and _listening[-1].is_set():
             raise _AgreedError
         return result
     future: Future[Result] = Future()
@@ -172,7 +172,7 @@ def interruptible(function: Callable[[], Result]) -> Result:
 _breaking: list[bool] = []  # one for each `_handled(_raise)` we are inside of
 
 
-_listening: list[Request] = []  # one for each `unless_stopped` of several processes
+_listening: list[StopRequest] = []  # one for each `run_interruptible` of several processes
 
 
 _asked = itertools.count(1)  # questions of this process to the others

@@ -39,19 +39,19 @@ class _Watch:
     def end(self, what: str, allowed: float) -> None:
         faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
         message = f"hung: no progress for {allowed:g} s since {what}; all stacks are above"
-        exit.at_once(message, HUNG, self.coordinator)
+        exit.exit_now(message, HUNG, self.coordinator)
 
 
 _watches: list[_Watch] = []
 
 
 @contextlib.contextmanager
-def watching(seconds: float, coordinator: bool = False) -> Iterator[None]:
+def watch(seconds: float, coordinator: bool = False) -> Iterator[None]:
     """Ends the process with code 142 and all stacks when what is inside makes no progress.
 
     Args:
-      seconds: longest time between two calls of `alive`; ten times as long before the first and
-        after `patient`. 0: it is not watched.
+      seconds: longest time between two calls of `heartbeat`; ten times as long before the first and
+        after `expect_compilation`. 0: it is not watched.
       coordinator: this is process 0 of several, and ends a little after them.
     """
     if not seconds:
@@ -69,13 +69,13 @@ def watching(seconds: float, coordinator: bool = False) -> Iterator[None]:
         thread.join()
 
 
-def alive(what: str) -> None:
+def heartbeat(what: str) -> None:
     """Says that something was finished, such as "update 3"; does nothing if nobody watches."""
     for watch in _watches:
         watch.note(what, 1)
 
 
-def patient(what: str) -> None:
+def expect_compilation(what: str) -> None:
     """Says that something begins that may compile for long."""
     for watch in _watches:
         watch.note(what, PATIENCE)

@@ -18,7 +18,7 @@ from segdiff_jax.training.step import TrainState
 Tree = Any
 
 
-class Layout:
+class FlatLayout:
     """Where in a vector [P] each array of a tree of parameters lies.
 
     Attributes:
@@ -36,11 +36,11 @@ class Layout:
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self.size = sum(self._sizes)
 
-    def join(self, params: Tree) -> jax.Array:
+    def flatten(self, params: Tree) -> jax.Array:
         """Returns the vector [P] that holds a tree of parameters."""
         return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(params)])
 
-    def split(self, vector: Any) -> Tree:
+    def unflatten(self, vector: Any) -> Tree:
         """Returns the tree that a vector [P] holds: views of it, if it is of numpy."""
         if isinstance(vector, np.ndarray):
             pieces = np.split(vector, np.cumsum(self._sizes)[:-1])
@@ -49,22 +49,22 @@ class Layout:
         shaped = [x.reshape(shape) for x, shape in zip(pieces, self._shapes, strict=True)]
         return self._structure.unflatten(shaped)
 
-    def join_state(self, state: TrainState) -> TrainState:
+    def flatten_state(self, state: TrainState) -> TrainState:
         """Returns a state with a vector [P] in place of every tree of parameters."""
         return jax.tree.map(
-            lambda x: self.join(x) if self._is_params(x) else x, state, is_leaf=self._is_params
+            lambda x: self.flatten(x) if self._is_params(x) else x, state, is_leaf=self._is_params
         )
 
-    def joined(self, state: TrainState) -> TrainState:
-        """Returns `join_state` of it, and takes it as a step does: its arrays are deleted."""
+    def flatten_state_donating(self, state: TrainState) -> TrainState:
+        """Returns `flatten_state` of it, and takes it as a step does: its arrays are deleted."""
         leaves = jax.tree.leaves(state)
-        join = jax.jit(self.join_state, out_shardings=leaves[0].sharding)
+        join = jax.jit(self.flatten_state, out_shardings=leaves[0].sharding)
         made = jax.block_until_ready(join(state))
         for leaf in leaves:
             leaf.delete()
         return made
 
-    def on_host(self, state: Tree) -> Tree:
+    def to_host(self, state: Tree) -> Tree:
         """Returns a joined state, or a part of one, as trees of numpy arrays; waits for it.
 
         They are copies, made from one device.
@@ -72,7 +72,7 @@ class Layout:
 
         def copied(x: jax.Array) -> Tree:
             host = np.array(x.addressable_data(0))
-            return self.split(host) if host.shape == (self.size,) else host
+            return self.unflatten(host) if host.shape == (self.size,) else host
 
         return jax.tree.map(copied, state)
 

@@ -23,7 +23,7 @@ Term = Callable[[Tree, jax.Array], tuple[jax.Array, Tree]]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def mean_in_turn(term: Term, given: Tree, keys: jax.Array) -> tuple[jax.Array, Tree]:
+def accumulate_mean(term: Term, given: Tree, keys: jax.Array) -> tuple[jax.Array, Tree]:
     """The mean of a term over keys, whose gradient is gathered as the terms are computed.
 
     Nothing of a term outlives it, where a loop that is differentiated keeps what all terms need
@@ -67,10 +67,10 @@ def _backward(
     return scaled, np.zeros(keys.shape, jax.dtypes.float0)
 
 
-mean_in_turn.defvjp(_forward, _backward)
+accumulate_mean.defvjp(_forward, _backward)
 
 
-class Loss(ABC):
+class Objective(ABC):
     """What is minimised, whatever the network answers.
 
     Attributes:
@@ -87,7 +87,7 @@ class Loss(ABC):
     reduction: str
 
     @abstractmethod
-    def errors(
+    def example_losses(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """Returns the mean error of the rows, and what is reported; all are means over pixels.
@@ -103,7 +103,7 @@ class Loss(ABC):
           has a gradient.
         """
 
-    def shown(self, image: Array, mask: Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def preprocess(self, image: Array, mask: Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns what is learned from one example: normalised image [H, W, 3], mask [H, W].
 
         Args:
@@ -129,20 +129,20 @@ class Loss(ABC):
           a gradient.
         """
         augment_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)  # [B] each
-        images, masks = jax.vmap(self.shown)(batch.image, batch.mask, augment_keys)
+        images, masks = jax.vmap(self.preprocess)(batch.image, batch.mask, augment_keys)
         # not row by row: gradients of kernels are sums over all rows, see `models.convolution`
         features = call(self.model, "encode", params, images)
-        error, (errors, mses) = self.errors(params, masks, features, keys)
+        error, (errors, mses) = self.example_losses(params, masks, features, keys)
         pixels = masks[0].size if self.reduction == "sum" else 1
         return error * pixels, (errors * pixels, mses)
 
 
 @dataclass(frozen=True)
-class Objective(Loss):
+class DenoisingObjective(Objective):
     """The squared error of a network that denoises (eq. 18).
 
     Attributes:
-      model, augment, mean, std, reduction: see `Loss`.
+      model, augment, mean, std, reduction: see `Objective`.
       schedule: of the forward process.
       prediction: what the network's output means.
       draws: (t, noise) pairs for each image; they share one G(I).
@@ -159,7 +159,7 @@ class Objective(Loss):
     at_once: int | None = None
     reduction: str = "sum"
 
-    def denoising_errors(
+    def denoising_losses(
         self,
         params: Params,
         x0: jax.Array,
@@ -183,10 +183,10 @@ class Objective(Loss):
         target = jax.vmap(partial(self.prediction.target, self.schedule))(x0, t, eps)
         return jnp.mean(jnp.square(output - target), (1, 2, 3))
 
-    def errors(
+    def example_losses(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Returns the mean squared error of all draws, and that of each row twice; see `Loss`."""
+        """Returns the mean squared error of all draws, and that of each row twice."""
         at_once = self.at_once or self.draws
         draws = jax.vmap(lambda key: jax.random.split(key, self.draws), out_axes=1)(keys)  # [K, B]
         draws = draws.reshape(self.draws // at_once, at_once, len(keys))
@@ -198,14 +198,14 @@ class Objective(Loss):
             params, features = given
             features = jnp.concatenate([features] * at_once)
             t, eps, dropout_keys = jax.vmap(partial(self.draw, x0.shape[1:]))(keys.reshape(-1))
-            errors = self.denoising_errors(params, x0, features, t, eps, dropout_keys)
+            errors = self.denoising_losses(params, x0, features, t, eps, dropout_keys)
             return jnp.mean(errors), errors.reshape(keys.shape)
 
         given = without_encoder(params), features
         if len(draws) == 1:
             error, errors = denoised(given, draws[0])
         else:
-            error, errors = mean_in_turn(denoised, given, draws)
+            error, errors = accumulate_mean(denoised, given, draws)
         mses = jnp.mean(errors.reshape(self.draws, -1), axis=0)
         return error, (mses, mses)
 
@@ -219,8 +219,8 @@ class Objective(Loss):
 
 
 @dataclass(frozen=True)
-class DirectObjective(Loss):
-    """The binary cross-entropy of the pixels; attributes as in `loss.Loss`."""
+class CrossEntropyObjective(Objective):
+    """The binary cross-entropy of the pixels; attributes as in `loss.Objective`."""
 
     model: SegDiff
     augment: Augment
@@ -228,10 +228,10 @@ class DirectObjective(Loss):
     std: tuple[float, ...]
     reduction: str = "sum"
 
-    def errors(
+    def example_losses(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Returns the cross-entropy in nats, and of each row with the squared error; see `Loss`.
+        """Returns the cross-entropy in nats, and of each row with the squared error.
 
         The squared error is that of the probability.
         """

@@ -17,7 +17,7 @@ from absl import logging
 
 
 @contextmanager
-def unseen(package: str) -> Iterator[None]:
+def hide_package(package: str) -> Iterator[None]:
     """Within it, importing a package that is not imported yet is the error of one not installed.
 
     Only for imports: no other thread should be importing the package meanwhile.
@@ -36,7 +36,7 @@ def unseen(package: str) -> Iterator[None]:
         del modules[package]
 
 
-with unseen("torch"):  # only to be named in annotations, and it takes two seconds
+with hide_package("torch"):  # only to be named in annotations, and it takes two seconds
     from tensorboardX import summary
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog

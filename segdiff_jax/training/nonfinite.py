@@ -18,7 +18,7 @@ from segdiff_jax.training.step import Metrics
 
 # Updates the host may run ahead of the devices: enough to hide it, few enough for Ctrl-C to be
 # quick and for the collectives of virtual CPU devices, which time out behind a long queue.
-AHEAD = 8
+MAX_STEPS_IN_FLIGHT = 8
 
 
 SHOWN = 4  # rows that are named, at most
@@ -30,7 +30,7 @@ NUMBERS = ("loss", "mse", "grad_norm")
 DECISIVE = ("loss", "grad_norm")  # those that the step looks at
 
 
-class Numbers:
+class MetricsBuffer:
     """The numbers of a run since its last line in the log.
 
     Attributes:
@@ -52,24 +52,24 @@ class Numbers:
         self._read: list[list[float]] = []
         self._in_a_row = self.skipped = 0
 
-    def add(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics of an update, and looks at those of `AHEAD` updates before.
+    def push(self, step: int, metrics: Metrics) -> None:
+        """Takes the metrics of a step and reads those of `MAX_STEPS_IN_FLIGHT` steps before.
 
         Raises:
           UserError: too many updates in a row were not finite.
         """
         self._pending.append((step, metrics))
-        if len(self._pending) > AHEAD:
+        if len(self._pending) > MAX_STEPS_IN_FLIGHT:
             self._look()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Waits for all updates and looks at them; raises as `add` does."""
         while self._pending:
             self._look()
 
-    def take(self) -> dict[str, float]:
+    def pop_means(self) -> dict[str, float]:
         """Returns the means over the updates since the last call; nan if all were skipped."""
-        self.settle()
+        self.flush()
         means = np.mean(self._read, axis=0) if self._read else np.full(len(NUMBERS), math.nan)
         found: dict[str, float] = dict(zip(NUMBERS, means.tolist(), strict=True))
         if self._allowed:

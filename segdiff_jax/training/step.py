@@ -13,7 +13,7 @@ from flax import struct
 from segdiff_jax.data.example import Batch
 from segdiff_jax.models import init
 from segdiff_jax.models.segdiff import Params
-from segdiff_jax.training.loss import Loss
+from segdiff_jax.training.loss import Objective
 
 AXIS = "data"  # the name of the mapped axis: devices
 
@@ -39,7 +39,7 @@ class TrainState:
 
 
 def init_state(
-    objective: Loss,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     size: tuple[int, int],
     key: jax.Array,
@@ -58,7 +58,7 @@ def train_step(
     batch: Batch,
     key: jax.Array,
     *,
-    objective: Loss,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     ema_decay: Callable[[jax.Array], jax.Array],
     split: Callable[[Any], Params] = lambda params: params,
@@ -87,7 +87,7 @@ def update(
     batch: Batch,
     key: jax.Array,
     *,
-    objective: Loss,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     ema_decay: Callable[[jax.Array], jax.Array],
     split: Callable[[Any], Params] = lambda params: params,

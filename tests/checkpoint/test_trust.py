@@ -109,7 +109,7 @@ def test_metadata_of_a_gigabyte_is_refused(run, name):
 
 def test_arrays_may_be_large(run):
     enlarge(array_file(run))
-    trust.require_checkpoints(run / "checkpoints")
+    trust.check_checkpoints(run / "checkpoints")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_file_that_a_training_deletes_meanwhile_is_no_matter(run, monkeypatch)
     listed = list(trust._below(run / "checkpoints"))
     shutil.rmtree(gone)
     monkeypatch.setattr(trust, "_below", lambda directory: listed)
-    trust.require_checkpoints(run / "checkpoints")
+    trust.check_checkpoints(run / "checkpoints")
 
 
 BAD_CONFIGS = {

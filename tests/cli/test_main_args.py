@@ -15,7 +15,7 @@ from segdiff_jax.cli import main_args
 
 OK = "--config=configs/synthetic.py"
 AUTHORS = "--config=configs/monuseg.py"
-DISPATCH = main.dispatch
+DISPATCH = main.run_mode
 
 # (the words of a command line, what its one line says)
 BAD = [
@@ -108,7 +108,7 @@ def in_the_repository(monkeypatch):
     def reached(command):
         raise AssertionError(f"a mistake got as far as {command}")
 
-    monkeypatch.setattr(main, "dispatch", reached)
+    monkeypatch.setattr(main, "run_mode", reached)
 
 
 def one_line(capsys):
@@ -172,8 +172,8 @@ def test_trouble_below_keeps_its_exit_code(raised, code, said, capsys, monkeypat
     def dispatch(command):
         raise raised
 
-    monkeypatch.setattr(main, "dispatch", dispatch)
-    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
+    monkeypatch.setattr(main, "run_mode", dispatch)
+    monkeypatch.setattr(main.app, "set_up_logging", lambda: None)
     assert main.main([OK]) == code
     assert said in one_line(capsys)
 
@@ -182,8 +182,8 @@ def test_a_bug_shows_where_it_is(capsys, monkeypatch):
     def dispatch(command):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(main, "dispatch", dispatch)
-    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
+    monkeypatch.setattr(main, "run_mode", dispatch)
+    monkeypatch.setattr(main.app, "set_up_logging", lambda: None)
     assert main.main([OK]) == errors.INTERNAL
     assert "Traceback" in capsys.readouterr().err
 
@@ -198,8 +198,8 @@ def test_a_bug_shows_where_it_is(capsys, monkeypatch):
 )
 def test_a_good_command_line_arrives(words, directory, monkeypatch):
     commands = []
-    monkeypatch.setattr(main, "dispatch", commands.append)
-    monkeypatch.setattr(main.programme, "set_up_logging", lambda: None)
+    monkeypatch.setattr(main, "run_mode", commands.append)
+    monkeypatch.setattr(main.app, "set_up_logging", lambda: None)
     more = ["--config.train.steps=3", "--config.augment.scale=1,2", "--mode=train"]
     assert main.main(words + more + ["--noconfig.augment.vertical_flip"]) == errors.DONE
     (command,) = commands
@@ -213,11 +213,11 @@ def test_a_good_command_line_arrives(words, directory, monkeypatch):
 @pytest.mark.parametrize(
     ("mode", "called"),
     [
-        ("all", ["prepare", "start", "require", "train", "evaluate_run"]),
+        ("all", ["prepare", "start", "compare", "train", "evaluate_run"]),
         ("prepare", ["prepare"]),
         ("check", ["problems"]),
-        ("train", ["start", "require", "train"]),
-        ("evaluate", ["start", "require", "evaluate_run"]),
+        ("train", ["start", "compare", "train"]),
+        ("evaluate", ["start", "compare", "evaluate_run"]),
     ],
 )
 def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
@@ -230,7 +230,7 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
     modules = {
         "factory.datasets": {"source": lambda config: source},
         "runtime.distributed": {"start": recorder("start"), "leads_others": lambda: False},
-        "runtime.consistency": {"run_facts": lambda *_: {}, "require": recorder("require")},
+        "runtime.consistency": {"run_facts": lambda *_: {}, "check": recorder("compare")},
         "train": {"train": recorder("train")},
         "evaluate": {"evaluate_run": recorder("evaluate_run")},
     }

@@ -29,14 +29,14 @@ def load(source):
 
 
 def test_every_knob_has_a_rule_and_every_rule_a_knob():
-    assert set(flatten(default())) == set(schema.RULES)
+    assert set(flatten(default())) == set(schema.FIELDS)
 
 
 @pytest.mark.parametrize("source", CONFIGS)
 def test_a_config_of_the_project_passes_without_a_caution(source):
     config = load(source)
     validate.check(config)
-    assert validate.cautions(config) == []
+    assert validate.warnings_for(config) == []
 
 
 def test_every_file_in_configs_is_tested_here():
@@ -225,11 +225,11 @@ def test_what_is_seldom_meant_is_told(changes, words):
     for key, value in changes.items():
         set_knob(config, key, value)
     validate.check(config)
-    (line,) = validate.cautions(config)
+    (line,) = validate.warnings_for(config)
     assert words in line
 
 
 def test_the_known_data_sets_are_those_that_can_be_built():
     from segdiff_jax.data.datasets.registry import BUILDERS
 
-    assert set(schema.RULES["data.name"].choices) == set(BUILDERS)
+    assert set(schema.FIELDS["data.name"].choices) == set(BUILDERS)

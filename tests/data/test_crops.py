@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segdiff_jax.data.batches import batches
-from segdiff_jax.data.crops import crop, whole
+from segdiff_jax.data.crops import full_image, random_crop
 from segdiff_jax.data.example import Example
 
 
@@ -20,7 +20,7 @@ def test_a_crop_is_a_window_of_image_and_mask_at_one_place_and_all_places_occur(
     one, generator = example(12, 9), np.random.default_rng(0)
     corners = []
     for _ in range(1000):
-        image, mask = crop(6)(generator, one)
+        image, mask = random_crop(6)(generator, one)
         top, left = image[0, 0, :2].astype(int)
         window = np.s_[top : top + 6, left : left + 6]
         np.testing.assert_array_equal(image, one.image[window])
@@ -32,15 +32,15 @@ def test_a_crop_is_a_window_of_image_and_mask_at_one_place_and_all_places_occur(
 
 def test_a_crop_of_all_is_the_whole():
     one = example(8, 8)
-    image, mask = crop(8)(np.random.default_rng(0), one)
+    image, mask = random_crop(8)(np.random.default_rng(0), one)
     np.testing.assert_array_equal(image, one.image)
     np.testing.assert_array_equal(mask, one.mask)
-    assert crop(0) is whole
+    assert random_crop(0) is full_image
 
 
 def test_a_smaller_image_is_continued_by_reflection_and_its_mask_alike():
     one = example(3, 12)
-    image, mask = crop(5)(np.random.default_rng(0), one)
+    image, mask = random_crop(5)(np.random.default_rng(0), one)
     assert image.shape == (5, 5, 3) and mask.shape == (5, 5)
     assert image[:, 0, 0].tolist() == [0, 1, 2, 1, 0]
     np.testing.assert_array_equal(mask, (image[..., 0] * 7 + image[..., 1]) % 2)
@@ -51,22 +51,22 @@ MIXED = [example(*size, name=str(size)) for size in SIZES]
 
 
 def test_images_of_any_size_make_batches_of_one_size():
-    for batch in islice(batches(MIXED, 6, seed=0, view=crop(6)), 4):
+    for batch in islice(batches(MIXED, 6, seed=0, view=random_crop(6)), 4):
         assert batch.image.shape == (6, 6, 6, 3) and batch.mask.shape == (6, 6, 6)
 
 
 @pytest.mark.parametrize("batch_size", [2, 6])
 def test_views_are_the_same_after_a_restart_and_whatever_the_batch_size(batch_size):
     def stream(start, size):
-        steps = batches(MIXED, size, seed=3, start=start, view=crop(4))
+        steps = batches(MIXED, size, seed=3, start=start, view=random_crop(4))
         return np.concatenate([batch.image for batch in islice(steps, 12 // size)])
 
     np.testing.assert_array_equal(stream(1, batch_size), stream(batch_size, 1))
 
 
 def test_processes_see_the_parts_of_one_batch():
-    whole_batch = next(batches(MIXED, 6, seed=1, view=crop(4))).image
-    parts = [next(batches(MIXED, 6, seed=1, process=(i, 3), view=crop(4))) for i in range(3)]
+    whole_batch = next(batches(MIXED, 6, seed=1, view=random_crop(4))).image
+    parts = [next(batches(MIXED, 6, seed=1, process=(i, 3), view=random_crop(4))) for i in range(3)]
     np.testing.assert_array_equal(np.concatenate([part.image for part in parts]), whole_batch)
 
 
@@ -75,6 +75,6 @@ def test_every_visit_and_every_seed_sees_another_window():
     seen = {
         batch.image.tobytes()
         for seed in range(3)
-        for batch in islice(batches(one, 1, seed=seed, view=crop(10)), 10)
+        for batch in islice(batches(one, 1, seed=seed, view=random_crop(10)), 10)
     }
     assert len(seen) == 30

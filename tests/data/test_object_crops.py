@@ -39,7 +39,7 @@ def test_a_window_follows_the_rule_for_any_box():
         box = top, left, rows, columns
         found = object_crops.window(box, percent, height, width)
         assert found == by_rule(box, percent, height, width), (box, percent)
-        y, x, bottom, right = object_crops.kept_window(box, height, width)
+        y, x, bottom, right = object_crops.stored_window(box, height, width)
         inner = (top - y, left - x, rows, columns)
         moved = np.add(object_crops.window(inner, percent, bottom - y, right - x), (y, x, y, x))
         assert tuple(moved) == found, (box, percent)
@@ -82,7 +82,7 @@ def drawn_object(height=300, width=260, box=(60, 50, 160, 140)):
 def test_a_scored_object_is_its_resized_window_and_the_mask_as_it_is(percent, size):
     example = drawn_object()
     top, left, bottom, right = by_rule(example.box, percent, 300, 260)
-    scored = object_crops.scored_example(example, percent, size)
+    scored = object_crops.eval_crop(example, percent, size)
     crop = bilinear(example.image[top:bottom, left:right], size)
     assert scored.image.dtype == np.uint8 and scored.image.shape == (size, size, 3)
     assert np.abs(scored.image - crop).max() <= 0.5 + 1e-4  # rounded, not cut
@@ -97,7 +97,7 @@ def seen_percent(example, image, mask, size):
         top, left, bottom, right = object_crops.window(example.box, percent, *example.mask.shape)
         rows, columns = ((np.arange(size) * n) // size for n in (bottom - top, right - left))
         crop = example.mask[top:bottom, left:right][rows][:, columns]
-        scored = object_crops.scored_example(example, percent, size).image
+        scored = object_crops.eval_crop(example, percent, size).image
         if np.array_equal(crop, mask) and np.array_equal(scored, image):
             found.append(percent)
     (percent,) = found
@@ -106,7 +106,7 @@ def seen_percent(example, image, mask, size):
 
 def test_training_draws_every_whole_percentage_alike_and_anew():
     example, random = drawn_object(), np.random.default_rng(0)
-    view = object_crops.training_view(32, 10, 20, True, 0)
+    view = object_crops.train_crop(32, 10, 20, True, 0)
     drawn = [seen_percent(example, *view(random, example), 32) for _ in range(550)]
     counts = np.bincount(drawn, minlength=21)
     assert counts[:10].sum() == 0
@@ -116,8 +116,8 @@ def test_training_draws_every_whole_percentage_alike_and_anew():
 
 
 def test_training_may_draw_once_for_each_object():
-    view = object_crops.training_view(32, 10, 20, False, 0)
-    other = object_crops.training_view(32, 10, 20, False, 1)
+    view = object_crops.train_crop(32, 10, 20, False, 0)
+    other = object_crops.train_crop(32, 10, 20, False, 1)
     drawn = []
     for number in range(200):
         example, random = drawn_object()._replace(name=f"object {number}"), np.random.default_rng()
@@ -131,13 +131,13 @@ def test_training_may_draw_once_for_each_object():
 
 def test_a_tight_training_view_is_the_box():
     example = drawn_object()
-    view = object_crops.training_view(32, 0, 0, True, 0)
+    view = object_crops.train_crop(32, 0, 0, True, 0)
     assert seen_percent(example, *view(np.random.default_rng(0), example), 32) == 0
 
 
 @pytest.mark.parametrize("limits", [(-1, 10), (11, 10), (10, 21)])
 def test_an_expansion_beyond_what_is_kept_is_refused(limits):
-    error = refused(object_crops.training_view, 32, *limits, True, 0)
+    error = refused(object_crops.train_crop, 32, *limits, True, 0)
     assert str(limits) in str(error) and "0..20" in str(error)
     if limits[1] > 20:
-        assert "21" in str(refused(object_crops.scored_example, drawn_object(), 21, 32))
+        assert "21" in str(refused(object_crops.eval_crop, drawn_object(), 21, 32))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segdiff_jax.data.tiling import Grid, Strip, cut, grid
+from segdiff_jax.data.tiling import Grid, RowBlender, extract_tiles, grid
 from segdiff_jax.errors import UserError
 
 SIZES = [
@@ -24,7 +24,7 @@ SIZES = [
 
 def paste(tiles, places: Grid) -> np.ndarray:
     """All bands of tiles [..., N, h, w], checked to follow one another without a gap."""
-    strip, bands = Strip(places, tiles.shape[:-3]), []
+    strip, bands = RowBlender(places, tiles.shape[:-3]), []
     for i in range(tiles.shape[-3]):
         band = strip.add(tiles[..., i, :, :])
         if band is not None:
@@ -37,7 +37,7 @@ def paste(tiles, places: Grid) -> np.ndarray:
 def test_tiles_of_an_image_make_the_image_again(height, width, size, stride):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
     places = grid(image.shape, size, stride, 1)
-    tiles = np.stack(list(cut(image, places)))
+    tiles = np.stack(list(extract_tiles(image, places)))
     assert tiles.shape == (len(places.corners), *places.tile, 3) and tiles.dtype == np.uint8
     out = paste(np.moveaxis(tiles, -1, 0).astype(np.float32), places)
     assert out.shape == (3, height, width) and out.dtype == np.float32
@@ -48,7 +48,7 @@ def test_a_512_image_has_four_tiles_row_by_row():
     places = grid((512, 512), 256, 256, 64)
     assert places.corners == [(0, 0), (0, 256), (256, 0), (256, 256)]
     quarters = np.repeat(np.repeat([[1, 2], [3, 4]], 256, 0), 256, 1)[..., None]
-    tiles = list(cut(quarters, places))
+    tiles = list(extract_tiles(quarters, places))
     assert [tile.shape for tile in tiles] == [(256, 256, 1)] * 4
     assert [set(tile.flat) for tile in tiles] == [{1}, {2}, {3}, {4}]
 
@@ -117,7 +117,7 @@ def test_leading_axes_are_pasted_one_by_one():
 def test_a_band_is_given_as_soon_as_no_later_tile_touches_it():
     places = grid((20, 10), 8, 6, 1)  # rows of tiles at 0, 6, 12
     assert [y for y, _ in places.corners] == [0, 0, 6, 6, 12, 12]
-    strip = Strip(places)
+    strip = RowBlender(places)
     bands = [strip.add(np.ones((8, 8), np.float32)) for _ in places.corners]
     assert [band and (band.top, band.values.shape) for band in bands] == [
         *(None, (0, (6, 10)), None, (6, (6, 10)), None, (12, (8, 10))),
@@ -126,11 +126,11 @@ def test_a_band_is_given_as_soon_as_no_later_tile_touches_it():
 
 def test_a_small_image_is_continued_by_reflection():
     image = np.arange(3)[None, :, None] + np.zeros((4, 1, 1), int)
-    (tile,) = cut(image, grid(image.shape, 0, 0, 4))
+    (tile,) = extract_tiles(image, grid(image.shape, 0, 0, 4))
     assert tile[:, :, 0].tolist() == [[0, 1, 2, 1]] * 4
-    (tile,) = cut(image, grid(image.shape, 8, 8, 8))
+    (tile,) = extract_tiles(image, grid(image.shape, 8, 8, 8))
     assert tile[0, :, 0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
-    (tile,) = cut(np.full((1, 1, 3), 7), grid((1, 1), 4, 4, 4))
+    (tile,) = extract_tiles(np.full((1, 1, 3), 7), grid((1, 1), 4, 4, 4))
     assert tile.tolist() == np.full((4, 4, 3), 7).tolist()
 
 

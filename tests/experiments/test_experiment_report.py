@@ -13,12 +13,12 @@ from tiny_config import ROOT, config_of
 from segdiff_jax import errors, metrics
 from segdiff_jax.config.defaults import flatten
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluation.scoring import Answer
+from segdiff_jax.evaluation.scoring import ScoredPrediction
 from segdiff_jax.experiments import figures, paper, report, tables
 from segdiff_jax.experiments.collect import read_grid, runs_of
 from segdiff_jax.experiments.grids import Cell
-from segdiff_jax.experiments.results import RESULT, seal
-from segdiff_jax.experiments.samples import Keeper
+from segdiff_jax.experiments.results import RESULT, write_json
+from segdiff_jax.experiments.samples import SampleRecorder
 from segdiff_jax.inference.averaging import average
 
 RANDOM = np.random.default_rng(0)
@@ -61,23 +61,23 @@ def grid(tmp_path):
     directory = tmp_path / "grid"
     knobs = flatten(config_of("vaihingen"))
     words = ["--config=configs/vaihingen.py", f"--dir={directory}", "--grid=steps"]
-    seal(directory / "grid.json", {"command": words, "config": knobs})
+    write_json(directory / "grid.json", {"command": words, "config": knobs})
 
     def cell(grid, name, overrides, result=None):
         kept = {"run": f"runs/{grid}-{name}", "answer": f"answers/{grid}-{name}"}
         made = Cell(grid, name, overrides)
-        seal(directory / "cells" / grid / f"{name}.json", made._asdict() | kept)
+        write_json(directory / "cells" / grid / f"{name}.json", made._asdict() | kept)
         if result:
-            seal(directory / kept["answer"] / RESULT, result)
+            write_json(directory / kept["answer"] / RESULT, result)
         return directory / kept["answer"]
 
-    keeper = Keeper()
-    keeper(Answer(EXAMPLE, SOFT, average(SOFT, (8, 8)), {}))
+    keeper = SampleRecorder()
+    keeper(ScoredPrediction(EXAMPLE, SOFT, average(SOFT, (8, 8)), {}))
     for name, iou in (("full", 0.9012), ("one", 0.8123), ("two", 0.7), ("three", 0.6)):
         keeper.save(cell("conditioning", name, {}, scores(iou, area_ratio=0.9399)))
     cell("conditioning", "four", {"model.conditioning": "inject1"})
     failed = cell("conditioning", "six", {"model.conditioning": "inject5"})
-    seal(failed / "failed.json", {"line": "too deep", "code": 64})
+    write_json(failed / "failed.json", {"line": "too deep", "code": 64})
     for T, iou in ((25, 0.81), (50, 0.83), (100, 0.87)):
         cell("steps", f"T{T}", {"diffusion.T": T}, scores(iou))
     cell("steps", "T200", {"diffusion.T": 200})
@@ -215,8 +215,8 @@ def test_masks_are_shown_in_jet_between_0_and_1(grid):
 
 
 def test_fewer_generations_than_are_usually_shown_are_shown(grid):
-    keeper = Keeper()
-    keeper(Answer(EXAMPLE, SOFT[:2], average(SOFT[:2], (8, 8)), {}))
+    keeper = SampleRecorder()
+    keeper(ScoredPrediction(EXAMPLE, SOFT[:2], average(SOFT[:2], (8, 8)), {}))
     keeper.save(grid / "answers" / "generations-up-to-6")
     drawn = figures.masks([read_grid(grid)])
     titles = [axes.get_title() for axes in drawn.figure.axes]

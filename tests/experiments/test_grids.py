@@ -15,7 +15,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.experiments import args, claims, grids, run
 from segdiff_jax.experiments.claims import claim, holder
 from segdiff_jax.experiments.grids import GRIDS, Cell, Values
-from segdiff_jax.experiments.results import FAILED, RESULT, TRAINED, look, seal
+from segdiff_jax.experiments.results import FAILED, RESULT, TRAINED, look, write_json
 
 ALL = grids.plan(Values(), tuple(GRIDS))
 
@@ -178,11 +178,11 @@ def test_a_cell_is_open_then_running_then_done_or_failed(tmp_path):
     with claim(work, lambda: None):
         assert look(work, answer).state == "running"
         assert f":{os.getpid()}" in look(work, answer).line
-    seal(work / TRAINED, {})
+    write_json(work / TRAINED, {})
     assert look(work, answer) == ("open", "trained, not measured")
-    seal(answer / FAILED, {"line": "too hot", "code": 70})
+    write_json(answer / FAILED, {"line": "too hot", "code": 70})
     assert look(work, answer) == ("failed", "failed: too hot")
-    seal(answer / RESULT, {})
+    write_json(answer / RESULT, {})
     assert look(work, answer).state == "done"
 
 

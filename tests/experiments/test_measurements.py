@@ -88,7 +88,7 @@ def drawn():
     images = RANDOM.integers(0, 256, (1, 24, 16, 3), np.uint8)  # two tiles
     made = [
         next(iter(kind(config, params, mesh)(images, KEY)))
-        for kind in (samplers.segmenter, samplers.path_segmenter)
+        for kind in (samplers.segmenter, samplers.trajectory_segmenter)
     ]
     return config, made
 
@@ -105,7 +105,7 @@ def test_a_network_in_one_pass_has_no_path():
     config = tiny()
     config.model.kind = "twin"
     with pytest.raises(UserError, match="has no reverse steps"):
-        samplers.path_segmenter(config, None, mesh_of(1))
+        samplers.trajectory_segmenter(config, None, mesh_of(1))
 
 
 def examples(count):
@@ -113,29 +113,31 @@ def examples(count):
 
 
 def test_a_smaller_training_set_is_part_of_every_larger_one():
-    found = [{e.name for e in subset.first(examples(20), n, seed=5)} for n in (1, 4, 5, 13, 20)]
+    found = [
+        {e.name for e in subset.nested_subset(examples(20), n, seed=5)} for n in (1, 4, 5, 13, 20)
+    ]
     assert [len(names) for names in found] == [1, 4, 5, 13, 20]
     assert all(small < large for small, large in zip(found, found[1:], strict=False))
 
 
 def test_the_choice_depends_on_seed_and_names_and_keeps_the_order():
     def chosen(seed, given):
-        return [e.name for e in subset.first(given, 6, seed)]
+        return [e.name for e in subset.nested_subset(given, 6, seed)]
 
     given = examples(20)
     assert chosen(1, given) != chosen(2, given)
     assert sorted(chosen(1, given)) == sorted(chosen(1, given[::-1]))
     assert chosen(1, given) == sorted(chosen(1, given), key=lambda name: int(name[5:]))
-    assert subset.first(given, 0, 1) == given
+    assert subset.nested_subset(given, 0, 1) == given
 
 
 def test_more_training_images_than_there_are_is_refused():
     with pytest.raises(UserError, match="data.train_images=21: must be at most 20"):
-        subset.first(examples(20), 21, 0)
+        subset.nested_subset(examples(20), 21, 0)
 
 
 def test_kept_pictures_come_back(tmp_path):
-    keeper = samples.Keeper()
+    keeper = samples.SampleRecorder()
     for _ in range(6):
         keeper.path(EXAMPLE, np.stack([SOFT, SOFT]))
     keeper.save(tmp_path)

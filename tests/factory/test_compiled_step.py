@@ -10,7 +10,7 @@ from tiny_config import mesh_of, tiny
 from segdiff_jax import train
 from segdiff_jax.factory.training import fresh_state
 from segdiff_jax.runtime import distributed
-from segdiff_jax.train import Updates
+from segdiff_jax.train import CompiledStep
 from segdiff_jax.training import flat_state
 from tests.training.test_step import BATCH
 
@@ -25,10 +25,10 @@ def run():
 def made(run, ahead):
     config, mesh, program, shapes = run
     rows = distributed.split_rows(BATCH, mesh)
-    through = Updates(config, shapes, flat_state.Layout(shapes.params), mesh)
+    through = CompiledStep(config, shapes, flat_state.FlatLayout(shapes.params), mesh)
     if ahead:
         through.compile_ahead(rows)
-    state, metrics = through(through.layout.joined(program()), rows)
+    state, metrics = through(through.layout.flatten_state_donating(program()), rows)
     return through, jax.tree.map(np.asarray, (state, metrics))
 
 

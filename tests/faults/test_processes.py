@@ -82,7 +82,7 @@ def final_state(folder, workdir):
     examples = Source("synthetic", "", str(folder / "data")).load("train")
     checkpoints = Checkpoints(workdir)
     start = train.Start(config, examples, distributed.all_devices())
-    state = start.layout.on_host(start.state(checkpoints))
+    state = start.layout.to_host(start.state(checkpoints))
     checkpoints.close()
     return state
 

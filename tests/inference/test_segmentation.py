@@ -14,7 +14,7 @@ from segdiff_jax.diffusion import field
 from segdiff_jax.factory import networks, samplers
 from segdiff_jax.inference import sampler, segmentation
 from segdiff_jax.inference.sampler import row_key
-from segdiff_jax.inference.segmentation import layout, places
+from segdiff_jax.inference.segmentation import interleaved_slots, layout
 from segdiff_jax.models.segdiff import call
 from segdiff_jax.runtime import distributed
 
@@ -79,7 +79,7 @@ def test_rows_are_computed_in_rounds_and_what_is_left_over_is_not(count):
     ("count", "total", "devices"), [(5, 6, 2), (3, 16, 8), (7, 7, 1), (9, 12, 4)]
 )
 def test_every_device_gets_as_many_rows_as_any_other_or_one_more(count, total, devices):
-    where = places(count, total, devices)
+    where = interleaved_slots(count, total, devices)
     assert len(set(where)) == count and where.max() < total
     shares = np.bincount(where // (total // devices), minlength=devices)
     assert shares.max() - shares.min() <= 1
@@ -209,7 +209,7 @@ def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
 @pytest.mark.parametrize("limit", [1, 4])
 def test_a_device_goes_as_many_rounds_as_it_has_rows(devices, tiles, generations, limit):
     plan = layout(tiles, generations, devices, limit)
-    rounds = plan.rounds(tiles, tiles * generations)
+    rounds = plan.iterations(tiles, tiles * generations)
     kinds = (
         (tiles, plan.tiles, plan.tiles_at_once),
         (
@@ -219,7 +219,9 @@ def test_a_device_goes_as_many_rounds_as_it_has_rows(devices, tiles, generations
         ),
     )
     for kind, (count, total, at_once) in enumerate(kinds):
-        shares = np.bincount(places(count, total, devices) // (total // devices), minlength=devices)
+        shares = np.bincount(
+            interleaved_slots(count, total, devices) // (total // devices), minlength=devices
+        )
         assert rounds[:, kind].tolist() == [-(-share // at_once) for share in shares]
 
 

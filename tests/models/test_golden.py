@@ -22,7 +22,7 @@ from segdiff_jax.models.rrdb import RRDBNet
 from segdiff_jax.models.time_embedding import TimeEmbedding, sinusoid
 from segdiff_jax.models.upsample import Upsample
 from segdiff_jax.torch_weights.names import ATTENTION, RES_BLOCK, rrdb_modules, to_ours
-from segdiff_jax.training.loss import Objective
+from segdiff_jax.training.loss import DenoisingObjective
 
 EPS_TOLERANCE = 5e-5
 
@@ -154,7 +154,7 @@ def test_the_linear_schedule_with_25_steps_ends_where_the_authors_do():
 
 
 def objective(network):
-    return Objective(
+    return DenoisingObjective(
         network.model,
         linear_schedule(100),
         Prediction("eps"),
@@ -171,7 +171,7 @@ def recorded_loss(network, params):
     t = jnp.asarray(d["train_t"]) + 1  # theirs count from 0
 
     features = network.model.apply({"params": params}, network.image, method="encode")
-    return learn.denoising_errors(params, x0, features, t, noise) * x0[0].size
+    return learn.denoising_losses(params, x0, features, t, noise) * x0[0].size
 
 
 def test_the_training_loss_is_the_authors(network):

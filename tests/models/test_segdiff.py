@@ -14,7 +14,7 @@ from segdiff_jax.factory import networks
 from segdiff_jax.models import layers
 from segdiff_jax.models.ops import upsample
 
-CAPTURED = "__call__", "apart"  # methods
+CAPTURED = "__call__", "without_bias"  # methods
 
 
 def parameters(config):
@@ -146,8 +146,8 @@ def test_bfloat16_keeps_parameters_norms_and_output_in_float32():
     out, seen = jax.jit(lambda v: captured(v, image, x_t, jnp.array([1])))(variables)
     assert out.dtype == jnp.float32
     flat = traverse_util.flatten_dict(seen["intermediates"], sep="/")
-    for path in [path for path in flat if path.endswith("/apart")]:  # without its bias
-        flat.setdefault(path.removesuffix("apart") + "__call__", flat[path][0])
+    for path in [path for path in flat if path.endswith("/without_bias")]:  # without its bias
+        flat.setdefault(path.removesuffix("without_bias") + "__call__", flat[path][0])
     convolutions = {path.removesuffix("conv/__call__") + "__call__" for path in flat}
     maps = {p: x for p, (x, *_) in flat.items() if p in convolutions}
     dtypes = {path: x.dtype for path, x in maps.items() if isinstance(x, jax.Array)}  # no weights

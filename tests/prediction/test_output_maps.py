@@ -5,14 +5,14 @@ import pytest
 
 from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.prediction import output_maps, overlay
-from segdiff_jax.prediction.output_maps import Maps
+from segdiff_jax.prediction.output_maps import OutputMaps
 
 RNG = np.random.default_rng(1)
 SOFT = RNG.uniform(-0.2, 1.2, (5, 41, 30)).astype(np.float32)
 
 
 def filled(generations, bands=(), threshold=0.5, keep_in=None):
-    maps = Maps(generations.shape[1:], threshold, keep_in)
+    maps = OutputMaps(generations.shape[1:], threshold, keep_in)
     edges = [0, *bands, generations.shape[1]]
     for top, bottom in zip(edges, edges[1:], strict=False):
         maps.add(top, generations[:, top:bottom])
@@ -78,7 +78,7 @@ def test_an_answer_that_is_no_number_is_never_a_mask(value):
 
 
 def test_missing_and_doubled_rows_are_errors():
-    maps = Maps((41, 30), 0.5)
+    maps = OutputMaps((41, 30), 0.5)
     maps.add(0, SOFT[:, :10])
     with pytest.raises(ValueError, match="10 of 41 rows"):
         maps.figures()

@@ -63,6 +63,6 @@ def test_one_pixel_name_or_example_more_is_noticed():
         [*examples[:2], Example(other, mask, "c")],
         [*examples[:2], Example(image, changed, "c")],
     ]
-    found = {tuple(consistency.of_examples(v, "train").items()) for v in variants}
+    found = {tuple(consistency.data_facts(v, "train").items()) for v in variants}
     assert len(found) == len(variants)
-    assert consistency.of_examples(examples, "train") == consistency.of_examples(examples, "train")
+    assert consistency.data_facts(examples, "train") == consistency.data_facts(examples, "train")

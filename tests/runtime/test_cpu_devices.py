@@ -14,17 +14,17 @@ from segdiff_jax.runtime import cpu_devices
 
 SEES = """
 import jax
-from segdiff_jax import cpu_devices
+from segdiff_jax.runtime import cpu_devices
 {before}
-cpu_devices.make(3)
+cpu_devices.set_device_count(3)
 print(jax.device_count())
 """
 MEET = """
 import time
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec as P
-from segdiff_jax import cpu_devices
-cpu_devices.make(2)
+from segdiff_jax.runtime import cpu_devices
+cpu_devices.set_device_count(2)
 
 def late(i):
     time.sleep(75 * int(i))  # XLA's patience is 40 s, after a word at 20
@@ -62,13 +62,13 @@ def run(programme, **environment):
 def test_devices_are_as_many_as_cores_and_divide_the_batch(cores, batch_size, devices, monkeypatch):
     monkeypatch.setattr(cpu_devices, "cores", lambda: cores)
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
-    assert cpu_devices.fitting(batch_size) == devices
+    assert cpu_devices.choose_device_count(batch_size) == devices
 
 
 def test_a_jax_whose_devices_may_wait_for_ever_has_one(monkeypatch):
     monkeypatch.setattr(cpu_devices, "cores", lambda: 8)
     monkeypatch.setattr(jax, "__version_info__", (0, 11, 9))
-    assert cpu_devices.fitting(8) == 1
+    assert cpu_devices.choose_device_count(8) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,10 @@ def test_a_run_has_as_many_as_it_says_or_as_fit(mode, coordinator, wanted, devic
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_cores_are_those_that_the_process_may_use():
     program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    assert run(program + "from segdiff_jax import cpu_devices; print(cpu_devices.cores())") == "1"
+    assert (
+        run(program + "from segdiff_jax.runtime import cpu_devices; print(cpu_devices.cores())")
+        == "1"
+    )
 
 
 def test_jax_sees_as_many_devices_as_are_made():

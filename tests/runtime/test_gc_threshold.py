@@ -10,12 +10,12 @@ from segdiff_jax.runtime import startup
 @pytest.fixture(autouse=True)
 def as_it_was():
     yield
-    startup.as_usual()
+    startup.restore_gc()
 
 
 def test_starting_makes_looks_rare_and_they_come_back_as_they_were():
     before = gc.get_threshold()
-    startup.rarely()
+    startup.relax_gc()
     assert gc.get_threshold() == (startup.RARE, *before[1:])
-    startup.as_usual()
+    startup.restore_gc()
     assert gc.get_threshold() == before

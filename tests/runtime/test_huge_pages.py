@@ -10,15 +10,17 @@ from tiny_config import ROOT
 
 from segdiff_jax.runtime import startup
 
-needed = pytest.mark.skipif(not startup.available(), reason="no large pages for who asks")
+needed = pytest.mark.skipif(
+    not startup.huge_pages_available(), reason="no large pages for who asks"
+)
 
 PROGRAMME = """
 import json, os, resource, sys
 from pathlib import Path
-from segdiff_jax import large_pages
-large_pages.PAGES = Path(os.environ.get("PAGES", large_pages.PAGES))
+from segdiff_jax.runtime import startup
+startup.PAGES = Path(os.environ.get("PAGES", startup.PAGES))
 print("begun", os.getpid(), flush=True)
-large_pages.use()
+startup.reexec_with_huge_pages()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
     b"x" * 2**27  # given back at once

@@ -14,19 +14,20 @@ from segdiff_jax.runtime import lock
 
 HOLD = """
 import pathlib, sys
-from segdiff_jax import lock
-with lock.held(pathlib.Path(sys.argv[1])):
+from segdiff_jax.runtime import lock
+with lock.locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 # a directory that only one process at a time can make is what the lock is to guard
 CONTEND = """
 import pathlib, sys
-from segdiff_jax import errors, lock
+from segdiff_jax import errors
+from segdiff_jax.runtime import lock
 directory, got = pathlib.Path(sys.argv[1]), 0
 while got < 40:
     try:
-        with lock.held(directory):
+        with lock.locked(directory):
             (directory / "inside").mkdir()
             (directory / "inside").rmdir()
             got += 1
@@ -53,7 +54,7 @@ def holder(tmp_path):
 
 def test_a_second_process_is_refused_and_told_who_was_first(holder, tmp_path):
     with pytest.raises(UserError, match=f"in use by process {gethostname()}:{holder.pid}") as error:
-        with lock.held(tmp_path / "run"):
+        with lock.locked(tmp_path / "run"):
             pytest.fail("two hold it")
     assert error.value.code == USAGE
 
@@ -62,13 +63,13 @@ def test_the_lock_of_a_killed_process_is_taken_over(holder, tmp_path):
     holder.kill()
     holder.wait()
     assert (tmp_path / "run" / lock.NAME).exists()
-    with lock.held(tmp_path / "run"):
+    with lock.locked(tmp_path / "run"):
         assert (tmp_path / "run" / lock.NAME).read_text() == f"{gethostname()}:{os.getpid()}\n"
 
 
 def test_a_lock_that_was_given_back_leaves_nothing_behind(tmp_path):
     for _ in range(2):
-        with lock.held(tmp_path / "run"):
+        with lock.locked(tmp_path / "run"):
             pass
         assert list((tmp_path / "run").iterdir()) == []
 
@@ -81,7 +82,7 @@ def test_of_many_that_ask_at_once_one_is_inside(tmp_path):
 
 
 def test_two_predictions_into_one_folder_are_refused(holder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(predict.programme, "set_up_logging", lambda: None)
+    monkeypatch.setattr(predict.app, "set_up_logging", lambda: None)
     run, pictures = tmp_path / "trained", tmp_path / "pictures"
     run.mkdir()
     pictures.mkdir()

@@ -61,8 +61,8 @@ def test_a_signal_breaks_off_what_does_not_listen(kind, error):
         finished.set()
 
     signal_soon(kind)
-    with pytest.raises(error), signals.at_once():
-        signals.interruptible(works)
+    with pytest.raises(error), signals.raise_on_signal():
+        signals.call_interruptible(works)
     assert not finished.is_set() and finished.wait(60)  # a thread goes on that nobody waits for
 
 
@@ -70,41 +70,41 @@ def test_where_no_signal_comes_the_answer_and_the_errors_are_those_of_a_plain_ca
     def fails():
         raise ZeroDivisionError("as it was")
 
-    with signals.at_once():
-        assert signals.interruptible(lambda: 7) == 7
+    with signals.raise_on_signal():
+        assert signals.call_interruptible(lambda: 7) == 7
         with pytest.raises(ZeroDivisionError, match="as it was") as caught:
-            signals.interruptible(fails)
+            signals.call_interruptible(fails)
     assert "in fails" in "".join(traceback.format_tb(caught.value.__traceback__))
 
 
 def test_no_thread_is_used_where_no_signal_breaks_anything_off():
     here = threading.get_ident()
-    assert signals.interruptible(threading.get_ident) == here
-    with signals.deferred():
-        assert signals.interruptible(threading.get_ident) == here
-    with signals.at_once():
-        assert signals.interruptible(threading.get_ident) != here
-    assert signals.interruptible(threading.get_ident) == here
+    assert signals.call_interruptible(threading.get_ident) == here
+    with signals.defer_signals():
+        assert signals.call_interruptible(threading.get_ident) == here
+    with signals.raise_on_signal():
+        assert signals.call_interruptible(threading.get_ident) != here
+    assert signals.call_interruptible(threading.get_ident) == here
 
 
 @pytest.mark.parametrize(("kind", "error"), KINDS)
 def test_a_request_to_stop_is_remembered_and_nothing_long_is_begun_after_it(kind, error):
-    with signals.deferred() as request:
-        assert request.unless_stopped(lambda: 7) == 7 and not request.holds()
+    with signals.defer_signals() as request:
+        assert request.run_interruptible(lambda: 7) == 7 and not request.is_set()
         signal_soon(kind)
-        assert request.unless_stopped(lambda: time.sleep(30)) is None and request.holds()
-        assert request.unless_stopped(lambda: pytest.fail("it was begun")) is None
+        assert request.run_interruptible(lambda: time.sleep(30)) is None and request.is_set()
+        assert request.run_interruptible(lambda: pytest.fail("it was begun")) is None
         assert isinstance(request.error("told"), error)
         with pytest.raises(error, match="nothing was made"):
-            request.unless_ended(lambda: pytest.fail("it was begun"), "nothing was made")
+            request.run_or_exit(lambda: pytest.fail("it was begun"), "nothing was made")
 
 
 def test_what_nothing_is_lost_by_ends_by_a_signal_with_the_message():
-    with signals.deferred() as request:
-        assert request.unless_ended(lambda: 7, "nothing was made") == 7
+    with signals.defer_signals() as request:
+        assert request.run_or_exit(lambda: 7, "nothing was made") == 7
         signal_soon(signal.SIGTERM)
         with pytest.raises(TerminatedError, match="nothing was made"):
-            request.unless_ended(lambda: time.sleep(30), "nothing was made")
+            request.run_or_exit(lambda: time.sleep(30), "nothing was made")
 
 
 def test_a_handler_that_python_does_not_know_is_there_again_afterwards():
@@ -112,7 +112,7 @@ def test_a_handler_that_python_does_not_know_is_there_again_afterwards():
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(heard.append)
     c = ctypes.CDLL(None)
     c.signal(signal.SIGTERM, handler)
-    with pytest.raises(TerminatedError), signals.at_once():
+    with pytest.raises(TerminatedError), signals.raise_on_signal():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -121,10 +121,11 @@ def test_a_handler_that_python_does_not_know_is_there_again_afterwards():
 
 LEAVES = """
 import sys, threading
-from segdiff_jax import errors, programme
+from segdiff_jax import errors
+from segdiff_jax.cli import app
 threading.Thread(target=threading.Event().wait).start()
 print("written", end="")
-programme.leave(int(sys.argv[1]))
+app.exit_program(int(sys.argv[1]))
 """
 
 

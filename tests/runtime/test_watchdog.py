@@ -12,12 +12,12 @@ from segdiff_jax.runtime import watchdog
 
 HANGS = """
 import threading, time
-from segdiff_jax import watchdog
+from segdiff_jax.runtime import watchdog
 
 def waits_for_ever():
     threading.Event().wait()
 
-with watchdog.watching(0.5, coordinator=False):
+with watchdog.watch(0.5, coordinator=False):
     {before}
     waits_for_ever()
 """
@@ -36,7 +36,7 @@ def run(before, timeout=60):
 
 
 def test_a_hang_after_an_update_ends_with_142_and_the_line_where_it_hangs():
-    done, seconds = run("watchdog.alive('update 3')")
+    done, seconds = run("watchdog.heartbeat('update 3')")
     assert done.returncode == errors.HUNG and seconds < 4
     assert "in waits_for_ever" in done.stderr and "watchdog" in done.stderr
     last = done.stderr.splitlines()[-1]
@@ -44,17 +44,19 @@ def test_a_hang_after_an_update_ends_with_142_and_the_line_where_it_hangs():
 
 
 def test_what_may_compile_is_given_ten_times_as_long():
-    done, seconds = run("watchdog.alive('update 3'); watchdog.patient('the validation')")
+    done, seconds = run(
+        "watchdog.heartbeat('update 3'); watchdog.expect_compilation('the validation')"
+    )
     assert done.returncode == errors.HUNG and seconds > 5
     assert "no progress for 5 s since the validation" in done.stderr
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
 def test_a_run_that_goes_on_or_is_not_watched_is_left_alone(seconds):
-    with watchdog.watching(seconds):
+    with watchdog.watch(seconds):
         for step in range(10):
-            watchdog.alive(f"update {step}")
+            watchdog.heartbeat(f"update {step}")
             time.sleep(0.1)
     if seconds == 0:
         time.sleep(0.5)  # had it been watched, it would have ended by now
-    watchdog.alive("nobody watches")
+    watchdog.heartbeat("nobody watches")

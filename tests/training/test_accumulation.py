@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segdiff_jax.training.loss import mean_in_turn
+from segdiff_jax.training.loss import accumulate_mean
 
 SIDE = 64
 GIVEN = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32))}
@@ -26,10 +26,10 @@ def plainly(given, keys):
 
 def test_it_is_the_mean_with_and_without_a_gradient():
     (expected, rest), gradient = jax.value_and_grad(plainly, has_aux=True)(GIVEN, KEYS)
-    found = jax.jit(lambda given: mean_in_turn(term, given, KEYS))(GIVEN)
-    again, slope = jax.value_and_grad(lambda given: mean_in_turn(term, given, KEYS), has_aux=True)(
-        GIVEN
-    )
+    found = jax.jit(lambda given: accumulate_mean(term, given, KEYS))(GIVEN)
+    again, slope = jax.value_and_grad(
+        lambda given: accumulate_mean(term, given, KEYS), has_aux=True
+    )(GIVEN)
     for value, rows in (found, again):
         assert float(value) == pytest.approx(float(expected), rel=1e-6)
         np.testing.assert_allclose(rows["rows"], rest["rows"], rtol=1e-5)
@@ -40,7 +40,7 @@ def test_its_gradient_is_scaled_by_what_is_made_of_it():
     def made(mean, given):
         return jnp.exp(3 * mean(given)[0]) + given["w"].sum()
 
-    found = jax.grad(lambda given: made(lambda g: mean_in_turn(term, g, KEYS), given))(GIVEN)
+    found = jax.grad(lambda given: made(lambda g: accumulate_mean(term, g, KEYS), given))(GIVEN)
     expected = jax.grad(lambda given: made(lambda g: plainly(g, KEYS), given))(GIVEN)
     np.testing.assert_allclose(found["w"], expected["w"], rtol=1e-5, atol=1e-6)
 
@@ -49,7 +49,7 @@ def test_gradients_in_bfloat16_do_not_lose_what_many_terms_add():
     """A sum of 2000 ones in bfloat16 ends at 256, where one more is less than it can tell."""
     given, keys = jnp.ones((3,), jnp.bfloat16), jax.random.split(jax.random.key(0), 2000)
     total = lambda given, key: (given.astype(jnp.float32).sum(), ())  # noqa: E731
-    slope = jax.grad(lambda given: mean_in_turn(total, given, keys)[0])(given)
+    slope = jax.grad(lambda given: accumulate_mean(total, given, keys)[0])(given)
     assert slope.dtype == jnp.bfloat16
     np.testing.assert_array_equal(slope.astype(jnp.float32), np.ones(3))
 
@@ -64,6 +64,6 @@ def test_many_terms_take_the_memory_of_few():
         values, rest = jax.lax.map(lambda key: term(given, key), keys)
         return jnp.mean(values), rest
 
-    few, many = (working_memory(lambda *of: mean_in_turn(term, *of), n) for n in (4, 32))
+    few, many = (working_memory(lambda *of: accumulate_mean(term, *of), n) for n in (4, 32))
     assert many < 1.2 * few
     assert working_memory(looped, 32) > 4 * many

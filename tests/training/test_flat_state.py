@@ -34,39 +34,39 @@ def assert_equal(one, other):
 
 
 def test_a_state_comes_back_from_its_vectors_as_it_was(fresh):
-    layout = flat_state.Layout(fresh.params)
-    joined = layout.joined(distributed.replicate(fresh, mesh_of(8)))
-    assert_equal(layout.on_host(joined), fresh)
+    layout = flat_state.FlatLayout(fresh.params)
+    joined = layout.flatten_state_donating(distributed.replicate(fresh, mesh_of(8)))
+    assert_equal(layout.to_host(joined), fresh)
 
 
 def test_four_vectors_hold_all_parameters_and_what_is_kept_of_each(fresh):
-    layout = flat_state.Layout(fresh.params)
-    joined = jax.eval_shape(layout.join_state, fresh)
+    layout = flat_state.FlatLayout(fresh.params)
+    joined = jax.eval_shape(layout.flatten_state, fresh)
     count = sum(x.size for x in jax.tree.leaves(fresh.params))
     long = [x.shape for x in jax.tree.leaves(joined) if x.shape]
     assert long == [(count,)] * 4  # weights, average, two moments
 
 
 def test_what_was_joined_is_gone_and_its_copy_on_the_host_is_not_what_the_device_holds(fresh):
-    layout = flat_state.Layout(fresh.params)
+    layout = flat_state.FlatLayout(fresh.params)
     state = distributed.replicate(fresh, mesh_of(1))
-    joined = layout.joined(state)
+    joined = layout.flatten_state_donating(state)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-    host = layout.on_host(joined)
+    host = layout.to_host(joined)
     for leaf in jax.tree.leaves(host.params):
         leaf[...] = 7
-    assert_equal(layout.on_host(joined), fresh)
+    assert_equal(layout.to_host(joined), fresh)
 
 
 def test_an_update_of_vectors_is_the_update_of_trees(fresh):
     config, mesh = tiny(), mesh_of(8)
-    layout, rows = flat_state.Layout(fresh.params), distributed.split_rows(BATCH, mesh)
-    joined = layout.joined(distributed.replicate(fresh, mesh))
+    layout, rows = flat_state.FlatLayout(fresh.params), distributed.split_rows(BATCH, mesh)
+    joined = layout.flatten_state_donating(distributed.replicate(fresh, mesh))
     vectors, seen = training.build_step(config, mesh, layout)(joined, rows, jax.random.key(5))
     trees, wanted = mapped_step(mesh)(distributed.replicate(fresh, mesh), rows, jax.random.key(5))
     for name in ("loss", "mse", "grad_norm"):
         assert float(seen[name]) == pytest.approx(float(wanted[name]), rel=1e-5)
-    made = layout.on_host(vectors)
+    made = layout.to_host(vectors)
     assert jax.tree.structure(made) == jax.tree.structure(trees)
     for before, one, other in zip(*map(jax.tree.leaves, (fresh, made, trees)), strict=True):
         moved = np.abs(np.asarray(other, np.float64) - before).max()

@@ -16,7 +16,7 @@ from segdiff_jax.checkpoint.manager import Checkpoints
 from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.factory import datasets
 from segdiff_jax.runtime import distributed
-from segdiff_jax.training.nonfinite import AHEAD, Numbers
+from segdiff_jax.training.nonfinite import MAX_STEPS_IN_FLIGHT, MetricsBuffer
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 
@@ -30,7 +30,7 @@ def metrics(bad_rows=(), loss=1.0, grad_norm=2.0):
 
 
 def numbers(allowed=0):
-    return Numbers(allowed, lambda step: NAMES, lambda: "the last good checkpoint is 2")
+    return MetricsBuffer(allowed, lambda step: NAMES, lambda: "the last good checkpoint is 2")
 
 
 def feed(watch, bad, until):
@@ -42,18 +42,18 @@ def feed(watch, bad, until):
 def test_the_first_one_ends_the_run_with_its_update_its_row_and_the_way_back():
     watch = numbers()
     with pytest.raises(UserError, match=r"update 5: loss is nan, .*row 3 \(d\); .*checkpoint is 2"):
-        feed(watch, {5}, 5 + AHEAD)
+        feed(watch, {5}, 5 + MAX_STEPS_IN_FLIGHT)
     feed(watch := numbers(), {5}, 5)
     with pytest.raises(UserError, match="update 5") as error:
-        watch.settle()
+        watch.flush()
     assert error.value.code == INTERNAL
 
 
 def test_it_is_noticed_eight_updates_later_at_most():
     watch = numbers()
-    feed(watch, {5}, 5 + AHEAD - 1)
+    feed(watch, {5}, 5 + MAX_STEPS_IN_FLIGHT - 1)
     with pytest.raises(UserError, match="update 5"):
-        watch.add(5 + AHEAD, metrics())
+        watch.push(5 + MAX_STEPS_IN_FLIGHT, metrics())
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_as_many_in_a_row_as_allowed_are_skipped_and_told(allowed, bad, ends_at,
         feed(watch, bad, 7)
         if ends_at:
             with pytest.raises(UserError, match=f"update {ends_at}: "):
-                watch.settle()
+                watch.flush()
         else:
-            assert watch.take() == {"loss": 1, "mse": 0.5, "grad_norm": 2, "skipped": len(bad)}
-            assert watch.take()["skipped"] == 0
+            assert watch.pop_means() == {"loss": 1, "mse": 0.5, "grad_norm": 2, "skipped": len(bad)}
+            assert watch.pop_means()["skipped"] == 0
     assert len(caplog.records) == len(bad) - bool(ends_at)
 
 
 def test_a_gradient_that_is_not_finite_is_noticed_though_every_loss_is():
     watch = numbers()
-    watch.add(1, metrics(grad_norm=np.inf))
+    watch.push(1, metrics(grad_norm=np.inf))
     with pytest.raises(UserError, match="grad_norm is inf; .* their gradient is not: a, b, c, d, "):
-        watch.settle()
+        watch.flush()
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def checkpoint(config, workdir, step):
             path.rename(path.with_name(f"later-{path.name}"))
     checkpoints = Checkpoints(workdir, writes=False)
     start = train.Start(config, examples, distributed.all_devices())
-    state = start.layout.on_host(start.state(checkpoints))
+    state = start.layout.to_host(start.state(checkpoints))
     checkpoints.close()
     assert int(state.step) == step
     return state

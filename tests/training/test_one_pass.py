@@ -18,7 +18,7 @@ from segdiff_jax.factory import networks, samplers, training
 from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.models.segdiff import call
 from segdiff_jax.runtime import distributed
-from segdiff_jax.training.loss import DirectObjective
+from segdiff_jax.training.loss import CrossEntropyObjective
 from segdiff_jax.training.step import init_state
 from tests.training.test_step import run as steps_of
 
@@ -46,7 +46,7 @@ def test_the_loss_is_the_cross_entropy_of_the_pixels_and_mse_that_of_the_probabi
     config = config_for("unet", loss=reduction)
     config.augment.horizontal_flip = False
     objective = training.objective(config)
-    assert isinstance(objective, DirectObjective)
+    assert isinstance(objective, CrossEntropyObjective)
     mask = np.zeros((16, 16), np.uint8)
     mask[:4] = 1  # a quarter
     p = 0.8

@@ -14,7 +14,7 @@ from segdiff_jax.data.example import Batch
 from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training import loss
-from segdiff_jax.training.loss import mean_in_turn
+from segdiff_jax.training.loss import accumulate_mean
 from segdiff_jax.training.step import init_state, train_step, update
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
@@ -188,7 +188,7 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rou
     together = jax.value_and_grad(lambda p: shared.loss(p, rows, keys), has_aux=True)
     turns = []
     monkeypatch.setattr(
-        loss, "mean_in_turn", lambda *of: turns.append(of[2].shape) or mean_in_turn(*of)
+        loss, "accumulate_mean", lambda *of: turns.append(of[2].shape) or accumulate_mean(*of)
     )
 
     def apart(params, image, mask, key):

@@ -120,7 +120,7 @@ def _record(
     image: np.ndarray, instance: cityscapes_instances.Instance, name: str, label: str
 ) -> dict[str, Any]:
     """Returns the record of one object: image and mask around it, and its box in them."""
-    top, left, bottom, right = object_crops.kept_window(instance.box, *image.shape[:2])
+    top, left, bottom, right = object_crops.stored_window(instance.box, *image.shape[:2])
     row, column, height, width = np.subtract(instance.box, (top, left, 0, 0)).tolist()
     mask = np.zeros((bottom - top, right - left), np.uint8)
     mask[row : row + height, column : column + width] = instance.mask

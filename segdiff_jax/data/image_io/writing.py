@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from segdiff_jax.errors import BAD_DATA, UserError
-from segdiff_jax.runtime.files import whole
+from segdiff_jax.runtime.files import atomic_write
 
 # GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory,
 # GeoDoubleParams, GeoAsciiParams
@@ -130,5 +130,5 @@ def save(
         options = {"format": "PNG", "compress_level": 3}
         if tags.dpi:
             options["dpi"] = tags.dpi
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         image.save(temporary, **options)

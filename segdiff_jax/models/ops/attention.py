@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.ops.xla import made_once
+from segdiff_jax.models.ops.xla import materialize
 
 
 @partial(jax.jit, static_argnums=1)  # traced once for all attentions of one shape
@@ -36,7 +36,7 @@ def _backward(kept: tuple[jax.Array, ...], dh: jax.Array) -> tuple[jax.Array, ..
     dweights = jnp.einsum("bhld,bhmd->bhlm", dh, v).astype(jnp.float32)
     # the mean of a row of dweights, by its weights
     mean = jnp.sum(dh * h, -1, keepdims=True, dtype=jnp.float32)
-    dlogits = made_once((weights * (dweights - mean)).astype(q.dtype))
+    dlogits = materialize((weights * (dweights - mean)).astype(q.dtype))
     dq = jnp.einsum("bhlm,bhmd->bhld", dlogits, k)
     return dq, _turned(q, dlogits), _turned(dh, weights)
 
@@ -46,8 +46,8 @@ def _turned(rows: jax.Array, weights: jax.Array) -> jax.Array:
 
     A CPU is four times as fast where small matrices are turned, before and after, not a large one.
     """
-    columns = made_once(jnp.swapaxes(rows, 2, 3))
-    return jnp.swapaxes(made_once(jnp.einsum("bhdl,bhlm->bhdm", columns, weights)), 2, 3)
+    columns = materialize(jnp.swapaxes(rows, 2, 3))
+    return jnp.swapaxes(materialize(jnp.einsum("bhdl,bhlm->bhdm", columns, weights)), 2, 3)
 
 
 _weighted.defvjp(_forward, _backward)

@@ -22,7 +22,7 @@ from segdiff_jax.models.ops.winograd_conv import (
     suits_planes,
     suits_winograd,
 )
-from segdiff_jax.models.ops.xla import barrier
+from segdiff_jax.models.ops.xla import optimization_barrier
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -130,7 +130,7 @@ def _narrow_kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     padded = jnp.pad(dy[..., 0], ((0, 0), (1, 1), (1, 1)))
     places = [(i, j) for i in (2, 1, 0) for j in (2, 1, 0)]
     shifted = jnp.stack([padded[:, i : i + H, j : j + W] for i, j in places])
-    gradient = barrier(shifted.reshape(9, -1)) @ x.reshape(-1, C)
+    gradient = optimization_barrier(shifted.reshape(9, -1)) @ x.reshape(-1, C)
     return gradient.reshape(3, 3, C, 1)
 
 
@@ -171,7 +171,7 @@ def _add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
 
 def _add_bias_backward(_: None, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     # made first: a GPU takes three times as long over a sum with what makes the map in one pass
-    dy = barrier(dy)
+    dy = optimization_barrier(dy)
     return dy, bias_gradient(dy).astype(dy.dtype)
 
 

@@ -22,10 +22,15 @@ import numpy as np
 
 from segdiff_jax.models.ops import winograd
 from segdiff_jax.models.ops.conv import convolve
-from segdiff_jax.models.ops.dense_block_gpu import last_layer, spread
+from segdiff_jax.models.ops.dense_block_gpu import dense_block_wide, last_layer
 from segdiff_jax.models.ops.dense_params import RESIDUAL, SLOPE, Weights, first_channels, leaky
-from segdiff_jax.models.ops.winograd_conv import each, grouped, suits_winograd, summed
-from segdiff_jax.models.ops.xla import barrier
+from segdiff_jax.models.ops.winograd_conv import (
+    map_chunks,
+    split_in_chunks,
+    suits_winograd,
+    sum_chunks,
+)
+from segdiff_jax.models.ops.xla import optimization_barrier
 
 Form = Callable[[Weights, jax.Array], jax.Array]
 
@@ -35,7 +40,7 @@ def dense_block(form: str, weights: Weights, x: jax.Array) -> jax.Array:
     return FORMS[form](weights, x)
 
 
-def concat(weights: Weights, x: jax.Array) -> jax.Array:
+def dense_block_reference(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns the last layer, [B, H, W, C]."""
     *inner, (kernel, bias) = weights
     maps = x
@@ -44,7 +49,7 @@ def concat(weights: Weights, x: jax.Array) -> jax.Array:
     return convolve(maps, kernel) + bias
 
 
-def parts(weights: Weights, x: jax.Array) -> jax.Array:
+def dense_block_winograd(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns the last layer, [B, H, W, C]."""
     every = sum(bias.shape[0] for _, bias in weights)
     return _parts(weights, x) if suits_winograd(x, every) else last_layer(weights, x)
@@ -59,7 +64,7 @@ def _parts_forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple]:
     """The last layer, and what `_parts_backward` needs: the weights, and the map of each layer."""
     biases = [bias for _, bias in weights]
     layers = partial(_layers, _kernels(weights), biases, first_channels(weights))
-    y, maps = each(layers, grouped(x))
+    y, maps = map_chunks(layers, split_in_chunks(x))
     return y, (weights, [x, *maps])
 
 
@@ -72,10 +77,10 @@ def _layers(
     """
     maps, met = [x], []
     for j, bias in enumerate(biases):
-        met.append(winograd.input_planes(maps[-1]))
+        met.append(winograd.transform_input(maps[-1]))
         ends = zip(met, pairwise(first), strict=False)
-        planes = _sum(winograd.multiplied(m, kernels[j][:, a:b]) for m, (a, b) in ends)
-        maps.append(leaky(y := winograd.results(planes, x.shape[:3]) + bias))
+        planes = _sum(winograd.multiply(m, kernels[j][:, a:b]) for m, (a, b) in ends)
+        maps.append(leaky(y := winograd.transform_output(planes, x.shape[:3]) + bias))
     return y, maps[1:-1]
 
 
@@ -83,7 +88,7 @@ def _parts_backward(kept: tuple, dy: jax.Array) -> tuple[Weights, jax.Array]:
     """Gradients in the weights and in x."""
     weights, maps = kept
     gradients = partial(_gradients, _kernels(weights), first_channels(weights))
-    (planes, biases), dx = summed(gradients, grouped((maps, dy)))
+    (planes, biases), dx = sum_chunks(gradients, split_in_chunks((maps, dy)))
     return list(zip(_kernel_gradients(planes, biases), biases, strict=True)), dx
 
 
@@ -95,15 +100,15 @@ def _gradients(
     The first are of each map, [36, C, outputs of all layers after it].
     """
     maps, dy = kept
-    met = [winograd.input_planes(x) for x in maps]
+    met = [winograd.transform_input(x) for x in maps]
     dz, given, biases = dy, [], []  # of layers j, j + 1, ..: gradients before their activation
     for j in range(len(maps) - 1, -1, -1):
-        given.insert(0, winograd.results_transposed(dz))
+        given.insert(0, winograd.transform_output_vjp(dz))
         biases.insert(0, dz.sum((0, 1, 2)))
         part = slice(first[j], first[j + 1])
         into = zip(given, kernels[j:], strict=True)
         planes = _sum(winograd.input_gradient_planes(k[:, part], dz) for dz, k in into)
-        dmap = winograd.input_planes_transposed(planes, dy.shape[:3])
+        dmap = winograd.transform_input_vjp(planes, dy.shape[:3])
         dz = jnp.where(maps[j] >= 0, dmap, SLOPE * dmap)
     later = [jnp.concatenate(given[i:], axis=-1) for i in range(len(given))]
     found = [winograd.kernel_gradient_planes(m, dz) for m, dz in zip(met, later, strict=True)]
@@ -115,19 +120,19 @@ def _kernel_gradients(planes: list[jax.Array], biases: list[jax.Array]) -> list[
     found = []
     for i, later in enumerate(planes):
         ends = np.cumsum([bias.shape[0] for bias in biases[i:]])[:-1]
-        found.append(jnp.split(winograd.kernel_planes_transposed(later), ends, axis=-1))
+        found.append(jnp.split(winograd.transform_filter_vjp(later), ends, axis=-1))
     return [
         jnp.concatenate([found[i][j - i] for i in range(j + 1)], axis=2) for j in range(len(planes))
     ]
 
 
 def _kernels(weights: Weights) -> list[jax.Array]:
-    return barrier([winograd.kernel_planes(kernel) for kernel, _ in weights])
+    return optimization_barrier([winograd.transform_filter(kernel) for kernel, _ in weights])
 
 
 def _sum(planes: Iterable[jax.Array]) -> jax.Array:
     """Returns the sum, made once: the compiler would add for each that reads it."""
-    return barrier(reduce(jnp.add, planes))
+    return optimization_barrier(reduce(jnp.add, planes))
 
 
 _parts.defvjp(_parts_forward, _parts_backward)
@@ -138,9 +143,9 @@ def _residual(last: Form, weights: Weights, x: jax.Array) -> jax.Array:
 
 
 FORMS: dict[str, Form] = {
-    "concat": partial(_residual, concat),
-    "parts": partial(_residual, parts),
-    "spread": spread,
+    "concat": partial(_residual, dense_block_reference),
+    "parts": partial(_residual, dense_block_winograd),
+    "spread": dense_block_wide,
 }
 
 

@@ -17,7 +17,7 @@ from segdiff_jax.models.ops.conv import (
     turned,
 )
 from segdiff_jax.models.ops.dense_params import RESIDUAL, SLOPE, Weights, first_channels, leaky
-from segdiff_jax.models.ops.xla import barrier
+from segdiff_jax.models.ops.xla import optimization_barrier
 
 
 def last_layer(weights: Weights, x: jax.Array) -> jax.Array:
@@ -44,7 +44,7 @@ def _joined(inner: Weights, x: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def spread(weights: Weights, x: jax.Array) -> jax.Array:
+def dense_block_wide(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns x and 0.2 times the last layer, [B, H, W, C]."""
     return _forward(weights, x)[0]
 
@@ -59,9 +59,9 @@ def _forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple[Weights, 
 def _backward(kept: tuple[Weights, jax.Array], dy: jax.Array) -> tuple[Weights, jax.Array]:
     """Gradients in the weights and in x."""
     (*inner, (kernel, bias)), joined = kept
-    dy = barrier(dy)
+    dy = optimization_barrier(dy)
     dmaps = gradient_in_input(kernel, dy)  # of all maps, by the last layer; not yet scaled
-    dz = barrier(jnp.concatenate(_inner_gradients(inner, joined, dmaps), axis=-1))
+    dz = optimization_barrier(jnp.concatenate(_inner_gradients(inner, joined, dmaps), axis=-1))
 
     C = dy.shape[-1]
     kernels = jnp.concatenate([k[:, :, :C] for k, _ in inner], axis=-1)
@@ -96,7 +96,7 @@ def _inner_gradients(inner: Weights, joined: jax.Array, dmaps: jax.Array) -> lis
         for dmap in given:
             d = d + _float32(dmap[..., start - C : stop - C])
         d = jnp.where(joined[..., start:stop] >= 0, d, SLOPE * d).astype(joined.dtype)
-        dz.insert(0, barrier(d) if j else d)
+        dz.insert(0, optimization_barrier(d) if j else d)
         if j:
             given.append(gradient_in_input(inner[j][0][:, :, C:], dz[0]))
     return dz
@@ -114,4 +114,4 @@ def _float32(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32)
 
 
-spread.defvjp(_forward, _backward)
+dense_block_wide.defvjp(_forward, _backward)

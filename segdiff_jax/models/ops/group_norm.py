@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.ops.xla import barrier, made_once
+from segdiff_jax.models.ops.xla import materialize, optimization_barrier
 
 
 def group_mean(x: jax.Array, groups: int) -> jax.Array:
@@ -42,7 +42,7 @@ def channel_means(x: jax.Array, groups: int) -> jax.Array:
         return x
     n = C // groups
     means = sum_by_halves(x.reshape(B, groups, n)) / n
-    return barrier(jnp.broadcast_to(means, (B, groups, n)).reshape(B, 1, 1, C))
+    return optimization_barrier(jnp.broadcast_to(means, (B, groups, n)).reshape(B, 1, 1, C))
 
 
 def image_sum(x: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def _forward(
     middle, off = _middle(x, shift, groups)
     centred = x.astype(jnp.float32) - middle
     inverse = jax.lax.rsqrt(group_mean(jnp.square(centred), groups) + EPSILON)
-    y = centred * barrier(inverse * scale) + bias
+    y = centred * optimization_barrier(inverse * scale) + bias
     y = (nn.silu(y) if silu else y).astype(dtype)
     return y, Kept(x, shift, scale, bias, middle, inverse, off)
 
@@ -145,7 +145,7 @@ def _middle(
     shift = shift[:, None, None]  # [B or 1, 1, 1, C]
     means = pixel_sums(x.astype(jnp.float32)) / (x.shape[1] * x.shape[2]) + shift
     mean = channel_means(means, groups)
-    return barrier((mean - shift, means - mean))
+    return optimization_barrier((mean - shift, means - mean))
 
 
 def _backward(
@@ -154,16 +154,20 @@ def _backward(
     x, _, scale, _, _, inverse, off = kept
     unit, gated = _gated(kept, silu, dy)
     # made first: XLA would sum the maps once more over images and pixels
-    dbias, dscale = barrier((pixel_sums(gated), pixel_sums(gated * unit)))  # [B, 1, 1, C]
+    dbias, dscale = optimization_barrier(
+        (pixel_sums(gated), pixel_sums(gated * unit))
+    )  # [B, 1, 1, C]
     pixels = x.shape[1] * x.shape[2]
     # what a change of x does through the mean, and through the variance
     through = [channel_means(d * scale, groups) / pixels for d in (dbias, dscale)]
-    gain, lost, slope = barrier((inverse * scale, inverse * through[0], inverse * through[1]))
+    gain, lost, slope = optimization_barrier(
+        (inverse * scale, inverse * through[0], inverse * through[1])
+    )
     if jax.default_backend() != "cpu":
         # computed again, unseen by the compiler, which would keep both as maps of float32
-        x, dy = barrier((x, dy))
+        x, dy = optimization_barrier((x, dy))
         unit, gated = _gated(kept._replace(x=x), silu, dy)
-    dx = made_once((gated * gain - lost - unit * slope).astype(x.dtype))
+    dx = materialize((gated * gain - lost - unit * slope).astype(x.dtype))
     dshift = None
     if kept.shift is not None and off is not None:  # the sum of dx, without a pass over the maps
         dshift = (dbias * gain - pixels * (lost + off * inverse * slope))[:, 0, 0]
@@ -180,7 +184,7 @@ def _gated(kept: Kept, silu: bool, dy: jax.Array) -> tuple[jax.Array, jax.Array]
     # not as in `_forward`: a compiler would see it, and keep all gates from there to here
     y = unit * kept.scale + kept.bias
     gate = nn.sigmoid(y)
-    return unit, made_once(dy * gate * (1 + y * (1 - gate)))
+    return unit, materialize(dy * gate * (1 + y * (1 - gate)))
 
 
 _normalised.defvjp(_forward, _backward)

@@ -19,16 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segdiff_jax.models.ops.xla import barrier, transposed_product
+from segdiff_jax.models.ops.xla import optimization_barrier, transposed_product
 
-POINTS = 6
+TILE_IN = 6
 
 
 PAIRS = (1, 2), (3, 4)  # of the points: 1 and -1, 2 and -2
 
 
 # the planes of 6 values, of 3 values of a kernel, and the 4 results of 6 planes, along one side
-INPUTS = np.array(
+B_T = np.array(
     [
         [4, 0, -5, 0, 1, 0],
         [0, -4, -4, 1, 1, 0],
@@ -40,12 +40,10 @@ INPUTS = np.array(
 )
 
 
-KERNELS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 
 
-RESULTS = np.array(
-    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-)
+A_T = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 
 
 def stacked(matrix: np.ndarray, values: Sequence[jax.Array], axis: int = 0) -> jax.Array:
@@ -78,7 +76,7 @@ def _halved(matrix: np.ndarray, i: int, j: int) -> np.ndarray | None:
 
     None where rows do not belong to points, or are no shorter so.
     """
-    if len(matrix) != POINTS:
+    if len(matrix) != TILE_IN:
         return None
     halved = np.array(matrix, float)
     halved[i], halved[j] = (matrix[i] + matrix[j]) / 2, (matrix[i] - matrix[j]) / 2
@@ -90,10 +88,10 @@ def _sum(row: np.ndarray, values: Sequence[jax.Array]) -> jax.Array:
     return sum(terms[1:], start=terms[0])
 
 
-TILE = 4  # results along a side
+TILE_OUT = 4  # results along a side
 
 
-PLANES = np.kron(KERNELS, KERNELS).astype(np.float32)  # [36, 9], of the whole kernel
+PLANES = np.kron(G, G).astype(np.float32)  # [36, 9], of the whole kernel
 
 
 Maps = tuple[int, int, int]  # B, H and W
@@ -104,64 +102,66 @@ Maps = tuple[int, int, int]  # B, H and W
 
 
 @jax.jit
-def input_planes(x: jax.Array) -> jax.Array:
+def transform_input(x: jax.Array) -> jax.Array:
     """[B, H, W, C] -> [36, tiles, C] of tiles of 6 x 6, which overlap; around x are zeros."""
     _, H, W, C = x.shape
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows = stacked(INPUTS, [x[:, i : i + H - 3 : TILE] for i in range(POINTS)])
-    rows = barrier(rows)  # [6, B, H / 4, W + 2, C]
-    planes = stacked(INPUTS, [rows[:, :, :, j : j + W - 3 : TILE] for j in range(POINTS)])
-    return barrier(planes.reshape(POINTS**2, -1, C))
+    rows = stacked(B_T, [x[:, i : i + H - 3 : TILE_OUT] for i in range(TILE_IN)])
+    rows = optimization_barrier(rows)  # [6, B, H / 4, W + 2, C]
+    planes = stacked(B_T, [rows[:, :, :, j : j + W - 3 : TILE_OUT] for j in range(TILE_IN)])
+    return optimization_barrier(planes.reshape(TILE_IN**2, -1, C))
 
 
 @partial(jax.jit, static_argnums=1)
-def input_planes_transposed(planes: jax.Array, maps: Maps) -> jax.Array:
+def transform_input_vjp(planes: jax.Array, maps: Maps) -> jax.Array:
     """[36, tiles, C] -> [B, H, W, C]: the gradient in x."""
     B, H, W = maps
     C = planes.shape[-1]
-    planes = planes.reshape(POINTS, POINTS, B, H // TILE, W // TILE, C)
-    rows = _overlapping([planes[:, i] for i in range(POINTS)], 2)  # 4 of [6, B, H / 4, W / 4, C]
-    rows = barrier(jnp.stack(rows, 3).reshape(POINTS, B, H, W // TILE, C))
-    return jnp.stack(_overlapping([rows[j] for j in range(POINTS)], 2), 3).reshape(B, H, W, C)
+    planes = planes.reshape(TILE_IN, TILE_IN, B, H // TILE_OUT, W // TILE_OUT, C)
+    rows = _overlapping([planes[:, i] for i in range(TILE_IN)], 2)  # 4 of [6, B, H / 4, W / 4, C]
+    rows = optimization_barrier(jnp.stack(rows, 3).reshape(TILE_IN, B, H, W // TILE_OUT, C))
+    return jnp.stack(_overlapping([rows[j] for j in range(TILE_IN)], 2), 3).reshape(B, H, W, C)
 
 
 @partial(jax.jit, static_argnums=1)
-def results(planes: jax.Array, maps: Maps) -> jax.Array:
+def transform_output(planes: jax.Array, maps: Maps) -> jax.Array:
     """[36, tiles, D] -> [B, H, W, D]."""
     B, H, W = maps
     D = planes.shape[-1]
-    planes = planes.reshape(POINTS, POINTS, B, H // TILE, W // TILE, D)
-    rows = stacked(RESULTS, [planes[:, i] for i in range(POINTS)], 3)
-    rows = barrier(rows.reshape(POINTS, B, H, W // TILE, D))
-    return stacked(RESULTS, [rows[j] for j in range(POINTS)], 3).reshape(B, H, W, D)
+    planes = planes.reshape(TILE_IN, TILE_IN, B, H // TILE_OUT, W // TILE_OUT, D)
+    rows = stacked(A_T, [planes[:, i] for i in range(TILE_IN)], 3)
+    rows = optimization_barrier(rows.reshape(TILE_IN, B, H, W // TILE_OUT, D))
+    return stacked(A_T, [rows[j] for j in range(TILE_IN)], 3).reshape(B, H, W, D)
 
 
 @jax.jit
-def results_transposed(dy: jax.Array) -> jax.Array:
+def transform_output_vjp(dy: jax.Array) -> jax.Array:
     """[B, H, W, D] -> [36, tiles, D]."""
     B, H, W, D = dy.shape
-    dy = dy.reshape(B, H, W // TILE, TILE, D)
-    columns = stacked(RESULTS.T, [dy[:, :, :, j] for j in range(TILE)])
-    columns = barrier(columns).reshape(POINTS, B, H // TILE, TILE, W // TILE, D)
-    planes = stacked(RESULTS.T, [columns[:, :, :, i] for i in range(TILE)], 1)
-    return barrier(planes.reshape(POINTS**2, -1, D))
+    dy = dy.reshape(B, H, W // TILE_OUT, TILE_OUT, D)
+    columns = stacked(A_T.T, [dy[:, :, :, j] for j in range(TILE_OUT)])
+    columns = optimization_barrier(columns).reshape(
+        TILE_IN, B, H // TILE_OUT, TILE_OUT, W // TILE_OUT, D
+    )
+    planes = stacked(A_T.T, [columns[:, :, :, i] for i in range(TILE_OUT)], 1)
+    return optimization_barrier(planes.reshape(TILE_IN**2, -1, D))
 
 
-def kernel_planes(kernel: jax.Array) -> jax.Array:
+def transform_filter(kernel: jax.Array) -> jax.Array:
     """[3, 3, C, D] -> [36, C, D], in the order of the others: the plane of column j, row i."""
     flat = kernel.swapaxes(0, 1).reshape(9, -1)
     planes = jnp.dot(PLANES, flat, precision=jax.lax.Precision.HIGHEST)
     return planes.reshape(-1, *kernel.shape[2:])
 
 
-def kernel_planes_transposed(planes: jax.Array) -> jax.Array:
+def transform_filter_vjp(planes: jax.Array) -> jax.Array:
     """[36, C, D] -> [3, 3, C, D]: the gradient in the kernel."""
-    flat = planes.reshape(POINTS**2, -1)
+    flat = planes.reshape(TILE_IN**2, -1)
     kernel = jnp.dot(PLANES.T, flat, precision=jax.lax.Precision.HIGHEST)
     return kernel.reshape(3, 3, *planes.shape[1:]).swapaxes(0, 1)
 
 
-def multiplied(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+def multiply(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
     """Planes [36, tiles, C] and [36, C, D] -> [36, tiles, D]."""
     return jax.lax.dot_general(inputs, kernel, (((2,), (1,)), ((0,), (0,))))
 
@@ -186,7 +186,7 @@ def _overlapping(values: Sequence[jax.Array], axis: int) -> list[jax.Array]:
       values: of the 6 planes.
       axis: along which the tiles lie.
     """
-    before, *own, after = combined(INPUTS.T, values)
+    before, *own, after = combined(B_T.T, values)
 
     def moved(x: jax.Array, by: int) -> jax.Array:
         pad = [(0, 0, 0)] * x.ndim

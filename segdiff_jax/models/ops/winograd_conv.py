@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models.ops import winograd
-from segdiff_jax.models.ops.winograd import TILE
-from segdiff_jax.models.ops.xla import barrier
+from segdiff_jax.models.ops.winograd import TILE_OUT
+from segdiff_jax.models.ops.xla import optimization_barrier
 
 CACHED_PIXELS = 64 * 64  # of images that are turned into planes together: so many are cached
 
@@ -17,7 +17,7 @@ CACHED_PIXELS = 64 * 64  # of images that are turned into planes together: so ma
 Tree = Any  # of arrays
 
 
-def grouped(maps: Tree, most: int = CACHED_PIXELS) -> Tree:
+def split_in_chunks(maps: Tree, most: int = CACHED_PIXELS) -> Tree:
     """Returns [groups, images, H, W, C] of [B, H, W, C]: images to be turned into planes together.
 
     All are one group where they are no whole number of groups.
@@ -32,12 +32,12 @@ def grouped(maps: Tree, most: int = CACHED_PIXELS) -> Tree:
     return jax.tree.map(lambda x: x.reshape(B // together, together, *x.shape[1:]), maps)
 
 
-def each(of: Callable[[Tree], Tree], groups: Tree) -> Tree:
+def map_chunks(of: Callable[[Tree], Tree], groups: Tree) -> Tree:
     """Returns what a function makes of each group, [images, H, W, C] -> the same, as [B, ...]."""
-    return summed(lambda group: ((), of(group)), groups)[1]
+    return sum_chunks(lambda group: ((), of(group)), groups)[1]
 
 
-def summed(of: Callable[[Tree], tuple[Tree, Tree]], groups: Tree) -> tuple[Tree, Tree]:
+def sum_chunks(of: Callable[[Tree], tuple[Tree, Tree]], groups: Tree) -> tuple[Tree, Tree]:
     """Returns the sum over groups of what a function returns first, and `each` of the second."""
     first = jax.tree.map(lambda x: x[0], groups)
     if len(jax.tree.leaves(groups)[0]) == 1:
@@ -79,8 +79,10 @@ def suits_winograd(x: jax.Array, outputs: int) -> bool:
       outputs: of the kernel.
     """
     B, H, W, C = x.shape
-    possible = H % TILE == 0 and W % TILE == 0 and x.dtype == jnp.float32
-    large = B * H * W >= LEAST_TILES * TILE**2 and C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
+    possible = H % TILE_OUT == 0 and W % TILE_OUT == 0 and x.dtype == jnp.float32
+    large = (
+        B * H * W >= LEAST_TILES * TILE_OUT**2 and C >= LEAST_INPUTS and outputs >= LEAST_OUTPUTS
+    )
     return possible and large and jax.default_backend() == "cpu"
 
 
@@ -113,8 +115,11 @@ def convolved(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Kept]:
     Returns:
       [B, H, W, D], and the planes [36, tiles, C] of x and [36, C, D] of the kernel.
     """
-    met, kernels = winograd.input_planes(x), barrier(winograd.kernel_planes(kernel))
-    return winograd.results(winograd.multiplied(met, kernels), x.shape[:3]), (met, kernels)
+    met, kernels = (
+        winograd.transform_input(x),
+        optimization_barrier(winograd.transform_filter(kernel)),
+    )
+    return winograd.transform_output(winograd.multiply(met, kernels), x.shape[:3]), (met, kernels)
 
 
 @jax.jit
@@ -130,8 +135,8 @@ def gradients_of_planes(kept: Kept, dy: jax.Array) -> tuple[jax.Array, jax.Array
     """
     met, kernels = kept
     B, H, W, _ = dy.shape
-    given = winograd.results_transposed(dy)
-    dkernel = winograd.kernel_planes_transposed(winograd.kernel_gradient_planes(met, given))
+    given = winograd.transform_output_vjp(dy)
+    dkernel = winograd.transform_filter_vjp(winograd.kernel_gradient_planes(met, given))
     return _input_gradient(kernels, given, (B, H, W)), dkernel
 
 
@@ -161,14 +166,14 @@ def both_gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.
     Returns:
       [B, H, W, C] and [3, 3, C, D].
     """
-    dkernel, dx = _gradients(x, dy, partial(_input_gradient, winograd.kernel_planes(kernel)))
+    dkernel, dx = _gradients(x, dy, partial(_input_gradient, winograd.transform_filter(kernel)))
     return dx, dkernel
 
 
 def _input_gradient(kernels: jax.Array, given: jax.Array, maps: winograd.Maps) -> jax.Array:
     """That in x, [B, H, W, C], from the planes of the kernel and of the result's gradient."""
     planes = winograd.input_gradient_planes(kernels, given)
-    return winograd.input_planes_transposed(planes, maps)
+    return winograd.transform_input_vjp(planes, maps)
 
 
 def _gradients(
@@ -177,9 +182,9 @@ def _gradients(
     """That in the kernel, and what `back` makes of the planes of dy, group by group."""
 
     def of(maps: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
-        met, given = winograd.input_planes(maps[0]), winograd.results_transposed(maps[1])
+        met, given = winograd.transform_input(maps[0]), winograd.transform_output_vjp(maps[1])
         B, H, W, _ = maps[0].shape
         return winograd.kernel_gradient_planes(met, given), back(given, (B, H, W))
 
-    planes, made = summed(of, grouped((x, dy), MOST_PIXELS))
-    return winograd.kernel_planes_transposed(planes), made
+    planes, made = sum_chunks(of, split_in_chunks((x, dy), MOST_PIXELS))
+    return winograd.transform_filter_vjp(planes), made

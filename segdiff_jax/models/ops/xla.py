@@ -14,7 +14,7 @@ def transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
     ones come first. It is made so, or the compiler would turn it back.
     """
     if a.shape[-1] > b.shape[-1]:
-        return barrier(transposed_product(b, a)).swapaxes(1, 2)
+        return optimization_barrier(transposed_product(b, a)).swapaxes(1, 2)
     return jax.lax.dot_general(a, b, (((1,), (1,)), ((0,), (0,))))
 
 
@@ -41,12 +41,12 @@ Tree = Any  # of arrays
 
 # Where one stands, XLA would compute a number of a channel anew for each pixel of each map that
 # reads it: on a CPU a norm of groups of two to four channels took 2 to 6 times as long.
-barrier = jax.lax.optimization_barrier
+optimization_barrier = jax.lax.optimization_barrier
 
 
-def made_once(x: Tree) -> Tree:
+def materialize(x: Tree) -> Tree:
     """Returns x, maps of which a CPU is to compute each by itself.
 
     XLA would compute it anew in each pass over the maps that reads it.
     """
-    return barrier(x) if jax.default_backend() == "cpu" else x
+    return optimization_barrier(x) if jax.default_backend() == "cpu" else x

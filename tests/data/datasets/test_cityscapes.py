@@ -521,9 +521,9 @@ def test_a_config_gives_square_images_to_train_on_and_masks_at_their_own_size(
     config = config_of("cityscapes", "car,expansion")
     config.data.dir, config.data.prepared_dir = str(template), prepared_dir
     example = datasets.source(config).load("train")[0]
-    image, mask = datasets.view(config)(np.random.default_rng(0), example)
+    image, mask = datasets.crop_fn(config)(np.random.default_rng(0), example)
     assert image.shape == (128, 128, 3) and mask.shape == (128, 128)
-    for scored in datasets.scored(config, "test"):
+    for scored in datasets.scored_examples(config, "test"):
         box = expected("munster_000173_000019")[scored.name][1]
         top, left, bottom, right = by_rule(box, 15, HEIGHT, WIDTH)
         assert scored.image.shape == (128, 128, 3)

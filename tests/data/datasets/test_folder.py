@@ -344,7 +344,7 @@ def test_the_config_suits_size_and_count(tmp_path, count, size, large, small):
     for argument, expected in ((str(directory), large), (f"{directory},small", small)):
         config = config_of("folder", argument)
         validate.check(config)
-        assert validate.cautions(config) == []
+        assert validate.warnings_for(config) == []
         sampling = config.sampling
         assert (config.augment.crop, sampling.tile, sampling.stride, config.train.steps) == expected
         assert config.data.name == "folder" and config.data.dir == str(directory)

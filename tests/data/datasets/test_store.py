@@ -320,7 +320,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, few_drawings):
 
 def test_a_failed_preparation_cleans_up(tmp_path, few_drawings, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(synthetic.common, "record", lambda *_: 1 / 0)
+        patch.setattr(synthetic.base, "record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             registry.Source("synthetic", "", str(tmp_path)).prepare()
     assert [path.name for path in (tmp_path / "synthetic").iterdir()] == ["lock"]

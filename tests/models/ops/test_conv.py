@@ -14,8 +14,8 @@ from segdiff_jax.models.ops.conv import convolve, convolve_pixels
 from segdiff_jax.models.ops.dense_params import leaky
 from segdiff_jax.models.ops.winograd_conv import (
     both_gradients,
-    grouped,
     kernel_gradient,
+    split_in_chunks,
     suits_both,
     suits_winograd,
 )
@@ -250,8 +250,10 @@ def test_a_dense_block_in_parts_has_the_gradients_of_the_plain_one(images, side,
     weights = dense_weights(32, 4)
     x = met_by(weights, images, side, side, 32)
     assert suits_winograd(x, 4 * 4 + 32) == (side == 32)
-    assert len(grouped(x)) == groups
-    assert_same_gradients(dense_block.parts, dense_block.concat, weights, x)
+    assert len(split_in_chunks(x)) == groups
+    assert_same_gradients(
+        dense_block.dense_block_winograd, dense_block.dense_block_reference, weights, x
+    )
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

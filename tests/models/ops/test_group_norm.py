@@ -142,7 +142,7 @@ def test_a_pass_over_the_maps_computes_no_mean_of_a_group_anew_for_each_pixel(mo
     assert len(passes) >= 3
     assert not any(" slice(" in body or " rsqrt(" in body for body in passes)
     jax.clear_caches()
-    for module, name in product((group_norm, group_norm), ("made_once", "barrier")):
+    for module, name in product((group_norm, group_norm), ("materialize", "optimization_barrier")):
         monkeypatch.setattr(module, name, lambda x: x)
     assert any(" slice(" in body for body in loops_over_maps(x))  # else it need not be said
     jax.clear_caches()
@@ -159,7 +159,7 @@ def test_a_gradient_sums_each_map_once_and_adds_what_it_finds_over_images(monkey
 
     assert sums_over_images() == 0
     jax.clear_caches()
-    for module, name in product((group_norm, group_norm), ("made_once", "barrier")):
+    for module, name in product((group_norm, group_norm), ("materialize", "optimization_barrier")):
         monkeypatch.setattr(module, name, lambda x: x)
     monkeypatch.setattr(group_norm, "sum_by_halves", lambda x: x.sum(-1, keepdims=True))
     assert sums_over_images() > 0  # else it need not be said

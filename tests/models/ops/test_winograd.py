@@ -19,22 +19,27 @@ PLANES = [RANDOM.standard_normal((36, 2 * 2 * 3, n), np.float32) for n in (3, 5)
 
 
 def test_the_products_of_planes_are_the_convolution():
-    planes = winograd.multiplied(winograd.input_planes(X), winograd.kernel_planes(KERNEL))
+    planes = winograd.multiply(winograd.transform_input(X), winograd.transform_filter(KERNEL))
     padded = np.pad(X.astype("f8"), ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
     want = np.einsum("bhwcij,ijcd->bhwd", windows, KERNEL.astype("f8"))
-    np.testing.assert_allclose(winograd.results(planes, SIZE), want, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(winograd.transform_output(planes, SIZE), want, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize(
     ("turned", "given", "back", "answer"),
     [
-        (winograd.input_planes, X, lambda p: winograd.input_planes_transposed(p, SIZE), PLANES[0]),
-        (lambda p: winograd.results(p, SIZE), PLANES[1], winograd.results_transposed, DY),
+        (winograd.transform_input, X, lambda p: winograd.transform_input_vjp(p, SIZE), PLANES[0]),
         (
-            winograd.kernel_planes,
+            lambda p: winograd.transform_output(p, SIZE),
+            PLANES[1],
+            winograd.transform_output_vjp,
+            DY,
+        ),
+        (
+            winograd.transform_filter,
             KERNEL,
-            winograd.kernel_planes_transposed,
+            winograd.transform_filter_vjp,
             RANDOM.standard_normal((36, 3, 5), np.float32),
         ),
     ],
@@ -47,9 +52,9 @@ def test_each_transpose_is_the_one_that_jax_derives(turned, given, back, answer)
 
 @pytest.mark.parametrize("product", ["input_gradient_planes", "kernel_gradient_planes"])
 def test_gradients_of_products_of_planes_are_those_that_jax_derives(product):
-    met, kernel = winograd.input_planes(X), winograd.kernel_planes(KERNEL)
-    given = winograd.results_transposed(DY)
-    inputs, kernels = jax.vjp(winograd.multiplied, met, kernel)[1](given)
+    met, kernel = winograd.transform_input(X), winograd.transform_filter(KERNEL)
+    given = winograd.transform_output_vjp(DY)
+    inputs, kernels = jax.vjp(winograd.multiply, met, kernel)[1](given)
     if product == "input_gradient_planes":
         found, want = winograd.input_gradient_planes(kernel, given), inputs
     else:
