@@ -143,10 +143,10 @@ def test_the_image_is_encoded_once_and_the_reverse_loop_sees_features_alone(vari
     assert features.shape[1:3] == (H // model.factor, W // model.factor)
 
     def answer(tile, key):
-        return sampler.draw(params, sampler.encode(params, tile)[0], key, jnp.array([0, 0]))
+        return sampler.sample(params, sampler.encode(params, tile)[0], key, jnp.array([0, 0]))
 
     def answer_of(features, key):
-        return sampler.draw(params, features[0], key, jnp.array([0, 0]))
+        return sampler.sample(params, features[0], key, jnp.array([0, 0]))
 
     whole = jax.make_jaxpr(answer)(image, KEY).jaxpr
     after = jax.make_jaxpr(answer_of)(features, KEY).jaxpr

@@ -118,7 +118,7 @@ def test_a_large_image_is_answered_tile_by_tile(params):
     whole = next(segment([image], KEY))
     assert whole.shape == (2, 32, 32)
     draw = jax.jit(
-        lambda tile, key, corner: segment.sampler.draw(
+        lambda tile, key, corner: segment.sampler.sample(
             segment.params, segment.sampler.encode(segment.params, tile)[0], key, corner
         )
     )
@@ -184,7 +184,7 @@ def test_the_image_is_encoded_outside_the_reverse_loop(params):
     assert in_denoiser > 5
 
     def answer(tile, key):
-        return sampler.draw(params, sampler.encode(params, tile)[0], key, jnp.array([0, 0]))
+        return sampler.sample(params, sampler.encode(params, tile)[0], key, jnp.array([0, 0]))
 
     whole = jax.make_jaxpr(answer)(IMAGES[:1], KEY).jaxpr
     encoder, body = [body for body in loops(whole) if convolutions(body)]
