@@ -97,7 +97,7 @@ def train_and_evaluate(command: Command) -> None:
     from segdiff_jax.runtime import consistency, signals
 
     config, workdir, mode = command.config, command.workdir, command.mode
-    facts = consistency.run_facts(__version__, flatten(config), workdir, mode)
+    facts = consistency.run_facts(__version__, flatten(config), workdir, mode, command.processes)
     consistency.check(facts)
     if mode in ("train", "all"):
         train.train(config, workdir)
