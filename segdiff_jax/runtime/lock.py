@@ -20,12 +20,17 @@ from segdiff_jax.runtime.files import reporting_write_errors
 NAME = ".lock"
 
 
+class InUseError(UserError):
+    """Reports that another process holds the lock of a directory."""
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Keeps other processes that ask for it out of a directory; makes it if need be.
 
     Raises:
-      UserError: another process holds it, and is named; or nothing can be written there.
+      InUseError: another process holds it, and is named.
+      UserError: nothing can be written there.
     """
     path = directory / NAME
     with reporting_write_errors(directory):
@@ -50,7 +55,7 @@ def _open(path: Path) -> int:
         except BlockingIOError as error:
             holder = os.read(file, 256).decode(errors="replace").strip()
             os.close(file)
-            raise UserError(
+            raise InUseError(
                 f"{path.parent} is in use by process {holder or 'that has just begun'}: wait for "
                 "it, stop it, or choose another directory"
             ) from error
@@ -67,3 +72,23 @@ def _open(path: Path) -> int:
         except FileNotFoundError:
             pass
         os.close(file)
+
+
+def owner(directory: Path) -> str | None:
+    """Returns HOST:PID of the process that holds the lock of a directory, or None.
+
+    It takes a shared lock for a moment; a process that asks for the lock just then is refused.
+    """
+    try:
+        file = os.open(directory / NAME, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(file, 256).decode(errors="replace").strip() or "?"
+    except OSError:  # this file system has no locks
+        return None
+    finally:
+        os.close(file)
+    return None

@@ -12,12 +12,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from job_processes import final_state, losses, prepare, run_arguments
 from tiny_config import CANARY, SECRETS, slack
 
 from launch.local import Job, Layout
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.registry import Source
-from tests.faults.test_processes import CONFIG, final_state, losses, words
 
 pytestmark = pytest.mark.fault
 
@@ -51,10 +50,7 @@ runpy.run_module('segdiff_jax.main', run_name='__main__', alter_sys=True)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("jobs")
-    Source("synthetic", "", str(folder / "data")).prepare()
-    (folder / "tiny_config.py").write_text(CONFIG)
-    return folder
+    return prepare(tmp_path_factory.mktemp("jobs"))
 
 
 class Running:
@@ -68,7 +64,7 @@ class Running:
             environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         self.output = io.StringIO()
         self.job = Job(
-            [*words(folder, workdir, "--mode=train"), *flags],
+            [*run_arguments(folder, workdir, "--mode=train"), *flags],
             Layout(2),
             self.output,
             (sys.executable, "-u", "-c", FAULTY),
@@ -201,7 +197,7 @@ def differing(folder, *flags):
     odd = FAULTY.replace("runpy.run", f"sys.argv += {list(flags)!r} if me else []\nrunpy.run", 1)
     output = io.StringIO()
     job = Job(
-        words(folder, folder / "differing", "--mode=train"),
+        run_arguments(folder, folder / "differing", "--mode=train"),
         Layout(2),
         output,
         (sys.executable, "-u", "-c", odd),
@@ -224,7 +220,7 @@ def test_a_process_whose_peer_stays_away_says_so(folder, tmp_path):
         "runpy.run_module", "me and time.sleep(600)\nrunpy.run_module"
     )
     job = Job(
-        [*words(folder, tmp_path, "--mode=train"), "--config.job.join_seconds=5"],
+        [*run_arguments(folder, tmp_path, "--mode=train"), "--config.job.join_seconds=5"],
         Layout(2),
         output,
         (sys.executable, "-u", "-c", alone),
@@ -241,7 +237,7 @@ def trained(folder, workdir, *parts):
     for processes, devices, last in parts:
         output = io.StringIO()
         job = Job(
-            words(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
+            run_arguments(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
             Layout(processes, devices),
             output,
             environment=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},

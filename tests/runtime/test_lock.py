@@ -9,7 +9,7 @@ import pytest
 from tiny_config import ROOT, tiny
 
 from segdiff_jax import predict
-from segdiff_jax.errors import USAGE, UserError
+from segdiff_jax.errors import USAGE
 from segdiff_jax.runtime import lock
 
 HOLD = """
@@ -53,7 +53,9 @@ def holder(tmp_path):
 
 
 def test_a_second_process_is_refused_and_told_who_was_first(holder, tmp_path):
-    with pytest.raises(UserError, match=f"in use by process {gethostname()}:{holder.pid}") as error:
+    first = f"{gethostname()}:{holder.pid}"
+    assert lock.owner(tmp_path / "run") == first
+    with pytest.raises(lock.InUseError, match=f"in use by process {first}") as error:
         with lock.locked(tmp_path / "run"):
             pytest.fail("two hold it")
     assert error.value.code == USAGE
@@ -63,6 +65,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(holder, tmp_path):
     holder.kill()
     holder.wait()
     assert (tmp_path / "run" / lock.NAME).exists()
+    assert lock.owner(tmp_path / "run") is None
     with lock.locked(tmp_path / "run"):
         assert (tmp_path / "run" / lock.NAME).read_text() == f"{gethostname()}:{os.getpid()}\n"
 
@@ -71,7 +74,7 @@ def test_a_lock_that_was_given_back_leaves_nothing_behind(tmp_path):
     for _ in range(2):
         with lock.locked(tmp_path / "run"):
             pass
-        assert list((tmp_path / "run").iterdir()) == []
+        assert list((tmp_path / "run").iterdir()) == [] and lock.owner(tmp_path / "run") is None
 
 
 def test_of_many_that_ask_at_once_one_is_inside(tmp_path):
