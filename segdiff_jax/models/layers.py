@@ -26,7 +26,6 @@ class Conv(nn.Module):
     zero: bool = False
     bias: bool = True
     dtype: Dtype = jnp.float32
-    by_planes: bool = False  # see `convolve`
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up."""
@@ -44,7 +43,7 @@ class Conv(nn.Module):
         else:
             half = self.size // 2
             pads = ((half, half), (half, half))
-            y = convolve(x, kernel, pads, self.stride, self.by_planes)
+            y = convolve(x, kernel, pads, self.stride)
         return y, bias
 
 
@@ -142,7 +141,7 @@ class ResBlock(nn.Module):
         self, x: jax.Array, time: jax.Array | None, keys: jax.Array | None = None
     ) -> jax.Array:
         """x [B, H, W, C], time [B or 1, D] float32, keys [B] -> [B, H, W, features]."""
-        conv = partial(Conv, self.features, dtype=self.dtype, by_planes=True)
+        conv = partial(Conv, self.features, dtype=self.dtype)
         norm = partial(GroupNorm, self.groups, self.dtype, silu=True)
         h, shift = conv(name="conv1").without_bias(norm(name="norm1")(x))
         assert shift is not None

@@ -7,6 +7,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from checkpoint_files import like, restored, save, state, step_of
 from mounts import full_disk, mounted
 
 from segdiff_jax.checkpoint.manager import Checkpoints
@@ -14,24 +15,6 @@ from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, UserError
 
 # of several reads that fail, orbax reports one and leaves the others behind
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-def state(step, width=40):
-    """Returns (ema, training) that belong to a step."""
-    rng = np.random.default_rng(step)
-    weights = {"a": {"kernel": rng.normal(size=(width, 30)).astype(np.float32)}}
-    return weights, {"step": np.array(step, np.int32), "moments": rng.normal(size=(500,))}
-
-
-def like(trees):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trees)
-
-
-def save(directory, *steps):
-    checkpoints = Checkpoints(directory)
-    for step in steps:
-        checkpoints.save(step, *state(step), None)
-    checkpoints.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +28,6 @@ def template(tmp_path_factory):
 @pytest.fixture
 def run(template, tmp_path):
     return shutil.copytree(template, tmp_path / "run")
-
-
-def restored(directory):
-    checkpoints = Checkpoints(directory)
-    try:
-        return checkpoints.restore(like(state(0)))
-    finally:
-        checkpoints.close()
-
-
-def step_of(found):
-    """Returns the step of what was restored, having compared every value."""
-    step = int(found[1]["step"])
-    jax.tree.map(np.testing.assert_array_equal, found, state(step))
-    return step
 
 
 def flip(path, rng):

@@ -7,13 +7,13 @@ import shutil
 import time
 
 import pytest
+from checkpoint_files import restored, save, step_of
 from tiny_config import tiny
 
 from segdiff_jax import main
 from segdiff_jax.checkpoint import run_config, trust
 from segdiff_jax.checkpoint.manager import Checkpoints
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from tests.checkpoint.test_manager import restored, save, step_of
 
 
 @pytest.fixture(scope="module")

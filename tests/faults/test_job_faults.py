@@ -13,12 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from job_processes import final_state, losses, prepare, run_arguments
 from tiny_config import CANARY, ROOT, SECRETS, slack
 
 from launch.local import HOST, Job, Layout, free_port
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.registry import Source
-from tests.faults.test_processes import CONFIG, final_state, losses, words
 
 pytestmark = pytest.mark.fault
 
@@ -52,10 +51,7 @@ runpy.run_module('segdiff_jax.main', run_name='__main__', alter_sys=True)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("jobs")
-    Source("synthetic", "", str(folder / "data")).prepare()
-    (folder / "tiny_config.py").write_text(CONFIG)
-    return folder
+    return prepare(tmp_path_factory.mktemp("jobs"))
 
 
 class Running:
@@ -69,7 +65,7 @@ class Running:
             environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         self.output = io.StringIO()
         self.job = Job(
-            [*words(folder, workdir, "--mode=train"), *flags],
+            [*run_arguments(folder, workdir, "--mode=train"), *flags],
             Layout(2),
             self.output,
             (sys.executable, "-u", "-c", FAULTY),
@@ -202,7 +198,7 @@ def differing(folder, *flags):
     odd = FAULTY.replace("runpy.run", f"sys.argv += {list(flags)!r} if me else []\nrunpy.run", 1)
     output = io.StringIO()
     job = Job(
-        words(folder, folder / "differing", "--mode=train"),
+        run_arguments(folder, folder / "differing", "--mode=train"),
         Layout(2),
         output,
         (sys.executable, "-u", "-c", odd),
@@ -216,6 +212,25 @@ def test_another_config_on_one_host_is_said_before_compilation(folder):
     assert code == errors.USAGE, output[-3000:]
     assert "config.train.learning_rate is 0.5, not 0.001" in output
     assert "compiling" not in output and not Path(folder / "differing" / "config.json").exists()
+
+
+def test_a_process_whose_peer_never_joins_ends_with_134(folder, tmp_path):
+    output = io.StringIO()
+    program = "import sys; me = sys.argv.pop(); sys.argv.append(me); " + FAULTY
+    alone = program.replace("import os, runpy", "import time\nimport os, runpy", 1).replace(
+        "runpy.run_module", "me and time.sleep(600)\nrunpy.run_module"
+    )
+    job = Job(
+        [*run_arguments(folder, tmp_path, "--mode=train"), "--config.job.join_seconds=5"],
+        Layout(2),
+        output,
+        (sys.executable, "-u", "-c", alone),
+        os.environ,
+    )
+    code = job.wait(1)
+    assert code == errors.PEER_LOST, output.getvalue()[-3000:]
+    assert "process 0 of 2 at 127.0.0.1:" in output.getvalue()
+    assert "waited 5 s and not all processes joined; start every one of them" in output.getvalue()
 
 
 def start_by_hand(workdir, *places, seconds=8):
@@ -280,7 +295,7 @@ def trained(folder, workdir, *parts):
     for processes, devices, last in parts:
         output = io.StringIO()
         job = Job(
-            words(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
+            run_arguments(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
             Layout(processes, devices),
             output,
             environment=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},

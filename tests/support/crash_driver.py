@@ -15,8 +15,9 @@ import sys
 import warnings
 from pathlib import Path
 
+from checkpoint_files import restored, state, step_of
+
 from segdiff_jax.checkpoint.manager import Checkpoints
-from tests.checkpoint.test_manager import restored, state, step_of
 
 SHIM = ctypes.CDLL(None)
 DONE, FAILED = 0, 3
