@@ -49,25 +49,30 @@ def start(
       heartbeat_seconds: after which a process without a sign of life counts as lost.
       devices_of_cpu: to make of this machine's CPU, see `cpu_devices`.
     """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path("~/.cache/segdiff_jax/xla").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    _use_compilation_cache()
     cpu_devices.set_device_count(devices_of_cpu)
-    timeouts = {
+    join = partial(
+        jax.distributed.initialize,
         # at its own limit JAX aborts with a stack trace: the timer of `_exit_after` comes first
-        "initialization_timeout": join_seconds + 60,
-        "heartbeat_timeout_seconds": heartbeat_seconds,
-        "shutdown_timeout_seconds": 2 * heartbeat_seconds,
-    }
+        initialization_timeout=join_seconds + 60,
+        heartbeat_timeout_seconds=heartbeat_seconds,
+        shutdown_timeout_seconds=2 * heartbeat_seconds,
+    )
     if coordinator == "auto":
         with _exit_after(join_seconds, "the processes of this job"):
-            jax.distributed.initialize(**timeouts)
+            join()
     elif coordinator:
         this = f"process {process} of {processes} at {coordinator}"
         logging.info("%s: waiting for all processes to join, at most %d s", this, join_seconds)
         with _exit_after(join_seconds, this, process == 0):
-            jax.distributed.initialize(coordinator, processes, process, **timeouts)
+            join(coordinator, processes, process)
+
+
+def _use_compilation_cache() -> None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path("~/.cache/segdiff_jax/xla").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @contextlib.contextmanager
@@ -159,7 +164,7 @@ def map_step(step: Callable, mesh: Mesh, kind: str = "shard_map") -> Callable:
     return jax.jit(mapped, donate_argnums=0)
 
 
-def _pmap(step: Callable, devices: list[jax.Device]) -> Callable:
+def _pmap(step: Callable, devices: list[Any]) -> Callable:
     if jax.process_count() > 1:
         raise UserError("train.map is 'pmap' with several processes; allowed there: 'shard_map'")
     mapped = jax.pmap(
