@@ -3,13 +3,12 @@
 import math
 import zlib
 from functools import partial
-from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.init import Constant, Variables, by_inputs, parameter
+from segdiff_jax.models.init import Constant, by_inputs, parameter
 from segdiff_jax.models.ops.conv import add_bias, convolve, convolve_pixels
 from segdiff_jax.models.ops.group_norm import Dtype, normalised
 
@@ -154,18 +153,6 @@ class ResBlock(nn.Module):
         if x.shape[-1] != self.features:
             x = conv(size=1, name="skip")(x)
         return x + h
-
-
-@partial(jax.jit, static_argnums=0)
-def traced_once(module: nn.Module, params: Variables, *given: jax.Array | None) -> jax.Array:
-    """What a module makes with these parameters, traced once for all equal ones of one shape.
-
-    Args:
-      module: bound to nothing.
-      params: its own.
-      given: what it is called with.
-    """
-    return cast(jax.Array, module.apply({"params": params}, *given))
 
 
 class GroupNorm(nn.Module):
