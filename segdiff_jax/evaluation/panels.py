@@ -27,7 +27,7 @@ DEVIATION = {"cmap": "inferno", "vmin": 0, "vmax": 0.5}
 COLUMNS, GENERATIONS = 5, 4
 # inches: longer side of a map, least width of a column, height of the key, the heading and a title
 SIDE, NARROWEST, KEY, HEADER, TITLE, GAP = 2.0, 1.3, 1.8, 0.45, 0.22, 0.08
-DPI = 160
+DPI = 140
 
 
 def panel(
