@@ -4,6 +4,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,9 +14,9 @@ import jax
 import numpy as np
 import pytest
 from job_processes import final_state, losses, prepare, run_arguments
-from tiny_config import CANARY, SECRETS, slack
+from tiny_config import CANARY, ROOT, SECRETS, slack
 
-from launch.local import Job, Layout
+from launch.local import HOST, Job, Layout, free_port
 from segdiff_jax import errors
 
 pytestmark = pytest.mark.fault
@@ -213,7 +214,7 @@ def test_another_config_on_one_host_is_said_before_compilation(folder):
     assert "compiling" not in output and not Path(folder / "differing" / "config.json").exists()
 
 
-def test_a_process_whose_peer_stays_away_says_so(folder, tmp_path):
+def test_a_process_whose_peer_never_joins_ends_with_134(folder, tmp_path):
     output = io.StringIO()
     program = "import sys; me = sys.argv.pop(); sys.argv.append(me); " + FAULTY
     alone = program.replace("import os, runpy", "import time\nimport os, runpy", 1).replace(
@@ -229,7 +230,64 @@ def test_a_process_whose_peer_stays_away_says_so(folder, tmp_path):
     code = job.wait(1)
     assert code == errors.PEER_LOST, output.getvalue()[-3000:]
     assert "process 0 of 2 at 127.0.0.1:" in output.getvalue()
-    assert "waited 5 s and not all have come; missing: 1" in output.getvalue()
+    assert "waited 5 s and not all processes joined; start every one of them" in output.getvalue()
+
+
+def start_by_hand(workdir, *places, seconds=8):
+    """Starts main as process number `i` of `n`, once for each (i, n) of the places."""
+    address = f"{HOST}:{free_port()}"
+    flags = ["--config=configs/synthetic.py", f"--workdir={workdir}", "--mode=train"]
+    flags += [f"--config.job.join_seconds={seconds}", f"--coordinator={address}"]
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "segdiff_jax.main", *flags),
+                *(f"--process={process}", f"--processes={processes}"),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"JAX_COORDINATOR_BIND_ADDRESS": address},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for process, processes in places
+    ]
+
+
+def ends(processes):
+    """Returns [(exit code, as a shell has it, output)] of the processes."""
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    codes = [process.returncode for process in processes]
+    codes = [code if code >= 0 else 128 - code for code in codes]
+    return list(zip(codes, outputs, strict=True))
+
+
+@pytest.mark.parametrize("places", [[(0, 2)], [(1, 2)], [(0, 3), (2, 3)], [(0, 3), (1, 2)]])
+def test_processes_whose_peers_do_not_join_in_time_end_with_134(tmp_path, places):
+    """The last job has two processes of which the first was started for a third."""
+    job = ends(start_by_hand(tmp_path / "run", *places))
+    assert [code for code, _ in job] == [errors.PEER_LOST] * len(places), job
+    messages = "".join(output for _, output in job)
+    for process, processes in places:
+        assert f"process {process} of {processes} at {HOST}:" in messages
+    assert "waited 8 s and not all processes joined; start every one of them" in messages
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_was_started_for_more_than_there_are_ends_the_job(tmp_path):
+    job = ends(start_by_hand(tmp_path / "run", (0, 2), (1, 3), seconds=60))
+    assert [code for code, _ in job] == [errors.USAGE] * 2, job
+    lines = {output.splitlines()[-1] for _, output in job}
+    assert len(lines) == 1 and "process 1 of 2 differs from process 0" in (line := lines.pop())
+    assert "processes is 3, not 2" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_was_started_twice_does_not_stand_for_a_missing_one(tmp_path):
+    """JAX aborts the earlier of the two; the others wait for the missing one."""
+    job = ends(start_by_hand(tmp_path / "run", (0, 3), (1, 3), (1, 3)))
+    assert [code for code, _ in job] == [errors.PEER_LOST] * 3, job
+    assert not (tmp_path / "run").exists()
 
 
 def trained(folder, workdir, *parts):
