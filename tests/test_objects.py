@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bounds import assert_within
 from scipy import ndimage
 
 from segdiff_jax import errors
@@ -85,7 +86,7 @@ def test_a_scored_object_is_its_resized_window_and_the_mask_as_it_is(percent, si
     scored = objects.scored_example(example, percent, size)
     crop = bilinear(example.image[top:bottom, left:right], size)
     assert scored.image.dtype == np.uint8 and scored.image.shape == (size, size, 3)
-    assert np.abs(scored.image - crop).max() <= 0.5 + 1e-4  # rounded, not cut
+    assert_within(scored.image, crop, 0.5, 1e-4)  # rounded, not cut
     np.testing.assert_array_equal(scored.mask, example.mask[top:bottom, left:right])
     assert (scored.name, scored.box, scored.group) == ("an object", None, "bus")
 
