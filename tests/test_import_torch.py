@@ -84,7 +84,7 @@ def test_eps_of_imported_weights_is_the_authors(network, imported):
     model = networks.model(run_config.read_config(imported))
     eps = jax.jit(model.apply)({"params": params}, network.image, network.x, network.t)
     assert step == 60_000
-    assert np.abs(eps - network.eps).max() < EPS_TOLERANCE
+    np.testing.assert_allclose(eps, network.eps, rtol=0, atol=EPS_TOLERANCE)
 
 
 def test_weights_go_there_and_back_bit_for_bit(network, imported, tmp_path):

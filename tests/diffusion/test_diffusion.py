@@ -88,8 +88,8 @@ def test_the_right_output_is_read_as_the_true_mask_and_noise(kind):
     signal = np.sqrt(schedule.alpha_bar[t])[:, None, None, None]
     noise = np.sqrt(1 - schedule.alpha_bar[t])[:, None, None, None]
     # what is divided by is what rounding grows by
-    assert np.all(np.abs(read.x0 - x0) < 1e-5 / signal)
-    assert np.all(np.abs(read.eps - eps) < 1e-5 / noise)
+    np.testing.assert_allclose(signal * read.x0, signal * x0, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(noise * read.eps, noise * eps, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

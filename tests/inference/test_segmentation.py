@@ -62,7 +62,7 @@ def test_generations_are_bit_equal_however_many_tiles_a_call_has(params, plain, 
 def test_generations_differ_by_rounding_alone_when_many_are_denoised_at_once(params, plain, limit):
     again = segmenter(params, generations=3, limit=limit)(IMAGES, KEY)
     for one, other in zip(plain, again, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6)
+        np.testing.assert_allclose(one, other, rtol=0, atol=4e-6)  # up to 6e-7 was seen
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

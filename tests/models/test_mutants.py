@@ -87,13 +87,14 @@ def test_every_recorded_mistake_is_tried():
 def test_a_mistaken_network_fails_the_golden_eps(mistake, network, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     name = copy_of_models(tmp_path, f"mutant_{mistake}", MISTAKES.get(mistake, []))
-    error = np.abs(eps_of(name, network) - network.eps).max()
+    eps = eps_of(name, network)
     for module in [m for m in sys.modules if m.startswith(name)]:
         del sys.modules[module]
     recorded = json.loads((GOLDEN / "mutants.json").read_text())[mistake]["unet_a"]
     if mistake == "none":
-        assert error < EPS_TOLERANCE
+        np.testing.assert_allclose(eps, network.eps, rtol=0, atol=EPS_TOLERANCE)
     else:
+        error = np.abs(eps - network.eps).max()
         assert error > EPS_TOLERANCE
         assert error == pytest.approx(recorded, rel=0.6)  # the very mistake that was recorded
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bounds import assert_within
 
 from segdiff_jax.models.layers import GroupNorm
 from segdiff_jax.models.ops import group_norm
@@ -56,11 +57,12 @@ def test_a_norm_and_its_written_gradient_are_those_of_the_definition(
         single[1] = None
     y, pull = jax.vjp(lambda *arrays: normalised(*arrays, groups, silu), *single)
     truth = defined(x + shift[:, None, None], scale, bias, groups, silu)
-    np.testing.assert_allclose(y, truth, atol=2e-6)
+    np.testing.assert_allclose(y, truth, rtol=0, atol=4e-6)  # up to 7e-7 was seen
     truth = gradients_by_differences(x, shift, scale, bias, groups, silu, dy)
     for ours, true in zip(pull(jnp.asarray(dy, jnp.float32)), truth, strict=True):
         if ours is not None:
-            np.testing.assert_allclose(ours, true, atol=1e-5)
+            # up to 3e-6 was seen
+            np.testing.assert_allclose(ours, true, rtol=0, atol=1.5e-5)
 
 
 def test_a_gradient_that_computes_its_maps_again_is_the_same(monkeypatch):
@@ -101,9 +103,7 @@ def test_a_norm_computes_in_float32_and_answers_in_its_own_dtype(dtype, silu):
     truth = defined(np.asarray(x, np.float64), 1, 0, 2, silu)
     assert y.dtype == dtype
     # the largest rounding of a bfloat16 of 1 to 4 is 2^-7
-    np.testing.assert_allclose(
-        np.asarray(y, np.float64), truth, atol=1e-5 if dtype == jnp.float32 else 2**-7
-    )
+    assert_within(y, truth, 0 if dtype == jnp.float32 else 2**-7, 1e-5)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

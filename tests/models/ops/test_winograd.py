@@ -23,7 +23,8 @@ def test_the_products_of_planes_are_the_convolution():
     padded = np.pad(X.astype("f8"), ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
     want = np.einsum("bhwcij,ijcd->bhwd", windows, KERNEL.astype("f8"))
-    np.testing.assert_allclose(winograd.transform_output(planes, SIZE), want, rtol=0, atol=5e-5)
+    near = 1e-5 * np.abs(want).max()  # up to 1.4e-6 was seen
+    np.testing.assert_allclose(winograd.transform_output(planes, SIZE), want, rtol=0, atol=near)
 
 
 @pytest.mark.parametrize(
