@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from benchmarks.network_input import side_of
 from benchmarks.timing import Work
-from segdiff_jax import train
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.factory import samplers, training
 from segdiff_jax.inference.sampler import DiffusionSampler
@@ -64,7 +63,7 @@ def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat_state.FlatLayout,
 
 def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> Iterator[Batch]:
     """Yields one batch, which stays on the devices, for ever."""
-    return repeat(next(train.device_batches(config, examples, 0, mesh)))
+    return repeat(next(training.device_batches(config, examples, 0, mesh)))
 
 
 def training_step(
@@ -76,7 +75,7 @@ def training_step(
       config: of the run.
       mesh: of all devices.
       rows: what the updates learn from.
-      steps: at most `finite.AHEAD`, for the host does not wait between them.
+      steps: at most `nonfinite.MAX_STEPS_IN_FLIGHT`, for the host does not wait between them.
     """
     assert steps <= nonfinite.MAX_STEPS_IN_FLIGHT
     layout, state = joined_state(config, mesh)

@@ -106,7 +106,7 @@ def train_and_evaluate(command: Command) -> None:
     elif mode in ("evaluate", "all"):
         startup.restore_gc()
         with signals.raise_on_signal():
-            evaluate.evaluate_run(config, workdir)
+            evaluate.evaluate(config, workdir)
 
 
 def check(config: ConfigDict) -> None:

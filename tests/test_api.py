@@ -68,14 +68,15 @@ def test_grey_images_are_taken_as_three_equal_channels(model):
     np.testing.assert_array_equal(one.probability, other.probability)
 
 
-def test_programs_are_compiled_once_for_a_size_of_tile_on_one_device(run_of_chance):
+def test_programs_are_compiled_once_for_a_size_of_tile_on_one_device(run_of_chance, caplog):
     model, mesh = segdiff_jax.load(run_of_chance), mesh_of(1)
     params = distributed.replicate(model.params, mesh)
-    single = replace(model._single, mesh=mesh, params=params, _programs={})
-    for height, width in [(16, 16), (40, 27), (100, 16), (64, 64)]:
-        list(single([np.zeros((height, width, 3), np.uint8)], jax.random.key(0)))
-    (program,) = single._programs.values()
-    assert program._cache_size() == 1
+    model = replace(model, segmenter=replace(model.segmenter, mesh=mesh, params=params))
+    with jax.log_compiles():
+        for height, width in [(16, 16), (40, 27), (100, 16), (64, 64)]:
+            model.predict(np.zeros((height, width, 3), np.uint8))
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("Compiling jit(sample_rows)" in message for message in messages) == 1
 
 
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])

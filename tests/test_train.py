@@ -182,8 +182,8 @@ def test_a_finished_run_is_left_as_it_is(prepared, finished):
 def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finished, devices):
     config, checkpoints = config_for(prepared), Checkpoints(finished[0], writes=False)
     examples = datasets.examples(config, "train")
-    start = train.Start(config, examples, mesh_of(devices))
-    state, whole = start.state(checkpoints), start.layout.flatten_state(finished[1])
+    setup = training.setup(config, examples, mesh_of(devices))
+    state, whole = train.start(setup, checkpoints), setup.layout.flatten_state(finished[1])
     checkpoints.close()
     assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
     for leaf, saved in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
@@ -192,11 +192,14 @@ def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finis
 
 def test_a_fresh_start_is_the_joined_form_of_the_fresh_weights(prepared, tmp_path):
     config, checkpoints = config_for(prepared), Checkpoints(tmp_path, writes=False)
-    start = train.Start(config, datasets.examples(config, "train"), mesh_of(2))
-    state, fresh = start.state(checkpoints), training.fresh_state(config, (16, 16), mesh_of(2))()
+    setup = training.setup(config, datasets.examples(config, "train"), mesh_of(2))
+    state, fresh = (
+        train.start(setup, checkpoints),
+        training.fresh_state(config, (16, 16), mesh_of(2)),
+    )
     checkpoints.close()
-    assert state.params.shape == (start.layout.size,)
-    jax.tree.map(np.testing.assert_array_equal, start.layout.to_host(state), jax.device_get(fresh))
+    assert state.params.shape == (setup.layout.size,)
+    jax.tree.map(np.testing.assert_array_equal, setup.layout.to_host(state), jax.device_get(fresh))
 
 
 def test_the_last_two_checkpoints_are_kept(finished):
@@ -288,7 +291,7 @@ def test_the_weights_of_a_run_are_not_scored_with_another_diffusion(prepared, fi
     config = config_for(prepared)
     config.diffusion.T = 50
     with pytest.raises(UserError, match=r"other settings \(diffusion.T\)") as error:
-        evaluate.evaluate_run(config, finished[0])
+        evaluate.evaluate(config, finished[0])
     assert error.value.code == BAD_CHECKPOINT
 
 
@@ -306,20 +309,18 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(prepared, tmp
 
 def test_an_empty_work_directory_cannot_be_evaluated(prepared, tmp_path):
     with pytest.raises(UserError, match="holds no run: it has no config.json") as error:
-        evaluate.evaluate_run(config_for(prepared), tmp_path)
+        evaluate.evaluate(config_for(prepared), tmp_path)
     assert error.value.code == BAD_CHECKPOINT
 
 
 def test_the_report_scores_every_test_image_beside_the_baselines(prepared, finished):
     config = config_for(prepared)
-    page = evaluate.evaluate_run(config, finished[0])
+    page = evaluate.evaluate(config, finished[0])
     report = json.loads((page.parent / "report.json").read_text())
     assert [row["name"] for row in report["images"]] == [f"test-{i:04d}" for i in range(32)]
     assert len(list((page.parent / "panels").glob("*.png"))) == 32
     assert len(report["baselines"]) == 3
-    again = json.loads(
-        (evaluate.evaluate_run(config, finished[0]).parent / "report.json").read_text()
-    )
+    again = json.loads((evaluate.evaluate(config, finished[0]).parent / "report.json").read_text())
     assert again["images"] == report["images"]
 
 

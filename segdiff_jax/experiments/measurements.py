@@ -85,7 +85,7 @@ def about(opened: TrainedRun) -> Result:
 def scores(config: ConfigDict, run: Path, answer: Path) -> Result:
     """The report of a run, and what tables need of it; its pictures are kept for figures."""
     opened, keeper = trained_run.load(config, run), SampleRecorder()
-    evaluate.evaluate_loaded(opened, run, answer / "report", keeper)
+    evaluate.evaluate_run(opened, run, answer / "report", keeper)
     keeper.save(answer)
     report = json.loads((answer / "report" / "report.json").read_text())
     kept = {key: report[key] for key in ("summary", "groups", "baselines")}
@@ -122,7 +122,8 @@ def running_means(soft: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarra
 def reverse(config: ConfigDict, run: Path, answer: Path) -> Result:
     """Scores of what would be answered if the chain ended after each reverse step (Fig. 4)."""
     opened, keeper = trained_run.load(config, run), SampleRecorder()
-    segment = samplers.trajectory_segmenter(opened.config, opened.params, opened.mesh)
+    params, mesh = opened.segmenter.params, opened.segmenter.mesh
+    segment = samplers.trajectory_segmenter(opened.config, params, mesh)
     images = (example.image for example in opened.examples)
     key = scoring.noise_key(config.seed)
     table = []

@@ -14,7 +14,7 @@ from segdiff_jax.diffusion import field
 from segdiff_jax.factory import networks, samplers
 from segdiff_jax.inference import sampler, segmentation
 from segdiff_jax.inference.sampler import row_key
-from segdiff_jax.inference.segmentation import interleaved_slots, layout
+from segdiff_jax.inference.segmentation import interleaved_slots, plan_call
 from segdiff_jax.models.segdiff import call
 from segdiff_jax.runtime import distributed
 
@@ -37,7 +37,7 @@ def params():
 def segmenter(params, devices=1, **changes):
     mesh = mesh_of(devices)
     made = samplers.segmenter(tiny(), distributed.replicate(params, mesh), mesh)
-    return replace(made, **changes, _programs={})
+    return replace(made, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -52,27 +52,27 @@ def test_every_image_gets_its_generations_in_its_own_size(plain):
 
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_generations_are_bit_equal_however_many_tiles_a_call_has(params, plain, most):
-    again = segmenter(params, generations=3, most=most)(IMAGES, KEY)
+    again = segmenter(params, generations=3, max_tiles_per_call=most)(IMAGES, KEY)
     for one, other in zip(plain, again, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("limit", [2, 5, 16])
 def test_generations_differ_by_rounding_alone_when_many_are_denoised_at_once(params, plain, limit):
-    again = segmenter(params, generations=3, limit=limit)(IMAGES, KEY)
+    again = segmenter(params, generations=3, rows_per_device=limit)(IMAGES, KEY)
     for one, other in zip(plain, again, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_rows_are_computed_in_rounds_and_what_is_left_over_is_not(count):
+def test_rows_are_computed_map_batches_and_what_is_left_over_is_not(count):
     """A round on its own is no other program: there is one for any number of rounds."""
     x = np.arange(12, dtype=np.float32).reshape(6, 2)
-    in_rounds = jax.jit(partial(sampler.in_rounds, at_once=2), static_argnums=0)
-    out = in_rounds(lambda row: jnp.stack([row.sum(), row[0]]), (x,), np.int32(count))
+    map_batches = jax.jit(partial(sampler.map_batches, batch=2), static_argnums=0)
+    out = map_batches(lambda row: jnp.stack([row.sum(), row[0]]), (x,), np.int32(count))
     truth = np.stack([x.sum(1), x[:, 0]], 1) * (np.arange(6) < 2 * count)[:, None]
     np.testing.assert_array_equal(out, truth)
-    assert in_rounds._cache_size() == 1
+    assert map_batches._cache_size() == 1
 
 
 @pytest.mark.parametrize(
@@ -197,25 +197,25 @@ def test_the_image_is_encoded_outside_the_reverse_loop(params):
 @pytest.mark.parametrize("generations", [1, 9, 30])
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
-    plan = layout(tiles, generations, devices, limit=16)
+    plan = plan_call(tiles, generations, devices, 16)
     assert plan.rows >= tiles * generations and plan.tiles >= tiles
-    assert plan.rows_at_once <= 16 and plan.rows % (devices * plan.rows_at_once) == 0
-    assert plan.tiles_at_once <= 16 and plan.tiles % (devices * plan.tiles_at_once) == 0
-    assert plan.rows - tiles * generations < devices * plan.rows_at_once
+    assert plan.rows_per_iteration <= 16 and plan.rows % (devices * plan.rows_per_iteration) == 0
+    assert plan.tiles_per_iteration <= 16 and plan.tiles % (devices * plan.tiles_per_iteration) == 0
+    assert plan.rows - tiles * generations < devices * plan.rows_per_iteration
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
 @pytest.mark.parametrize(("tiles", "generations"), [(1, 1), (1, 9), (3, 5), (16, 1)])
 @pytest.mark.parametrize("limit", [1, 4])
 def test_a_device_goes_as_many_rounds_as_it_has_rows(devices, tiles, generations, limit):
-    plan = layout(tiles, generations, devices, limit)
+    plan = plan_call(tiles, generations, devices, limit)
     rounds = plan.iterations(tiles, tiles * generations)
     kinds = (
-        (tiles, plan.tiles, plan.tiles_at_once),
+        (tiles, plan.tiles, plan.tiles_per_iteration),
         (
             tiles * generations,
             plan.rows,
-            plan.rows_at_once,
+            plan.rows_per_iteration,
         ),
     )
     for kind, (count, total, at_once) in enumerate(kinds):
@@ -237,12 +237,12 @@ def test_less_than_a_tenth_of_what_a_benchmark_computes_is_padding(
 
     def count(self, group, plan, key):
         rows = len(group) * self.generations
-        drawn.append(plan.rounds(len(group), rows)[:, 1].sum() * plan.rows_at_once)
+        drawn.append(plan.iterations(len(group), rows)[:, 1].sum() * plan.rows_per_iteration)
         wanted.append(rows)
         return np.zeros((len(group), self.generations, 256, 256), np.float32)
 
     monkeypatch.setattr(segmentation.Segmenter, "_run", count)
-    more = {"generations": generations, "most": devices * 16 // generations or 1, "limit": limit}
+    more = {"generations": generations, "max_tiles_per_call": devices * 16 // generations or 1}
     segment = segmenter({}, devices, tile=256, stride=256, **more)
     for _ in segment(np.zeros((images, side, side, 3), np.uint8), KEY):
         pass

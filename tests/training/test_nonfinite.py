@@ -14,7 +14,7 @@ from tiny_config import tiny
 from segdiff_jax import train
 from segdiff_jax.checkpoint.manager import Checkpoints
 from segdiff_jax.errors import INTERNAL, UserError
-from segdiff_jax.factory import datasets
+from segdiff_jax.factory import datasets, training
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training.nonfinite import MAX_STEPS_IN_FLIGHT, MetricsBuffer
 
@@ -36,7 +36,7 @@ def numbers(allowed=0):
 def feed(watch, bad, until):
     """Adds updates 1, 2, ..., of which those in `bad` are not finite."""
     for step in range(1, until + 1):
-        watch.add(step, metrics((3,) if step in bad else ()))
+        watch.push(step, metrics((3,) if step in bad else ()))
 
 
 def test_the_first_one_ends_the_run_with_its_update_its_row_and_the_way_back():
@@ -101,11 +101,16 @@ def poisoned(tmp_path_factory):
     return c
 
 
+def names_of(config, examples, step):
+    """Returns the names of the rows of a step, as training does."""
+    return train.row_names(training.options(config), examples, step)
+
+
 def bad_update(config):
     """Returns the first update that sees the white image, and its row."""
     examples = datasets.source(config).load("train")
     for step in range(1, 9):
-        names = train.row_names(config, examples, step)
+        names = names_of(config, examples, step)
         white = [i for i, name in enumerate(names) if name.startswith("30")]
         if white:
             return step, white[0], names[white[0]]
@@ -118,7 +123,7 @@ def with_seed(config):
     examples = datasets.source(config).load("train")
 
     def twice(step):
-        return any(name.startswith("30") for name in train.row_names(config, examples, step + 1))
+        return any(name.startswith("30") for name in names_of(config, examples, step + 1))
 
     while (step := bad_update(config)[0]) < 3 or twice(step):
         config.seed += 1
@@ -126,13 +131,13 @@ def with_seed(config):
 
 
 def checkpoint(config, workdir, step):
-    examples = datasets.source(config).load("train")
     for path in (workdir / "checkpoints").iterdir():
         if path.name.isdigit() and int(path.name) > step:
             path.rename(path.with_name(f"later-{path.name}"))
     checkpoints = Checkpoints(workdir, writes=False)
-    start = train.Start(config, examples, distributed.all_devices())
-    state = start.layout.to_host(start.state(checkpoints))
+    examples = datasets.source(config).load("train")
+    setup = training.setup(config, examples, distributed.all_devices())
+    state = setup.layout.to_host(train.start(setup, checkpoints))
     checkpoints.close()
     assert int(state.step) == step
     return state

@@ -95,7 +95,7 @@ def trained(request, tmp_path_factory):
 
 def test_a_network_in_one_pass_trains_and_its_report_claims_no_generations(trained):
     config, workdir, _ = trained
-    page = evaluate.evaluate_run(config, workdir)
+    page = evaluate.evaluate(config, workdir)
     report = json.loads((page.parent / "report.json").read_text())
     assert len(report["images"]) == 32 and len(report["training_curve"]) == 2
     names = {"twin": "Deterministic twin", "unet": "Plain U-Net"}

@@ -1,6 +1,7 @@
 """The training step: what it learns, and that devices, maps and draws do not change it."""
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -15,7 +16,7 @@ from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training import loss
 from segdiff_jax.training.loss import accumulate_mean
-from segdiff_jax.training.step import init_state, train_step, update
+from segdiff_jax.training.step import init_state
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
 BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
@@ -32,14 +33,10 @@ def fresh():
     return jax.tree.map(np.asarray, state.replace(params=params, ema_params=params))
 
 
-def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, function=train_step):
-    config = config or tiny()
-    step = partial(
-        function,
-        objective=training.objective(config),
-        optimizer=optimizer or training.optimizer(config),
-        ema_decay=training.ema_decay(config),
-    )
+def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, guarded=True):
+    learner = training.learner(config or tiny())
+    learner = replace(learner, optimizer=optimizer or learner.optimizer)
+    step = learner.train_step if guarded else learner.update
     return distributed.map_step(step, mesh, kind)
 
 
@@ -51,11 +48,11 @@ def run(
     optimizer=None,
     config=None,
     batch=BATCH,
-    function=train_step,
+    guarded=True,
 ):
     """Returns the state and the metrics of each step, on the host."""
     mesh = mesh_of(devices)
-    step = mapped_step(mesh, kind, optimizer, config, function)
+    step = mapped_step(mesh, kind, optimizer, config, guarded)
     optimizer = optimizer or training.optimizer(config or tiny())
     state = distributed.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
     rows = distributed.split_rows(batch, mesh)
@@ -112,7 +109,7 @@ def test_devices_talk_once_a_step(fresh):
 
 
 def test_the_guard_changes_no_update_that_is_finite(fresh, eight):
-    unguarded, seen = run(fresh, 2, 8, optimizer=optax.sgd(0.01), function=update)
+    unguarded, seen = run(fresh, 2, 8, optimizer=optax.sgd(0.01), guarded=False)
     for part in ("params", "ema_params"):
         before, one, other = (getattr(s, part) for s in (fresh, unguarded, eight[0]))
         moved = difference(one, before)
@@ -203,7 +200,7 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rou
             eps = jax.random.normal(eps_key, x0.shape)
             features = shared.model.apply({"params": params}, pixels[None], method="encode")
             row = x0[None], features, t[None], eps[None], dropout_key[None]
-            total += shared.denoising_errors(params, *row)[0]
+            total += shared.denoising_losses(params, *row)[0]
         return total / K
 
     def mean(params):
