@@ -192,7 +192,7 @@ def load(
         raise UserError(f"threshold={threshold}: must be at least 0 and below 1")
     config = run_config.read_config(workdir)
     if steps is not None and networks.one_pass(config):
-        raise UserError(f"steps={steps}: {workdir} holds a network that answers in one pass")
+        raise UserError(f"steps={steps}: {workdir} holds a network that predicts in one pass")
     set_tiles(config, overlap)
     for name, value in (("generations", generations), ("steps", steps)):
         config.sampling[name] = config.sampling[name] if value is None else value

@@ -1,4 +1,4 @@
-"""The step is compiled in a thread while there is no state, once, and as it would be without."""
+"""The step is compiled once, in a thread, before there is a state; results are the same."""
 
 import threading
 
@@ -46,8 +46,10 @@ def test_the_first_update_compiles_only_what_was_not_compiled_ahead(run, caplog,
     """The shapes that are known before there is a state are those of the state."""
     with jax.log_compiles():  # of this thread
         made(run, ahead)
-    told = [r.getMessage() for r in caplog.records if "Compiling jit(train_step)" in r.getMessage()]
-    assert len(told) == (not ahead)
+    compiled = [
+        r.getMessage() for r in caplog.records if "Compiling jit(train_step)" in r.getMessage()
+    ]
+    assert len(compiled) == (not ahead)
 
 
 def test_an_error_of_the_compilation_ahead_is_one_of_the_first_update(run, monkeypatch):

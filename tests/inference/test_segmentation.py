@@ -46,8 +46,8 @@ def plain(params):
 
 
 def test_every_image_gets_its_generations_in_its_own_size(plain):
-    assert [answer.shape for answer in plain] == [(3, 16, 16)] * 3
-    assert len({answer[s].tobytes() for answer in plain for s in range(3)}) == 9
+    assert [prediction.shape for prediction in plain] == [(3, 16, 16)] * 3
+    assert len({prediction[s].tobytes() for prediction in plain for s in range(3)}) == 9
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
@@ -65,8 +65,8 @@ def test_generations_differ_by_rounding_alone_when_many_are_denoised_at_once(par
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_rows_are_computed_map_batches_and_what_is_left_over_is_not(count):
-    """A round on its own is no other program: there is one for any number of rounds."""
+def test_rows_are_mapped_in_batches_and_padding_is_not_computed(count):
+    """One program serves any number of iterations."""
     x = np.arange(12, dtype=np.float32).reshape(6, 2)
     map_batches = jax.jit(partial(sampler.map_batches, batch=2), static_argnums=0)
     out = map_batches(lambda row: jnp.stack([row.sum(), row[0]]), (x,), np.int32(count))
@@ -101,7 +101,7 @@ def test_more_generations_keep_the_first_ones(params, plain):
         np.testing.assert_array_equal(one, other[:3])
 
 
-def test_an_answer_does_not_depend_on_the_images_that_follow(params, plain):
+def test_a_prediction_does_not_depend_on_the_images_that_follow(params, plain):
     alone = next(segmenter(params, generations=3)(IMAGES[:1], KEY))
     np.testing.assert_array_equal(plain[0], alone)
 
@@ -111,8 +111,8 @@ def test_another_seed_draws_other_masks(params, plain):
     assert np.abs(plain[0] - other).max() > 1e-3
 
 
-def test_a_large_image_is_answered_tile_by_tile(params):
-    """Four tiles side by side, each as if drawn alone at its place."""
+def test_a_large_image_is_predicted_tile_by_tile(params):
+    """Four tiles side by side, each as if sampled alone at its corner."""
     image = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
     segment = segmenter(params)
     whole = next(segment([image], KEY))
@@ -133,8 +133,8 @@ def test_images_of_several_sizes_come_back_in_order(params):
     rng = np.random.default_rng(2)
     sizes = [(16, 16), (16, 16), (32, 20), (8, 16), (16, 16), (7, 33), (5, 3)]
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
-    answers = list(segmenter(params)(images, KEY))
-    assert [answer.shape[1:] for answer in answers] == sizes
+    predictions = list(segmenter(params)(images, KEY))
+    assert [prediction.shape[1:] for prediction in predictions] == sizes
 
 
 def loops(jaxpr):
@@ -183,10 +183,10 @@ def test_the_image_is_encoded_outside_the_reverse_loop(params):
     assert in_encoder == 4 + 5  # dense blocks are a loop, whose body has five layers
     assert in_denoiser > 5
 
-    def answer(tile, key):
+    def prediction(tile, key):
         return sampler.sample(params, sampler.encode(params, tile)[0], key, jnp.array([0, 0]))
 
-    whole = jax.make_jaxpr(answer)(IMAGES[:1], KEY).jaxpr
+    whole = jax.make_jaxpr(prediction)(IMAGES[:1], KEY).jaxpr
     encoder, body = [body for body in loops(whole) if convolutions(body)]
     assert convolutions(encoder) == 5
     assert convolutions(body) == in_denoiser
@@ -196,7 +196,7 @@ def test_the_image_is_encoded_outside_the_reverse_loop(params):
 @pytest.mark.parametrize("tiles", [1, 4, 7])
 @pytest.mark.parametrize("generations", [1, 9, 30])
 @pytest.mark.parametrize("devices", [1, 8])
-def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
+def test_a_plan_has_slots_for_all_rows_within_its_bound(tiles, generations, devices):
     plan = plan_call(tiles, generations, devices, 16)
     assert plan.rows >= tiles * generations and plan.tiles >= tiles
     assert plan.rows_per_iteration <= 16 and plan.rows % (devices * plan.rows_per_iteration) == 0
@@ -207,9 +207,9 @@ def test_a_layout_holds_all_rows_within_its_bound(tiles, generations, devices):
 @pytest.mark.parametrize("devices", [1, 2, 8])
 @pytest.mark.parametrize(("tiles", "generations"), [(1, 1), (1, 9), (3, 5), (16, 1)])
 @pytest.mark.parametrize("limit", [1, 4])
-def test_a_device_goes_as_many_rounds_as_it_has_rows(devices, tiles, generations, limit):
+def test_a_device_takes_as_many_iterations_as_its_rows_need(devices, tiles, generations, limit):
     plan = plan_call(tiles, generations, devices, limit)
-    rounds = plan.iterations(tiles, tiles * generations)
+    iterations = plan.iterations(tiles, tiles * generations)
     kinds = (
         (tiles, plan.tiles, plan.tiles_per_iteration),
         (
@@ -222,7 +222,7 @@ def test_a_device_goes_as_many_rounds_as_it_has_rows(devices, tiles, generations
         shares = np.bincount(
             interleaved_slots(count, total, devices) // (total // devices), minlength=devices
         )
-        assert rounds[:, kind].tolist() == [-(-share // at_once) for share in shares]
+        assert iterations[:, kind].tolist() == [-(-share // at_once) for share in shares]
 
 
 @pytest.mark.parametrize(
@@ -267,19 +267,19 @@ def test_tiles_of_one_image_share_one_field_of_noise(params):
         np.testing.assert_allclose(blended[s], truth, atol=1e-5)
 
 
-def test_bands_are_the_rows_of_the_answers_and_their_images_are_numbered(params):
+def test_bands_are_the_rows_of_the_predictions_and_their_images_are_numbered(params):
     rng = np.random.default_rng(3)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in [(40, 20), (16, 16)]]
     segment = segmenter(params, stride=12)
-    answers = list(segment(images, KEY))
+    predictions = list(segment(images, KEY))
     bands = list(segment.bands(images, KEY))
     assert [(b.image, b.top, b.last) for b in bands] == [
         *((0, 0, False), (0, 12, False), (0, 24, True), (1, 0, True)),
     ]
-    for i, answer in enumerate(answers):
+    for i, prediction in enumerate(predictions):
         rows = np.concatenate([b.generations for b in bands if b.image == i], axis=1)
-        np.testing.assert_array_equal(rows, answer)
+        np.testing.assert_array_equal(rows, prediction)
     (alone,) = segment.bands(images[1:], KEY, first=1)
-    np.testing.assert_array_equal(alone.generations, answers[1])
+    np.testing.assert_array_equal(alone.generations, predictions[1])
     (other,) = segment.bands(images[1:], KEY, first=0)
-    assert np.abs(other.generations - answers[1]).max() > 1e-3
+    assert np.abs(other.generations - predictions[1]).max() > 1e-3

@@ -1,4 +1,4 @@
-"""Numbers that are none: what the step keeps, what the host says, and when the run ends."""
+"""Non-finite steps: the state is unchanged, the host reports them, the run ends in time."""
 
 import json
 import logging
@@ -29,55 +29,60 @@ def metrics(bad_rows=(), loss=1.0, grad_norm=2.0):
     return {k: jnp.float32(v) for k, v in scalars.items()} | {"finite_rows": jnp.asarray(finite)}
 
 
-def numbers(allowed=0):
+def metrics_buffer(allowed=0):
     return MetricsBuffer(allowed, lambda step: NAMES, lambda: "the last good checkpoint is 2")
 
 
-def feed(watch, bad, until):
+def feed(buffer, bad, until):
     """Adds updates 1, 2, ..., of which those in `bad` are not finite."""
     for step in range(1, until + 1):
-        watch.push(step, metrics((3,) if step in bad else ()))
+        buffer.push(step, metrics((3,) if step in bad else ()))
 
 
 def test_the_first_one_ends_the_run_with_its_update_its_row_and_the_way_back():
-    watch = numbers()
+    buffer = metrics_buffer()
     with pytest.raises(UserError, match=r"update 5: loss is nan, .*row 3 \(d\); .*checkpoint is 2"):
-        feed(watch, {5}, 5 + MAX_STEPS_IN_FLIGHT)
-    feed(watch := numbers(), {5}, 5)
+        feed(buffer, {5}, 5 + MAX_STEPS_IN_FLIGHT)
+    feed(buffer := metrics_buffer(), {5}, 5)
     with pytest.raises(UserError, match="update 5") as error:
-        watch.flush()
+        buffer.flush()
     assert error.value.code == INTERNAL
 
 
 def test_it_is_noticed_eight_updates_later_at_most():
-    watch = numbers()
-    feed(watch, {5}, 5 + MAX_STEPS_IN_FLIGHT - 1)
+    buffer = metrics_buffer()
+    feed(buffer, {5}, 5 + MAX_STEPS_IN_FLIGHT - 1)
     with pytest.raises(UserError, match="update 5"):
-        watch.push(5 + MAX_STEPS_IN_FLIGHT, metrics())
+        buffer.push(5 + MAX_STEPS_IN_FLIGHT, metrics())
 
 
 @pytest.mark.parametrize(
     ("allowed", "bad", "ends_at"),
     [(1, {3}, None), (1, {3, 5}, None), (1, {3, 4}, 4), (2, {3, 4}, None), (2, {3, 4, 5}, 5)],
 )
-def test_as_many_in_a_row_as_allowed_are_skipped_and_told(allowed, bad, ends_at, caplog):
-    watch = numbers(allowed)
+def test_as_many_in_a_row_as_allowed_are_skipped_and_logged(allowed, bad, ends_at, caplog):
+    buffer = metrics_buffer(allowed)
     with caplog.at_level(logging.WARNING):
-        feed(watch, bad, 7)
+        feed(buffer, bad, 7)
         if ends_at:
             with pytest.raises(UserError, match=f"update {ends_at}: "):
-                watch.flush()
+                buffer.flush()
         else:
-            assert watch.pop_means() == {"loss": 1, "mse": 0.5, "grad_norm": 2, "skipped": len(bad)}
-            assert watch.pop_means()["skipped"] == 0
+            assert buffer.pop_means() == {
+                "loss": 1,
+                "mse": 0.5,
+                "grad_norm": 2,
+                "skipped": len(bad),
+            }
+            assert buffer.pop_means()["skipped"] == 0
     assert len(caplog.records) == len(bad) - bool(ends_at)
 
 
 def test_a_gradient_that_is_not_finite_is_noticed_though_every_loss_is():
-    watch = numbers()
-    watch.push(1, metrics(grad_norm=np.inf))
+    buffer = metrics_buffer()
+    buffer.push(1, metrics(grad_norm=np.inf))
     with pytest.raises(UserError, match="grad_norm is inf; .* their gradient is not: a, b, c, d, "):
-        watch.flush()
+        buffer.flush()
 
 
 @pytest.fixture(scope="module")
