@@ -114,7 +114,7 @@ def train_and_evaluate(command: Command) -> None:
     elif mode in ("evaluate", "all"):
         gc.enable()
         with signals.raise_on_signal():
-            evaluate.evaluate_run(config, workdir)
+            evaluate.evaluate(config, workdir)
 
 
 def check(config: ConfigDict) -> None:

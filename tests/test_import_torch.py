@@ -18,7 +18,7 @@ from segdiff_jax import errors, evaluate, import_torch, predict, train, trained_
 from segdiff_jax.checkpoint import manager, run_config
 from segdiff_jax.cli import app, import_args
 from segdiff_jax.data.example import Example
-from segdiff_jax.factory import datasets, networks
+from segdiff_jax.factory import datasets, networks, training
 from segdiff_jax.torch_weights import matching, names
 from segdiff_jax.torch_weights.pt_reader import read_tensors
 from segdiff_jax.torch_weights.pt_writer import write_tensors
@@ -151,8 +151,8 @@ def test_training_goes_on_from_imported_weights_with_a_fresh_optimizer(exported,
     run_import(exported, tmp_path / "run", config, step=5)
     examples = [Example(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), "x")]
     checkpoints = manager.Checkpoints(tmp_path / "run")
-    start = train.Start(config, examples, mesh_of(1))
-    state = start.layout.to_host(start.state(checkpoints))
+    setup = training.setup(config, examples, mesh_of(1))
+    state = setup.layout.to_host(train.start(setup, checkpoints))
     checkpoints.close()
     assert state.step == 5
     _, ema = restored(tmp_path / "run")
@@ -168,7 +168,7 @@ def test_an_imported_run_is_evaluated(exported, tmp_path):
     config.data.prepared_dir = str(tmp_path / "data")
     run_import(exported, tmp_path / "run", config)
     datasets.source(config).prepare()
-    page = evaluate.evaluate_run(config, tmp_path / "run")
+    page = evaluate.evaluate(config, tmp_path / "run")
     assert page.exists()
 
 

@@ -28,7 +28,7 @@ def examples(config: ConfigDict, split: str) -> list[Example]:
 
 
 def limits(config: ConfigDict) -> Limits:
-    """Returns what image files are held to."""
+    """Returns the limits that image files must keep."""
     return Limits(**config.reading)
 
 
@@ -44,7 +44,7 @@ def with_statistics(config: ConfigDict) -> ConfigDict:
 
 
 def crop_fn(config: ConfigDict) -> CropFn:
-    """Returns what training sees of an example."""
+    """Returns the crop that training takes of an example."""
     c = config.cityscapes
     if config.data.name == "cityscapes":
         low, high = c.train_expansion
@@ -53,7 +53,7 @@ def crop_fn(config: ConfigDict) -> CropFn:
 
 
 def scored_examples(config: ConfigDict, split: str) -> list[Example]:
-    """Returns the examples of a split as they are answered and scored."""
+    """Returns the examples of a split, cropped as they are predicted and scored."""
     found = examples(config, split)
     c = config.cityscapes
     if config.data.name == "cityscapes":
@@ -62,7 +62,7 @@ def scored_examples(config: ConfigDict, split: str) -> list[Example]:
 
 
 def augmentation(config: ConfigDict) -> augment.Augment:
-    """Returns what happens to a training example after its `crop_fn`, in the authors' order."""
+    """Returns the augmentation of a training example after its crop, in the authors' order."""
     c = config.augment
     return augment.chain(
         augment.flip(c.horizontal_flip, c.vertical_flip),

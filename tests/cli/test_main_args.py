@@ -213,11 +213,11 @@ def test_a_good_command_line_arrives(words, directory, monkeypatch):
 @pytest.mark.parametrize(
     ("mode", "called"),
     [
-        ("all", ["prepare", "start", "compare", "train", "evaluate_run"]),
+        ("all", ["prepare", "start", "compare", "train", "evaluate"]),
         ("prepare", ["prepare"]),
         ("check", ["problems"]),
         ("train", ["start", "compare", "train"]),
-        ("evaluate", ["start", "compare", "evaluate_run"]),
+        ("evaluate", ["start", "compare", "evaluate"]),
     ],
 )
 def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
@@ -232,7 +232,7 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
         "runtime.distributed": {"start": recorder("start"), "leads_others": lambda: False},
         "runtime.consistency": {"run_facts": lambda *_: {}, "check": recorder("compare")},
         "train": {"train": recorder("train")},
-        "evaluate": {"evaluate_run": recorder("evaluate_run")},
+        "evaluate": {"evaluate": recorder("evaluate")},
     }
     for name, functions in modules.items():
         package, _, last = f"segdiff_jax.{name}".rpartition(".")

@@ -212,7 +212,7 @@ def test_noise_of_different_steps_is_different():
     assert float(x.var()) == pytest.approx(n + 1, rel=0.1)
 
 
-def test_the_denoiser_is_told_the_time_of_each_step():
+def test_the_denoiser_receives_the_time_of_each_step():
     steps = ddpm(linear_schedule(100), respaced(100, 4), "beta")
     seen = []
 

@@ -69,7 +69,7 @@ class Variant:
     def segmenter(self, devices, **changes):
         mesh = mesh_of(devices)
         made = samplers.segmenter(self.config, distributed.replicate(self.params, mesh), mesh)
-        return replace(made, **changes, _programs={})
+        return replace(made, **changes)
 
 
 QUICK = ("concat",)  # compiling the others takes minutes; test_direct trains the twin
