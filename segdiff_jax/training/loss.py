@@ -130,7 +130,7 @@ class Objective(ABC):
         """
         augment_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)  # [B] each
         images, masks = jax.vmap(self.preprocess)(batch.image, batch.mask, augment_keys)
-        # not row by row: gradients of kernels are sums over all rows, see `models.convolution`
+        # not row by row: gradients of kernels are sums over all rows, see `models.ops.conv`
         features = call(self.model, "encode", params, images)
         error, (errors, mses) = self.example_losses(params, masks, features, keys)
         pixels = masks[0].size if self.reduction == "sum" else 1
