@@ -1,41 +1,21 @@
-"""The one kind of error a user sees as a single line, and the exit codes of every programme."""
+"""The error that a user sees as one line, and the exit codes of every program."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 DONE = 0
-
-
 USAGE = 64  # bad command line or config
-
-
 BAD_DATA = 65  # an unreadable, missing or inconsistent input file
-
-
 BAD_CHECKPOINT = 66  # a checkpoint is missing, unusable or of another model
-
-
-INTERNAL = 70  # a non-finite number, or an error of ours
-
-
+INTERNAL = 70  # a non-finite number, or an internal error
 CANNOT_WRITE = 74  # disk full or no permission
-
-
 INTERRUPTED = 130  # SIGINT, state saved
-
-
-PEER_LOST = 134  # another process of the job is gone; also what JAX's own abort is for a shell
-
-
+PEER_LOST = 134  # another process of the job is lost; JAX's own abort has this code in a shell, too
 KILLED = 137  # SIGKILL, by the system or a person
-
-
 HUNG = 142  # no progress for too long; the stacks were written
-
-
 TERMINATED = 143  # SIGTERM, state saved
 
-
-# The codes in words, for launchers.
+# what launchers print for a code
 MEANINGS = {
     DONE: "done",
     USAGE: "bad command line or config, or processes that differ",
@@ -50,21 +30,20 @@ MEANINGS = {
     TERMINATED: "terminated",
 }
 
-
-# Codes that a restart of the same command would only repeat, or that a person asked for: what
-# launchers do not restart after. Any other but DONE they do, a bounded number of times.
+# Codes after which launchers do not restart: the same command would fail again, or a person asked
+# for the end. After any other but DONE they restart, a bounded number of times.
 FINAL = (USAGE, BAD_DATA, BAD_CHECKPOINT, INTERNAL, CANNOT_WRITE, INTERRUPTED)
 
 
 class TerminatedError(BaseException):
-    """The process was told to end (SIGTERM), as KeyboardInterrupt is for Ctrl-C."""
+    """Ends the process after SIGTERM, as KeyboardInterrupt does after Ctrl-C."""
 
 
 class UserError(Exception):
-    """Something the user can mend; the message is one line: the value, the place, what is allowed.
+    """Reports what the user can correct, in one line: the value, the place, what is allowed.
 
     Attributes:
-      code: the exit code of the programme, one of the constants of this module.
+      code: the exit code of the program, one of the constants of this module.
       details: lines to print before the message, such as one for each bad file.
     """
 
@@ -72,3 +51,8 @@ class UserError(Exception):
         super().__init__(message)
         self.code = code
         self.details = tuple(details)
+
+
+def bad_data(path: Path | str, what: str) -> UserError:
+    """Returns the error for an input file or folder: its path, and what is wrong with it."""
+    return UserError(f"{path}: {what}", BAD_DATA)

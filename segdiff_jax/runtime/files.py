@@ -1,16 +1,22 @@
-"""Files that appear whole or not at all, and what a user is told where nothing can be written."""
+"""Writes files atomically, and reports what keeps them from being written.
+
+Readers, and runs that continue after a crash, see the old content of a file or the new one.
+"""
 
 import errno
+import json
+import math
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from segdiff_jax.errors import CANNOT_WRITE, UserError
 
-# what a disk, a mount or the rights on them answer; all else is a bug
+# errors of a disk, a mount or permissions; any other is an internal error
 CAUSES = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENOTDIR, errno.EFBIG, errno.ESTALE),
@@ -19,41 +25,81 @@ CAUSES = (
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Gives a name to write under; the file takes its own name when the block ends well.
+    """Yields a temporary path; renames it to `path` when the block ends without an exception.
 
     Raises:
-      UserError: the file cannot be written; what was written is removed.
+      UserError: the file cannot be written; the temporary file is removed.
     """
-    # machines that share the folder may have equal process numbers
+    # the host is part of the name: machines that share the folder may have equal process ids
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
     except BaseException as error:
-        with suppress(OSError):  # the reason it could not be written is what matters
+        with suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise cannot_write(path, error.strerror or str(error)) from error
         raise
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file atomically; creates its folder.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, content: Any, indent: int = 1) -> None:
+    """Writes a JSON file atomically; see `to_json_types` for what `content` may hold.
+
+    Raises:
+      UserError: the file cannot be written.
+      TypeError: a value has no JSON form.
+    """
+    text = json.dumps(to_json_types(content), indent=indent, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def to_json_types(value: Any) -> Any:
+    """Converts mappings, sequences and arrays to the types of strict JSON.
+
+    Arrays and NumPy scalars become lists and numbers, paths become strings, and NaN and the
+    infinities, which JSON does not have, become None.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): to_json_types(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json_types(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_json_types(value.tolist())
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def cannot_write(path: Path, reason: str) -> UserError:
-    """Returns the error that names the place, the reason, and the room that is left there."""
+    """Returns an error that names the path, the reason, and the free space there."""
     return UserError(f"{path}: cannot be written: {reason}{_room(path)}", CANNOT_WRITE)
 
 
 def _room(path: Path) -> str:
-    for place in (path, *path.absolute().parents):
+    for existing in (path, *path.absolute().parents):
         with suppress(OSError):
-            return f" ({shutil.disk_usage(place).free / 1e6:.1f} MB free)"
+            return f" ({shutil.disk_usage(existing).free / 1e6:.1f} MB free)"
     return ""
 
 
 def reason(error: BaseException | None) -> str:
-    """Returns why the system refused to write, or "" if something else went wrong.
+    """Returns why the system refused to write, or "" if the error has another cause.
 
-    Libraries put what the system said into errors of their own, so the text counts too.
+    Libraries wrap system errors in errors of their own, therefore the text is searched too.
     """
     while error is not None:
         if isinstance(error, OSError) and error.errno in CAUSES:
@@ -67,10 +113,10 @@ def reason(error: BaseException | None) -> str:
 
 @contextmanager
 def reporting_write_errors(path: Path) -> Iterator[None]:
-    """What is inside writes below `path`.
+    """Converts errors of the system, raised by a block that writes below `path`.
 
     Raises:
-      UserError: the system refused.
+      UserError: the system refused to write.
     """
     try:
         yield
@@ -83,7 +129,7 @@ def reporting_write_errors(path: Path) -> Iterator[None]:
 
 
 def check_writable(directory: Path) -> None:
-    """Makes a directory and writes a page there, so that trouble shows before hours of work.
+    """Creates a directory and writes 4 kB there, to fail before hours of work and not after.
 
     Raises:
       UserError: the directory cannot be written to.
