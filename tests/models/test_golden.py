@@ -1,4 +1,4 @@
-"""Our networks, chains, losses and gradients against numbers that the authors' code produced."""
+"""Checks our networks, chains, losses and gradients against numbers of the authors' code."""
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,13 @@ from segdiff_jax.diffusion import (
     linear_schedule,
     make_schedule,
     respaced,
-    reverse_process,
+    reverse,
 )
 from segdiff_jax.models.attention import SelfAttention
-from segdiff_jax.models.layers import Conv, ResBlock
+from segdiff_jax.models.layers import Conv, ResBlock, Upsample
 from segdiff_jax.models.ops.dense_block import FORMS
 from segdiff_jax.models.rrdb import RRDBNet
 from segdiff_jax.models.time_embedding import TimeEmbedding, sinusoid
-from segdiff_jax.models.upsample import Upsample
 from segdiff_jax.torch_weights.names import ATTENTION, RES_BLOCK, rrdb_modules, to_ours
 from segdiff_jax.training.loss import DenoisingObjective
 
@@ -123,7 +122,7 @@ def chain(network, betas, x_T, z, variance, clip=False):
         )
         return prediction.read(schedule, x_t, t, out)
 
-    return jax.jit(lambda x: reverse_process(steps, denoise, x, lambda i: noise[i]))(nhwc(x_T))
+    return jax.jit(lambda x: reverse(steps, denoise, x, lambda i: noise[i]))(nhwc(x_T))
 
 
 CHAINS = {

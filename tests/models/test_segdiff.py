@@ -1,4 +1,4 @@
-"""The network by itself: sizes, precision, initialisation, and where t and the image enter."""
+"""Checks the network alone: sizes, precision, initialisation, and the effect of t and image."""
 
 from functools import partial
 
@@ -13,10 +13,7 @@ from tiny_config import config_of, tiny
 
 from segdiff_jax.factory import networks
 from segdiff_jax.models import layers
-from segdiff_jax.models.ops import upsample
-
-CAPTURED = "__call__", "without_bias"  # methods
-
+from segdiff_jax.models.ops.upsample import upsample_by_phases, upsample_reference
 
 AUTHORS = {  # multipliers, RRDB blocks, attention factors -> all, G
     "vaihingen": ((1, 1, 1, 2, 2, 4, 4), 6, (16, 32), 159_838_209, 4_466_048),
@@ -59,7 +56,7 @@ def applied(model, *arguments, **keywords):
 
 
 def perturbed(variables):
-    """No parameter is zero, so that every path of the network counts."""
+    """Adds noise to all parameters, so that none is zero and every path of the network counts."""
     leaves, tree = jax.tree.flatten(variables)
     keys = jax.random.split(jax.random.key(9), len(leaves))
     return tree.unflatten(
@@ -67,7 +64,7 @@ def perturbed(variables):
     )
 
 
-def test_a_fresh_network_says_zero_everywhere(network):
+def test_a_fresh_network_predicts_zero_everywhere(network):
     model, variables, image, x_t, t = network
     out = applied(model, variables, image, x_t, t)
     assert out.shape == (2, 16, 16, 1) and not np.any(out)
@@ -132,12 +129,10 @@ def test_bfloat16_keeps_parameters_norms_and_output_in_float32():
     variables = init(jax.random.key(0), image, x_t, jnp.array([1]))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     variables = perturbed(variables)
-    captured = partial(model.apply, capture_intermediates=lambda _, name: name in CAPTURED)
+    captured = partial(model.apply, capture_intermediates=True)
     out, seen = jax.jit(lambda v: captured(v, image, x_t, jnp.array([1])))(variables)
     assert out.dtype == jnp.float32
     flat = traverse_util.flatten_dict(seen["intermediates"], sep="/")
-    for path in [path for path in flat if path.endswith("/without_bias")]:  # without its bias
-        flat.setdefault(path.removesuffix("without_bias") + "__call__", flat[path][0])
     convolutions = {path.removesuffix("conv/__call__") + "__call__" for path in flat}
     maps = {p: x for p, (x, *_) in flat.items() if p in convolutions}
     dtypes = {path: x.dtype for path, x in maps.items() if isinstance(x, jax.Array)}  # no weights
@@ -174,7 +169,7 @@ def plain_gradient(network):
 
 
 @pytest.mark.parametrize(
-    ("knob", "value", "share"),
+    ("option", "value", "share"),
     [
         ("rrdb_form", "parts", None),
         ("rrdb_form", "spread", None),
@@ -184,12 +179,12 @@ def plain_gradient(network):
     ],
 )
 def test_gradients_do_not_depend_on_how_they_are_computed(
-    knob, value, share, network, plain_gradient
+    option, value, share, network, plain_gradient
 ):
     _, variables, *given = network
     config = tiny()
     config.model.rrdb_form = "concat"
-    config.model[knob] = value
+    config.model[option] = value
     loss, gradient, kept = loss_and_gradient(config, perturbed(variables), *given)
     expected, wanted, all_kept = plain_gradient
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -252,5 +247,5 @@ def test_both_ways_to_double_a_map_are_the_same_convolution(shape):
     x = jax.random.normal(jax.random.key(0), shape)
     kernel = jax.random.normal(jax.random.key(1), (3, 3, shape[-1], 4))
     np.testing.assert_allclose(
-        upsample.folded(x, kernel), upsample.plain(x, kernel), rtol=1e-4, atol=1e-4
+        upsample_by_phases(x, kernel), upsample_reference(x, kernel), rtol=1e-4, atol=1e-4
     )
