@@ -272,7 +272,7 @@ def test_what_is_no_weight_is_refused(array, said, exported):
 def test_settings_that_the_authors_do_not_have_are_told(caplog):
     config = tiny()
     config.model.kind = "twin"  # has parameters of the same names and shapes
-    import_torch._caution(config)
+    import_torch._warn_of_differences(config)
     assert "config.model.kind='twin': in the authors' code it is 'diffusion'" in caplog.text
     assert "config.model.norm_groups=2: in the authors' code it is 32" in caplog.text
     assert "config.diffusion.prediction='x0'" in caplog.text

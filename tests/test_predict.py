@@ -326,10 +326,10 @@ def test_large_images_are_read_one_at_a_time(call, monkeypatch):
         events.append(f"read {path.name}")
         return read(path, limits)
 
-    def finishing(self, one, began):
+    def finishing(self, job, *results):
         time.sleep(0.2)  # for the reader, if it reads
-        events.append(f"done {one.job.input.name}")
-        finish(self, one, began)
+        events.append(f"done {job.input.name}")
+        finish(self, job, *results)
 
     monkeypatch.setattr(pipeline, "read_image", recording)
     monkeypatch.setattr(pipeline.FolderPrediction, "_finish", finishing)
@@ -345,10 +345,10 @@ def test_large_images_are_read_one_at_a_time(call, monkeypatch):
 def test_a_file_that_changes_while_it_is_answered_is_done_again(call, folder, monkeypatch):
     path, finish = folder / "a.x.tif", pipeline.FolderPrediction._finish
 
-    def finishing(self, one, began):
-        if one.job.input.path == path:
+    def finishing(self, job, *results):
+        if job.input.path == path:
             os.utime(path, (1, 1))
-        finish(self, one, began)
+        finish(self, job, *results)
 
     monkeypatch.setattr(pipeline.FolderPrediction, "_finish", finishing)
     call(StandIn())
@@ -428,7 +428,7 @@ def test_folders_of_a_folder_keep_their_shape(call, tmp_path):
 def test_two_images_never_share_a_name(names, stems, tmp_path):
     for name in names:
         (tmp_path / name).touch()
-    assert [one.place for one in inputs.find(tmp_path)[1]] == stems
+    assert [one.output_stem for one in inputs.find_images(tmp_path)[1]] == stems
 
 
 BAD = [  # (words, what the line says, exit code)
@@ -531,7 +531,7 @@ def test_ctrl_c_ends_with_its_code(standing_in, capsys, monkeypatch):
 def test_a_summary_of_someone_else_is_not_touched(call, tmp_path):
     output = call(StandIn())
     (output / "summary.csv").write_text("image,score\na,1\n")
-    with pytest.raises(errors.UserError, match="is not as this programme writes it"):
+    with pytest.raises(errors.UserError, match="is not in the format this program writes"):
         call(StandIn())
     assert (output / "summary.csv").read_text() == "image,score\na,1\n"
 
@@ -560,7 +560,8 @@ def test_a_bug_shows_where_it_is(capsys):
     assert app.run(bug, [], "doc", "less") == errors.INTERNAL
     told = capsys.readouterr().err
     assert "Traceback" in told and "in bug" in told
-    assert told.splitlines()[-1] == "segdiff: this is a bug of segdiff_jax, or of what it builds on"
+    last = told.splitlines()[-1]
+    assert last == "segdiff: internal error of segdiff_jax, or of a library it uses"
 
 
 @pytest.fixture(scope="module")

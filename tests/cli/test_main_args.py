@@ -1,4 +1,4 @@
-"""What a user can mistype ends at once in one line that names it, and in an exit code."""
+"""A mistake in a command line is reported at once, in one line that names it, and an exit code."""
 
 import errno
 import importlib
@@ -17,7 +17,7 @@ OK = "--config=configs/synthetic.py"
 AUTHORS = "--config=configs/monuseg.py"
 DISPATCH = main.run_mode
 
-# (the words of a command line, what its one line says)
+# (command line, part of the error message)
 BAD = [
     ([], "--config is missing: must be one file, configs/cityscapes.py"),
     (["--config"], "--config is missing"),
@@ -57,8 +57,8 @@ BAD = [
     ),
     ([OK, "--config.train.T=3"], "config.train.T: no such key; did you mean config.diffusion.T?"),
     ([OK, "--config.train.qqqqqq=3"], "no such key; there are train.steps, train.batch_size"),
-    ([OK, "--config.qqqqqq=3"], "config.qqqqqq: no such key; see segdiff_jax/config.py"),
-    ([OK, "--config.train=3"], "config.train is a group of knobs; set one of config.train.steps"),
+    ([OK, "--config.qqqqqq=3"], "config.qqqqqq: no such key; see segdiff_jax/config/schema.py"),
+    ([OK, "--config.train=3"], "config.train is a group of fields; set one of config.train.steps"),
     ([OK, "--config.model.multipliers[0]=2"], "no such key; did you mean config.model.multipliers"),
     ([OK, "--config.train.steps=ten"], "config.train.steps='ten': must be an integer, at least 1"),
     ([OK, "--config.train.steps=1.5"], "config.train.steps='1.5': must be an integer"),
