@@ -26,9 +26,9 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
                              else as PNG. The same command again skips finished images
   --overwrite                predicts finished images again
   --save_generations         also writes each mask that is averaged: generations/NAME_1.png, ...
-  --generations=N --steps=N  masks that are averaged, and reverse steps of each (0: all),
-  --overlap=PIXELS           of neighbouring tiles, and
-  --seed=N                   of the noise: where not given, the settings of the run apply
+  --generations=N --steps=N  number of masks that are averaged; reverse steps of each (0: all)
+  --overlap=PIXELS           width of the overlap of neighbouring tiles
+  --seed=N                   of the noise. These four are as in the run if not given
   --threshold=P              foreground is where the mean probability is above it; 0.5
   --max_pixels=N             larger images are refused (64000000)
   --page=N                   of TIFF files with several pages, from 0

@@ -52,7 +52,7 @@ def test_the_default_passes():
 
 def test_monuseg_is_the_authors_settings():
     config = load("configs/monuseg.py")
-    knobs = flatten(config)
+    values = flatten(config)
     expected = {
         "model.channels": 128,
         "model.multipliers": (1, 1, 1, 2, 2, 4, 4),
@@ -89,11 +89,11 @@ def test_monuseg_is_the_authors_settings():
         "data.mean": (142.07, 98.48, 132.96),
         "data.std": (65.78, 57.05, 57.78),
     }
-    assert {key: knobs[key] for key in expected} == expected
+    assert {key: values[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"model.multipliers": (2, 1)}, "config.model.multipliers=(2, 1): the first must be 1"),
         ({"model.multipliers": ()}, "one or more values"),
@@ -178,16 +178,16 @@ def test_monuseg_is_the_authors_settings():
         ({"seed": 2**32}, "at most 4294967295"),
     ],
 )
-def test_a_contradiction_is_refused_and_explained(changes, words):
+def test_a_contradiction_is_refused_and_explained(changes, message):
     config = default()
     for key, value in changes.items():
         set_field(config, key, value)
-    if words is None:
+    if message is None:
         validate.check(config)
         return
     with pytest.raises(UserError) as caught:
         validate.check(config)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(f"config.{next(iter(changes))}")
 
 
@@ -208,7 +208,7 @@ def test_a_missing_field_is_named():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"model.channels": 32}, "one channel a group at level 0, 1, 2, whose blocks are"),
         ({"data.test_split": "train"}, "train is trained on as well"),
@@ -220,13 +220,13 @@ def test_a_missing_field_is_named():
         ),
     ],
 )
-def test_what_is_rarely_intended_is_warned_of(changes, words):
+def test_what_is_rarely_intended_is_warned_of(changes, message):
     config = default()
     for key, value in changes.items():
         set_field(config, key, value)
     validate.check(config)
     (line,) = validate.warnings_for(config)
-    assert words in line
+    assert message in line
 
 
 def test_the_known_data_sets_are_those_that_can_be_built():
