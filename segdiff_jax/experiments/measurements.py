@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from segdiff_jax import __version__, evaluate, metrics, train, trained_run
-from segdiff_jax.config.defaults import flatten
+from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import scoring
 from segdiff_jax.experiments.samples import SampleRecorder

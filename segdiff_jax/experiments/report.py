@@ -23,10 +23,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import flags
-
 from segdiff_jax.cli import app, options
-from segdiff_jax.config import schema
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import charts, html_page
 from segdiff_jax.experiments import figures, plots, table_formats, tables
@@ -65,31 +62,19 @@ def parse(arguments: list[str]) -> Command:
     Raises:
       UserError: anything that is misspelt or not there.
     """
-    values = flags.FlagValues()
-    for name in NAMES:
-        flags.DEFINE_string(name, "", "", flag_values=values)
-    try:
-        left = values(["report", *arguments])[1:]
-    except flags.UnrecognizedFlagError as error:
-        hint = schema.did_you_mean(error.flagname, (*NAMES, "help")) or "; see --help"
-        raise UserError(f"--{error.flagname}: no such flag{hint}") from error
-    except flags.Error as error:
-        raise UserError(str(error)) from error
-    if left:
-        raise UserError(f"{left[0]}: flags are written --NAME=VALUE; see --help")
-    directories, runs = (_paths(name, values) for name in ("dir", "runs"))
+    values = options.read_flags(dict.fromkeys(NAMES, ""), arguments)
+    directories, runs = (_paths(name, values[name]) for name in ("dir", "runs"))
     if not directories and not runs:
         raise UserError("--dir is missing: must be directories of segdiff_jax.experiments.run")
-    if not directories and not values.output:
+    if not directories and not values["output"]:
         raise UserError("--output is missing: must be a directory, as there is no --dir")
-    output = (
-        options.local_path("output", values.output) if values.output else directories[0] / "report"
-    )
+    output = values["output"]
+    output = options.local_path("output", output) if output else directories[0] / "report"
     return Command(directories, runs, output)
 
 
-def _paths(name: str, values: flags.FlagValues) -> list[Path]:
-    found = [options.local_path(name, part) for part in str(values[name].value).split(",") if part]
+def _paths(name: str, text: str) -> list[Path]:
+    found = [options.local_path(name, part) for part in text.split(",") if part]
     for path in found:
         if not path.is_dir():
             raise UserError(f"--{name}={path}: must be a directory that exists")

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_config import ROOT, config_of
 
 from segdiff_jax import errors, metrics
-from segdiff_jax.config.defaults import flatten
+from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation.scoring import ScoredPrediction
 from segdiff_jax.experiments import figures, paper, report, tables
