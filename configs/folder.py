@@ -1,11 +1,11 @@
-"""Your own images and masks: settings that suit how large and how many they are.
+"""Your own images and masks: settings that suit their size and number.
 
     python -m segdiff_jax.main --config=configs/folder.py:DIR
     python -m segdiff_jax.main --config=configs/folder.py:DIR,small
 
 `DIR,small` is a network that a laptop trains; without it, one for a GPU. DIR holds images/ and
 masks/, or train/ and test/ with these in them, or a folder of each image as the Data Science Bowl
-2018; see segdiff_jax/data/builders/folder.py. Only names and the headers of images are looked at.
+2018; see segdiff_jax/data/datasets/folder.py. Only names and the headers of images are read.
 
                   for a GPU                            small
 augment.crop      the largest multiple of 64 that      of 16, at most 64
@@ -18,7 +18,7 @@ train.steps       500 an image to train on, 20 000     4 an image, 800 to 1600
 Of images without a folder for tests 20 % are held out. For a GPU, of those without one for
 validation another 10 % are, and the weights that do best on them are kept; the small network keeps
 its last weights. Mean and standard deviation of the colours are computed from the images to train
-on. Set what you know better, as --config.augment.rotate=0 for things that have an upright.
+on. Override what you know better, as --config.augment.rotate=0 for objects with an upright.
 """
 
 import statistics
@@ -77,7 +77,7 @@ def _splits(c: ConfigDict, images: dict[str, list[Path]], count: int) -> None:
 
 
 def _median_side(images: list[Path]) -> int:
-    """Returns the median of the shorter sides, pixels; damaged files are told of later."""
+    """Returns the median of the shorter sides, pixels; damaged files are reported later."""
     sides = []
     for image in images:
         try:
@@ -106,7 +106,7 @@ def _large(c: ConfigDict, side: int, count: int) -> None:
     c.sampling.stride = c.sampling.tile * 3 // 4
     c.train.steps = min(max(500 * count, 20_000), 200_000)
     c.train.warmup_steps = 500
-    c.train.ema_decay = 0.999  # the authors' 0.9999 needs more updates than these
+    c.train.ema_decay = 0.999  # the authors' 0.9999 needs more training steps than these
     c.train.ema_warmup = True
     if c.data.validation_split:
         c.train.evaluate_every = c.train.steps // 10

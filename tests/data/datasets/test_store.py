@@ -68,7 +68,7 @@ def prepared_dir(template, tmp_path_factory):
 
 @pytest.fixture
 def few_drawings(monkeypatch):
-    monkeypatch.setattr(synthetic, "SPLITS", {"train": 4, "validation": 2, "test": 2})
+    monkeypatch.setattr(synthetic, "COUNTS", {"train": 4, "validation": 2, "test": 2})
 
 
 def refused(call, *arguments):
@@ -326,17 +326,17 @@ def test_a_failed_preparation_cleans_up(tmp_path, few_drawings, monkeypatch):
     assert [path.name for path in (tmp_path / "synthetic").iterdir()] == ["lock"]
 
 
-PROGRAMME = """
+PROGRAM = """
 import sys
-from segdiff_jax.data import sources
+from segdiff_jax.data.datasets import registry
 assert "tensorflow_datasets" not in sys.modules  # importing sources is cheap
-from segdiff_jax.data.builders import synthetic
-synthetic.SPLITS = {"train": 4, "test": 2}
+from segdiff_jax.data.datasets import synthetic
+synthetic.COUNTS = {"train": 4, "test": 2}
 """
 
 
-def run(programme, *arguments):
-    command = [sys.executable, "-W", "error", "-c", PROGRAMME + programme, *map(str, arguments)]
+def run(program, *arguments):
+    command = [sys.executable, "-W", "error", "-c", PROGRAM + program, *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
@@ -346,7 +346,7 @@ def test_a_killed_preparation_leaves_nothing_that_is_read(tmp_path, few_drawings
 import os
 draw = synthetic.draw
 synthetic.draw = lambda split, index: os._exit(9) if split == "test" else draw(split, index)
-sources.Source("synthetic", "", sys.argv[1]).prepare()
+registry.Source("synthetic", "", sys.argv[1]).prepare()
 """
     process = run(dying, tmp_path)
     output, _ = process.communicate()
@@ -362,10 +362,10 @@ def test_of_processes_that_prepare_at_once_one_does_and_none_needs_tensorflow(tm
 import time
 draw, drawn = synthetic.draw, []
 synthetic.draw = lambda *which: (time.sleep(0.2), drawn.append(which), draw(*which))[2]
-from segdiff_jax.data import prepared
+from segdiff_jax.data.datasets import store
 print("ready", flush=True)
 input()
-examples = sources.Source("synthetic", "", sys.argv[1]).load("train+test")
+examples = registry.Source("synthetic", "", sys.argv[1]).load("train+test")
 print(len(examples), len(drawn), "tensorflow" in sys.modules)
 """
     processes = [run(slow, tmp_path) for _ in range(2)]
