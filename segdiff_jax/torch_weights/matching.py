@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from segdiff_jax.errors import BAD_CHECKPOINT, BAD_DATA, UserError
-from segdiff_jax.torch_weights.descriptors import clip
+from segdiff_jax.torch_weights.pt_reader import printable
 
 LINES = 100  # of a mismatch that are printed
 
@@ -47,8 +47,8 @@ def differences(found: Arrays, wanted: Arrays) -> list[str]:
     for name in sorted(found.keys() | wanted.keys()):
         minus, plus = (side[name].shape if name in side else None for side in (found, wanted))
         if minus != plus:
-            lines += [] if minus is None else [f"- {clip(name)} {minus}"]
-            lines += [] if plus is None else [f"+ {clip(name)} {plus}"]
+            lines += [] if minus is None else [f"- {printable(name)} {minus}"]
+            lines += [] if plus is None else [f"+ {printable(name)} {plus}"]
     return lines
 
 
@@ -57,7 +57,7 @@ def _unwrapped(tensors: Arrays) -> Arrays:
         beginnings = {name.partition(".")[0] for name in tensors}
         if len(beginnings) != 1:
             break
-        logging.info("every name begins with '%s', which is left out", clip(*beginnings))
+        logging.info("every name begins with '%s', which is left out", printable(*beginnings))
         tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
     return tensors
 

@@ -1,4 +1,4 @@
-"""Files like those of torch.save, made by hand, so that they may say what PyTorch never would."""
+"""Builds files like those of torch.save by hand, which may hold what PyTorch never writes."""
 
 import io
 import struct
@@ -45,21 +45,21 @@ def tensor(of=None, offset=0, shape=(2, 2), strides=(2, 1), hooks=EMPTY):
 
 
 def state(*items, metadata=True):
-    """A state dict of (key, pickled value); with the table of versions that PyTorch adds."""
+    """Pickles a state dict of (key, pickled value), with the table of versions PyTorch adds."""
     body = b"".join(text(key) + value for key, value in items)
     versions = b"}" + text("_metadata") + EMPTY + b"sb" if metadata else b""
     return EMPTY + b"(" + body + b"u" + versions
 
 
-def programme(body):
+def program(body):
     return b"\x80\x02" + body + b"."
 
 
-GOOD = programme(state(("w", tensor())))
+GOOD = program(state(("w", tensor())))
 
 
 def archive(pickled=GOOD, entries=(("data/0", FOUR),), folder="archive", **options):
-    """The bytes of a file; names of entries that begin with "!" are taken as they are."""
+    """Returns the bytes of a file; an entry name after "!" is not put into the folder."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", **options) as z:
         for entry, data in (("data.pkl", pickled), *entries, ("version", b"3\n")):

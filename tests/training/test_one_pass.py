@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_config import mesh_of, tiny, write_run
+from training_steps import run_steps
 
 import segdiff_jax
 from segdiff_jax import evaluate, train
@@ -20,7 +21,6 @@ from segdiff_jax.models.segdiff import call
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training.loss import CrossEntropyObjective
 from segdiff_jax.training.step import init_state
-from tests.training.test_step import run as steps_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +75,7 @@ def test_a_batch_is_learned_by_heart():
             training.objective(config), training.optimizer(config), (16, 16), key
         )
     )(jax.random.key(0))
-    _, seen = steps_of(jax.tree.map(np.asarray, state), 60, 1, config=config)
+    _, seen = run_steps(jax.tree.map(np.asarray, state), 60, 1, config=config)
     assert seen[0]["mse"] == pytest.approx(0.25)  # a fresh network says one half everywhere
     assert seen[0]["loss"] == pytest.approx(24 * 24 * np.log(2), rel=1e-5)
     assert seen[-1]["mse"] < 0.5 * seen[0]["mse"]
@@ -138,21 +138,18 @@ def test_one_pass_has_the_uncertainty_of_a_coin_and_draws_that_of_their_spread()
     np.testing.assert_allclose(uncertainty(pair), np.abs(p[0] - 0.5), atol=1e-6)
 
 
-def test_a_panel_without_draws_shows_no_single_generation(monkeypatch):
-    said = []
-    text = panels.ImageDraw.ImageDraw.text
-    monkeypatch.setattr(
-        panels.ImageDraw.ImageDraw,
-        "text",
-        lambda self, at, words, *rest: (said.append(words), text(self, at, words, *rest))[1],
-    )
+def test_a_panel_without_draws_shows_no_single_generation():
     image, truth = np.zeros((16, 16, 3), np.uint8), np.eye(16, dtype=np.uint8)
     p = np.full((1, 16, 16), 0.5, np.float32)
-    panels.panel(image, truth, p, p[0], "x", {}, random=False)
+
+    def texts(**options):
+        figure = panels.panel(image, truth, p, p[0], "x", {}, **options)
+        return [text.get_text() for text in figure.axes[0].texts]
+
+    said = texts(random=False)
     assert "uncertainty" in said and "uncertainty (std)" in said and "probability" in said
     assert not [words for words in said if "generation" in words or "disagree" in words]
-    said.clear()
-    panels.panel(image, truth, p, p[0], "x", {})
+    said = texts()
     assert "generation 1" in said and "disagreement" in said
 
 

@@ -9,7 +9,9 @@ from collections import deque
 
 import numpy as np
 import pytest
+from object_windows import by_rule
 from PIL import Image
+from refusals import refused
 from tiny_config import config_of
 
 from segdiff_jax import errors
@@ -19,7 +21,6 @@ from segdiff_jax.data.datasets import cityscapes, registry
 from segdiff_jax.data.datasets.cityscapes_instances import LABEL_IDS as LABELS
 from segdiff_jax.data.image_io import headers
 from segdiff_jax.factory import datasets
-from tests.data.test_object_crops import by_rule, refused
 
 HEIGHT, WIDTH = 90, 150
 

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 from segdiff_jax import errors
 from segdiff_jax.data.datasets import monuseg, registry, store, synthetic
@@ -69,13 +70,6 @@ def prepared_dir(template, tmp_path_factory):
 @pytest.fixture
 def few_drawings(monkeypatch):
     monkeypatch.setattr(synthetic, "COUNTS", {"train": 4, "validation": 2, "test": 2})
-
-
-def refused(call, *arguments):
-    with pytest.raises(errors.UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return caught.value
 
 
 def test_official_files_become_train_validation_and_test(prepared_dir):
@@ -255,7 +249,9 @@ def test_a_set_is_prepared_again_only_when_its_files_change(
     source = registry.Source("monuseg", str(official), str(tmp_path))
     source.prepare()
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_lock", lambda _: 1 / 0)  # the folder may be read-only by now
+        patch.setattr(
+            store.lock, "locked", lambda *_, **__: 1 / 0
+        )  # the folder may be read-only by now
         assert len(source.load("train")) == 1
 
     write_pair(official / "MoNuSegTestData", official / "MoNuSegTestData", "another", 3)
@@ -323,13 +319,13 @@ def test_a_failed_preparation_cleans_up(tmp_path, few_drawings, monkeypatch):
         patch.setattr(synthetic.base, "record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             registry.Source("synthetic", "", str(tmp_path)).prepare()
-    assert [path.name for path in (tmp_path / "synthetic").iterdir()] == ["lock"]
+    assert [path.name for path in (tmp_path / "synthetic").iterdir()] == [".lock"]
 
 
 PROGRAM = """
 import sys
 from segdiff_jax.data.datasets import registry
-assert "tensorflow_datasets" not in sys.modules  # importing sources is cheap
+assert "tensorflow_datasets" not in sys.modules  # importing the registry is cheap
 from segdiff_jax.data.datasets import synthetic
 synthetic.COUNTS = {"train": 4, "test": 2}
 """
@@ -352,7 +348,7 @@ registry.Source("synthetic", "", sys.argv[1]).prepare()
     output, _ = process.communicate()
     assert process.returncode == 9, output
     left = [path.name for path in (tmp_path / "synthetic").iterdir()]
-    assert sorted(left) == ["incomplete", "lock"]
+    assert sorted(left) == [".lock", ".lock-holder", "incomplete"]
     assert len(registry.Source("synthetic", "", str(tmp_path)).load("test")) == 2
     assert not (tmp_path / "synthetic" / "incomplete").exists()
 
