@@ -107,7 +107,7 @@ def _large(c: ConfigDict, side: int, count: int) -> None:
     c.sampling.stride = c.sampling.tile * 3 // 4
     c.train.steps = min(max(500 * count, 20_000), 200_000)
     c.train.warmup_steps = 500
-    c.train.ema_decay = 0.999  # the authors' 0.9999 needs more updates than these
+    c.train.ema_decay = 0.999  # the authors' 0.9999 needs more training steps than these
     c.train.ema_warmup = True
     if c.data.validation_split:
         c.train.evaluate_every = c.train.steps // 10

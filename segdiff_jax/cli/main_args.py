@@ -32,12 +32,16 @@ HELP = """{summary}
   --workdir=DIR              checkpoints, metrics, report; runs/FILE[-ARGUMENT] if not given.
                              The same command again continues a run that was stopped
   --coordinator=HOST:PORT --processes=N --process=I
-                             a job of several processes; --coordinator=auto where JAX finds them
+                             a job of several processes; --coordinator=auto where JAX finds them;
+                             all end if one has not joined within config.job.join_seconds
 {mode}  --help                     prints this text
 
 Exit codes: 0 done; 64 bad command line or config; 65 bad data; 66 bad checkpoint; 70 a number is
 not finite, or an internal error; 74 cannot write; 130 and 143 interrupted and terminated, the
-state is saved; 134 lost another process of the job; 142 hung."""
+state is saved; 134 lost another process of the job; 142 hung.
+
+On Linux the program restarts itself at its start, for huge pages, unless the environment has
+GLIBC_TUNABLES=glibc.malloc.hugetlb=0."""
 MODE_HELP = """\
   --mode=MODE                prepare (the data set) | train | evaluate (the result, and write the
                              report) | all: one after the other, the default; check: read every

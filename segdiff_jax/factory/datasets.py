@@ -3,8 +3,8 @@
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax.data import augment, object_crops, subset
-from segdiff_jax.data.crops import CropFn, random_crop
+from segdiff_jax.data import augment, subset
+from segdiff_jax.data.crops import CropFn
 from segdiff_jax.data.datasets.registry import Source, statistics
 from segdiff_jax.data.example import Example
 from segdiff_jax.data.image_io.headers import Limits
@@ -28,7 +28,7 @@ def examples(config: ConfigDict, split: str) -> list[Example]:
 
 
 def limits(config: ConfigDict) -> Limits:
-    """Returns the limits that image files must keep."""
+    """Returns the limits of reading image files."""
     return Limits(**config.reading)
 
 
@@ -44,21 +44,13 @@ def with_statistics(config: ConfigDict) -> ConfigDict:
 
 
 def crop_fn(config: ConfigDict) -> CropFn:
-    """Returns the crop that training takes of an example."""
-    c = config.cityscapes
-    if config.data.name == "cityscapes":
-        low, high = c.train_expansion
-        return object_crops.train_crop(c.size, low, high, c.redraw, config.seed)
-    return random_crop(config.augment.crop)
+    """Returns the crop that training sees of an example."""
+    return source(config).train_crop(config.augment.crop, config.seed)
 
 
 def scored_examples(config: ConfigDict, split: str) -> list[Example]:
-    """Returns the examples of a split, cropped as they are predicted and scored."""
-    found = examples(config, split)
-    c = config.cityscapes
-    if config.data.name == "cityscapes":
-        return [object_crops.eval_crop(example, c.test_expansion, c.size) for example in found]
-    return found
+    """Returns the examples of a split as they are predicted and scored."""
+    return [source(config).eval_crop(example) for example in examples(config, split)]
 
 
 def augmentation(config: ConfigDict) -> augment.Augment:

@@ -1,4 +1,4 @@
-"""Aperio ImageScope annotations: XML with one polygon a nucleus, and the mask they cover.
+"""Reads Aperio ImageScope annotations, XML with a polygon a nucleus, and fills their mask.
 
 Coordinates are continuous, in pixels from the top left corner of the image: pixel (row, column)
 covers [column, column + 1] x [row, row + 1], and it belongs to a polygon when its centre
@@ -14,19 +14,15 @@ import defusedxml
 import defusedxml.ElementTree
 import numpy as np
 
-from segdiff_jax import errors
+from segdiff_jax.errors import bad_data
 
 MAX_BYTES = 64 * 2**20  # official files have at most 4 MB; a tree takes about ten times its file
-
-
 MAX_COORDINATE = 1e6  # pixels, beyond any slide; refuses inf and nan too
-
-
-EDGES_AT_ONCE = 4096  # bounds the memory of filling one polygon
+MAX_EDGES_PER_PASS = 4096  # bounds the memory of filling one polygon
 
 
 class Region(NamedTuple):
-    """One outline.
+    """One outline of an annotation.
 
     Attributes:
         vertices: [n, 2] float64, (x, y) in pixels; closed implicitly.
@@ -40,7 +36,7 @@ class Region(NamedTuple):
 def regions(path: Path) -> list[Region]:
     """Reads the outlines of all layers of a file.
 
-    Outlines of fewer than three vertices (slips of the pen) cover nothing and are left out.
+    Outlines of fewer than three vertices cover nothing and are left out.
 
     Raises:
         UserError: the file is missing, too large, not XML, has a DTD or entities, has no region,
@@ -48,7 +44,7 @@ def regions(path: Path) -> list[Region]:
     """
     found = list(_parse(path).iter("Region"))
     if not found:
-        raise _bad(path, "holds no <Region>")
+        raise bad_data(path, "holds no <Region>")
     outlines = (
         Region(_vertices(path, index, region), region.get("NegativeROA") == "1")
         for index, region in enumerate(found, start=1)
@@ -59,12 +55,12 @@ def regions(path: Path) -> list[Region]:
 def _parse(path: Path) -> Element:
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise _bad(path, f"has {size} bytes; at most {MAX_BYTES} are read")
+            raise bad_data(path, f"has {size} bytes; at most {MAX_BYTES} are read")
         return defusedxml.ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
     except defusedxml.DefusedXmlException as error:
-        raise _bad(path, f"is refused: a DTD or entities are not allowed ({error})") from error
+        raise bad_data(path, f"is refused: a DTD or entities are not allowed ({error})") from error
     except (ParseError, OSError, ValueError, LookupError) as error:
-        raise _bad(path, f"is not readable XML ({error})") from error
+        raise bad_data(path, f"is not readable XML ({error})") from error
 
 
 def _vertices(path: Path, index: int, region: Element) -> np.ndarray:
@@ -72,14 +68,10 @@ def _vertices(path: Path, index: int, region: Element) -> np.ndarray:
     try:
         vertices = np.array(pairs, dtype=object).astype(np.float64).reshape(-1, 2)
     except ValueError as error:
-        raise _bad(path, f"has a vertex that is not two numbers in region {index}") from error
+        raise bad_data(path, f"has a vertex that is not two numbers in region {index}") from error
     if not (np.abs(vertices) <= MAX_COORDINATE).all():
-        raise _bad(path, f"has a vertex beyond +-{MAX_COORDINATE:g} pixels in region {index}")
+        raise bad_data(path, f"has a vertex beyond +-{MAX_COORDINATE:g} pixels in region {index}")
     return vertices
-
-
-def _bad(path: Path, what: str) -> errors.UserError:
-    return errors.UserError(f"annotation {path} {what}", errors.BAD_DATA)
 
 
 def semantic_mask(outlines: Iterable[Region], height: int, width: int) -> np.ndarray:
@@ -106,12 +98,12 @@ def _fill(mask: np.ndarray, vertices: np.ndarray) -> None:
     y = np.arange(top, bottom) + 0.5
     starts, ends = vertices, np.roll(vertices, -1, axis=0)
     toggles = np.zeros(rows * (columns + 1), np.int64)
-    for first in range(0, len(vertices), EDGES_AT_ONCE):
-        (x0, y0), (x1, y1) = (v[first : first + EDGES_AT_ONCE].T for v in (starts, ends))
+    for first in range(0, len(vertices), MAX_EDGES_PER_PASS):
+        (x0, y0), (x1, y1) = (v[first : first + MAX_EDGES_PER_PASS].T for v in (starts, ends))
         edge, row = np.nonzero((y0[:, None] <= y) != (y1[:, None] <= y))
         slope = (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
         crossing = x0[edge] + (y[row] - y0[edge]) * slope
-        # The first pixel whose centre is not left of the crossing; from there on, in turns out.
+        # The first pixel whose centre is not left of the crossing; inside and outside swap there.
         column = np.clip(np.ceil(crossing - 0.5) - left, 0, columns).astype(int)
         toggles += np.bincount(row * (columns + 1) + column, minlength=len(toggles))
     inside = toggles.reshape(rows, columns + 1).cumsum(axis=1)[:, :columns] % 2

@@ -1,4 +1,4 @@
-"""What every builder shares: the plan of what it will read, and the features of what it writes."""
+"""Defines what every data set shares: its plan of files, the features it writes, its crops."""
 
 import abc
 import hashlib
@@ -13,17 +13,19 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from segdiff_jax.data.crops import CropFn, random_crop
+from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 
-# The knobs of the data set's own group of the config, and "limits": reading.Limits.
+# The fields of the data set's own group of the config, and "limits": reading.Limits.
 Options = Mapping[str, Any]
 
 
 class Item(NamedTuple):
-    """Some files that are read together.
+    """Files that are read together.
 
     Attributes:
-        files: all of them; the prepared set is made anew when one changes.
+        files: all of them; the set is prepared again when one changes.
         read: yields (key, `record(...)`) for each example in them, perhaps none; raises UserError
             that names the file.
     """
@@ -33,13 +35,13 @@ class Item(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a builder found in a directory, before any pixel is decoded.
+    """The files of a data set, found before any pixel is decoded.
 
     Attributes:
-        splits: "train", "validation", "test": those there are.
+        splits: the items by split; a data set may lack a split.
         problems: a line for each file that does not fit.
-        notes: what the prepared set's metadata.json shall keep, in types that JSON has.
-        nothing: what to say if the files turn out to hold no example.
+        notes: entries for the prepared set's metadata.json, of types that JSON has.
+        nothing: the message if the files hold no example.
     """
 
     splits: dict[str, list[Item]]
@@ -49,16 +51,16 @@ class Plan(NamedTuple):
 
 
 class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
-    """A TFDS builder with the features all data sets share.
+    """A TFDS builder with the features and crops all data sets share.
 
-    A data set that is downloaded by hand sets MANUAL_DOWNLOAD_INSTRUCTIONS, one line that says
-    what to download and how it lies in `config.data.dir`; without it no directory is needed.
+    A data set that is downloaded by hand sets MANUAL_DOWNLOAD_INSTRUCTIONS: one line with what to
+    download and how it lies in `config.data.dir`; without it no directory is needed.
     """
 
     @classmethod
     @abc.abstractmethod
     def plan(cls, directory: Path | None, options: Options) -> Plan:
-        """Returns what there is to read; None: the data set needs no directory.
+        """Returns the files to read; `directory` is None if the data set needs none.
 
         Raises:
             UserError: the directory does not hold this data set at all.
@@ -66,13 +68,13 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
 
     @classmethod
     def variants(cls, directory: Path | None, options: Options) -> dict[str, Options]:
-        """Returns the prepared sets that make up what was asked for: name of folder -> options."""
+        """Returns the prepared sets that the options ask for: name of folder -> options."""
         del directory
         return {"": options}
 
     @classmethod
     def fingerprint(cls, plan: Plan, options: Options) -> str:
-        """Returns a digest that changes when a file, or what is made of it, does."""
+        """Returns a digest that changes with the files, the notes and the options."""
         files = [
             (split, file.name, file.stat().st_size, file.stat().st_mtime_ns)
             for split, items in sorted(plan.splits.items())
@@ -80,6 +82,24 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
             for file in item.files
         ]
         return digest(files, plan.notes, options)
+
+    @classmethod
+    def train_crop(cls, options: Options, size: int, seed: int) -> CropFn:
+        """Returns the crop that training sees of an example: a random square.
+
+        Args:
+            options: of the data set.
+            size: `augment.crop`, the side of the square in pixels; 0: the whole image.
+            seed: `seed`, for crops that are fixed for each example.
+        """
+        del options, seed
+        return random_crop(size)
+
+    @classmethod
+    def eval_crop(cls, options: Options, example: Example) -> Example:
+        """Returns what is predicted and scored of a prepared example: the whole of it."""
+        del options
+        return example
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -97,16 +117,16 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        raise NotImplementedError("data.prepared writes what `plan` found")
+        raise NotImplementedError("datasets.store writes what `plan` found")
 
     def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-        raise NotImplementedError("data.prepared writes what `plan` found")
+        raise NotImplementedError("datasets.store writes what `plan` found")
 
 
 def read(
     items: Sequence[Item], problems: list[str], label: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields what the items give; a bad file becomes a line of `problems`, and the rest go on."""
+    """Yields the records of all items; a bad file becomes a line of `problems`."""
     tty = sys.stderr.isatty()
     for item in tqdm(items, label, mininterval=1 if tty else 30, leave=False, delay=1):
         try:
@@ -125,12 +145,17 @@ def problems_of(plan: Plan) -> list[str]:
 
 
 def digest(*parts: Any) -> str:
-    """Returns a text that changes when one of the parts does, seen as JSON."""
-    written = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(written.encode()).hexdigest()
+    """Returns the SHA-256 of the parts as JSON, in hexadecimal."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-NOWHERE = (-1, -1, -1, -1)  # the box of an example that is no single object
+def shape_text(shape: Sequence[int]) -> str:
+    """Returns the height and width of an array for a message, as "512x640"."""
+    return "x".join(map(str, shape[:2]))
+
+
+NO_BOX = (-1, -1, -1, -1)  # the box of an example that is no single object
 
 
 def record(
@@ -140,7 +165,7 @@ def record(
     box: tuple[int, int, int, int] | None = None,
     group: str = "",
 ) -> dict[str, Any]:
-    """Makes the record of one example.
+    """Returns the record of one example, for TFDS to write.
 
     Args:
         image: [H, W, 3] uint8, RGB.
@@ -149,8 +174,7 @@ def record(
         box: (top, left, height, width) of the object, pixels; None: no single object.
         group: see `Example`.
 
-    Returns:
-        What a builder yields. Pillow images, because TFDS would encode arrays with TensorFlow.
+    Images become Pillow's, because TFDS would encode arrays with TensorFlow.
     """
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3, image.shape
     assert mask.dtype == np.uint8 and mask.ndim == 2 and mask.max(initial=0) <= 1, mask.shape
@@ -158,6 +182,6 @@ def record(
         "image": Image.fromarray(image),
         "mask": Image.fromarray(mask),
         "name": name,
-        "box": np.array(NOWHERE if box is None else box, np.int32),
+        "box": np.array(NO_BOX if box is None else box, np.int32),
         "group": group,
     }

@@ -3,14 +3,13 @@
 The files are the official ones, laid out as their two archives unpack:
 
     <dir>/leftImg8bit/{train,val}/<city>/<frame>_leftImg8bit.png
-    <dir>/gtFine/{train,val}/<city>/<frame>_gtFine_polygons.json and <frame>_gtFine_instanceIds.png
+    <dir>/gtFine/{train,val}/<city>/<frame>_gtFine_instanceIds.png
 
-The mask of an object is what is seen of it, taken from the instance ids: official files that are
-the same on every machine, where pixels drawn anew from the polygons depend on the release of
-Pillow. The polygons are drawn too, and must agree, so that files of two frames cannot be mixed up.
+The mask of an object is its visible part, taken from the instance ids: official files that are the
+same on every machine, where pixels drawn from the polygons depend on the release of Pillow.
 
 Kept are the pieces of an object of more than 100 pixels, as in the lists that SegDiff used; those
-lists are gone, and docs/cityscapes.md says where this differs from them.
+lists are gone, and docs/cityscapes.md lists the differences.
 """
 
 from collections.abc import Iterator
@@ -22,15 +21,22 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from segdiff_jax import errors
 from segdiff_jax.data import object_crops
-from segdiff_jax.data.datasets import base, cityscapes_instances, cityscapes_polygons
+from segdiff_jax.data.crops import CropFn
+from segdiff_jax.data.datasets import base
 from segdiff_jax.data.datasets.cityscapes_files import Frame, frames
-from segdiff_jax.data.image_io import headers, reading
+from segdiff_jax.data.datasets.cityscapes_instances import (
+    LABEL_IDS,
+    MIN_AREA,
+    Instance,
+    instances,
+    read_ids,
+)
+from segdiff_jax.data.example import Example
+from segdiff_jax.data.image_io import reading
+from segdiff_jax.errors import UserError, bad_data
 
 OFFICIAL_COUNTS = {"train": 2975, "val": 500}
-
-
 VALIDATION = ("weimar", "zurich")  # cities held back from the official "train": 264 frames
 
 
@@ -46,24 +52,36 @@ class Cityscapes(base.SegmentationBuilder):
 
     @classmethod
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:
-        """Returns one prepared set a class; no other knob changes what is in it."""
+        """Returns one prepared set a class; no other option changes its examples."""
         del directory
         classes = tuple(options["classes"])
-        if not classes or not set(classes) <= set(cityscapes_polygons.LABEL_IDS):
-            raise errors.UserError(
-                f"cityscapes.classes = {classes}: allowed are one or more of "
-                f"{', '.join(cityscapes_polygons.LABEL_IDS)}"
+        if not classes or not set(classes) <= set(LABEL_IDS):
+            raise UserError(
+                f"cityscapes.classes = {classes}: allowed are one or more of {', '.join(LABEL_IDS)}"
             )
         return {name: {"class": name, "limits": options["limits"]} for name in classes}
+
+    @classmethod
+    def train_crop(cls, options: base.Options, size: int, seed: int) -> CropFn:
+        """Returns the crop of a randomly enlarged box, resized to `options["size"]`."""
+        del size
+        low, high = options["train_expansion"]
+        return object_crops.train_crop(options["size"], low, high, options["redraw"], seed)
+
+    @classmethod
+    def eval_crop(cls, options: base.Options, example: Example) -> Example:
+        """Returns the enlarged box of an object, its image resized to `options["size"]`."""
+        return object_crops.eval_crop(example, options["test_expansion"], options["size"])
 
     @classmethod
     def plan(cls, directory: Path | None, options: base.Options) -> base.Plan:
         """Returns the frames by split, and counts them against the official numbers."""
         assert directory is not None
         if not any((directory / folder).is_dir() for folder in ("leftImg8bit", "gtFine")):
-            raise _bad(
-                f"config.data.dir {directory}: neither 'leftImg8bit' nor 'gtFine' lies in it; "
-                f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            raise bad_data(
+                f"config.data.dir {directory}",
+                "neither 'leftImg8bit' nor 'gtFine' lies in it; "
+                f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}",
             )
         problems: list[str] = []
         official = {split: frames(directory, split, problems) for split in OFFICIAL_COUNTS}
@@ -86,39 +104,31 @@ class Cityscapes(base.SegmentationBuilder):
             tuple(problems),
             {"found": found, "validation_cities": list(VALIDATION), "class": options["class"]},
             f"{directory}: {found} frames were found, and no {options['class']} with a piece of "
-            f"more than {cityscapes_instances.MIN_AREA} pixels in them",
+            f"more than {MIN_AREA} pixels in them",
         )
 
 
 def _examples(
-    frame: Frame, label: str, limits: headers.Limits
+    frame: Frame, label: str, limits: reading.Limits
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the objects of a class in one frame; its image is only read if it has one."""
-    annotation = cityscapes_polygons.read(frame.polygons)
-    ids = cityscapes_instances.read(frame.instance_ids, limits)
-    _same_size(frame.polygons, (annotation.height, annotation.width), frame.instance_ids, ids)
-    found = list(cityscapes_instances.instances(ids, label))
+    ids = read_ids(frame.instance_ids, limits)
+    found = list(instances(ids, label))
     if not found:
         return
-    drawn = cityscapes_polygons.draw(annotation)
-    for instance in found:
-        agreement = cityscapes_instances.agreement(ids, drawn, instance.id)
-        if agreement < cityscapes_instances.MIN_AGREEMENT:
-            raise _bad(
-                f"{frame.instance_ids}: {label} {instance.id} and its polygon in {frame.polygons} "
-                f"have an intersection over union of {agreement:.2f}; allowed is "
-                f"{cityscapes_instances.MIN_AGREEMENT} or more"
-            )
     image = reading.read_image(frame.image, limits)
-    _same_size(frame.image, image.shape[:2], frame.instance_ids, ids)
+    if image.shape[:2] != ids.shape:
+        raise bad_data(
+            frame.image,
+            f"has {base.shape_text(image.shape)} pixels, but {frame.instance_ids} "
+            f"{base.shape_text(ids.shape)}; allowed is the same size",
+        )
     for instance in found:
         name = f"{frame.name}_{instance.id}"
         yield name, _record(image, instance, name, label)
 
 
-def _record(
-    image: np.ndarray, instance: cityscapes_instances.Instance, name: str, label: str
-) -> dict[str, Any]:
+def _record(image: np.ndarray, instance: Instance, name: str, label: str) -> dict[str, Any]:
     """Returns the record of one object: image and mask around it, and its box in them."""
     top, left, bottom, right = object_crops.stored_window(instance.box, *image.shape[:2])
     row, column, height, width = np.subtract(instance.box, (top, left, 0, 0)).tolist()
@@ -126,13 +136,3 @@ def _record(
     mask[row : row + height, column : column + width] = instance.mask
     crop = image[top:bottom, left:right]
     return base.record(crop, mask, name, (row, column, height, width), label)
-
-
-def _same_size(path: Path, size: tuple[int, ...], other: Path, ids: np.ndarray) -> None:
-    if tuple(size) != ids.shape:
-        (h, w), (height, width) = size, ids.shape
-        raise _bad(f"{path}: is {w}x{h} pixels, but {other} is {width}x{height}")
-
-
-def _bad(message: str) -> errors.UserError:
-    return errors.UserError(message, errors.BAD_DATA)

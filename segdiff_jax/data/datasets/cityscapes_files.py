@@ -1,47 +1,42 @@
-"""Which files of a Cityscapes folder belong together; no file is opened."""
+"""Finds the files of each frame in a Cityscapes folder by their names; opens none."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-IMAGE, POLYGONS, INSTANCE_IDS = (
-    "_leftImg8bit.png",
-    "_gtFine_polygons.json",
-    "_gtFine_instanceIds.png",
-)
+IMAGE, INSTANCE_IDS = "_leftImg8bit.png", "_gtFine_instanceIds.png"
 
 
 class Frame(NamedTuple):
-    """The files of one street scene, and its name `<city>_<sequence>_<frame>`."""
+    """The two files of one street scene, and its name `<city>_<sequence>_<frame>`."""
 
     name: str
     image: Path
-    polygons: Path
     instance_ids: Path
 
     @property
     def city(self) -> str:
-        """Where it was filmed."""
+        """The city it was filmed in."""
         return self.name.split("_")[0]
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """All of them."""
-        return self.image, self.polygons, self.instance_ids
+    def files(self) -> tuple[Path, Path]:
+        """The image and the instance ids."""
+        return self.image, self.instance_ids
 
 
 def frames(directory: Path, split: str, problems: list[str]) -> list[Frame]:
-    """Returns the frames of an official split whose files are all there, by city and name.
+    """Returns the frames of an official split that have both files, by city and name.
 
     Args:
         directory: holds "leftImg8bit" and "gtFine".
-        split: "train" or "val"; a split that is not there has no frames.
+        split: "train" or "val"; a missing split has no frames.
         problems: a line is added for each file that is missing or has the wrong name.
     """
     images, truth = directory / "leftImg8bit" / split, directory / "gtFine" / split
     names = {
         (path.parent.name, path.name.removesuffix(ending))
-        for folder, ending in ((images, IMAGE), (truth, POLYGONS), (truth, INSTANCE_IDS))
+        for folder, ending in ((images, IMAGE), (truth, INSTANCE_IDS))
         for path in folder.glob(f"*/*{ending}")
         if not (path.name.startswith(".") or path.parent.name.startswith("."))
     }
@@ -50,7 +45,6 @@ def frames(directory: Path, split: str, problems: list[str]) -> list[Frame]:
         frame = Frame(
             name,
             images / city / f"{name}{IMAGE}",
-            truth / city / f"{name}{POLYGONS}",
             truth / city / f"{name}{INSTANCE_IDS}",
         )
         missing = [path for path in frame.files if not path.is_file()]

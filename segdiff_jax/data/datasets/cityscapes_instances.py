@@ -1,7 +1,8 @@
-"""Cityscapes objects of one class in one frame, from its image of instance ids.
+"""Finds the objects of one class in a Cityscapes frame, in its image of instance ids.
 
-The ids are 1000 * label id + k, and what is hidden by other objects does not have them. An object
-may be of several pieces, may have holes, and may end at the border of the image.
+The ids are 1000 * label id + k, and an object has only the pixels that others do not hide. An
+object may be of several pieces, may have holes, and may end at the border of the image. What an
+annotator could not tell apart ("cargroup" and the like) has an id below 1000 and is no instance.
 """
 
 from collections.abc import Iterator
@@ -11,18 +12,23 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from segdiff_jax import errors
-from segdiff_jax.data.datasets.cityscapes_polygons import INSTANCES, LABEL_IDS
-from segdiff_jax.data.image_io import decoding, headers
+from segdiff_jax.data.image_io import reading
 from segdiff_jax.data.object_crops import Box
+from segdiff_jax.errors import bad_data
 
+LABEL_IDS = {  # of the public scripts (github.com/mcordts/cityscapesScripts)
+    "person": 24,
+    "rider": 25,
+    "car": 26,
+    "truck": 27,
+    "bus": 28,
+    "train": 31,
+    "motorcycle": 32,
+    "bicycle": 33,
+}
+IDS_PER_LABEL = 1000  # 1000 * label id + 0..999
 MIN_AREA = 100  # pixels; a piece must have more
-
-
-MIN_AGREEMENT = 0.5  # intersection over union of ids and drawn polygon
-
-
-TOUCHING = np.ones((3, 3), int)  # pixels that share a side or a corner are of one piece
+_EIGHT_NEIGHBOURS = np.ones((3, 3), int)  # pixels that share a side or a corner are of one piece
 
 
 class Instance(NamedTuple):
@@ -30,7 +36,7 @@ class Instance(NamedTuple):
 
     Attributes:
         id: its instance id.
-        box: (top, left, height, width) of all that is seen of it, pixels.
+        box: (top, left, height, width) of all its visible pixels.
         mask: [height, width] uint8 in {0, 1}, its large pieces within the box.
     """
 
@@ -39,18 +45,16 @@ class Instance(NamedTuple):
     mask: np.ndarray
 
 
-def read(path: Path, limits: headers.Limits) -> np.ndarray:
+def read_ids(path: Path, limits: reading.Limits) -> np.ndarray:
     """Reads a `*_gtFine_instanceIds.png`, [H, W] int32.
 
     Raises:
         UserError: the file is missing, damaged, too large, or not 16-bit grey.
     """
-    ids = decoding.decode(path, limits).deep
-    if ids is None or ids.ndim != 2:
-        raise errors.UserError(
-            f"{path}: is not 16-bit grey, as official instance ids are", errors.BAD_DATA
-        )
-    return ids.astype(np.int32)
+    pixels = reading.decode(path, limits)
+    if pixels.mode != "grey" or pixels.values.dtype != np.uint16:
+        raise bad_data(path, "is not 16-bit grey, as official instance ids are")
+    return pixels.values.astype(np.int32)
 
 
 def instances(ids: np.ndarray, label: str) -> Iterator[Instance]:
@@ -60,9 +64,9 @@ def instances(ids: np.ndarray, label: str) -> Iterator[Instance]:
         ids: [H, W] int32.
         label: a key of LABEL_IDS.
     """
-    first = LABEL_IDS[label] * INSTANCES
-    present = np.bincount(ids.ravel(), minlength=first + INSTANCES)
-    for k in np.flatnonzero(present[first : first + INSTANCES]):
+    first = LABEL_IDS[label] * IDS_PER_LABEL
+    present = np.bincount(ids.ravel(), minlength=first + IDS_PER_LABEL)
+    for k in np.flatnonzero(present[first : first + IDS_PER_LABEL]):
         visible = ids == first + k
         rows, columns = (np.flatnonzero(visible.any(axis)) for axis in (1, 0))
         top, left = int(rows[0]), int(columns[0])
@@ -74,13 +78,7 @@ def instances(ids: np.ndarray, label: str) -> Iterator[Instance]:
 
 def _large_pieces(visible: np.ndarray) -> np.ndarray:
     pieces = np.empty(visible.shape, np.int32)
-    ndimage.label(visible, TOUCHING, output=pieces)
+    ndimage.label(visible, _EIGHT_NEIGHBOURS, output=pieces)
     large = np.bincount(pieces.ravel()) > MIN_AREA
     large[0] = False  # the background
     return large[pieces].astype(np.uint8)
-
-
-def agreement(ids: np.ndarray, drawn: np.ndarray, instance: int) -> float:
-    """Returns the intersection over union of one object in two images of ids; 0: in neither."""
-    a, b = ids == instance, drawn == instance
-    return float((a & b).sum() / max((a | b).sum(), 1))

@@ -1,13 +1,13 @@
-"""Your own images and masks, from a folder.
+"""Reads your own images and masks from a folder.
 
     <dir>/images/X.png and masks/X.png                      one mask an image
     <dir>/images/X.png and masks/X/*.png                    one mask an object; their union counts
     <dir>/X/images/<any>.png and X/masks/*.png              likewise, as the Data Science Bowl 2018
     <dir>/train/..., test/..., perhaps validation/...       each in one of these layouts
 
-Any of them may lie inside one more folder, as archives unpack. PNG, JPEG and TIFF are read, as
-`data.reading` says. A mask has the name of its image and `config.folder.mask_suffix`, whatever
-their suffixes. Hidden files are not seen.
+Any of them may lie inside one more folder, as archives unpack. PNG, JPEG and TIFF are read by
+`image_io.reading`. A mask has the name of its image and `config.folder.mask_suffix`, whatever
+their suffixes. Hidden files are ignored.
 
 Images keep their size. Where there is no folder for validation or test, images are drawn for them
 from the training images, by a hash of their names and `config.folder.seed`: adding an image moves
@@ -25,9 +25,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from segdiff_jax import errors
 from segdiff_jax.data.datasets import base, folder_layout, folder_pairs
-from segdiff_jax.data.image_io import headers, reading
+from segdiff_jax.data.image_io import reading
+from segdiff_jax.errors import UserError, bad_data
 
 Seen = dict[str, tuple[str, Path]]  # digest of an image file -> the split and file that have it
 
@@ -42,19 +42,19 @@ class Folder(base.SegmentationBuilder):
 
     @classmethod
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:
-        """Returns one prepared set, named after the folder, where it lies and the options."""
-        place = _given(directory).absolute()
-        name = re.sub(r"[^\w.-]+", "_", place.name) or "root"
-        return {f"{name[:40]}-{base.digest(str(place), options)[:8]}": options}
+        """Returns one prepared set, named after the folder, its path and the options."""
+        folder = _required(directory).absolute()
+        name = re.sub(r"[^\w.-]+", "_", folder.name) or "root"
+        return {f"{name[:40]}-{base.digest(str(folder), options)[:8]}": options}
 
     @classmethod
     def plan(cls, directory: Path | None, options: base.Options) -> base.Plan:
         """Returns the pairs by split; every file that does not fit is a problem.
 
         Raises:
-          UserError: the directory is in none of the layouts.
+            UserError: the directory is in none of the layouts.
         """
-        found = folder_layout.find(_given(directory), options["mask_suffix"])
+        found = folder_layout.find(_required(directory), options["mask_suffix"])
         problems = [line for part in found.values() for line in part.problems]
         shares = {name: options[f"{name}_share"] for name in ("validation", "test")}
         pairs = {name: part.pairs for name, part in found.items()}
@@ -75,37 +75,33 @@ class Folder(base.SegmentationBuilder):
         return base.Plan(items, tuple(problems), {"splits": notes})
 
 
-def _given(directory: Path | None) -> Path:
+def _required(directory: Path | None) -> Path:
     if directory is None:
-        raise errors.UserError(f"config.data.dir is empty: {Folder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+        raise UserError(f"config.data.dir is empty: {Folder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
     return directory
 
 
 def _read(
-    seen: Seen, limits: headers.Limits, split: str, pair: folder_pairs.Pair
+    seen: Seen, limits: reading.Limits, split: str, pair: folder_pairs.Pair
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     image = reading.read_image(pair.image, limits)
-    _warn_of_twins(seen, split, pair.image)
+    _warn_of_duplicates(seen, split, pair.image)
     union = np.zeros(image.shape[:2], np.uint8)
     for file in pair.masks:
         mask = reading.read_mask(file, limits).pixels
         if mask.shape != union.shape:
-            raise errors.UserError(
-                f"{file}: has {_written(mask.shape)} pixels, but its image {pair.image.name} "
-                f"{_written(union.shape)}; allowed is the same size",
-                errors.BAD_DATA,
+            raise bad_data(
+                file,
+                f"has {base.shape_text(mask.shape)} pixels, but its image {pair.image.name} "
+                f"{base.shape_text(union.shape)}; allowed is the same size",
             )
         union |= mask
     yield pair.name, base.record(image, union, pair.name)
 
 
-def _warn_of_twins(seen: Seen, split: str, file: Path) -> None:
-    """Tells of an image that is in two splits, byte by byte; scores on it would say little."""
+def _warn_of_duplicates(seen: Seen, split: str, file: Path) -> None:
+    """Warns of an image that is in two splits, byte by byte: scores on it mean little."""
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    other, twin = seen.setdefault(digest, (split, file))
-    if other != split:
-        logging.warning("%s of %s is the same file as %s of %s", file, split, twin, other)
-
-
-def _written(size: tuple[int, ...]) -> str:
-    return " x ".join(map(str, size))
+    other_split, other = seen.setdefault(digest, (split, file))
+    if other_split != split:
+        logging.warning("%s of %s is the same file as %s of %s", file, split, other, other_split)

@@ -1,22 +1,18 @@
-"""Folders of images and masks: where they lie, and which images are for training or for tests.
+"""Finds images and masks in a folder, and splits them into training, validation and test.
 
-Nothing is opened here. `builders.folder` says which layouts are understood.
+No file is opened here. `folder` lists the layouts.
 """
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from segdiff_jax import errors
 from segdiff_jax.data.datasets import folder_pairs
 from segdiff_jax.data.image_io import reading
+from segdiff_jax.errors import bad_data
 
 SPLITS = ("train", "validation", "test")
-
-
 _MISNAMED = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
-
-
 LAYOUTS = (
     "images/ and masks/, with a mask of the name of every image, or of each image a folder with "
     "images/ and masks/; or train/ and test/ with these in them"
@@ -28,10 +24,10 @@ def find(directory: Path, mask_suffix: str = "") -> dict[str, folder_pairs.Found
 
     Args:
         directory: in one of LAYOUTS, perhaps inside one more folder, as archives unpack.
-        mask_suffix: what the name of a mask has after that of its image, as "_mask".
+        mask_suffix: follows the name of the image in the name of its mask, as "_mask".
 
     Returns:
-        What is found in "train", "validation" and "test", or under "" if there are no such
+        The images and masks of "train", "validation" and "test", or under "" if there are no such
         folders.
 
     Raises:
@@ -53,15 +49,16 @@ def find(directory: Path, mask_suffix: str = "") -> dict[str, folder_pairs.Found
 def assign(
     pairs: Mapping[str, list[folder_pairs.Pair]], shares: Mapping[str, float], seed: int
 ) -> dict[str, list[folder_pairs.Pair]]:
-    """Sorts the pairs into "train", "validation" and "test".
+    """Splits the pairs into "train", "validation" and "test".
 
-    A folder of that name is that split. What has no folder is drawn from the training images: each
-    image falls by a hash of its name and the seed, so that adding one moves no other. Where that
-    leaves a split empty the nearest image moves, if there are three; one is always left to train.
+    A folder of that name is that split. A split without a folder is drawn from the training images:
+    each image is assigned by a hash of its name and the seed, so adding one moves no other. Where
+    that leaves a split empty the nearest image moves, if there are three; at least one is left to
+    train.
 
     Args:
-        pairs: of "train", "validation" and "test", or of "", as `find` gives them.
-        shares: of "validation" and "test", 0..1; count only where there is no such folder.
+        pairs: of "train", "validation" and "test", or of "", as `find` returns them.
+        shares: of "validation" and "test", 0..1; used only where there is no such folder.
         seed: of the hash.
 
     Returns:
@@ -76,7 +73,7 @@ def assign(
     for name, share in wanted.items():
         threshold += share
         end = sum(_rank(pair.name, seed) < threshold for pair in ranked)
-        later = 1 + (least["validation"] if name == "test" else 0)  # to be left for what follows
+        later = 1 + (least["validation"] if name == "test" else 0)  # reserved for what follows
         end = max(min(max(end, begin + least[name]), len(pool) - later), begin)
         drawn[name] = ranked[begin:end]
         begin = end
@@ -85,7 +82,7 @@ def assign(
 
 
 def _rank(name: str, seed: int) -> float:
-    """Returns a number from 0 to 1 that looks random and belongs to the name and the seed."""
+    """Returns a pseudo-random number in [0, 1), a function of the name and the seed."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:6]) / 2**48
 
 
@@ -99,15 +96,13 @@ def _split_folders(directory: Path) -> dict[str, Path]:
     by_name = {folder.name: folder for folder in folders}
     for wrong, right in _MISNAMED.items():
         if wrong in by_name and (set(SPLITS) & set(by_name) or "images" not in by_name):
-            raise errors.UserError(
-                f"{by_name[wrong]}: is not read; allowed is the name {right}", errors.BAD_DATA
-            )
+            raise bad_data(by_name[wrong], f"is not read; allowed is the name {right}")
     splits = {name: by_name[name] for name in SPLITS if name in by_name}
     if splits and "train" not in splits:
-        raise errors.UserError(
-            f"{directory}: has {' and '.join(splits)} but no train; all images in one images/, "
-            "they are split by themselves",
-            errors.BAD_DATA,
+        raise bad_data(
+            directory,
+            f"has {' and '.join(splits)} but no train; put all images in one images/ to have them "
+            "split",
         )
     return splits or {"": directory}
 
@@ -116,7 +111,7 @@ def _home(folder: Path) -> Path:
     """Returns the folder with images/ and masks/, or with a folder of each image.
 
     Raises:
-        UserError: it is neither this one nor one inside it.
+        UserError: it is neither `folder` nor one inside it.
     """
     if (folder / "images").is_dir():
         return folder
@@ -134,6 +129,4 @@ def _home(folder: Path) -> Path:
     if len(homes) == 1:
         return homes[0]
     several = f" in one place, but in {', '.join(each.name for each in homes)}" if homes else ""
-    raise errors.UserError(
-        f"{folder}: holds no images with masks{several}; it must hold {LAYOUTS}", errors.BAD_DATA
-    )
+    raise bad_data(folder, f"holds no images with masks{several}; it must hold {LAYOUTS}")

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, by their names; nothing is opened."""
+"""Pairs images with their masks by their names; opens no file."""
 
 import os
 import unicodedata
@@ -6,8 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from segdiff_jax import errors
 from segdiff_jax.data.image_io import reading
+from segdiff_jax.errors import bad_data
 
 
 class Pair(NamedTuple):
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What lies in a folder.
+    """The images of a folder and their pairs.
 
     Attributes:
         pairs: the images with their masks.
@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 
 def side_by_side(home: Path, suffix: str, found: Found) -> None:
-    """Pairs images/X.png with masks/X.png, or with all that lies in the folder masks/X."""
+    """Pairs images/X.png with masks/X.png, or with all files in the folder masks/X."""
     images, masks = defaultdict(list), defaultdict(list)
     for file in reading.list_images(home / "images"):
         images[_name(file)].append(file)
@@ -78,7 +78,7 @@ def _misfit(mask: str, images: list[Path], masks: list[Path]) -> str:
 
 
 def one_by_one(home: Path, found: Found) -> None:
-    """Pairs the image in X/images with all that lies in X/masks."""
+    """Pairs the image in X/images with all files in X/masks."""
     for folder in subfolders(home):
         files = reading.list_images(folder / "images") if (folder / "images").is_dir() else []
         found.images.extend(files)
@@ -91,7 +91,7 @@ def one_by_one(home: Path, found: Found) -> None:
 
 
 def _add(found: Found, name: str, image: Path, mask: Path) -> None:
-    """Adds a pair, or the line why it is none."""
+    """Adds a pair, or a problem if the name or the masks cannot be used."""
     masks = tuple(reading.list_images(mask)) if mask.is_dir() else (mask,)
     try:
         name.encode()
@@ -110,16 +110,14 @@ def subfolders(directory: Path) -> list[Path]:
         with os.scandir(directory) as entries:
             names = [entry.name for entry in entries if _is_folder(entry)]
     except OSError as error:
-        raise errors.UserError(
-            f"{directory}: cannot be listed ({error.strerror})", errors.BAD_DATA
-        ) from error
+        raise bad_data(directory, f"cannot be listed ({error.strerror})") from error
     return [directory / name for name in sorted(names) if name[0] != "." and name != "__MACOSX"]
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself; as an image it is named when it is read
+    except OSError:  # a link that leads to itself; reading it as an image reports it
         return False
 
 
@@ -128,5 +126,5 @@ def _name(file: Path) -> str:
 
 
 def _normal(name: str) -> str:
-    # Macs write the accent of a letter apart from it, which is another text of the same look.
+    # macOS stores an accent apart from its letter: other bytes for the same text.
     return unicodedata.normalize("NFC", name)

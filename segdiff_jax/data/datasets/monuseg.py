@@ -9,9 +9,9 @@ Image and mask are 1000x1000 and are prepared at 512x512, the size at which SegD
 and scored; the image bilinear with antialiasing, the mask nearest.
 
 SegDiff's own masks come from the challenge's Matlab script, whose pixel centres lie half a pixel
-further to the lower right of the outlines than those of `aperio`. Measured by the contrast of
+further to the lower right of the outlines than those of `aperio_xml`. Measured by the contrast of
 the stain across the outlines, 13 official training annotations fit 0.02 +- 0.05 pixels from the
-convention of `aperio`. Test annotations have mostly whole numbers as vertices, for which the two
+convention of `aperio_xml`. Test annotations have mostly whole numbers as vertices, for which both
 conventions nearly agree: the masks of seven have a Dice of 0.993 with one another.
 """
 
@@ -24,19 +24,13 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
-from segdiff_jax import errors
 from segdiff_jax.data.datasets import aperio_xml, base
+from segdiff_jax.errors import bad_data
 
-OFFICIAL_SIDE = 1000  # pixels; the outlines fit the images at this size only
-
-
+OFFICIAL_SIZE = (1000, 1000)  # pixels; the outlines fit the images at this size only
 SIDE = 512  # pixels, as prepared
-
-
 OFFICIAL_COUNTS = {"training": 30, "test": 14}
-
-
-# Split off the training images: one of each organ that has six, in the challenge's words.
+# Held out of the training images: one of each organ that has six, by the challenge's names.
 VALIDATION = (
     "TCGA-50-5931-01Z-00-DX1",  # liver
     "TCGA-AR-A1AS-01Z-00-DX1",  # breast
@@ -84,7 +78,7 @@ def _item(pair: Pair) -> base.Item:
         image = _image(pair.image)
         mask = aperio_xml.semantic_mask(aperio_xml.regions(pair.annotation), *image.shape[:2])
         if not mask.any():
-            raise _bad(f"annotation {pair.annotation}: no region covers a pixel of the image")
+            raise bad_data(pair.annotation, "no region covers a pixel of the image")
         resized = _resized(image, Image.Resampling.BILINEAR)
         yield name, base.record(resized, _resized(mask, Image.Resampling.NEAREST), name)
 
@@ -92,12 +86,13 @@ def _item(pair: Pair) -> base.Item:
 
 
 def _find(directory: Path) -> dict[str, list[Pair]]:
-    """Returns the pairs of "training" and "test", by name; a missing folder gives none."""
+    """Returns the pairs of "training" and "test", by name; a missing folder has none."""
     training, test = directory / "MoNuSeg 2018 Training Data", directory / "MoNuSegTestData"
     if not (training.is_dir() or test.is_dir()):
-        raise _bad(
-            f"config.data.dir {directory}: neither {training.name!r} nor {test.name!r} lies in it; "
-            f"{Monuseg.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        raise bad_data(
+            f"config.data.dir {directory}",
+            f"neither {training.name!r} nor {test.name!r} lies in it; "
+            f"{Monuseg.MANUAL_DOWNLOAD_INSTRUCTIONS}",
         )
     return {
         "training": _pairs(training / "Tissue Images", training / "Annotations", training),
@@ -112,11 +107,11 @@ def _pairs(images: Path, annotations: Path, folder: Path) -> list[Pair]:
     files = [f for f in sorted(images.glob("*")) if f.suffix.lower() in (".tif", ".tiff")]
     files = [f for f in files if not f.name.startswith(".")]
     if not files:
-        raise _bad(f"folder {images}: holds no .tif image")
+        raise bad_data(images, "holds no .tif image")
     pairs = [Pair(file, annotations / f"{file.stem}.xml") for file in files]
     for image, annotation in pairs:
         if not annotation.is_file():
-            raise _bad(f"image {image}: its annotation {annotation} is missing")
+            raise bad_data(image, f"its annotation {annotation} is missing")
     return pairs
 
 
@@ -125,19 +120,16 @@ def _image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
             size, mode = file.size, file.mode
-            if size == (OFFICIAL_SIDE, OFFICIAL_SIDE) and mode in ("RGB", "RGBA"):
+            if size == OFFICIAL_SIZE and mode in ("RGB", "RGBA"):
                 return np.array(file.convert("RGB"))
     except Exception as error:  # Pillow raises nearly anything on a damaged file
-        raise _bad(f"image {path}: cannot be read ({error})") from error
-    raise _bad(
-        f"image {path}: is {mode} of {size[0]}x{size[1]} pixels; official images are RGB of "
-        f"{OFFICIAL_SIDE}x{OFFICIAL_SIDE}"
+        raise bad_data(path, f"cannot be read ({error})") from error
+    raise bad_data(
+        path,
+        f"is {mode} of {size[0]}x{size[1]} pixels; official images are RGB of "
+        f"{base.shape_text(OFFICIAL_SIZE)}",
     )
 
 
 def _resized(array: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
     return np.array(Image.fromarray(array).resize((SIDE, SIDE), resampling))
-
-
-def _bad(message: str) -> errors.UserError:
-    return errors.UserError(message, errors.BAD_DATA)

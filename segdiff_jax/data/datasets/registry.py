@@ -1,71 +1,46 @@
-"""From the name of a data set to its examples in memory, preparing the set when it is needed."""
+"""Loads a data set's examples by its name, preparing the set when it is needed.
+
+TFDS and the builders are imported by the first use of a data set, not with this module: a config is
+checked, and a mistake in it reported, before that.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segdiff_jax import errors
+from segdiff_jax.data.crops import CropFn
 from segdiff_jax.data.example import Example
+from segdiff_jax.errors import BAD_DATA, UserError
 
 if TYPE_CHECKING:
     from segdiff_jax.data.datasets.base import SegmentationBuilder
 
-
-def _synthetic() -> type[SegmentationBuilder]:
-    from segdiff_jax.data.datasets.synthetic import Synthetic
-
-    return Synthetic
-
-
-def _monuseg() -> type[SegmentationBuilder]:
-    from segdiff_jax.data.datasets.monuseg import Monuseg
-
-    return Monuseg
-
-
-def _vaihingen() -> type[SegmentationBuilder]:
-    from segdiff_jax.data.datasets.vaihingen import Vaihingen
-
-    return Vaihingen
-
-
-def _cityscapes() -> type[SegmentationBuilder]:
-    from segdiff_jax.data.datasets.cityscapes import Cityscapes
-
-    return Cityscapes
-
-
-def _folder() -> type[SegmentationBuilder]:
-    from segdiff_jax.data.datasets.folder import Folder
-
-    return Folder
-
-
-# Functions, so that importing this module does not import TFDS and every builder.
-BUILDERS: dict[str, Callable[[], type[SegmentationBuilder]]] = {
-    "synthetic": _synthetic,
-    "monuseg": _monuseg,
-    "vaihingen": _vaihingen,
-    "cityscapes": _cityscapes,
-    "folder": _folder,
+# Class of the builder by name of the data set; it lives in the module of that name.
+BUILDERS = {
+    "synthetic": "Synthetic",
+    "monuseg": "Monuseg",
+    "vaihingen": "Vaihingen",
+    "cityscapes": "Cityscapes",
+    "folder": "Folder",
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: where its official files are, and where it is kept once prepared.
+    """A data set: where its official files are, and where it is prepared.
 
     Attributes:
         name: a key of BUILDERS.
-        directory: the official files, for data sets that are downloaded by hand; "" takes the
-            prepared set as it is.
-        prepared_dir: where prepared sets are kept; made if missing.
+        directory: the official files, for data sets that are downloaded by hand; "": the prepared
+            set is taken as it is.
+        prepared_dir: holds prepared sets; made if missing.
         options: of the data set's builder.
     """
 
@@ -75,7 +50,7 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def prepare(self) -> dict[str, int]:
-        """Prepares the set unless the prepared one is already made from these files.
+        """Prepares the set unless the prepared one was made from these files and options.
 
         Returns:
             The number of examples of each split it has; a partial copy may lack a split.
@@ -108,7 +83,7 @@ class Source:
         splits = {name: None for home in homes for name in store.counts(home)}
         parts = [part.strip() for part in split.split("+")]
         if any(part not in splits for part in parts) or len(set(parts)) < len(parts):
-            raise errors.UserError(
+            raise UserError(
                 f"split {split!r} of data set {self.name!r}: allowed are {', '.join(splits)}, "
                 "or several of them joined by '+', each once"
             )
@@ -124,24 +99,31 @@ class Source:
 
         builder, directory = self._builder(), self._directory()
         if directory is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            raise errors.UserError(
-                f"config.data.dir is empty: {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
+            raise UserError(f"config.data.dir is empty: {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         variants = builder.variants(directory, self.options).values()
         plans = [builder.plan(directory, options) for options in variants]
         lines = [line for plan in plans for line in base.problems_of(plan)]
         return list(dict.fromkeys(lines))  # variants share files
 
+    def train_crop(self, size: int, seed: int) -> CropFn:
+        """Returns the crop that training sees of an example; see `SegmentationBuilder`."""
+        return self._builder().train_crop(self.options, size, seed)
+
+    def eval_crop(self, example: Example) -> Example:
+        """Returns what is predicted and scored of a prepared example."""
+        return self._builder().eval_crop(self.options, example)
+
     def _builder(self) -> type[SegmentationBuilder]:
         if self.name not in BUILDERS:
-            raise errors.UserError(f"data set {self.name!r}: allowed are {', '.join(BUILDERS)}")
-        return BUILDERS[self.name]()
+            raise UserError(f"data set {self.name!r}: allowed are {', '.join(BUILDERS)}")
+        module = importlib.import_module(f"segdiff_jax.data.datasets.{self.name}")
+        return getattr(module, BUILDERS[self.name])
 
     def _directory(self) -> Path | None:
         return Path(self.directory).expanduser() if self.directory else None
 
     def _homes(self) -> list[Path]:
-        """Returns the folders of the prepared sets, having prepared those not up to date."""
+        """Prepares what is not up to date; returns the folders of the prepared sets."""
         from segdiff_jax.data.datasets import store
 
         builder, directory = self._builder(), self._directory()
@@ -153,10 +135,10 @@ class Source:
             if directory or not instructions:
                 store.refresh(builder, directory, options, home)
             elif not home.exists():
-                raise errors.UserError(
+                raise UserError(
                     f"data set {self.name!r} is neither prepared in {folder} nor given by "
                     f"config.data.dir: {instructions}",
-                    errors.BAD_DATA,
+                    BAD_DATA,
                 )
             homes.append(home)
         return homes
@@ -171,7 +153,7 @@ def _read(home: Path, split: str) -> list[Example]:
 def statistics(examples: Sequence[Example]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns (mean, standard deviation) of the RGB channels over all pixels, in 0..255.
 
-    Rounded to two digits, as they are kept in a config; a constant channel has deviation 1.
+    Rounded to two digits, as a config stores them; a constant channel has deviation 1.
     """
     pixels = sum(example.mask.size for example in examples)
     totals = [example.image.sum((0, 1), np.float64) for example in examples]

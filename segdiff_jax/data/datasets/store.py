@@ -1,4 +1,4 @@
-"""A prepared data set on disk: written whole or not at all, by one process, and read back.
+"""Writes a prepared data set to disk, atomically and by one process, and reads it back.
 
 It is a folder as TFDS writes it: array_record files with PNG inside, and metadata that hold the
 fingerprint of what it was made from. TensorFlow is never imported.
@@ -18,7 +18,7 @@ from absl import logging
 from PIL import Image
 
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.base import NOWHERE, Options, Plan, SegmentationBuilder
+from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder
 from segdiff_jax.data.datasets.base import read as read_all
 from segdiff_jax.data.example import Example
 from segdiff_jax.runtime import lock
@@ -89,7 +89,7 @@ def _example(record: dict[str, Any]) -> Example:
         raise ValueError(f"a mask is {mask.dtype} {mask.shape}, not one channel of 0 and 1")
     top, left, height, width = (int(side) for side in record["box"])
     box = (top, left, height, width)
-    box = None if box == NOWHERE else box
+    box = None if box == NO_BOX else box
     return Example(image, mask, record["name"].decode(), box, record["group"].decode())
 
 

@@ -1,4 +1,4 @@
-"""Drawn nuclei among look-alikes: a data set without a download, unsolvable by a threshold.
+"""Draws nuclei among look-alikes: a data set without a download, unsolvable by a threshold.
 
 A nucleus has speckled chromatin and a dark rim; a look-alike has the same colours and the same
 shape but a smooth inside that fades out, as a cell out of focus does. The light is uneven. So
@@ -15,17 +15,9 @@ import tensorflow_datasets as tfds
 from segdiff_jax.data.datasets import base
 
 SIDE = 64  # pixels
-
-
-SPLITS = {"train": 256, "validation": 32, "test": 32}
-
-
+COUNTS = {"train": 256, "validation": 32, "test": 32}
 SEED = 2112  # of the whole set
-
-
 TISSUE = np.array([226.0, 182.0, 208.0])  # RGB of eosin-stained tissue
-
-
 STAIN = np.array([124.0, 84.0, 158.0])  # RGB of haematoxylin, the mean inside of a nucleus
 
 
@@ -36,9 +28,9 @@ class Synthetic(base.SegmentationBuilder):
 
     @classmethod
     def plan(cls, directory: Path | None, options: base.Options) -> base.Plan:
-        """Returns the drawings to make; the note makes a set of older code be drawn anew."""
+        """Returns the drawings to make; by the note, a set of other code is drawn again."""
         del directory, options
-        splits = {split: [_item(split, i) for i in range(n)] for split, n in SPLITS.items()}
+        splits = {split: [_item(split, i) for i in range(n)] for split, n in COUNTS.items()}
         return base.Plan(splits, notes={"drawing": base.digest(draw("train", 0)[0].tolist())})
 
 
@@ -54,14 +46,14 @@ def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws one example.
 
     Args:
-        split: a key of SPLITS.
+        split: a key of COUNTS.
         index: which example, from 0.
 
     Returns:
         image [64, 64, 3] uint8 and mask [64, 64] uint8 in {0, 1}, a function of the arguments only.
     """
     # PCG64 and its uniform doubles are the part of numpy whose stream is fixed across versions.
-    seed = np.random.SeedSequence([SEED, list(SPLITS).index(split), index])
+    seed = np.random.SeedSequence([SEED, list(COUNTS).index(split), index])
     rng = np.random.Generator(np.random.PCG64(seed))
     image = TISSUE + 11.0 * _waves(rng, 6, 0.5, 2.0)[..., None] * (0.5, 1.0, 0.7)
     mask = np.zeros((SIDE, SIDE), np.uint8)

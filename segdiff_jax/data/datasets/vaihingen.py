@@ -5,7 +5,7 @@ The files are those that DSAC (Marcos et al., 2018) published and DARNet and Seg
     <dir>/building_001.tif ... building_168.tif             512x512, near infrared, red and green
     <dir>/building_mask_001.tif ... building_mask_168.tif   the building in the middle
 
-What else its archive holds, such as the masks of all buildings, is not read.
+Other files of its archive, such as the masks of all buildings, are not read.
 
 All three cut the list of names, sorted as text, after 100: DSAC by counting, the others by the
 files they find. That is by number as long as the names are padded with zeros, as the published
@@ -17,10 +17,10 @@ Images and masks are prepared at 256x256, the size at which SegDiff is trained a
     authors   image: every second pixel; mask: the mean of 2x2 pixels, foreground from 0.5 on
     area      image: the mean of 2x2 pixels, rounded; mask: foreground where it fills half or more
 
-The authors' 0.5 is one of the file's own units. In a mask of {0, 1} it takes two of the four
-pixels; in one of {0, 255} a single pixel is enough, so the building grows by up to a pixel. The
-published masks have one bit a pixel, going by the Matlab script that writes them; OpenCV, with
-which the authors read, makes 0 and 255 of that.
+The authors' 0.5 is in the file's own units. A mask of {0, 1} needs two of the four pixels; in one
+of {0, 255} a single pixel is enough, so the building grows by up to a pixel. The published masks
+have one bit a pixel, going by the Matlab script that writes them; OpenCV, with which the authors
+read, makes 0 and 255 of that.
 """
 
 import functools
@@ -32,21 +32,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from segdiff_jax import errors
 from segdiff_jax.data import resize
 from segdiff_jax.data.datasets import base
-from segdiff_jax.data.image_io import decoding, headers, reading
+from segdiff_jax.data.image_io import reading
+from segdiff_jax.errors import bad_data
 
 OFFICIAL_SIZE = (512, 512)  # (height, width), pixels
-
-
 SIZE = (256, 256)  # as prepared
-
-
 COUNT = 168  # of the images, numbered from 1
-
-
-# Held out of the 100 training images to choose by: every fifth. DARNet too held out 20, at random.
+# Held out of the 100 training images: every fifth. DARNet too held out 20, at random.
 VALIDATION = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95, 100)
 
 
@@ -55,8 +49,6 @@ SPLITS = {
     "validation": VALIDATION,
     "test": tuple(range(101, COUNT + 1)),
 }
-
-
 FILE = re.compile(r"building_(?P<mask>mask_)?(?P<number>[0-9]+)\.tiff?", re.IGNORECASE)
 
 
@@ -79,24 +71,24 @@ class Vaihingen(base.SegmentationBuilder):
 
     @classmethod
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:
-        """Returns one prepared set, named like the way its images were resized."""
+        """Returns one prepared set, named after the rule by which its images are resized."""
         del directory
         return {options["resize"]: options}
 
     @classmethod
     def plan(cls, directory: Path | None, options: base.Options) -> base.Plan:
-        """Returns the pairs by split; every file that is missing or too many is a problem.
+        """Returns the pairs by split; every missing or surplus file is a problem.
 
         Raises:
-          UserError: nothing in the directory is named like these files.
+            UserError: no file in the directory is named like these.
         """
         assert directory is not None
         folder = directory / "buildings" if (directory / "buildings").is_dir() else directory
         images, masks, problems = _find(folder)
         if not (images or masks):
-            raise _bad(
-                f"config.data.dir {directory}: no building_<number>.tif lies in it; "
-                f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            raise bad_data(
+                f"config.data.dir {directory}",
+                f"no building_<number>.tif lies in it; {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}",
             )
         problems += _missing(folder, images, masks)
         items = {
@@ -158,22 +150,23 @@ Resize = Callable[[np.ndarray, reading.MaskFile], tuple[np.ndarray, np.ndarray]]
 
 
 def _read(
-    number: int, pair: Pair, resize: Resize, limits: headers.Limits
+    number: int, pair: Pair, resize: Resize, limits: reading.Limits
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     image, mask = reading.read_image(pair.image, limits), _read_mask(pair.mask, limits)
     for file, size in ((pair.image, image.shape[:2]), (pair.mask, mask.pixels.shape)):
         if size != OFFICIAL_SIZE:
-            raise _bad(f"{file}: has {_written(size)} pixels; allowed is {_written(OFFICIAL_SIZE)}")
+            found, official = base.shape_text(size), base.shape_text(OFFICIAL_SIZE)
+            raise bad_data(file, f"has {found} pixels; allowed is {official}")
     if not mask.pixels.any():
-        raise _bad(f"{pair.mask}: holds no building; every official mask does")
+        raise bad_data(pair.mask, "holds no building; every official mask does")
     name = name_of(number)
     yield name, base.record(*resize(image, mask), name)
 
 
-def _read_mask(file: Path, limits: headers.Limits) -> reading.MaskFile:
-    image = decoding.decode(file, limits).image
-    if image.mode == "1":  # whichever bit stands for white; OpenCV makes white 255
-        return reading.MaskFile(np.asarray(image).astype(np.uint8), 255)
+def _read_mask(file: Path, limits: reading.Limits) -> reading.MaskFile:
+    values = reading.decode(file, limits).values
+    if values.dtype == bool:  # whichever bit the file stores for white; OpenCV makes white 255
+        return reading.MaskFile(values.astype(np.uint8), 255)
     return reading.read_mask(file, limits)
 
 
@@ -183,16 +176,8 @@ def _as_the_authors(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarr
 
 
 def _by_area(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarray, np.ndarray]:
-    means = resize.area(image, SIZE)
-    return np.rint(means).astype(np.uint8), resize.majority(mask.pixels, SIZE)
+    covered = resize.bilinear(mask.pixels, SIZE)  # at half the size: the mean of 2x2 pixels
+    return np.rint(resize.bilinear(image, SIZE)).astype(np.uint8), (covered >= 0.5).astype(np.uint8)
 
 
 RESIZES: dict[str, Resize] = {"authors": _as_the_authors, "area": _by_area}
-
-
-def _written(size: tuple[int, ...]) -> str:
-    return "x".join(map(str, size))
-
-
-def _bad(message: str) -> errors.UserError:
-    return errors.UserError(message, errors.BAD_DATA)

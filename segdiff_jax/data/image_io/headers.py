@@ -1,51 +1,37 @@
-"""Opening an image file strictly: only PNG, JPEG and TIFF, and only what Pillow reads as meant.
+"""Opens an image file by its first bytes, and holds what its decoders share: limits and pixels.
 
-A file's first bytes decide which of the three it is, never its suffix. Nothing is decoded here.
+Only PNG, JPEG and TIFF are opened; the suffix of a file decides nothing.
 """
 
 import contextlib
 import stat
-import struct
-import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import PIL
-from PIL import ExifTags, Image
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+import numpy as np
 
-from segdiff_jax import errors
-from segdiff_jax.data.image_io import tiff_tags
+from segdiff_jax.errors import bad_data
 
-_PLUGINS = {
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"\xff\xd8\xff": JpegImageFile,
-    b"II*\0": TiffImageFile,
-    b"MM\0*": TiffImageFile,
-    b"II+\0": TiffImageFile,  # BigTIFF
-    b"MM\0+": TiffImageFile,
+ALLOWED = "allowed are whole PNG, JPEG and TIFF files of 8 or 16 bits a channel"
+_FORMATS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
 }
-
-
-Header = PngImageFile | JpegImageFile | TiffImageFile
-
-
-_ALLOWED = "allowed are whole PNG, JPEG and TIFF files of 8 or 16 bits a channel"
-
-
-_pillow = threading.Lock()
+# Axes to flip by EXIF orientation, after rows and columns changed places for 5 to 8.
+_FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
 
 
 class Limits(NamedTuple):
     """What may be read: `config.reading`.
 
     Attributes:
-        max_pixels: an image of more is refused before any of it is decoded.
-        page: of a TIFF that has several, from 0; -1: such a file is refused.
+        max_pixels: a larger image is refused before any of it is decoded.
+        page: of a TIFF file with several, from 0; -1: such a file is refused.
         float_range: (low, high), which become 0 and 255; (): an image of floats is refused.
     """
 
@@ -54,130 +40,78 @@ class Limits(NamedTuple):
     float_range: tuple[float, ...] = ()
 
 
-def bad(path: Path, what: str) -> errors.UserError:
-    """Returns the error of a file: what is wrong with it; what is allowed."""
-    return errors.UserError(f"{path}: {what}", errors.BAD_DATA)
+class Pixels(NamedTuple):
+    """The decoded values of a file, turned as its EXIF orientation requires.
+
+    Attributes:
+        values: [H, W] grey values or palette indices, or [H, W, C] colours; exact. Of 1 bit: bool;
+            of 2 and 4 bits: grey values are scaled to 0..255, indices are not; else the file's
+            dtype in the byte order of the machine.
+        mode: "grey", "RGB", "CMYK" or "palette".
+        alpha: [H, W], of the dtype of `values`; None if the file has none.
+        palette: [n, 4] uint8, RGBA by index; None for other modes.
+        transparent: the colour that the file declares transparent; None if there is none.
+        lossy: whether the compression is lossy (JPEG).
+        inverted: whether the file stores white as 0; `values` have 0 for black.
+    """
+
+    values: np.ndarray
+    mode: str
+    alpha: np.ndarray | None = None
+    palette: np.ndarray | None = None
+    transparent: int | tuple[int, ...] | None = None
+    lossy: bool = False
+    inverted: bool = False
 
 
-def size(path: Path, limits: Limits) -> tuple[int, int]:
-    """Returns (height, width) the right way up, from the header alone.
+@contextlib.contextmanager
+def open_image(path: Path) -> Iterator[tuple[BinaryIO, str]]:
+    """Opens a file; yields it with its format: "PNG", "JPEG" or "TIFF".
 
     Raises:
-        UserError: the header cannot be read.
+        UserError: it is no regular file, cannot be opened or has another format.
     """
-    with opened(path) as file:
-        image = header(path, file, limits)
-        if isinstance(image, PngImageFile) and _ends_with_metadata(file):
-            check_size(path, image, limits)
-            image.load()
-        if isinstance(image, TiffImageFile):  # of which newer Pillows turn the size themselves
-            width, height = tiff_tags.stored_size(image)
-        else:
-            width, height = image.size
-        # Not PngImageFile's, which decodes the image to find what may stand behind it.
-        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        return (width, height) if turned else (height, width)
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file for Pillow; whatever Pillow raises or warns of inside becomes a UserError."""
-    with _alone(path), _plain_file(path) as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Runs Pillow for one thread at a time, and makes its errors and warnings errors of the file.
-
-    Warnings and Pillow's limit of pixels belong to the whole process. `check_size` stands in for
-    that limit, which could not be raised by a config.
-    """
-    with _pillow, warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        except errors.UserError:
-            raise
-        except Exception as error:  # Pillow raises nearly anything on a damaged file
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise bad(path, f"cannot be decoded ({reason}); {_ALLOWED}") from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    for warning in told:
-        if Path(PIL.__file__).parent not in Path(warning.filename).parents:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-        elif "Metadata Warning" not in str(warning.message):  # a tag with a value too many
-            reason = " ".join(str(warning.message).split())
-            raise bad(path, f"has damaged metadata ({reason}); save it anew without them")
-
-
-@contextlib.contextmanager
-def _plain_file(path: Path) -> Iterator[BinaryIO]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            raise bad(path, f"is not a file; {_ALLOWED}")
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
+            raise bad_data(path, f"is not a file; {ALLOWED}")
         file = path.open("rb")
     except OSError as error:
-        raise bad(path, f"cannot be opened ({error.strerror})") from error
+        raise bad_data(path, f"cannot be opened ({error.strerror})") from error
     with file:
-        yield file
+        begin = file.read(8)
+        for magic, name in _FORMATS.items():
+            if begin.startswith(magic):
+                yield file, name
+                return
+    content = f"begins with {begin!r}" if begin else "is empty (0 bytes)"
+    raise bad_data(path, f"{content}; {ALLOWED}")
 
 
-def header(path: Path, file: BinaryIO, limits: Limits) -> Header:
-    """Returns the image with nothing decoded, at the page that is wanted."""
-    file.seek(0)
-    begin = file.read(8)
-    plugin = next((p for magic, p in _PLUGINS.items() if begin.startswith(magic)), None)
-    if plugin is None:
-        content = f"begins with {begin!r}" if begin else "is empty (0 bytes)"
-        raise bad(path, f"{content}; {_ALLOWED}")
-    file.seek(0)
-    image = plugin(file)
-    if isinstance(image, TiffImageFile):
-        if image.n_frames > 1 and limits.page < 0:
-            raise bad(path, f"has {image.n_frames} pages; config.reading.page chooses one, from 0")
-        if limits.page >= image.n_frames:
-            raise bad(
-                path,
-                f"has {image.n_frames} page(s), so config.reading.page={limits.page} is not "
-                f"there; at most {image.n_frames - 1}",
-            )
-        image.seek(max(limits.page, 0))
-        if problem := tiff_tags.problem(image):
-            raise bad(path, f"{problem}: save it anew, as PNG")
-    elif getattr(image, "n_frames", 1) > 1:
-        raise bad(path, "is an animation; allowed is a single image")
-    return image
+def undecodable(path: Path, error: Exception) -> Exception:
+    """Returns the UserError for an exception of a decoding library."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return bad_data(path, f"cannot be decoded ({reason}); {ALLOWED}")
 
 
-def check_size(path: Path, image: Header, limits: Limits) -> None:
-    """Raises UserError if the image is too large to be decoded."""
-    sizes = {"": image.size}
-    if isinstance(image, TiffImageFile):
-        sizes[" in a tile"] = tiff_tags.tile_size(image)
-    for where, (width, height) in sizes.items():
-        if width * height > limits.max_pixels:
-            raise bad(
-                path,
-                f"has {height} x {width} pixels{where}; at most config.reading.max_pixels="
-                f"{limits.max_pixels} are decoded: raise that if the file is to be trusted",
-            )
+def check_size(path: Path, shape: tuple[int, int], limits: Limits, where: str = "") -> None:
+    """Raises UserError if an image, or a tile of it, of `shape` (H, W) is too large to decode."""
+    height, width = shape
+    if height * width > limits.max_pixels:
+        raise bad_data(
+            path,
+            f"has {height} x {width} pixels{where}; at most config.reading.max_pixels="
+            f"{limits.max_pixels} are decoded: raise that if the file is to be trusted",
+        )
 
 
-def _ends_with_metadata(file: BinaryIO) -> bool:
-    """Returns whether a PNG's orientation may stand behind its pixels."""
-    file.seek(8)
-    pixels = False
-    while len(begin := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", begin)
-        text = file.read(min(length, 17))
-        about = text.startswith((b"Raw profile type", b"XML:com.adobe.xmp"))
-        if pixels and (kind == b"eXIf" or about):
-            return True
-        pixels |= kind == b"IDAT"
-        file.seek(length - len(text) + 4, 1)
-    return False
+def upright_shape(shape: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Returns (H, W) after the EXIF orientation is applied."""
+    height, width = shape
+    return (width, height) if 5 <= orientation <= 8 else (height, width)
+
+
+def upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns a view [H, W, ...] with the EXIF orientation applied; unknown ones change nothing."""
+    if 5 <= orientation <= 8:
+        values = values.swapaxes(0, 1)
+    return np.flip(values, _FLIPS.get(orientation, ()))

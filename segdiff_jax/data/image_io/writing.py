@@ -1,56 +1,42 @@
-"""Writing arrays as PNG and TIFF files, whole or not at all, with what the source said of itself.
+"""Writes arrays as PNG and TIFF files atomically, with the tags of their source.
 
-A map made of a file lies on the same ground as the file: its GeoTIFF tags and its resolution go
-along. Two GDAL tags say what the values mean (statistics, the value for "no data"). They hold for
+A map made of a file lies on the same ground as the file: its GeoTIFF tags and its resolution are
+copied. Two GDAL tags describe the values (statistics, the value for "no data"). They hold for
 pictures like the source only: a mask whose background were declared "no data" would be all
 foreground to a GIS.
 """
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+import tifffile
+from PIL import Image
 
-from segdiff_jax.errors import BAD_DATA, UserError
+from segdiff_jax.data.image_io import headers, pillow_files, tiff_files
+from segdiff_jax.errors import bad_data
 from segdiff_jax.runtime.files import atomic_write
 
 # GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory,
 # GeoDoubleParams, GeoAsciiParams
 GROUND = (33550, 33922, 34264, 34735, 34736, 34737)
-
-
 VALUES = (42112, 42113)  # GDAL_METADATA, GDAL_NODATA
-
-
 RESOLUTION = X_RESOLUTION, Y_RESOLUTION, UNIT = 282, 283, 296
-
-
-ORIENTATION, PREDICTOR, DIFFERENCES = 274, 317, 2
-
-
-TIFF = (".tif", ".tiff")
-
-
-PLUGINS = (
-    TiffImagePlugin.TiffImageFile,
-    PngImagePlugin.PngImageFile,
-    JpegImagePlugin.JpegImageFile,
-)
+TIFF_SUFFIXES = (".tif", ".tiff")
+_ASCII, _RATIONAL = 2, 5  # types of TIFF fields
 
 
 class Tags(NamedTuple):
-    """What a file says of itself besides its pixels.
+    """The tags of an image file that are copied to files made of it.
 
     Attributes:
-      tiff: TIFF fields, (type, value) by number, of those this module names; empty for other
-        formats.
-      dpi: (horizontal, vertical) pixels per inch, or None if a file that is no TIFF has none.
+        tiff: TIFF fields (type, count, value) by number, of those this module names; empty for
+            other formats.
+        dpi: (horizontal, vertical) pixels per inch of a PNG or JPEG file; None if it has none.
     """
 
-    tiff: Mapping[int, tuple[int, Any]] = {}
+    tiff: Mapping[int, tuple[int, int, Any]] = {}
     dpi: tuple[float, float] | None = None
 
 
@@ -61,74 +47,95 @@ def read_tags(path: Path, page: int = 0) -> Tags:
     """Reads the tags of an image file as they are once its EXIF orientation is applied.
 
     Args:
-      path: of the file, whose pixels can be read.
-      page: of a TIFF file with several.
+        path: of a file whose pixels can be read.
+        page: of a TIFF file with several.
 
     Raises:
-      UserError: the pixels would be turned, and the ground below them would not.
+        UserError: the file is a GeoTIFF with an orientation, or cannot be read.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd fields, which are nothing to the pixels
-        for plugin in PLUGINS:
-            try:
-                with plugin(path) as image:
-                    if page > 0 and isinstance(image, TiffImagePlugin.TiffImageFile):
-                        image.seek(page)
-                    return _tags(path, image)
-            except UserError:
-                raise
-            except Exception:  # Pillow raises nearly anything on a file of another format
-                continue
-    return NO_TAGS
+    with headers.open_image(path) as (file, format):
+        if format == "TIFF":
+            return _tiff_tags(path, file, page)
+        dpi, orientation = pillow_files.read_resolution(path, file)
+    if dpi and 5 <= orientation <= 8:
+        dpi = dpi[::-1]
+    return Tags(dpi=dpi)
 
 
-def _tags(path: Path, image: Image.Image) -> Tags:
-    orientation = image.getexif().get(ORIENTATION, 1)
-    turned = orientation in (5, 6, 7, 8)  # width and height change places
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        dpi = image.info.get("dpi")
-        return Tags(dpi=tuple(dpi[::-1] if turned else dpi) if dpi else None)
-    fields = image.tag_v2
-    names = [n for n in (*GROUND, *VALUES, *RESOLUTION) if n in fields]
-    tiff = {number: (fields.tagtype[number], fields[number]) for number in names}
+def _tiff_tags(path: Path, file: BinaryIO, number: int) -> Tags:
+    with tiff_files.open_page(path, file, max(number, 0)) as page:
+        orientation = tiff_files.orientation(page)
+        tiff = {
+            code: _field(tag, page.parent.filehandle)
+            for code in (*GROUND, *VALUES, *RESOLUTION)
+            if (tag := page.tags.get(code)) and _is_usable(tag)
+        }
     if orientation != 1 and tiff.keys() & set(GROUND):
-        raise UserError(
-            f"{path}: GeoTIFF with orientation {orientation}: must be 1, since its pixels would be "
-            "turned and its coordinates not",
-            BAD_DATA,
+        raise bad_data(
+            path,
+            f"GeoTIFF with orientation {orientation}: must be 1, since its pixels would be turned "
+            "and its coordinates not",
         )
-    if turned and {X_RESOLUTION, Y_RESOLUTION} <= tiff.keys():
+    if 5 <= orientation <= 8 and {X_RESOLUTION, Y_RESOLUTION} <= tiff.keys():
         tiff |= {X_RESOLUTION: tiff[Y_RESOLUTION], Y_RESOLUTION: tiff[X_RESOLUTION]}
     return Tags(tiff)
+
+
+def _is_usable(tag: tifffile.TiffTag) -> bool:
+    """Returns whether a field can be written again; odd resolutions are dropped."""
+    if tag.code == UNIT:
+        return tag.value in (1, 2, 3)
+    if tag.code in RESOLUTION:
+        return tag.dtype == _RATIONAL and tag.count == 1 and min(tag.value) > 0
+    return True
+
+
+def _field(tag: tifffile.TiffTag, file: tifffile.FileHandle) -> tuple[int, int, Any]:
+    """Returns (type, count, value) of a TIFF field; text as its bytes, in whatever encoding."""
+    if tag.dtype != _ASCII:
+        return int(tag.dtype), tag.count, tag.value
+    file.seek(tag.valueoffset)
+    return _ASCII, tag.count, file.read(tag.count)
 
 
 def save(
     path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, *, like_source: bool = False
 ) -> None:
-    """Writes an image; the suffix of the path, .png or .tif, says the format.
+    """Writes an image; the suffix of the path, .png or .tif, decides the format.
 
     Args:
-      path: of the file; its folder is made if missing.
-      pixels: [H, W] uint8 or uint16, or [H, W, 3] uint8; not copied if contiguous.
-      tags: of the source; what the format has no place for is left out.
-      like_source: whether the pixels are a picture like the source, so that what it says of its
-        values holds for them too.
+        path: of the file; its folder is made if missing.
+        pixels: [H, W] uint8 or uint16, or [H, W, 3] uint8; not copied if contiguous.
+        tags: of the source; tags that the format cannot hold are left out.
+        like_source: whether the pixels are a picture like the source, so that the tags about its
+            values hold for them too.
 
     Raises:
-      UserError: the file cannot be written.
+        UserError: the file cannot be written.
     """
-    image = Image.fromarray(pixels)
-    if path.suffix in TIFF:
-        fields = TiffImagePlugin.ImageFileDirectory_v2()
-        for number, (kind, value) in tags.tiff.items():
-            if like_source or number not in VALUES:
-                fields.tagtype[number], fields[number] = kind, value
-        fields[PREDICTOR] = DIFFERENCES
-        options = {"format": "TIFF", "compression": "tiff_lzw", "tiffinfo": fields}
-    else:
-        # of smooth maps, level 3 is ten times as fast as the default and as small
-        options = {"format": "PNG", "compress_level": 3}
-        if tags.dpi:
-            options["dpi"] = tags.dpi
     with atomic_write(path) as temporary:
-        image.save(temporary, **options)
+        if path.suffix in TIFF_SUFFIXES:
+            _save_tiff(temporary, pixels, tags, like_source)
+            return
+        # Of smooth maps, level 3 is ten times as fast as the default and as small.
+        options = {"dpi": tags.dpi} if tags.dpi else {}
+        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=3, **options)
+
+
+def _save_tiff(path: Path, pixels: np.ndarray, tags: Tags, like_source: bool) -> None:
+    copied = (*GROUND, *VALUES) if like_source else GROUND
+    resolution = None
+    if {X_RESOLUTION, Y_RESOLUTION} <= tags.tiff.keys():
+        resolution = tags.tiff[X_RESOLUTION][2], tags.tiff[Y_RESOLUTION][2]
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb" if pixels.ndim == 3 else "minisblack",
+        compression="lzw",
+        predictor=True,
+        resolution=resolution,
+        resolutionunit=tags.tiff[UNIT][2] if UNIT in tags.tiff else None,
+        metadata=None,
+        software=False,
+        extratags=[(code, *tags.tiff[code], True) for code in copied if code in tags.tiff],
+    )

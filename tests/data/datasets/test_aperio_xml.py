@@ -84,7 +84,7 @@ def test_many_edges_are_filled_as_few_are():
     between = np.linspace(0, 1, 2500, endpoint=False)[:, None]
     steps = np.roll(corners, -1, axis=0) - corners
     fine = (corners[:, None] + between * steps[:, None]).reshape(-1, 2)
-    assert len(fine) > 2 * aperio_xml.EDGES_AT_ONCE
+    assert len(fine) > 2 * aperio_xml.MAX_EDGES_PER_PASS
     np.testing.assert_array_equal(mask_of(fine), mask_of(corners))
 
 

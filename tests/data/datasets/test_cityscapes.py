@@ -1,6 +1,5 @@
 """Objects of Cityscapes, cut from a made-up tree that is laid out as the official files are."""
 
-import json
 import logging
 import re
 import shutil
@@ -18,12 +17,12 @@ from tiny_config import config_of
 from segdiff_jax import errors
 from segdiff_jax.config import schema
 from segdiff_jax.data import object_crops
-from segdiff_jax.data.datasets import cityscapes, cityscapes_polygons, registry
+from segdiff_jax.data.datasets import cityscapes, registry
+from segdiff_jax.data.datasets.cityscapes_instances import LABEL_IDS as LABELS
 from segdiff_jax.data.image_io import headers
 from segdiff_jax.factory import datasets
 
 HEIGHT, WIDTH = 90, 150
-LABELS = cityscapes_polygons.LABEL_IDS
 
 
 def rectangle(left, top, right, bottom):
@@ -107,25 +106,19 @@ def paths(root, split, name):
     city = name.split("_")[0]
     image = root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
     truth = root / "gtFine" / split / city
-    return (
-        image,
-        truth / f"{name}_gtFine_polygons.json",
-        truth / f"{name}_gtFine_instanceIds.png",
-    )
+    return image, truth / f"{name}_gtFine_instanceIds.png"
 
 
 def write(root, split, name, scene, height=HEIGHT, width=WIDTH):
-    image, polygons, ids = paths(root, split, name)
-    for file in (image, polygons):
+    image, ids = paths(root, split, name)
+    for file in (image, ids):
         file.parent.mkdir(parents=True, exist_ok=True)
     seed = sum(name.encode())
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(pixels).save(image)
     Image.fromarray(instance_ids(scene, height, width)).save(ids)
-    for kind in ("color", "labelIds"):  # official, and not needed
-        (polygons.parent / f"{name}_gtFine_{kind}.png").write_bytes(b"")
-    content = [{"label": label, "polygon": polygon} for label, polygon in scene]
-    polygons.write_text(json.dumps({"imgHeight": height, "imgWidth": width, "objects": content}))
+    for ending in ("color.png", "labelIds.png", "polygons.json"):  # official, and not needed
+        (ids.parent / f"{name}_gtFine_{ending}").write_bytes(b"")
 
 
 @pytest.fixture(scope="module")
@@ -296,15 +289,6 @@ def test_an_image_without_the_class_is_not_opened(official, tmp_path):
     assert source(official, tmp_path, "rider").prepare() == {"train": 1, "validation": 1}
 
 
-def test_a_deleted_polygon_is_no_object_and_counts_for_none(official, tmp_path):
-    _, polygons, _ = paths(official, "train", "aachen_000000_000019")
-    content = json.loads(polygons.read_text())
-    whole = rectangle(0, 0, WIDTH, HEIGHT)
-    content["objects"].insert(3, {"label": "car", "polygon": whole, "deleted": 1})
-    polygons.write_text(json.dumps(content))
-    assert source(official, tmp_path, "car").problems() == []
-
-
 STREET_FILES = ("train", "aachen_000000_000019")
 
 
@@ -314,14 +298,8 @@ def no_image(root):
     return file, "is missing"
 
 
-def no_polygons(root):
-    file = paths(root, *STREET_FILES)[1]
-    file.unlink()
-    return file, "is missing"
-
-
 def no_ids(root):
-    file = paths(root, *STREET_FILES)[2]
+    file = paths(root, *STREET_FILES)[1]
     file.unlink()
     return file, "is missing"
 
@@ -333,13 +311,13 @@ def truncated_image(root):
 
 
 def truncated_ids(root):
-    file = paths(root, *STREET_FILES)[2]
+    file = paths(root, *STREET_FILES)[1]
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     return file, ""
 
 
 def colours_for_ids(root):
-    image, _, file = paths(root, *STREET_FILES)
+    image, file = paths(root, *STREET_FILES)
     shutil.copy(image, file)
     return file, "not 16-bit grey"
 
@@ -347,27 +325,13 @@ def colours_for_ids(root):
 def small_image(root):
     file = paths(root, *STREET_FILES)[0]
     Image.new("RGB", (WIDTH, HEIGHT - 1)).save(file)
-    return file, f"is {WIDTH}x{HEIGHT - 1} pixels"
+    return file, f"has {HEIGHT - 1}x{WIDTH} pixels"
 
 
 def small_ids(root):
-    file = paths(root, *STREET_FILES)[2]
-    Image.new("I;16", (WIDTH, HEIGHT - 1)).save(file)
-    return file, f"is {WIDTH}x{HEIGHT - 1}"
-
-
-def other_polygons(root):
-    _, file, ids = paths(root, *STREET_FILES)
-    shutil.copy(paths(root, "train", "weimar_000000_000019")[1], file)
-    return file, "intersection over union of 0.00"
-
-
-def polygons_in_another_order(root):
     file = paths(root, *STREET_FILES)[1]
-    content = json.loads(file.read_text())
-    content["objects"][1], content["objects"][2] = content["objects"][2], content["objects"][1]
-    file.write_text(json.dumps(content))
-    return file, "car 26000 and its polygon"
+    Image.fromarray(np.array(Image.open(file))[:-1]).save(file)
+    return file, f"{HEIGHT - 1}x{WIDTH}; allowed is the same size"
 
 
 def misnamed(root):
@@ -394,15 +358,12 @@ def no_layout(root):
 
 DAMAGES = [
     no_image,
-    no_polygons,
     no_ids,
     truncated_image,
     truncated_ids,
     colours_for_ids,
     small_image,
     small_ids,
-    other_polygons,
-    polygons_in_another_order,
     misnamed,
     in_train_and_val,
     no_layout,
@@ -422,71 +383,10 @@ def test_all_bad_files_are_listed_once_whatever_the_classes(official, tmp_path):
     lost = paths(official, "val", "munster_000173_000019")[1]
     lost.unlink()
     broken = paths(official, *STREET_FILES)[1]
-    broken.write_text("{")
+    broken.write_bytes(b"{")
     lines = source(official, tmp_path, "bus", "car", "person").problems()
     assert len(lines) == 2
     assert str(lost) in lines[0] and str(broken) in lines[1]
-
-
-GOOD = {"label": "car", "polygon": [[0, 0], [5, 0], [5, 5]]}
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("", "not readable JSON"),
-        ("{", "not readable JSON"),
-        ("[" * 100_000, "not readable JSON"),
-        ("1" * 5000, "not readable JSON"),
-        ("[]", "imgHeight of the file is None"),
-        ({"imgHeight": 4, "imgWidth": "4", "objects": []}, "imgWidth of the file is '4'"),
-        ({"imgHeight": True, "imgWidth": 4, "objects": []}, "imgHeight of the file is True"),
-        ({"imgHeight": 0, "imgWidth": 4, "objects": []}, "0 and 4"),
-        ({"imgHeight": 4, "imgWidth": 4, "objects": {}}, "objects of the file is {}"),
-        ([GOOD, 7], "label of object 1 is None"),
-        ([{**GOOD, "label": 26}], "label of object 0 is 26; allowed is text"),
-        ([{**GOOD, "polygon": "0,0"}], "polygon of object 0 is '0,0'; allowed is a list"),
-        ([{**GOOD, "polygon": [[0, 0], [1]]}], "a vertex of object 0 is [1]"),
-        ([{**GOOD, "polygon": [[0, "1"]]}], "a vertex of object 0 is [0, '1']"),
-        ([{**GOOD, "polygon": [[0, float("nan")]]}], "a vertex of object 0 is [0, nan]"),
-        ([{**GOOD, "polygon": [[0, 1e300]]}], "a vertex of object 0 is [0, 1e+300]"),
-        ([{**GOOD, "polygon": [[0, True]]}], "a vertex of object 0 is [0, True]"),
-        ([{**GOOD, "label": "x" * 1000, "polygon": 1}], "polygon of object 0 is 1"),
-    ],
-)
-def test_bad_json_is_one_line_that_names_the_file(tmp_path, content, reason):
-    if isinstance(content, list):
-        content = {"imgHeight": 8, "imgWidth": 8, "objects": content}
-    file = tmp_path / "polygons.json"
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
-    error = refused(cityscapes_polygons.read, file)
-    assert str(error).startswith(f"{file}: ") and reason in str(error)
-    assert error.code == errors.BAD_DATA and len(str(error)) < len(str(file)) + 200
-
-
-def test_a_huge_or_missing_json_is_refused_unread(tmp_path, monkeypatch):
-    assert "No such file" in str(refused(cityscapes_polygons.read, tmp_path / "none.json"))
-    file = tmp_path / "huge.json"
-    with file.open("wb") as stream:
-        stream.truncate(cityscapes_polygons.MAX_BYTES + 1)
-    monkeypatch.setattr(json, "loads", lambda _: 1 / 0)
-    assert str(cityscapes_polygons.MAX_BYTES) in str(refused(cityscapes_polygons.read, file))
-
-
-def test_a_polygon_of_one_point_or_none_draws_nothing(tmp_path):
-    file = tmp_path / "polygons.json"
-    scene = [{**GOOD, "polygon": []}, {**GOOD, "polygon": [[1, 1]]}, GOOD]
-    file.write_text(json.dumps({"imgHeight": 8, "imgWidth": 9, "objects": scene}))
-    drawn = cityscapes_polygons.draw(cityscapes_polygons.read(file))
-    np.testing.assert_array_equal(drawn, 26002 * covers(GOOD["polygon"], 8, 9))
-
-
-@pytest.mark.parametrize("name", ["aachen_000000_000019", "aachen_000001_000019"])
-def test_drawn_polygons_are_the_pixels_they_cover_but_for_some_on_slopes(template, name):
-    drawn = cityscapes_polygons.draw(cityscapes_polygons.read(paths(template, "train", name)[1]))
-    ids = instance_ids(FRAMES[name][1], HEIGHT, WIDTH).astype(int)
-    assert drawn.shape == ids.shape
-    assert (drawn != np.where(ids > 23999, ids, 0)).sum() < 50  # a license plate has 55
 
 
 def test_rules_and_data_agree_on_classes_and_margin():

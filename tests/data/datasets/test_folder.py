@@ -212,7 +212,7 @@ def test_all_that_does_not_fit_is_listed_a_line_each(tmp_path):
             "one",
             f"{masks / 'orphan.png'}: is the mask of no image; images/ has none of that name",
             f"{masks / 'empty'}: is empty; no object is one mask of zeros",
-            f"{masks / 'other size.png'}: has 8 x 6 pixels, but its image other size.png 6 x 8; "
+            f"{masks / 'other size.png'}: has 8x6 pixels, but its image other size.png 6x8; "
             "allowed is the same size",
             f"{masks / 'grey mask.png'}: mask holds the values 3; allowed are 0 and 1, or 0 and "
             "255",

@@ -69,7 +69,7 @@ def prepared_dir(template, tmp_path_factory):
 
 @pytest.fixture
 def few_drawings(monkeypatch):
-    monkeypatch.setattr(synthetic, "SPLITS", {"train": 4, "validation": 2, "test": 2})
+    monkeypatch.setattr(synthetic, "COUNTS", {"train": 4, "validation": 2, "test": 2})
 
 
 def test_official_files_become_train_validation_and_test(prepared_dir):
@@ -327,7 +327,7 @@ import sys
 from segdiff_jax.data.datasets import registry
 assert "tensorflow_datasets" not in sys.modules  # importing the registry is cheap
 from segdiff_jax.data.datasets import synthetic
-synthetic.SPLITS = {"train": 4, "test": 2}
+synthetic.COUNTS = {"train": 4, "test": 2}
 """
 
 

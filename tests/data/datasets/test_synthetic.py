@@ -13,7 +13,7 @@ from segdiff_jax.data.datasets import synthetic
 def drawn():
     return {
         split: [synthetic.draw(split, index) for index in range(count)]
-        for split, count in synthetic.SPLITS.items()
+        for split, count in synthetic.COUNTS.items()
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from image_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, chunk, exif, png, tiff
 from PIL import Image
 from tiny_config import ROOT
@@ -51,6 +52,16 @@ CMYK = colour((0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 0, 0), (0, 0, 255, 0), (0, 
 CMYK_SEEN = [(255, 255, 255), (0, 255, 255), (255, 0, 255), (255, 255, 0), (0, 0, 0)]
 deep_grey, deep_rgb = grey(*DEEP, dtype=np.uint16), colour(*DEEP_RGB, dtype=np.uint16)
 
+
+def apart(array, planes=3):
+    """A TIFF of an array [1, W, 3], channel after channel, each a strip."""
+    width, size = array.shape[1], array.shape[1] * array.itemsize
+    tags = [(256, width), (257, 1), (258, (8 * array.itemsize,) * 3), (262, 2), (277, 3), (284, 2)]
+    strips = [(273, tuple(8 + size * i for i in range(planes))), (279, (size,) * planes)]
+    rows = np.ascontiguousarray(np.moveaxis(array[0], -1, 0))
+    return tiff(rows[:planes], tags=[*tags, *strips, (278, 1), (339, (1,) * 3)])
+
+
 IMAGES = {  # name: (file, what it shows: grey values or colours of one row)
     "8-bit grey": (png(grey(0, 7, 255), GREY), (0, 7, 255)),
     "1 bit": (png(grey(0, 1, 1), GREY, 1), (0, 255, 255)),
@@ -73,6 +84,22 @@ IMAGES = {  # name: (file, what it shows: grey values or colours of one row)
     "opaque RGBA": (png(colour((1, 2, 3, 255)), RGBA), [(1, 2, 3)]),
     "CMYK TIFF": (tiff(CMYK, photometric=5), CMYK_SEEN),
     "TIFF with 0 for white": (tiff(grey(0, 255, 5), photometric=0), (255, 0, 250)),
+    "16-bit TIFF with 0 for white": (tiff(~deep_grey, photometric=0), SHALLOW),
+    "8-bit TIFF, channel after channel": (
+        apart(colour((1, 2, 3), (4, 5, 6))),
+        [(1, 2, 3), (4, 5, 6)],
+    ),
+    "16-bit TIFF, channel after channel": (apart(deep_rgb), SHALLOW_RGB),
+    "1-bit palette TIFF": (
+        tiff(grey(0b10100000), photometric=3, tags=[(256, 3), (258, 1), (320, (0, 257 * 9) * 3)]),
+        (9, 0, 9),
+    ),
+    "4-bit grey TIFF": (tiff(grey(0x0F, 0x10), tags=[(256, 3), (258, 4)]), (0, 255, 17)),
+    "grey TIFF with opaque alpha": (
+        tiff(colour((3, 255), (200, 255)), photometric=1, tags=[(338, 1)]),
+        (3, 200),
+    ),
+    "RGBA TIFF": (tiff(colour((1, 2, 3, 255)), photometric=2, tags=[(338, 2)]), [(1, 2, 3)]),
     "16-bit grey PNG": (png(deep_grey, GREY, 16), SHALLOW),
     "16-bit grey TIFF": (tiff(deep_grey), SHALLOW),
     "16-bit grey TIFF, big-endian": (tiff(deep_grey, order=">"), SHALLOW),
@@ -128,8 +155,50 @@ def test_floats_are_read_within_the_range_that_is_given(path):
     image = reading.read_image(path, Limits(float_range=(-1, 3)))
     # 255 / 4 = 63.75
     np.testing.assert_array_equal(image, shown((0, 64, 128, 255)))
-    path.write_bytes(tiff(grey(-1, 0, 1, 3, dtype=np.float32), order=">"))
-    np.testing.assert_array_equal(image, reading.read_image(path, Limits(float_range=(-1, 3))))
+    for order, compressed, dtype in ((">", False, "f4"), (">", True, "f4"), ("<", False, "f8")):
+        path.write_bytes(tiff(grey(-1, 0, 1, 3, dtype=dtype), order=order, compressed=compressed))
+        np.testing.assert_array_equal(image, reading.read_image(path, Limits(float_range=(-1, 3))))
+
+
+@pytest.mark.parametrize(
+    "compression",
+    ["raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma"],
+)
+def test_a_compressed_tiff_of_libtiff_holds_its_pixels(path, compression):
+    for array in (NOISE, NOISE[..., 0], NOISE[..., 0].astype(np.uint16) * 200):
+        path.write_bytes(by_pillow(array, "TIFF", compression=compression))
+        image = reading.read_image(path)
+        expected = np.round(array / 257) if array.dtype == np.uint16 else array
+        np.testing.assert_array_equal(image, expected.reshape(20, 20, -1) + np.zeros(3))
+
+
+def test_a_tiff_of_zstandard_and_of_float_predictor_holds_its_pixels(path):
+    tifffile.imwrite(path, NOISE, photometric="rgb", compression="zstd", predictor=True)
+    np.testing.assert_array_equal(reading.read_image(path), NOISE)
+    tifffile.imwrite(path, NOISE[..., 0].astype(np.float32), compression="lzw", predictor=3)
+    image = reading.read_image(path, Limits(float_range=(0, 255)))
+    np.testing.assert_array_equal(image[..., 0], NOISE[..., 0])
+
+
+def test_a_jpeg_in_a_tiff_shows_about_what_was_saved(path):
+    flat = np.full((16, 24, 3), (200, 40, 90), np.uint8)
+    for array in (flat, flat[..., 0]):
+        path.write_bytes(by_pillow(array, "TIFF", compression="jpeg", quality=95))
+        shown = reading.read_image(path).astype(int)
+        assert np.abs(shown - array.reshape(16, 24, -1)).max() <= 3
+        with pytest.raises(errors.UserError, match="JPEG is lossy"):
+            reading.read_mask(path)
+
+
+def test_a_tiled_tiff_holds_its_pixels(path):
+    array = np.arange(20 * 40, dtype=np.uint16).reshape(20, 40) * 80
+    padded = np.pad(array, ((0, 12), (0, 8)), mode="edge")
+    tiles = [padded[y : y + 16, x : x + 16] for y in (0, 16) for x in (0, 16, 32)]
+    data = np.concatenate(tiles)
+    size = 2 * 256
+    place = [(322, 16), (323, 16), (325, (size,) * 6), (324, tuple(8 + size * i for i in range(6)))]
+    path.write_bytes(tiff(data, tags=[(256, 40), (257, 20), *place]))
+    np.testing.assert_array_equal(reading.read_image(path)[..., 0], np.round(array / 257))
 
 
 @pytest.mark.parametrize("page", [0, 1, 2])
@@ -210,12 +279,24 @@ def test_a_folder_is_listed_by_name_without_what_is_hidden(tmp_path):
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
 NAN = grey(0, np.nan, 1, 1, dtype=np.float32)
 FLOATS = grey(0.25, 0.5, dtype=np.float32)
-APART = np.moveaxis(deep_rgb, -1, 0).reshape(1, 9)  # channel after channel
-APART_TAGS = [(256, 3), (258, (16,) * 3), (262, 2), (277, 3), (284, 2), (339, (1,) * 3)]
 
 
 def halved(file):
     return file[: len(file) // 2]
+
+
+def looped(file):
+    """A little-endian TIFF of two pages, the second linked back to the first."""
+    (first,) = struct.unpack_from("<I", file, 4)
+    link = len(file) - 4
+    return file[:link] + struct.pack("<I", first)
+
+
+def tiff_of(jpeg, height, width):
+    """A TIFF whose one strip is a JPEG file."""
+    tags = [(256, width), (257, height), (258, (8,) * 3), (259, 7), (262, 6), (277, 3)]
+    tags += [(278, height), (339, (1,) * 3)]
+    return tiff(np.frombuffer(jpeg, np.uint8)[None], tags=tags)
 
 
 def flipped(file):
@@ -255,25 +336,27 @@ REFUSED = {  # name: (file, limits, words of the message)
         Limits(float_range=(0, 1)),
         "1 of 2 pixels are NaN or infinite",
     ),
-    "64-bit floats": (tiff(FLOATS.astype(np.float64)), Limits(), "unknown pixel mode"),
-    "compressed big-endian floats": (
-        tiff(FLOATS, order=">", compressed=True),
-        Limits(float_range=(0, 1)),
-        "highest byte first",
-    ),
-    "signed bytes": (tiff(grey(-1, 1, dtype=np.int8)), Limits(), "holds signed integers"),
+    "64-bit floats": (tiff(FLOATS.astype(np.float64)), Limits(), "holds floats from 0.25 to 0.5"),
+    "signed bytes": (tiff(grey(-1, 1, dtype=np.int8)), Limits(), "integers of 8 bits with a sign"),
     "signed 16 bits": (tiff(grey(-1, 1, dtype=np.int16)), Limits(), "with a sign"),
     "32-bit integers": (tiff(grey(1, 2, dtype=np.uint32)), Limits(), "integers of 32 bits"),
-    "16 bits with 0 for white": (tiff(deep_grey, photometric=0), Limits(), "with 0 for white"),
     "12 bits": (tiff(deep_grey, tags=[(258, 12)]), Limits(), "has 12 bits a channel"),
-    "16-bit channels apart": (tiff(APART, tags=APART_TAGS), Limits(), "one after another"),
+    "channels apart, of which one is missing": (
+        apart(deep_rgb, planes=2),
+        Limits(),
+        "lacks a part of its pixels",
+    ),
     "a fourth channel": (
         tiff(colour((1, 2, 3, 4)), photometric=2, tags=[(338, 0)]),
         Limits(),
         "has 4 channels",
     ),
     "five channels": (tiff(np.zeros((2, 2, 5), np.uint8)), Limits(), ""),
-    "Lab": (tiff(colour((1, 2, 3)), photometric=8), Limits(), "pixels of mode LAB"),
+    "Lab": (
+        tiff(colour((1, 2, 3)), photometric=8),
+        Limits(),
+        "has the colours 8; allowed are grey, RGB",
+    ),
     "two pages": (tiff(grey(1), grey(2)), Limits(), "has 2 pages; config.reading.page chooses one"),
     "no such page": (
         tiff(grey(1), grey(2)),
@@ -324,6 +407,36 @@ REFUSED = {  # name: (file, limits, words of the message)
         tiff(grey(1), tags=[(322, 60000), (323, 60000), (324, 8), (325, 1)]),
         Limits(),
         "has 60000 x 60000 pixels in a tile; at most config.reading.max_pixels",
+    ),
+    "a TIFF page that links back": (
+        looped(tiff(grey(1), grey(2))),
+        Limits(page=0),
+        "has a page that links back to one before it",
+    ),
+    "a JPEG larger than its place in a TIFF": (
+        tiff_of(by_pillow(NOISE, "JPEG"), 19, 20),
+        Limits(),
+        "has a JPEG part of 20 x 20 pixels, larger than its place of 19 x 20",
+    ),
+    "cut JPEG in a TIFF": (
+        tiff_of(halved(by_pillow(NOISE, "JPEG")), 20, 20),
+        Limits(),
+        "cannot be decoded",
+    ),
+    "TIFF of a compression that is not allowed": (
+        tiff(grey(1), tags=[(259, 34712)]),
+        Limits(),
+        "has the compression 34712; allowed are none, LZW",
+    ),
+    "TIFF with a tag of no known type": (
+        tiff(grey(1)).replace(struct.pack("<HHI", 339, 3, 1), struct.pack("<HHI", 339, 99, 1)),
+        Limits(),
+        "has 1 damaged tags",
+    ),
+    "index without a colour": (
+        png(grey(0, 2), PALETTE, before=palette((1, 1, 1), (2, 2, 2))),
+        Limits(),
+        "uses the palette index 2, but has 2 colours",
     ),
     "damaged EXIF": (
         by_pillow(NOISE, "JPEG", exif=b"Exif\0\0" + exif(6)[:-6]),
@@ -460,6 +573,14 @@ def test_a_tag_with_a_value_too_many_does_no_harm(path):
     np.testing.assert_array_equal(reading.read_image(path), shown((7,)))
 
 
+def test_nothing_of_a_damaged_tiff_reaches_the_log_but_what_others_read_does(path, caplog):
+    path.write_bytes(REFUSED["TIFF with a tag of no known type"][0])
+    refusal(reading.read_image, path)
+    assert not caplog.records
+    with tifffile.TiffFile(path):
+        assert caplog.records
+
+
 def test_threads_read_at_once_and_leave_pillow_as_it_was(tmp_path):
     files = []
     for index, (file, _, words) in enumerate(REFUSED.values()):
@@ -547,6 +668,7 @@ MASKS = {  # name: (file, mask, what stood for foreground)
         1,
     ),
     "32-bit labels": (tiff(grey(0, 1, dtype=np.int32)), (0, 1), 1),
+    "big-endian 32-bit labels": (tiff(grey(0, 1, dtype=np.int32), order=">"), (0, 1), 1),
     "clean JPEG": (by_pillow(np.full((8, 8), 255, np.uint8), "JPEG"), np.ones((8, 8)), 255),
 }
 
@@ -595,7 +717,6 @@ NO_MASKS = {
     "CMYK": (tiff(CMYK, photometric=5), "pixels of mode CMYK; a mask holds 0 and 1"),
     "16-bit CMYK": (tiff(CMYK.astype(np.uint16), photometric=5), "pixels of mode CMYK"),
     "two pages": (tiff(grey(1), grey(0)), "has 2 pages"),
-    "big-endian 32 bits": (tiff(grey(0, 1, dtype=np.int32), order=">"), "highest byte first"),
 }
 
 

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, TiffImagePlugin
 
 from segdiff_jax.data.image_io import writing
@@ -121,8 +122,8 @@ def test_tags_are_those_of_the_page(tmp_path):
         for page in pages:
             writer.write(page.read_bytes())
             writer.newFrame()
-    assert read_tags(tmp_path / "both.tif", 1).tiff[33550][1] == (2.0, 2.0, 0.0)
-    assert read_tags(tmp_path / "both.tif", -1).tiff[33550][1] == (1.0, 1.0, 0.0)
+    assert read_tags(tmp_path / "both.tif", 1).tiff[33550][2] == (2.0, 2.0, 0.0)
+    assert read_tags(tmp_path / "both.tif", -1).tiff[33550][2] == (1.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("orientation", [2, 6])
@@ -137,8 +138,35 @@ def test_a_turned_geotiff_is_refused(orientation, tmp_path):
 
 def test_a_turned_tiff_has_its_resolutions_turned(tmp_path):
     fields = {n: GEO[n] for n in (282, 283, 296)}
-    assert read_tags(write_tiff(tmp_path / "a.tif", fields | {274: (3, 3)})).tiff[282][1] == 300
-    assert read_tags(write_tiff(tmp_path / "b.tif", fields | {274: (3, 8)})).tiff[282][1] == 150
+    assert read_tags(write_tiff(tmp_path / "a.tif", fields | {274: (3, 3)})).tiff[282][2] == (
+        300,
+        1,
+    )
+    assert read_tags(write_tiff(tmp_path / "b.tif", fields | {274: (3, 8)})).tiff[282][2] == (
+        150,
+        1,
+    )
+
+
+def test_big_endian_tags_keep_their_values(tmp_path):
+    fields = {n: GEO[n] for n in (33550, 33922, 34735, 34737)}
+    little = write_tiff(tmp_path / "little.tif", fields)
+    file, tags = tmp_path / "big.tif", read_tags(little).tiff
+    extra = [(code, *field, True) for code, field in tags.items()]
+    tifffile.imwrite(file, PIXELS["8 bit"], byteorder=">", extratags=extra, metadata=None)
+    assert file.read_bytes()[:2] == b"MM"
+    save(tmp_path / "map.tif", PIXELS["16 bit"], read_tags(file))
+    for code in fields:
+        assert entries(tmp_path / "map.tif")[code] == entries(little)[code]
+
+
+@pytest.mark.parametrize("odd", [{282: (5, 0.0)}, {296: (3, 9)}, {283: (12, 2.5)}])
+def test_an_odd_resolution_is_left_out(odd, tmp_path):
+    source = write_tiff(tmp_path / "source.tif", GEO | odd)
+    assert read_tags(source).tiff.keys() == GEO.keys() - odd.keys()
+    save(tmp_path / "map.tif", PIXELS["8 bit"], read_tags(source))
+    with Image.open(tmp_path / "map.tif") as image:
+        np.testing.assert_array_equal(np.asarray(image), PIXELS["8 bit"])
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
