@@ -126,7 +126,7 @@ def saves(plan: Plan, mesh: Mesh) -> list[Row]:
         works: dict[str, Work] = {
             with_: save,
             without: save_plainly,
-            alone: lambda: [checksums.of(part, finite=True) for part in parts],
+            alone: lambda: [checksums.compute(part, finite=True) for part in parts],
         }
         with without_warnings():  # Orbax warns at each save that is waited for
             samples = alternate(works, plan.repeats)

@@ -1,8 +1,7 @@
-"""What a score is worth: the same metrics for predictors that know next to nothing.
+"""Scores trivial predictors, as a reference for the scores of a network.
 
-A global threshold on one channel is what one tries before training anything. It is found by the
-mean Dice over images, exactly: every channel, level and direction is compared, from two histograms
-per image instead of 2048 masks.
+The best global threshold on one channel maximizes the mean Dice over images exactly: every channel,
+level and direction is compared, from two histograms per image instead of 2048 masks.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,14 +13,12 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.metrics import means, scores
 
 CHANNELS = ("red", "green", "blue", "grey")
-
-
 LEVELS = 256
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A rule for one pixel, of one channel.
+    """Predicts foreground by a threshold on one channel of a pixel.
 
     Attributes:
       channel: one of `CHANNELS`.
@@ -34,20 +31,20 @@ class Threshold:
     bright: bool
 
     def __str__(self) -> str:
-        """The rule in words, for a report."""
+        """Returns the rule as text for a report, such as "red > 9"."""
         return f"{self.channel} {'>' if self.bright else '<='} {self.level}"
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Image [H, W, 3] uint8 -> mask [H, W] bool."""
+        """Returns the mask [H, W] bool of an image [H, W, 3] uint8."""
         values = _channels(image)[CHANNELS.index(self.channel)]
         return values > self.level if self.bright else values <= self.level
 
 
 def best_threshold(examples: Iterable[Example]) -> Threshold:
-    """The threshold of the highest mean Dice over these examples; the first among equals.
+    """Returns the threshold of the highest mean Dice over the examples; the first of several.
 
-    An image is brought to the size of its mask by nearest neighbour, which is the same as resizing
-    the thresholded mask.
+    Images are resized to their masks by nearest neighbour, which is the same as resizing the
+    thresholded mask.
     """
     total = np.zeros((len(CHANNELS), 2, LEVELS))
     for example in examples:
@@ -59,18 +56,19 @@ def best_threshold(examples: Iterable[Example]) -> Threshold:
 
 
 def all_foreground(image: np.ndarray) -> np.ndarray:
-    """Image [H, W, 3] -> mask [H, W] bool, all True."""
+    """Returns the mask [H, W] bool, all True, of an image [H, W, 3]."""
     return np.ones(image.shape[:2], bool)
 
 
 def baseline_rows(
     train_examples: Sequence[Example], test_examples: Sequence[Example]
 ) -> dict[str, dict[str, float]]:
-    """Mean scores of every baseline on the test examples, by its name.
+    """Returns the mean scores of every baseline on the test examples, by its name.
 
     Args:
-      train_examples: where the fair threshold is chosen; when empty, that baseline is left out.
-      test_examples: what is scored. The last baseline is chosen on them too: no single global
+      train_examples: those on which the fair threshold is chosen; if empty, that baseline is left
+        out.
+      test_examples: those to score. The last baseline is also chosen on them: no single global
         threshold has a higher mean Dice.
     """
     rows = {"all foreground": _mean_scores(all_foreground, test_examples)}
@@ -95,7 +93,10 @@ def _mean_scores(
 
 
 def _dice_of_all_levels(values: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Dice of `values <= level` and of `values > level`, float64 [2, LEVELS]; 0 for two empties."""
+    """Returns the Dice of `values <= level` and of `values > level`, float64 [2, LEVELS].
+
+    It is 0 where truth and prediction are both empty.
+    """
     area = np.cumsum(np.bincount(values.ravel(), minlength=LEVELS))
     hits = np.cumsum(np.bincount(values[true], minlength=LEVELS))
     area, hits = (np.stack([sums, sums[-1] - sums]) for sums in (area, hits))
@@ -103,13 +104,13 @@ def _dice_of_all_levels(values: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def _channels(image: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Image [H, W, 3] uint8 -> red, green, blue and grey (Rec. 601 luma), each [H, W] uint8."""
+    """Returns red, green, blue and grey (Rec. 601 luma), each [H, W] uint8, of an image."""
     grey = np.rint(image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))
     return image[..., 0], image[..., 1], image[..., 2], grey.astype(np.uint8)
 
 
 def _nearest(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """[h, w, ...] -> (H, W, ...), the pixel below each centre."""
+    """Resizes [h, w, ...] to `size` by nearest neighbour: the pixel below each centre."""
     y, x = (
         ((np.arange(wanted) + 0.5) * n / wanted).astype(np.int64)
         for n, wanted in zip(image.shape[:2], size, strict=True)

@@ -1,4 +1,4 @@
-"""The charts of a report as PNG bytes, and pictures as data URLs that a page can hold.
+"""Draws the charts of a report as PNG bytes, and encodes pictures as data URLs.
 
 Charts are drawn through matplotlib's objects, without the global state of pyplot.
 """
@@ -6,6 +6,7 @@ Charts are drawn through matplotlib's objects, without the global state of pyplo
 import base64
 import io
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,16 @@ from PIL import Image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 BLUE, GREY, ORANGE = "#1f6feb", "#8b949e", "#eb6100"
-
-
-LARGEST_PNG = 300_000  # bytes; `embed` turns larger pictures into lossy WebP
+LARGEST_PNG = 300_000  # bytes; `embed` converts larger pictures to lossy WebP
 
 
 def reliability(bins: Sequence[Mapping[str, Any]]) -> bytes:
-    """Share of positive pixels against mean probability, and how many pixels each bin holds.
+    """Draws the share of positive pixels against mean probability, and the pixels of each bin.
 
     Args:
-      bins: one mapping a bin: "from", "to", "pixels", and "mean_probability" and "share_positive",
-        which are None in a bin without pixels.
+      bins: one mapping for each bin: "from", "to", "pixels", and "mean_probability" and
+        "share_positive", which are None in a bin without pixels.
     """
     figure = _figure(4.6, 5.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -42,16 +40,16 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> bytes:
     below.set(xlabel="predicted probability", ylabel="pixels")
     if known:
         below.set_yscale("log")
-    return _png(figure)
+    return _styled_png(figure)
 
 
 def spread(values: Sequence[float], label: str, reference: tuple[str, float] | None) -> bytes:
-    """The score of every image, from the lowest to the highest, beside one value to compare with.
+    """Draws the score of every image in ascending order, and the score of a baseline.
 
     Args:
       values: defined scores in 0..1.
       label: name of the score.
-      reference: name and mean score of a baseline; None: none is drawn.
+      reference: name and mean score of a baseline, or None.
     """
     figure = _figure(4.6, 3.2)
     axes = figure.subplots()
@@ -63,11 +61,11 @@ def spread(values: Sequence[float], label: str, reference: tuple[str, float] | N
     axes.set(xlabel="images, from the lowest to the highest", ylabel=label, ylim=(-0.02, 1.02))
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return _styled_png(figure)
 
 
 def training_curve(points: Sequence[Mapping[str, float]]) -> bytes:
-    """Loss against step; `points` are mappings with "step" and "loss"."""
+    """Draws the loss against the step; `points` are mappings with "step" and "loss"."""
     figure = _figure(4.6, 3.2)
     axes = figure.subplots()
     loss = np.array([point["loss"] for point in points], np.float64)
@@ -75,11 +73,22 @@ def training_curve(points: Sequence[Mapping[str, float]]) -> bytes:
     axes.set(xlabel="step", ylabel="training loss")
     if np.any(loss > 0) and not np.any(loss <= 0):
         axes.set_yscale("log")
-    return _png(figure)
+    return _styled_png(figure)
+
+
+def render_png(figure: "Figure") -> bytes:
+    """Returns a figure as the content of a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of an image's name
+        FigureCanvasAgg(figure).print_png(file)
+    return file.getvalue()
 
 
 def embed(path: str | os.PathLike) -> str:
-    """The data URL of a PNG file, or of a smaller copy of it."""
+    """Returns the data URL of a PNG file, or of a smaller copy of it."""
     with open(path, "rb") as file:
         content = file.read()
     if len(content) <= LARGEST_PNG:
@@ -91,23 +100,19 @@ def embed(path: str | os.PathLike) -> str:
 
 
 def data_url(kind: str, content: bytes) -> str:
-    """The bytes of a picture of this kind ("png", "webp") as the source of an <img>."""
+    """Returns the bytes of a picture of a kind ("png", "webp") as the source of an <img>."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches."""
+    """Returns an empty figure; width and height in inches."""
     from matplotlib.figure import Figure  # slow to import, and only reports need it
 
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def _png(figure: "Figure") -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
+def _styled_png(figure: "Figure") -> bytes:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file)
-    return file.getvalue()
+    return render_png(figure)

@@ -1,39 +1,37 @@
-"""What an evaluation leaves behind: report.json for programs, report.html for people.
+"""Writes the report of an evaluation: report.json for programs, report.html for people.
 
-The page is one file: pictures are inside it, nothing is loaded from elsewhere. A score that is
-undefined is null in the JSON and the word "undefined" on the page, never 0.
+The page is self-contained: pictures are embedded, and it loads no other file. An undefined score is
+null in the JSON and "undefined" on the page, never 0.
 """
 
-import io
-import json
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import charts, html_page
 from segdiff_jax.metrics import LABELS, calibration_score, summarise
-from segdiff_jax.runtime.files import atomic_write
+from segdiff_jax.runtime import files
 
-SHOWN = 24  # panels on the page, at most; the files of the others stay beside it
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_PANELS = 24  # on the page; all of them are files in panels/
 
 
-def save_panel(directory: str | os.PathLike, index: int, name: str, picture: Image.Image) -> Path:
-    """Writes the panel of the image of this index as <directory>/panels/<index>_<name>.png.
+def save_panel(directory: str | os.PathLike, index: int, name: str, panel: "Figure") -> Path:
+    """Writes the panel of an image as <directory>/panels/<index>_<name>.png; returns the path.
 
-    Characters of the name that a file name may not hold become "_"; the index keeps files apart.
+    Characters of the name that a file name may not hold become "_"; the index makes it unique.
     """
     safe = re.sub(r"[^\w.-]+", "_", name)[:80]
     path = Path(directory) / "panels" / f"{index:04d}_{safe}.png"
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    _write(path, file.getvalue())
+    files.write_bytes(path, charts.render_png(panel))
     return path
 
 
@@ -48,20 +46,17 @@ def write_report(
     panels: Sequence[str | os.PathLike | None] = (),
     training_curve: Sequence[Mapping[str, float]] | None = None,
 ) -> Path:
-    """Writes report.json and report.html; each appears whole or not at all.
+    """Writes report.json and report.html, each atomically; returns the path of report.html.
 
     Args:
-      directory: made if missing.
+      directory: created if missing.
       title: the heading.
-      settings: what a reader needs to judge or repeat the run, in the order to show it.
+      settings: values that a reader needs to judge or repeat the run, in the order to show them.
       rows: one per image: "name", the scores of `metrics.scores`, and "group" if it has one.
       baselines: mean scores by name of the baseline.
       calibration_sums: [3, bins], the sum of `metrics.calibration` over images.
       panels: one per row, in the same order: a PNG file, or None; empty: no panels.
       training_curve: mappings with "step" and "loss"; None: no curve.
-
-    Returns:
-      The path of report.html.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
@@ -74,29 +69,29 @@ def write_report(
     content = _content(title, settings, rows, baselines, calibration_sums, training_curve)
     for row, path in zip(content["images"], panels, strict=False):
         row["panel"] = None if path is None else os.path.relpath(path, directory)
-    _write(directory / "report.json", json.dumps(content, indent=1, allow_nan=False).encode())
-    order = by_need(content["images"])
-    pictures = {i: charts.embed(path) for i in _shown(order, panels) if (path := panels[i])}
+    files.write_json(directory / "report.json", content)
+    order = review_order(content["images"])
+    pictures = {i: charts.embed(path) for i in _select(order, panels) if (path := panels[i])}
     html = html_page.render(content, LABELS, order, pictures, _charts(content))
-    _write(directory / "report.html", html.encode())
+    files.write_bytes(directory / "report.html", html.encode())
     return directory / "report.html"
 
 
-def by_need(images: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Indices of the images that most need a look first: no Dice, then from the lowest Dice."""
+def review_order(images: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Returns the indices of images without a Dice, then those of the others by ascending Dice."""
     dice = [image.get("dice") for image in images]
     keys = [-1.0 if value is None else float(value) for value in dice]
     return sorted(range(len(images)), key=keys.__getitem__)
 
 
-def _shown(order: Sequence[int], panels: Sequence[object]) -> list[int]:
-    """Indices of the panels on the page: all, or `SHOWN`, half of them the first, the rest even."""
-    drawn = [i for i in order if panels and panels[i] is not None]
-    if len(drawn) <= SHOWN:
-        return drawn
-    first, rest = drawn[: SHOWN // 2], drawn[SHOWN // 2 :]
-    places = np.linspace(0, len(rest) - 1, SHOWN - len(first)).round().astype(int)
-    return first + [rest[place] for place in places]
+def _select(order: Sequence[int], panels: Sequence[object]) -> list[int]:
+    """Returns indices of at most `MAX_PANELS` panels: half the first ones, half evenly spaced."""
+    available = [i for i in order if panels and panels[i] is not None]
+    if len(available) <= MAX_PANELS:
+        return available
+    first, rest = available[: MAX_PANELS // 2], available[MAX_PANELS // 2 :]
+    spaced = np.linspace(0, len(rest) - 1, MAX_PANELS - len(first)).round().astype(int)
+    return first + [rest[i] for i in spaced]
 
 
 def _content(
@@ -107,9 +102,9 @@ def _content(
     sums: np.ndarray,
     curve: Sequence[Mapping[str, float]] | None,
 ) -> dict[str, Any]:
-    """Everything in report.json, of plain types; the page is made from nothing else."""
+    """Returns the content of report.json, from which the page is made."""
     keys = [key for key in LABELS if key in rows[0]]
-    return _plain(
+    return files.to_json_types(
         {
             "title": title,
             "settings": settings,
@@ -124,7 +119,7 @@ def _content(
 
 
 def _groups(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Mean scores and number of images by group, and the plain mean of the groups' means."""
+    """Returns number of images and mean scores by group, and the mean of the groups' means."""
     names = sorted({group for row in rows if (group := row.get("group"))})
     groups: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -138,7 +133,7 @@ def _groups(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str,
 
 
 def _bins(sums: np.ndarray) -> list[dict[str, float]]:
-    """Calibration sums [3, bins] as one mapping a bin; means of a bin without pixels are nan."""
+    """Returns a mapping for each bin of calibration sums [3, bins]; nan for means of no pixels."""
     n = sums.shape[1]
     return [
         {
@@ -152,21 +147,8 @@ def _bins(sums: np.ndarray) -> list[dict[str, float]]:
     ]
 
 
-def _plain(value: Any) -> Any:
-    """The same in types that strict JSON has; a number that is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | None) else str(value)
-
-
 def _charts(content: Mapping[str, Any]) -> dict[str, str]:
-    """The charts of a report by caption, as data URLs."""
+    """Returns the charts of a report by caption, as data URLs."""
     dice = [row["dice"] for row in content["images"] if row.get("dice") is not None]
     pictures = {
         "Calibration, all pixels together": charts.reliability(content["calibration"]["bins"]),
@@ -175,8 +157,3 @@ def _charts(content: Mapping[str, Any]) -> dict[str, str]:
     if content["training_curve"]:
         pictures["Training loss"] = charts.training_curve(content["training_curve"])
     return {caption: charts.data_url("png", picture) for caption, picture in pictures.items()}
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)

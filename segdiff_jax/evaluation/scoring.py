@@ -1,4 +1,4 @@
-"""Examples -> answers: what is drawn for each, and how good it is."""
+"""Predicts the masks of examples and scores them."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,11 @@ from segdiff_jax.runtime import watchdog
 
 
 class ScoredPrediction(NamedTuple):
-    """What was drawn for one example, and how good it is.
+    """Holds the prediction for one example and its scores.
 
     Attributes:
       example: with the truth.
-      generations: [S, H, W] float32 soft masks, about 0..1; one if nothing is drawn.
+      generations: [S, H, W] float32 soft masks, about 0..1; one from a network of one pass.
       probability: [h, w] float32 in 0..1, at the size of the truth.
       scores: of the mask probability > 0.5, by `metrics.KEYS`.
     """
@@ -34,14 +34,17 @@ class ScoredPrediction(NamedTuple):
 def score_examples(
     segment: Segmenter, examples: Sequence[Example], seed: int
 ) -> Iterator[ScoredPrediction]:
-    """Yields the answer to each example; noise depends on (seed, its place, generation, tile)."""
+    """Yields the prediction for each example, in their order.
+
+    The noise depends on the seed, the index of the example, the generation and the tile.
+    """
     images = (example.image for example in examples)
-    drawn = segment(images, noise_key(seed))
+    predictions = segment(images, noise_key(seed))
     progress = tqdm(
-        drawn,
+        predictions,
         "segmenting",
         len(examples),
-        mininterval=1 if sys.stderr.isatty() else 30,  # a log is not to be flooded
+        mininterval=1 if sys.stderr.isatty() else 30,  # keeps logs short
         leave=False,
         disable=jax.process_index() > 0,
     )
@@ -49,14 +52,14 @@ def score_examples(
         probability = average(generations, example.mask.shape)
         scores = metrics.scores(probability, example.mask)
         yield ScoredPrediction(example, generations, probability, scores)
-        watchdog.heartbeat(f"the answer to {example.name}")
+        watchdog.heartbeat(f"the prediction for {example.name}")
 
 
 def noise_key(seed: int) -> jax.Array:
-    """Returns the key that all noise of answers follows from; training has another."""
+    """Returns the key from which all sampling noise is derived; training uses another."""
     return jax.random.fold_in(jax.random.key(seed), 2)
 
 
 def mean_scores(segment: Segmenter, examples: Sequence[Example], seed: int) -> dict[str, float]:
     """Returns the mean of every score over the examples."""
-    return metrics.means([answer.scores for answer in score_examples(segment, examples, seed)])
+    return metrics.means([one.scores for one in score_examples(segment, examples, seed)])

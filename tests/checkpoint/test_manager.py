@@ -1,4 +1,4 @@
-"""Checkpoints: what is read is what was written, whatever happens to the files."""
+"""Checkpoints are read as they were written, or not at all, whatever happens to the files."""
 
 import os
 import shutil
@@ -95,14 +95,14 @@ def flip_a_value(run, step):
     path.write_bytes(bytes(content))
 
 
-def test_a_flipped_bit_in_an_array_is_found_and_the_checkpoint_set_aside(run, caplog):
+def test_a_flipped_bit_in_an_array_is_found_and_the_checkpoint_renamed(run, caplog):
     flip_a_value(run, 20)
     assert step_of(restored(run)) == 10
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["10", "20.corrupt-1"]
     assert "20.corrupt-1" in caplog.text
 
 
-def test_training_goes_on_saving_after_a_damaged_checkpoint(run):
+def test_training_continues_to_save_after_a_damaged_checkpoint(run):
     flip_a_value(run, 20)
     checkpoints = Checkpoints(run)
     assert step_of(checkpoints.restore(like(state(0)))) == 10
@@ -112,7 +112,7 @@ def test_training_goes_on_saving_after_a_damaged_checkpoint(run):
     assert step_of(restored(run)) == 20
 
 
-def test_when_all_are_damaged_nothing_is_deleted_and_nothing_starts_anew(run):
+def test_when_all_are_damaged_nothing_is_deleted_and_nothing_starts_from_the_beginning(run):
     for step in (10, 20):
         flip_a_value(run, step)
     for _ in range(2):  # also when it is tried again
@@ -128,7 +128,7 @@ def test_an_empty_folder_named_like_a_step_is_no_checkpoint(run):
     assert step_of(restored(run)) == 20
 
 
-def test_what_is_no_checkpoint_stays_and_is_not_taken_for_one(run):
+def test_other_files_beside_the_checkpoints_stay_and_are_not_read(run):
     directory = run / "checkpoints"
     (directory / "30").write_text("a file")
     (directory / "notes").mkdir()
@@ -138,7 +138,7 @@ def test_what_is_no_checkpoint_stays_and_is_not_taken_for_one(run):
 
 
 def test_a_checkpoint_that_was_copied_without_its_markers_is_not_deleted(run):
-    """As by a copy that was cut off, or one that leaves out what looks empty."""
+    """Copies that were interrupted lack them, and those that leave out empty files."""
     markers = list(run.rglob("commit_success.txt"))
     assert markers
     for marker in markers:
@@ -175,7 +175,7 @@ def test_weights_are_read_from_the_one_before_and_nothing_is_renamed(run):
     assert (run / "checkpoints" / "20").is_dir()
 
 
-def test_another_model_is_named_and_not_taken_for_damage(run):
+def test_another_model_is_reported_and_not_treated_as_damage(run):
     checkpoints = Checkpoints(run)
     with pytest.raises(UserError, match="is of another model"):
         checkpoints.restore(like(state(0, width=41)))
@@ -196,7 +196,7 @@ def test_what_is_not_finite_is_not_saved(run, value):
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["10", "20"]
 
 
-def test_trouble_in_the_background_shows_at_the_next_look(run):
+def test_an_error_in_the_background_shows_at_the_next_check(run):
     with mounted(run / "checkpoints") as disk, full_disk(disk, leave=20_000):
         checkpoints = Checkpoints(run)
         with pytest.raises(
@@ -210,7 +210,7 @@ def test_trouble_in_the_background_shows_at_the_next_look(run):
     assert caught.value.code == CANNOT_WRITE
 
 
-def test_who_only_reads_disturbs_no_save_in_flight(run):
+def test_a_reader_disturbs_no_save_in_flight(run):
     unfinished = run / "checkpoints" / "30.orbax-checkpoint-tmp"
     unfinished.mkdir()
     reader = Checkpoints(run, writes=False)
@@ -219,7 +219,7 @@ def test_who_only_reads_disturbs_no_save_in_flight(run):
     assert step == 20 and unfinished.is_dir()
 
 
-def test_who_only_reads_finds_the_checkpoint_that_took_the_place_of_the_one_it_knew(run):
+def test_a_reader_finds_the_checkpoint_that_replaced_the_one_it_listed(run):
     reader = Checkpoints(run, writes=False)
     save(run, 30, 40)
     assert not (run / "checkpoints" / "20").exists()
@@ -228,7 +228,7 @@ def test_who_only_reads_finds_the_checkpoint_that_took_the_place_of_the_one_it_k
     jax.tree.map(np.testing.assert_array_equal, weights, state(40)[0])
 
 
-def test_who_only_reads_makes_nothing(tmp_path):
+def test_a_reader_creates_nothing(tmp_path):
     reader = Checkpoints(tmp_path, writes=False)
     with pytest.raises(UserError, match="holds no last checkpoint"):
         reader.restore_ema(like(state(0)[0]), "last")

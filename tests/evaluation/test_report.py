@@ -1,15 +1,20 @@
-"""Panels and reports: what is drawn, what is written, and that nothing undefined turns into 0."""
+"""Panels and reports: what they show, what is written, and that nothing undefined becomes 0."""
 
 import base64
 import io
 import json
 import math
 import re
+import tomllib
+from fnmatch import fnmatch
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image
+from tiny_config import ROOT
 
 from segdiff_jax import metrics
 from segdiff_jax.errors import CANNOT_WRITE, UserError
@@ -33,7 +38,7 @@ def example(seed: int = 0, size: int = 16):
     return image, truth, generations, generations.mean(axis=0)
 
 
-def draw(name: str = "one", size: int = 16) -> Image.Image:
+def draw(name: str = "one", size: int = 16) -> Figure:
     image, truth, generations, probability = example(size=size)
     scores = metrics.scores(probability, truth)
     return panels.panel(image, truth, generations, probability, name, scores)
@@ -180,7 +185,7 @@ def test_page_starts_with_the_image_that_needs_a_look(written):
 
 
 def test_images_without_dice_come_before_the_lowest():
-    assert report.by_need([{"dice": 0.5}, {"dice": None}, {"dice": 0.0}]) == [1, 2, 0]
+    assert report.review_order([{"dice": 0.5}, {"dice": None}, {"dice": 0.0}]) == [1, 2, 0]
 
 
 def test_page_of_many_images_shows_the_lowest_and_an_even_rest(tmp_path):
@@ -188,7 +193,7 @@ def test_page_of_many_images_shows_the_lowest_and_an_even_rest(tmp_path):
     files = [report.save_panel(tmp_path, 0, "same", draw())] * 100
     _, content, html = write(tmp_path, rows=rows, panels=files)
     shown = [int(i) for i in re.findall(r'id="image-(\d+)"', html)]
-    assert len(shown) == report.SHOWN and shown[:12] == list(range(12))
+    assert len(shown) == report.MAX_PANELS and shown[:12] == list(range(12))
     assert shown[12] == 12 and shown[-1] == 99 and np.ptp(np.diff(shown[12:])) <= 1
     assert html.count("<td>99</td>") == 0 and ">99</a>" in html and "<td>50</td>" in html
     assert {row["panel"] for row in content["images"]} == {"panels/0000_same.png"}
@@ -243,65 +248,135 @@ def test_panel_files_stay_in_their_folder_whatever_the_name(tmp_path):
     assert [path.name for path in paths] == ["0003_.._.._etc_x_y.png", "0004_.._.._etc_x_y.png"]
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [((64, 64), (192, 192)), ((16, 16), (192, 192)), ((256, 256), (256, 256)),
-     ((512, 512), (320, 320)), ((97, 131), (194, 262)), ((1000, 10), (320, 3)),
-     ((1, 900), (1, 320))],
-)  # fmt: skip
-def test_cells_of_small_images_are_whole_multiples(shape, expected):
-    assert panels.cell_size(shape) == expected
+def maps_of(figure: Figure) -> dict:
+    """The maps of a panel by their titles, without the bars and squares of the key."""
+    titles = [text for text in texts_of(figure) if text not in KEY | {*panels.MEANINGS}][2:]
+    images = figure.axes[0].images
+    return dict(zip(titles, images[: len(titles)], strict=True))
 
 
-def cells(picture: Image.Image, side: int) -> np.ndarray:
-    """[2, 5, side, side, 3]: the pictures of the grid, without titles."""
-    pixels, column = np.asarray(picture), max(side, panels.SMALLEST) + panels.GAP
-    row = side + panels.TITLE + panels.GAP
-    return np.stack([
-        [pixels[y : y + side, x : x + side]
-         for x in (panels.GAP + i * column for i in range(panels.COLUMNS))]
-        for y in (panels.HEADER + panels.TITLE + j * row for j in range(2))
-    ])  # fmt: skip
+def texts_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
 
 
-def test_panel_has_its_cells_where_they_belong():
+def drawn(figure: Figure) -> np.ndarray:
+    """The pixels of a panel."""
+    return np.asarray(Image.open(io.BytesIO(charts.render_png(figure))).convert("RGB"))
+
+
+def colour_at(figure: Figure, image, y: float, x: float) -> tuple:
+    """The drawn colour of a map at a place in 0..1 of its height and width."""
+    left, right, bottom, top = image.get_extent()
+    pixels = drawn(figure)
+    row, column = ((top + (bottom - top) * y), (left + (right - left) * x))
+    return tuple(pixels[int(row * panels.DPI), int(column * panels.DPI)])
+
+
+KEY = {"0", "0.5", "1", "0.25", "probability", "disagreement (std)", "uncertainty (std)"}
+UPPER = ["image", "truth", "mean probability", "disagreement", "errors"]
+
+
+def test_panel_has_its_maps_where_they_belong():
     image, truth, generations, probability = example()
-    picture = draw()
-    assert picture.size == (5 * 212 + 12, 60 + 2 * (192 + 36))
-    above, below = cells(picture, 192)[:, :, ::12, ::12]
-    np.testing.assert_array_equal(above[0], image)
-    np.testing.assert_array_equal(above[1], np.repeat(truth[..., None] * 255, 3, axis=-1))
-    np.testing.assert_array_equal(above[4], panels.error_map(image, truth, probability))
-    for cell, values in [(above[2], probability), *zip(below, generations[:4], strict=False)]:
-        certain, impossible = cell[values == 1], cell[values == 0]
+    figure = draw()
+    maps = maps_of(figure)
+    singles = [f"generation {i}" for i in range(1, 5)]
+    assert list(maps) == UPPER + singles
+    np.testing.assert_array_equal(maps["image"].get_array(), image)
+    np.testing.assert_array_equal(maps["truth"].get_array(), truth)
+    np.testing.assert_array_equal(
+        maps["errors"].get_array(), panels.error_map(image, truth, probability)
+    )
+    np.testing.assert_array_equal(maps["disagreement"].get_array(), generations.std(axis=0))
+    assert maps["disagreement"].get_cmap().name == "inferno"
+    assert maps["disagreement"].get_clim() == (0, 0.5)
+    soft = [maps["mean probability"], *(maps[title] for title in singles)]
+    for cell, values in zip(soft, [probability, *generations[:4]], strict=True):
+        np.testing.assert_array_equal(cell.get_array(), values)
+        colours = cell.to_rgba(cell.get_array(), bytes=True)[..., :3]
+        certain, impossible = colours[values == 1], colours[values == 0]
         assert (certain == (127, 0, 0)).all() and (impossible == (0, 0, 127)).all()
-    spread = generations.std(axis=0)
-    brightness = above[3].sum(axis=-1, dtype=int)
-    assert np.corrcoef(spread.ravel(), brightness.ravel())[0, 1] > 0.9
+    columns = [maps[title].get_extent()[0] for title in UPPER]
+    assert columns == sorted(columns) and columns[:4] == [
+        maps[title].get_extent()[0] for title in singles
+    ]
+    assert maps["image"].get_extent()[2] < maps["generation 1"].get_extent()[3]
+
+
+def test_a_panel_is_drawn_with_these_colours_upright():
+    truth = np.zeros((20, 30), np.uint8)
+    truth[:10, :15] = 1
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[:10, 15:] = (10, 20, 200)
+    probability = truth.astype(np.float32)
+    figure = panels.panel(image, truth, probability[None], probability, "x", {})
+    maps = maps_of(figure)
+    assert colour_at(figure, maps["image"], 0.25, 0.75) == (10, 20, 200)
+    assert colour_at(figure, maps["truth"], 0.25, 0.25) == (255, 255, 255)
+    assert colour_at(figure, maps["truth"], 0.75, 0.25) == (0, 0, 0)
+    assert colour_at(figure, maps["errors"], 0.25, 0.25) == panels.HIT
+    for title in ("mean probability", "generation 1"):
+        assert colour_at(figure, maps[title], 0.25, 0.25) == (127, 0, 0)
+        assert colour_at(figure, maps[title], 0.75, 0.75) == (0, 0, 127)
+
+
+def test_the_key_of_a_panel_has_the_colours_of_its_maps():
+    figure = draw()
+    probability, deviation, *squares = figure.axes[0].images[9:]
+    for bar, name, high in ((probability, "jet", 1), (deviation, "inferno", 0.5)):
+        assert bar.get_cmap() == colormaps[name] and bar.get_clim() == (0, high)
+        np.testing.assert_allclose(bar.get_array()[0, [0, -1]], (0, high))
+    found = [tuple(square.get_array()[0, 0]) for square in squares]
+    assert found == [panels.HIT, panels.MISS, panels.FALSE_ALARM]
+    texts = texts_of(figure)
+    assert KEY - {"uncertainty (std)"} <= set(texts)
+    assert [text for text in texts if text in panels.MEANINGS] == list(panels.MEANINGS)
+
+
+def test_the_heading_of_a_panel_is_its_name_as_it_is_and_its_scores():
+    image, truth, generations, probability = example()
+    scores = {"iou": 0.1234, "area_ratio": math.nan}
+    figure = panels.panel(image, truth, generations, probability, "$x_$ \u65e5", scores)
+    name, heading = texts_of(figure)[:2]
+    assert name == "$x_$ \u65e5" and heading == "IoU 0.123    area ratio undefined"
+    assert drawn(figure).std() > 0  # neither a formula nor a missing letter stops it
 
 
 def test_panel_with_one_generation_leaves_the_other_cells_white():
     image, truth, generations, probability = example()
     scores = {"iou": math.nan}
-    picture = panels.panel(image, truth, generations[:1], probability, "x", scores)
-    below = cells(picture, 192)[1]
-    assert (below[1:4] == 255).all() and not (below[0] == 255).all()
+    figure = panels.panel(image, truth, generations[:1], probability, "x", scores)
+    maps = maps_of(figure)
+    assert list(maps) == [*UPPER, "generation 1"]
+    pixels = drawn(figure)
+    _, right, bottom, top = (int(side * panels.DPI) for side in maps["generation 1"].get_extent())
+    left = int(maps["errors"].get_extent()[0] * panels.DPI)
+    assert (pixels[top:bottom, right + 5 : left - 5] == 255).all()
+    assert not (pixels[top:bottom, 20:right] == 255).all()
 
 
 def test_disagreement_ignores_what_lies_outside_zero_and_one():
     image, truth, generations, probability = example()
     wild = np.where(generations == 1, 7.0, np.where(generations == 0, -7.0, generations))
     pictures = [
-        panels.panel(image, truth, g, probability, "x", {}).tobytes() for g in (generations, wild)
+        drawn(panels.panel(image, truth, g, probability, "x", {})) for g in (generations, wild)
     ]
-    assert pictures[0] == pictures[1]
+    np.testing.assert_array_equal(*pictures)
 
 
-def test_panel_joins_maps_of_different_sizes():
+@pytest.mark.parametrize("shape", [(40, 30), (600, 8), (1, 900), (97, 131)])
+def test_panel_stretches_maps_of_different_sizes_to_the_shape_of_the_truth(shape):
     image, _, generations, _ = example(size=16)
-    truth, probability = np.zeros((40, 30), np.uint8), np.zeros((40, 30))
-    picture = panels.panel(image, truth, generations, probability, "crop", {})
-    assert picture.size == (5 * 212 + 12, 60 + 2 * (200 + 36))
+    truth, probability = np.zeros(shape, np.uint8), np.zeros(shape)
+    figure = panels.panel(image, truth, generations, probability, "crop", {})
+    width, height = figure.get_size_inches()
+    boxes = set()
+    for cell in maps_of(figure).values():
+        left, right, bottom, top = cell.get_extent()
+        assert 0 < left < right < width and 0 < top < bottom < height
+        boxes.add((round(bottom - top, 9), round(right - left, 9)))
+    ((high, wide),) = boxes
+    assert max(high, wide) == panels.SIDE and high / wide == pytest.approx(shape[0] / shape[1])
 
 
 def test_errors_have_one_colour_each():
@@ -313,10 +388,22 @@ def test_errors_have_one_colour_each():
 
 def test_large_panels_are_embedded_smaller(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
-    path = report.save_panel(tmp_path, 0, "noise", Image.fromarray(noise))
+    figure = Figure((4, 4), dpi=100)
+    figure.figimage(noise)
+    path = report.save_panel(tmp_path, 0, "noise", figure)
     assert path.stat().st_size > charts.LARGEST_PNG
     assert charts.embed(path).startswith("data:image/webp;base64,")
 
 
 def test_every_score_is_explained_on_the_page():
     assert set(html_page.MEANINGS) == set(metrics.KEYS)
+
+
+def test_every_template_is_part_of_the_installed_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["*"]
+    others = [p for p in (ROOT / "segdiff_jax").rglob("*.*") if p.suffix not in (".py", ".pyc")]
+    assert {path.name for path in others} >= {"base.html.j2", "report.html.j2"}
+    for path in others:
+        assert any(fnmatch(path.name, pattern) for pattern in patterns), path
+        assert (path.parent / "__init__.py").exists(), path

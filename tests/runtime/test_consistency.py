@@ -19,7 +19,7 @@ def facts(processes=3, **changes):
     return consistency.run_facts(__version__, flatten(config), ROOT, "train", processes)
 
 
-def test_processes_started_alike_agree_wherever_their_data_lie():
+def test_processes_started_alike_agree_wherever_their_data_are():
     consistency.compare([facts(), facts(data__dir="/elsewhere"), facts()])
 
 
@@ -43,7 +43,7 @@ def test_a_key_that_one_side_lacks_is_a_difference():
         consistency.compare([{"x": "1"}, {}])
 
 
-def test_other_sources_of_the_same_version_are_noticed(tmp_path, monkeypatch):
+def test_other_sources_of_the_same_version_are_a_difference(tmp_path, monkeypatch):
     before = facts()["segdiff_jax"]
     copied = shutil.copytree(ROOT / "segdiff_jax", tmp_path / "segdiff_jax")
     monkeypatch.setattr(consistency, "__file__", str(copied / "runtime" / "consistency.py"))
@@ -53,7 +53,7 @@ def test_other_sources_of_the_same_version_are_noticed(tmp_path, monkeypatch):
     assert facts()["segdiff_jax"] != before
 
 
-def test_one_pixel_name_or_example_more_is_noticed():
+def test_another_pixel_name_or_number_of_examples_is_a_difference():
     rng = np.random.default_rng(0)
     image, mask = rng.integers(256, size=(6, 5, 3), dtype=np.uint8), np.zeros((6, 5), np.uint8)
     examples = [Example(image, mask, name) for name in "abc"]

@@ -22,7 +22,7 @@ with lock.locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
-# a directory that only one process at a time can make is what the lock is to guard
+# two processes inside of the lock would both create the directory, and one would fail
 CONTEND = """
 import pathlib, sys
 from segdiff_jax import errors
@@ -39,8 +39,8 @@ while got < 40:
 """
 
 
-def start(code, *words):
-    command = [sys.executable, "-c", code, *map(str, words)]
+def start(code, *arguments):
+    command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -55,7 +55,7 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_a_second_process_is_refused_and_told_who_was_first(holder, tmp_path):
+def test_a_second_process_is_refused_and_the_first_is_named(holder, tmp_path):
     first = f"{gethostname()}:{holder.pid}"
     assert lock.owner(tmp_path / "run") == first
     with pytest.raises(lock.InUseError, match=f"in use by process {first}") as error:
@@ -120,7 +120,7 @@ def test_a_file_system_without_locks_is_warned_of_and_used(tmp_path, monkeypatch
     assert f"{tmp_path} cannot be locked (Function not implemented)" in caplog.text
 
 
-def test_of_many_that_ask_at_once_one_is_inside(tmp_path):
+def test_of_many_that_contend_one_is_inside(tmp_path):
     crowd = [start(CONTEND, tmp_path) for _ in range(4)]
     for process in crowd:
         process.communicate(timeout=60)
@@ -134,6 +134,6 @@ def test_two_predictions_into_one_folder_are_refused(holder, tmp_path, monkeypat
     pictures.mkdir()
     (run / "config.json").write_text(tiny().to_json())
     (pictures / "a.png").write_bytes(b"")
-    words = [f"--workdir={run}", f"--input={pictures}", f"--output={tmp_path / 'run'}"]
-    assert predict.main(words) == USAGE
+    arguments = [f"--workdir={run}", f"--input={pictures}", f"--output={tmp_path / 'run'}"]
+    assert predict.main(arguments) == USAGE
     assert f"in use by process {gethostname()}:{holder.pid}" in capsys.readouterr().err
