@@ -249,7 +249,7 @@ def test_a_table_of_times_is_not_exported(tmp_path):
 def test_what_all_names_begin_with_is_left_out(prefix, exported):
     wanted = read_tensors(exported)
     wrapped = {prefix + name: array for name, array in wanted.items()}
-    found = matching.matched(exported, wrapped, wanted)
+    found = matching.match(exported, wrapped, wanted)
     assert list(found) == list(wanted)
 
 
@@ -265,7 +265,7 @@ def test_what_all_names_begin_with_is_left_out(prefix, exported):
 def test_what_is_no_weight_is_refused(array, said, exported):
     wanted = read_tensors(exported)
     with pytest.raises(errors.UserError, match=said) as caught:
-        matching.matched(exported, wanted | {"out.2.bias": array}, wanted)
+        matching.match(exported, wanted | {"out.2.bias": array}, wanted)
     assert caught.value.code == errors.BAD_DATA
 
 
