@@ -1,1 +1,1 @@
-"""How fast it is: `python -m benchmarks.run` prints a table and writes JSON."""
+"""Measures speed and memory: `python -m benchmarks.run` prints a table and writes JSON."""

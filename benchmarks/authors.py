@@ -1,13 +1,12 @@
-"""The authors' code, from a checkout of theirs, as what can be timed beside ours.
+"""Runs the authors' code, from a checkout, so that it can be timed beside ours.
 
-Nothing of it is part of this project: PyTorch and their modules are imported when a path is given
-and not before. Their network, their diffusion, their `TrainLoop` and their sampling loop run as
-they are, on a GPU if PyTorch finds one and else on all cores; in float32, or in PyTorch's automatic
-mixed precision with float16 where the config says bfloat16. What they import besides and do not
-call on this way is replaced by empty modules: blobfile, kornia, scikit-learn, scikit-image,
-torchvision, mpi4py (one process) and their own data sets; calling anything of these ends the run.
-The process group that `TrainLoop` asks for has one member. `Authors` is made in a process without
-JAX (`elsewhere`).
+None of it is part of this project: PyTorch and their modules are imported only when a path is
+given. Their network, diffusion, `TrainLoop` and sampling loop run unchanged, on a GPU if PyTorch
+finds one and otherwise on all cores; in float32, or in PyTorch's automatic mixed precision with
+float16 where the config has bfloat16. Packages that they import but do not call here are replaced
+by empty modules: blobfile, kornia, scikit-learn, scikit-image, torchvision, mpi4py (one process)
+and their own data sets; a call of anything in these raises an error. The process group that
+`TrainLoop` needs has one member. `Authors` runs in a process without JAX (`elsewhere`).
 """
 
 import importlib
@@ -36,10 +35,10 @@ UNUSED = (
 
 
 def check(path: Path) -> None:
-    """Holds --authors to what can be timed.
+    """Checks the path of --authors.
 
     Raises:
-      UserError: it is no checkout of their repository, or PyTorch is not installed.
+      UserError: it is not a checkout of their repository, or PyTorch is not installed.
     """
     for name in MODULES:
         if not (path / "improved_diffusion" / f"{name}.py").is_file():
@@ -54,17 +53,17 @@ def check(path: Path) -> None:
 
 
 class Unused(ModuleType):
-    """Stands for a package that is imported and not called: calling anything of it is an error."""
+    """Stands for a package that is imported but not called; a call of anything in it raises."""
 
     __path__: list[str] = []
 
     def __init__(self, name: str) -> None:
-        """Stands for the package of that name; PyTorch asks what it has for a specification."""
+        """Stands for the package of a name; PyTorch reads its module specification."""
         super().__init__(name)
         self.__spec__ = ModuleSpec(name, None)
 
     def __getattr__(self, name: str) -> Any:
-        """Returns what refuses to be called."""
+        """Returns a function that raises NotImplementedError."""
         if name.startswith("__"):
             raise AttributeError(name)
 
@@ -75,7 +74,7 @@ class Unused(ModuleType):
 
 
 def stand_ins() -> dict[str, ModuleType]:
-    """Returns modules for what they import and do not use on this way."""
+    """Returns empty modules for the packages that they import but do not call here."""
     alone = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 1, rank=0, size=1)
     mpi4py = ModuleType("mpi4py")
     vars(mpi4py)["MPI"] = SimpleNamespace(COMM_WORLD=alone)
@@ -83,17 +82,17 @@ def stand_ins() -> dict[str, ModuleType]:
 
 
 class Authors:
-    """Their network of one of our configs, with fresh weights.
+    """Builds their network from one of our configs, with fresh weights.
 
     Attributes:
       torch: the module.
-      device: where it runs.
+      device: of the network.
       model: their network.
-      parameters: how many it has.
+      parameters: their number.
     """
 
     def __init__(self, path: Path, config: ConfigDict, side: int) -> None:
-        """Makes the network.
+        """Builds the network.
 
         Args:
           path: of the checkout.
@@ -153,7 +152,7 @@ class Authors:
         return self.torch.autocast(self.device.type, self.torch.float16)
 
     def _work(self, do: Callable[[], object], training: bool = False) -> Work:
-        """Returns what does it in the mode and precision that it needs, until it is done."""
+        """Returns a work that runs `do` in its mode and precision and waits for the device."""
 
         def work() -> None:
             self.model.train(training)
@@ -165,13 +164,13 @@ class Authors:
         return work
 
     def training_step(self, batch: int) -> Work:
-        """Returns one update of their `TrainLoop`: loss, gradient, AdamW, moving average, log."""
+        """Returns one training step of their `TrainLoop`: loss, gradient, AdamW, EMA, log."""
         dist = self.torch.distributed
         if not dist.is_initialized():
             backend = "nccl" if self.device.type == "cuda" else "gloo"  # as `setup_dist` of theirs
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         logger = importlib.import_module("improved_diffusion.logger")
-        with tempfile.TemporaryDirectory() as folder:  # it makes one, and writes nothing there
+        with tempfile.TemporaryDirectory() as folder:  # it creates one and leaves it empty
             logger.configure(dir=folder, format_strs=[])
         c = self._config.train
         loop = self._train.TrainLoop(
@@ -196,29 +195,33 @@ class Authors:
         return self._work(lambda: loop.run_step(mask, condition), training=True)
 
     def encoding(self, count: int) -> Work:
-        """Returns what computes G of so many images."""
+        """Returns a work that computes G of `count` images."""
         images = self._images(count)
         return self._work(lambda: self.model.rrdb(images))
 
     def reverse_step(self, rows: int) -> Work:
-        """Returns one step of their reverse process for so many rows; it computes G anew."""
+        """Returns one step of their reverse process for `rows` rows; it recomputes G."""
         diffusion, images = self._diffusion(0), self._images(1).repeat(rows, 1, 1, 1)
         x = self.torch.randn(rows, 1, self._side, self._side, device=self.device)
         t = self.torch.full((rows,), diffusion.num_timesteps - 1, device=self.device)
-        given = {"conditioned_image": images}
+        condition = {"conditioned_image": images}
         return self._work(
-            lambda: diffusion.p_sample(self.model, x, t, clip_denoised=False, model_kwargs=given)
+            lambda: diffusion.p_sample(
+                self.model, x, t, clip_denoised=False, model_kwargs=condition
+            )
         )
 
     def sampling(self, generations: int, steps: int) -> Work:
-        """Returns what draws all generations of one image in one batch and averages them."""
+        """Returns a work that samples and averages all generations of one image, as one batch."""
         diffusion = self._diffusion(steps)
         images = self._images(1).repeat(generations, 1, 1, 1)
         shape = generations, 1, self._side, self._side
-        given = {"conditioned_image": images}
+        condition = {"conditioned_image": images}
 
-        def draw() -> Any:
-            x = diffusion.p_sample_loop(self.model, shape, clip_denoised=False, model_kwargs=given)
+        def sample() -> Any:
+            x = diffusion.p_sample_loop(
+                self.model, shape, clip_denoised=False, model_kwargs=condition
+            )
             return ((x + 1.0) / 2.0).clamp(0.0, 1.0).mean(dim=0)
 
-        return self._work(draw)
+        return self._work(sample)

@@ -1,4 +1,4 @@
-"""Programs as they would be on a kind of device that this machine does not have."""
+"""Traces programs for a kind of device that this machine does not have."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ import jax
 
 @contextmanager
 def as_on_a_tpu() -> Iterator[None]:
-    """Lets what depends on the kind of device choose what it would choose on a TPU.
+    """Makes code that depends on the kind of device behave as on a TPU.
 
-    What has been traced is forgotten, before and after.
+    It clears JAX's caches before and after, because traced programs depend on the device, too.
     """
     jax.clear_caches()
     try:

@@ -1,13 +1,13 @@
-"""What an update takes of a TPU's memory, and says to other TPUs: compiled for one, without one.
+"""Compiles a training step for TPUs on a machine without one; prints its memory and collectives.
 
   pip install "jax[tpu]"        its compiler, libtpu, runs on any x86-64 Linux
   python -m benchmarks.compiled --config=MoNuSeg --dtype=bfloat16 --remat=all --batch=1
 
   --config=NAME     MoNuSeg, Vaihingen, Cityscapes or reduced
-  --dtype, --remat  model.dtype and model.remat; float32 and none if not given
-  --batch=N         images of each core; 1 if not given
-  --topology=NAME   of the slice, v5e:2x2 if not given; a core of it has 16 GB, one of v3:2x2 too
-  --cores=N         how many of its cores take part; 1 if not given
+  --dtype, --remat  model.dtype and model.remat; default float32 and none
+  --batch=N         images of each core; default 1
+  --topology=NAME   of the slice, default v5e:2x2; its cores have 16 GB, as those of v3:2x2
+  --cores=N         the number of its cores that take part; default 1
   --help            this text
 
 Prints one line of JSON; memory in bytes of one core. Compiling takes minutes to an hour.
@@ -29,7 +29,7 @@ from benchmarks.network_input import side_of
 from segdiff_jax.cli import app
 from segdiff_jax.errors import UserError
 
-# libtpu looks for a machine with TPUs unless it is told that there is none
+# these keep libtpu from searching for a machine with TPUs
 NO_MACHINE = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -38,42 +38,42 @@ NO_MACHINE = {
 }
 
 
-def parse(words: list[str]) -> argparse.Namespace:
+def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads a command line.
 
     Raises:
       UserError: anything that is misspelt.
     """
-    parser = options.of_an_update()
+    parser = options.step_parser()
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--topology", default="v5e:2x2")
     parser.add_argument("--cores", type=int, default=1)
-    return options.read(parser, words)
+    return options.read(parser, arguments)
 
 
 def config_of(values: argparse.Namespace) -> ConfigDict:
-    """Returns the config that is asked for.
+    """Returns the config of a command line.
 
     Raises:
-      UserError: there is none of that name.
+      UserError: there is no config of this name.
     """
     from benchmarks import ours, reduced, shapes
 
     configs = shapes.CONFIGS | {"reduced": reduced.get_config}
     if values.config not in configs:
         raise UserError(f"--config={values.config}: must be one of {', '.join(configs)}")
-    knobs = {"model__dtype": values.dtype, "model__remat": values.remat}
-    return ours.changed(configs[values.config](), **knobs)
+    fields = {"model__dtype": values.dtype, "model__remat": values.remat}
+    return ours.changed(configs[values.config](), **fields)
 
 
 def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
-    """Returns the update of a config as TPU cores would run it.
+    """Compiles the training step of a config for the cores of a TPU.
 
     Args:
-      config: one of ours.
+      config: of the training.
       topology: of the slice.
-      cores: how many of it take part.
-      batch: images of each.
+      cores: the number of its cores that take part.
+      batch: images of each core.
 
     Raises:
       UserError: libtpu is not installed, or there is no such topology.
@@ -90,11 +90,11 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
     from segdiff_jax.training.step import AXIS, init_state
 
     try:
-        there = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
+        devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices
     except Exception as error:  # jax raises nearly anything
-        said = str(error).splitlines()[0]
-        raise UserError(f'--topology={topology}: {said}; pip install "jax[tpu]"') from error
-    mesh = Mesh(np.array(there[:cores]), (AXIS,), axis_types=(AxisType.Auto,))
+        reason = str(error).splitlines()[0]
+        raise UserError(f'--topology={topology}: {reason}; pip install "jax[tpu]"') from error
+    mesh = Mesh(np.array(devices[:cores]), (AXIS,), axis_types=(AxisType.Auto,))
 
     def placed(tree: Any, *spec: str) -> Any:
         sharding = NamedSharding(mesh, PartitionSpec(*spec))
@@ -115,33 +115,33 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
 
 
 def describe(program: Any) -> dict[str, Any]:
-    """Returns what is known of a compiled program; bytes of one core."""
+    """Returns the memory, in bytes of one core, and the all-reduces of a compiled program."""
     memory = program.memory_analysis()
     reductions = re.findall(r"= .* all-reduce(?:-start)?\(", program.as_text())
     return {
         "at most at once": memory.peak_memory_in_bytes,
-        "arguments": memory.argument_size_in_bytes,  # the state, in place of which the next lies
+        "arguments": memory.argument_size_in_bytes,  # the state, whose memory the next state reuses
         "temporary": memory.temp_size_in_bytes,
         "program": memory.generated_code_size_in_bytes,
         "all-reduces": len(reductions),
     }
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
 
-    def obey(words: list[str]) -> None:
-        values = parse(words)
+    def run(arguments: list[str]) -> None:
+        values = parse(arguments)
         os.environ.update({k: os.environ.get(k, v) for k, v in NO_MACHINE.items()})
         from benchmarks.backend import as_on_a_tpu
 
-        config, began = config_of(values), time.monotonic()
+        config, start = config_of(values), time.monotonic()
         with as_on_a_tpu():
             program = compiled(config, values.topology, values.cores, values.batch)
-        seconds = round(time.monotonic() - began, 1)
+        seconds = round(time.monotonic() - start, 1)
         print(json.dumps(vars(values) | describe(program) | {"seconds": seconds}), flush=True)
 
-    return app.run(obey, words, __doc__, "choose a smaller batch")
+    return app.run(run, arguments, __doc__, "choose a smaller batch")
 
 
 if __name__ == "__main__":

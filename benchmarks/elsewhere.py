@@ -1,16 +1,16 @@
-"""The authors' code in a process of its own, which takes turns with this one by messages.
+"""Runs the authors' code in a process of its own, which takes turns with this one by messages.
 
-In one process the two would disturb each other: they would share an allocator and libraries, and
-what is set for one would be set for both. So theirs has its own, with the environment that the user
-has, and it waits while ours computes. Each message is a line of JSON:
+In one process the two would disturb each other: they would share an allocator, libraries and
+settings. Therefore theirs has its own process, with the environment of the user, and waits while
+ours computes. Each message is a line of JSON. Requests:
 
-  {"config": {...}, "side": 64}                   make the network; always the first
-  {"work": "encoding", "arguments": [1]}          make a work of it; the answer is its number
-  {"do": 0}                                       do that work
+  {"config": {...}, "side": 64}                   builds the network; always the first
+  {"work": "encoding", "arguments": [1]}          prepares a work; the answer is its number
+  {"do": 0}                                       runs the work of this number
 
-  {"answer": ...} or {"error": "...", "details": ["...", ...]}      what comes back
+Replies: {"answer": ...} or {"error": "...", "details": ["...", ...]}
 
-python -m benchmarks.elsewhere AUTHORS    is that process; AUTHORS is their checkout
+`python -m benchmarks.elsewhere AUTHORS` is that process; AUTHORS is their checkout.
 """
 
 import json
@@ -32,11 +32,11 @@ from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.runtime.startup import BEFORE, TUNABLES
 
 ROOT = Path(__file__).resolve().parents[1]
-WORKS = ("training_step", "encoding", "reverse_step", "sampling")  # all that may be asked for
+WORKS = ("training_step", "encoding", "reverse_step", "sampling")  # methods that a request may name
 
 
 def environment_of_theirs() -> dict[str, str]:
-    """Returns the environment that the user has, without what this programme set for itself."""
+    """Returns the user's environment, without the variables that this program set for itself."""
     environment = dict(os.environ)
     before = environment.pop(BEFORE, None)
     if before is not None:
@@ -47,23 +47,23 @@ def environment_of_theirs() -> dict[str, str]:
 
 
 def command(authors: Path) -> list[str]:
-    """Returns what starts the process of their code, from their checkout."""
+    """Returns the command line of the process that runs their code from a checkout."""
     return [sys.executable, "-m", "benchmarks.elsewhere", str(authors)]
 
 
 class Elsewhere:
-    """Their network in another process; has the methods of `authors.Authors`."""
+    """Controls their network in another process; has the methods of `authors.Authors`."""
 
     def __init__(self, process: subprocess.Popen[str], requests: IO[str], answers: IO[str]) -> None:
-        """Speaks to a process through its pipes."""
+        """Sends requests to a process through its pipes."""
         self._process, self._requests, self._answers = process, requests, answers
 
-    def ask(self, asked: str, **request: Any) -> Any:
+    def ask(self, description: str, **request: Any) -> Any:
         """Sends a request and waits for its answer.
 
         Args:
-          asked: what it is, for messages.
-          **request: what is sent.
+          description: of the request, for error messages.
+          **request: the content of the message.
 
         Raises:
           UserError: it failed there, or the process has ended.
@@ -74,76 +74,76 @@ class Elsewhere:
             line = self._answers.readline()
         if not line.endswith("\n"):
             ended = f"their process ended with {self._process.wait()}"
-            raise UserError(f"the authors' code, {asked}: {ended}", INTERNAL)
-        answer = json.loads(line)
-        if "error" in answer:
-            message = f"the authors' code, {asked}: {answer['error']}"
-            raise UserError(message, INTERNAL, answer["details"])
-        return answer["answer"]
+            raise UserError(f"the authors' code, {description}: {ended}", INTERNAL)
+        reply = json.loads(line)
+        if "error" in reply:
+            message = f"the authors' code, {description}: {reply['error']}"
+            raise UserError(message, INTERNAL, reply["details"])
+        return reply["answer"]
 
     def _work(self, name: str, *arguments: int) -> Work:
-        asked = f"{name}({', '.join(map(str, arguments))})"
-        number = self.ask(f"making {asked}", work=name, arguments=arguments)
-        return lambda: self.ask(asked, do=number)
+        call = f"{name}({', '.join(map(str, arguments))})"
+        number = self.ask(f"making {call}", work=name, arguments=arguments)
+        return lambda: self.ask(call, do=number)
 
     def training_step(self, batch: int) -> Work:
-        """Returns one update of their `TrainLoop`."""
+        """Returns one training step of their `TrainLoop`."""
         return self._work("training_step", batch)
 
     def encoding(self, count: int) -> Work:
-        """Returns what computes G of so many images."""
+        """Returns a work that computes G of `count` images."""
         return self._work("encoding", count)
 
     def reverse_step(self, rows: int) -> Work:
-        """Returns one step of their reverse process for so many rows; it computes G anew."""
+        """Returns one step of their reverse process for `rows` rows; it recomputes G."""
         return self._work("reverse_step", rows)
 
     def sampling(self, generations: int, steps: int) -> Work:
-        """Returns what draws all generations of one image in one batch and averages them."""
+        """Returns a work that samples and averages all generations of one image, as one batch."""
         return self._work("sampling", generations, steps)
 
 
 @contextmanager
-def started(words: Sequence[str], config: ConfigDict, side: int) -> Iterator[Elsewhere]:
-    """Starts their process, makes the network there, and ends the process at the end.
+def started(arguments: Sequence[str], config: ConfigDict, side: int) -> Iterator[Elsewhere]:
+    """Starts their process, builds the network there, and ends the process at the end.
 
     Args:
-      words: the command; see `command`.
+      arguments: the command line; see `command`.
       config: one of ours that the authors' code can express.
       side: of the images, pixels.
 
     Raises:
-      UserError: the network could not be made.
+      UserError: the network could not be built.
     """
     with subprocess.Popen(
-        words,
+        arguments,
         cwd=ROOT,
         env=environment_of_theirs(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        process_group=0,  # Ctrl-C is for this process, which then ends that one
+        process_group=0,  # only this process gets Ctrl-C, and ends the other
     ) as process:
-        assert process.stdin and process.stdout  # they were asked for
+        assert process.stdin and process.stdout  # they are pipes
         try:
-            there = Elsewhere(process, process.stdin, process.stdout)
-            there.ask("making the network", config=config.to_dict(), side=side)
-            yield there
+            theirs = Elsewhere(process, process.stdin, process.stdout)
+            theirs.ask("making the network", config=config.to_dict(), side=side)
+            yield theirs
         finally:
-            process.kill()  # it may be in the midst of a work, and has nothing to save
-            with suppress(BrokenPipeError):  # a request that a dead process did not take
+            process.kill()  # it may be computing, and has nothing to save
+            with suppress(BrokenPipeError):  # unsent requests to a process that has ended
                 process.stdin.close()
 
 
 def serve(
     requests: Iterable[str], answers: IO[str], make: Callable[[ConfigDict, int], Any]
 ) -> None:
-    """Answers requests until there are no more.
+    """Carries out requests until there are no more.
 
     Args:
-      requests: lines; see the top of the module.
-      answers: where a line is written for each.
-      make: makes the network of a config, for images of so many pixels a side.
+      requests: lines; see the docstring of the module.
+      answers: receives one line for each request.
+      make: builds the network of a config for images of a side, in pixels.
     """
     network, works = None, []
 
@@ -157,22 +157,22 @@ def serve(
             works.append(getattr(network, request["work"])(*request["arguments"]))
             return len(works) - 1
         else:
-            works[request["do"]]()  # what it returns stays here
+            works[request["do"]]()  # its result stays in this process
 
     for line in requests:
         try:
             reply = {"answer": answer(json.loads(line))}
         except Exception as error:
-            missing = isinstance(error, ImportError)  # the user's to mend, and no bug
+            missing = isinstance(error, ImportError)  # for the user to fix; not an internal error
             details = [] if missing else traceback.format_exc().splitlines()
             reply = {"error": f"{type(error).__name__}: {error}", "details": details}
         print(json.dumps(reply), file=answers, flush=True)
 
 
 def main(make: Callable[[ConfigDict, int], Any]) -> None:
-    """Serves on the standard input and output; what is printed meanwhile goes to stderr."""
+    """Serves on standard input and output; other output of the process goes to stderr."""
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # of the process, so that C libraries are kept from the answers too
+        os.dup2(2, 1)  # the file descriptor, which C libraries write to, too
         serve(sys.stdin, answers, make)
 
 

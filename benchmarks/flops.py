@@ -1,4 +1,4 @@
-"""Counts the arithmetic of a program from its shapes alone; nothing is computed or compiled."""
+"""Counts the arithmetic of a program from its shapes, without computing or compiling."""
 
 import math
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from jax.extend.core import Jaxpr, JaxprEqn
 
 
 def product_flops(jaxpr: Jaxpr) -> float:
-    """Returns the operations of all matrix products and convolutions, 2 for each multiply-add.
+    """Counts the operations of all matrix products and convolutions, 2 for each multiply-add.
 
-    Products with the zeros that pad a convolution count too, as is usual; norms, activations and
-    sums do not.
+    Products with the zero padding of a convolution are included, as is usual; norms, activations
+    and sums are not.
 
     Args:
       jaxpr: of a traced function.
@@ -28,10 +28,10 @@ def product_flops(jaxpr: Jaxpr) -> float:
 
 
 def _inner(equation: JaxprEqn) -> Iterator[Jaxpr]:
-    """Yields the programs that an equation runs."""
+    """Yields the programs that an equation calls."""
     for value in equation.params.values():
         for one in value if isinstance(value, tuple | list) else (value,):
-            inner = getattr(one, "jaxpr", one)  # a closed one holds it
+            inner = getattr(one, "jaxpr", one)  # of a closed one
             if isinstance(inner, Jaxpr):
                 yield inner
 

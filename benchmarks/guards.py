@@ -1,4 +1,4 @@
-"""What the guards of a run cost: updates and saves with them, beside the same without them."""
+"""Times the guards of a run: training steps and saves with them and without them."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,13 +26,13 @@ from segdiff_jax.training.step import Metrics, TrainState, split_state, update
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Updates with and without the look for what is not finite; saves with and without sums."""
+    """Times training steps with and without the test for NaN; saves with and without checksums."""
     mesh = distributed.all_devices()
     return [*updates(plan, mesh), *saves(plan, mesh)]
 
 
 def updates(plan: Plan, mesh: Mesh) -> list[Row]:
-    """Several updates, which the host looks at late, beside updates that nobody looks at."""
+    """Times training steps whose metrics are read asynchronously, and steps without metrics."""
     config = plan.config
     examples = ours.made_up(2 * config.train.batch_size, side_of(config))
     batch = ours.constant_rows(config, examples, mesh)
@@ -49,20 +49,20 @@ def updates(plan: Plan, mesh: Mesh) -> list[Row]:
 
 
 def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
-    """Returns what makes `STEPS` updates as training does, and looks at what they were."""
-    numbers = nonfinite.MetricsBuffer(0, lambda step: [], lambda: "")
+    """Returns a work of `STEPS` training steps that reads their metrics as training does."""
+    metrics_buffer = nonfinite.MetricsBuffer(0, lambda step: [], lambda: "")
 
-    def look(step: int, metrics: Metrics) -> None:
-        numbers.push(step, metrics)
-        if step % config.train.log_every == 0:  # or they would pile up
-            numbers.pop_means()
+    def read(step: int, metrics: Metrics) -> None:
+        metrics_buffer.push(step, metrics)
+        if step % config.train.log_every == 0:  # the buffer must not grow
+            metrics_buffer.pop_means()
 
     layout, state = ours.joined_state(config, mesh)
-    return _updates(config, mesh, batch, state, build_step(config, mesh, layout), look)
+    return _updates(config, mesh, batch, state, build_step(config, mesh, layout), read)
 
 
 def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
-    """Returns what makes `STEPS` updates and keeps what comes out, be it finite or not."""
+    """Returns a work of `STEPS` training steps without the test for NaN and inf."""
     layout, joined = ours.joined_state(config, mesh)
     step = partial(
         update,
@@ -76,7 +76,7 @@ def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) ->
         state: TrainState, rows: Batch, key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         state, metrics = step(state, rows, key)
-        # what is not returned is not computed
+        # XLA does not compute metrics that are not returned
         return state, {name: metrics[name] for name in nonfinite.NUMBERS}
 
     mapped = distributed.map_step(plain, mesh, config.train.map)
@@ -89,7 +89,7 @@ def _updates(
     batch: Iterator[Batch],
     state: TrainState,
     step_fn: Callable,
-    look: Callable[[int, Metrics], None],
+    read: Callable[[int, Metrics], None],
 ) -> Work:
     key, numbers = run_key(config.seed, mesh), count(1)
 
@@ -97,16 +97,16 @@ def _updates(
         nonlocal state
         for _ in range(STEPS):
             state, metrics = step_fn(state, next(batch), key)
-            look(next(numbers), metrics)
+            read(next(numbers), metrics)
         return jax.block_until_ready(state)
 
     return work
 
 
 def saves(plan: Plan, mesh: Mesh) -> list[Row]:
-    """Checkpoints from the call to the last byte, with sums and without, and the sums alone."""
+    """Times checkpoints from the call to the last byte, with and without sums, and sums alone."""
     layout, joined = ours.joined_state(plan.config, mesh)
-    parts = split_state(layout.to_host(joined))  # which is what a training saves
+    parts = split_state(layout.to_host(joined))  # as training saves it
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(parts))
     with_, without, alone = "a save, with sums", "a save, without", "the sums alone"
     with tempfile.TemporaryDirectory() as folder:
@@ -126,9 +126,9 @@ def saves(plan: Plan, mesh: Mesh) -> list[Row]:
         works: dict[str, Work] = {
             with_: save,
             without: save_plainly,
-            alone: lambda: [checksums.of(part, finite=True) for part in parts],
+            alone: lambda: [checksums.compute(part, finite=True) for part in parts],
         }
-        with without_warnings():  # Orbax has some for each save that is waited for
+        with without_warnings():  # Orbax warns at each save that is waited for
             samples = alternate(works, plan.repeats)
         guarded.close()
         plain.close()

@@ -1,15 +1,15 @@
-"""Where the time of updates goes on an accelerator: the kernels that take most of it.
+"""Profiles a training step on an accelerator: prints the kernels that take most of its time.
 
   python -m benchmarks.kernels --config=MoNuSeg --dtype=bfloat16 --batch=8
 
   --config=NAME     MoNuSeg, Vaihingen, Cityscapes or reduced
-  --dtype, --remat  model.dtype and model.remat; float32 and none if not given
-  --form=NAME       model.rrdb_form; auto if not given
-  --batch=N         images of an update; the config's if not given
-  --top=N           kernels to print; 10 if not given
+  --dtype, --remat  model.dtype and model.remat; default float32 and none
+  --form=NAME       model.rrdb_form; default auto
+  --batch=N         images of a training step; default: the config's
+  --top=N           kernels to print; default 10
   --help            this text
 
-Prints, for each kernel, milliseconds an update, its share, how often it runs and its name.
+Prints, for each kernel, milliseconds per training step, its share, its calls per step and its name.
 """
 
 import argparse
@@ -27,17 +27,17 @@ from benchmarks.network_input import side_of
 from segdiff_jax.cli import app
 from segdiff_jax.errors import UserError
 
-UPDATES = 4  # that are looked at
+UPDATES = 4  # in the trace
 
 
 class Kernel(NamedTuple):
-    """What a device did under one name.
+    """The total of all calls of a kernel.
 
     Attributes:
       name: of the kernel, or of the operation where there are no kernels.
-      milliseconds: of an update.
+      milliseconds: per training step.
       share: of the time of all kernels.
-      times: that it runs in an update.
+      times: calls per training step.
     """
 
     name: str
@@ -46,26 +46,26 @@ class Kernel(NamedTuple):
     times: float
 
 
-def parse(words: list[str]) -> argparse.Namespace:
+def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads a command line.
 
     Raises:
       UserError: anything that is misspelt.
     """
-    parser = options.of_an_update()
+    parser = options.step_parser()
     parser.add_argument("--form", default="auto")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--top", type=int, default=10)
-    return options.read(parser, words)
+    return options.read(parser, arguments)
 
 
 def events(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yields name and nanoseconds of all that a trace says the devices did.
+    """Yields name and nanoseconds of the device events of a trace.
 
     On GPUs these are kernels and copies, on CPUs the operations of the program.
 
     Args:
-      folder: where `jax.profiler.trace` wrote.
+      folder: the output of `jax.profiler.trace`.
     """
     from jax.profiler import ProfileData
 
@@ -87,24 +87,24 @@ def _has_operation(line: Any, event: Any) -> bool:
         return any(name == "hlo_op" for name, _ in event.stats)
 
 
-def summed(found: Iterator[tuple[str, float]], updates: int) -> list[Kernel]:
-    """Returns what was found, by name, what took longest first."""
+def summed(events: Iterator[tuple[str, float]], updates: int) -> list[Kernel]:
+    """Sums (name, nanoseconds) by name; returns the longest first."""
     spent: dict[str, list[float]] = defaultdict(list)
-    for name, nanoseconds in found:
+    for name, nanoseconds in events:
         spent[name].append(nanoseconds)
-    every = sum(map(sum, spent.values()))
-    made = [
-        Kernel(name, sum(took) / updates / 1e6, sum(took) / every, len(took) / updates)
-        for name, took in spent.items()
+    total = sum(map(sum, spent.values()))
+    kernels = [
+        Kernel(name, sum(times) / updates / 1e6, sum(times) / total, len(times) / updates)
+        for name, times in spent.items()
     ]
-    return sorted(made, key=lambda kernel: -kernel.milliseconds)
+    return sorted(kernels, key=lambda kernel: -kernel.milliseconds)
 
 
 def kernels(values: argparse.Namespace) -> list[Kernel]:
-    """Returns what the device does in an update.
+    """Returns the kernels of a training step.
 
     Raises:
-      UserError: no such config, or the device left no trace.
+      UserError: there is no such config, or the trace has no device events.
     """
     import jax
 
@@ -123,23 +123,23 @@ def kernels(values: argparse.Namespace) -> list[Kernel]:
         with jax.profiler.trace(folder):
             for _ in range(UPDATES):
                 update()
-        found = summed(events(Path(folder)), UPDATES)
-    if not found:
-        raise UserError("the profiler saw nothing of the device")
-    return found
+        profiled = summed(events(Path(folder)), UPDATES)
+    if not profiled:
+        raise UserError("the profiler recorded no events of the device")
+    return profiled
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
 
-    def obey(words: list[str]) -> None:
-        values = parse(words)
-        found = kernels(values)
-        print(f"{sum(k.milliseconds for k in found):.1f} ms an update, {len(found)} kernels")
-        for k in found[: values.top]:
+    def run(arguments: list[str]) -> None:
+        values = parse(arguments)
+        profiled = kernels(values)
+        print(f"{sum(k.milliseconds for k in profiled):.1f} ms an update, {len(profiled)} kernels")
+        for k in profiled[: values.top]:
             print(f"{k.milliseconds:8.2f} ms {k.share:6.1%} {k.times:7.1f} x  {k.name}")
 
-    return app.run(obey, words, __doc__, "choose a smaller batch")
+    return app.run(run, arguments, __doc__, "choose a smaller batch")
 
 
 if __name__ == "__main__":

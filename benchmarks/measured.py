@@ -1,4 +1,4 @@
-"""The parts of the benchmark that run networks: training, input, sampling, one full-size tile."""
+"""Times networks: training, input, sampling, and one tile of full size."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,17 +17,15 @@ from segdiff_jax.train import device_batches
 from segdiff_jax.training import nonfinite
 
 DRAWS = 4
-STEPS = (
-    nonfinite.MAX_STEPS_IN_FLIGHT
-)  # updates between two looks at the clock, where only the sum counts
+STEPS = nonfinite.MAX_STEPS_IN_FLIGHT  # training steps of one time measurement
 
 
 class Plan(NamedTuple):
-    """What the sections are told.
+    """The settings of all parts.
 
     Attributes:
       config: the reduced one.
-      repeats: how often each work is timed.
+      repeats: the number of measurements of each work.
       authors: checkout of their repository; None: ours alone.
       dtype: of our activations in the full configuration.
     """
@@ -38,14 +36,14 @@ class Plan(NamedTuple):
     dtype: str = "float32"
 
     def theirs(self, config: ConfigDict) -> AbstractContextManager[elsewhere.Elsewhere | None]:
-        """Returns a context with their network of a config, if it is asked for, in its process."""
+        """Returns a context with their network of a config in its process, or with None."""
         if not self.authors:
             return nullcontext()
         return elsewhere.started(elsewhere.command(self.authors), config, side_of(config))
 
 
 def compared(samples: dict[str, Sample], name: str, bar: float | None = None) -> list[Row]:
-    """Returns the times of a work that either side does, and how many times faster ours is."""
+    """Returns the times of a work of both sides, and how many times faster ours is."""
     pair = f"{name}, ours", f"{name}, authors"
     rows = rows_of(samples, pair)
     if pair[1] in samples:
@@ -55,10 +53,10 @@ def compared(samples: dict[str, Sample], name: str, bar: float | None = None) ->
 
 
 def training(plan: Plan) -> list[Row]:
-    """An update at the batch of the config, and one with several draws of noise an image.
+    """Times a training step at the batch of the config, and one with several draws per image.
 
-    Several updates make a turn, as training makes them. Between turns memory lies idle, which a
-    virtual machine may hand back to its host; what it costs to have it again is no part of them.
+    Several steps follow each other, as in training. Between measurements memory is idle and a
+    virtual machine may return it to its host; a longer measurement hides the cost of its return.
     """
     config, mesh = plan.config, distributed.all_devices()
     batch = config.train.batch_size
@@ -85,7 +83,7 @@ def training(plan: Plan) -> list[Row]:
 
 
 def data(plan: Plan) -> list[Row]:
-    """Batches alone, and what updates cost more than with a batch that never changes."""
+    """Times batches alone, and training steps with real input and with a constant batch."""
     config, mesh = plan.config, distributed.all_devices()
     datasets.source(config).prepare()
     examples = datasets.source(config).load(config.data.train_split)
@@ -121,7 +119,7 @@ def data(plan: Plan) -> list[Row]:
 
 
 def sampling(plan: Plan) -> list[Row]:
-    """G alone, a reverse step of all generations, and all steps of all generations."""
+    """Times G alone, a reverse step of all generations, and all steps of all generations."""
     config, mesh = plan.config, distributed.all_devices()
     S, T = config.sampling.generations, config.sampling.steps
     params = ours.fresh_state(config, mesh).params
@@ -146,7 +144,7 @@ def sampling(plan: Plan) -> list[Row]:
 
 
 def full_tile(plan: Plan) -> list[Row]:
-    """The authors' MoNuSeg network on one tile of 256x256: G, and a reverse step without it."""
+    """Times the authors' MoNuSeg network on a tile of 256x256: G, and a reverse step without G."""
     config, mesh = monuseg.get_config(), distributed.all_devices()
     alone = ours.on_one_device(ours.fresh_state(config, mesh).params)
     works: dict[str, Work] = {

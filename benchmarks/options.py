@@ -1,4 +1,4 @@
-"""What the command lines of the benchmarks share."""
+"""Reads the command lines of the benchmarks."""
 
 import argparse
 
@@ -6,27 +6,27 @@ from segdiff_jax.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns a parser that leaves help and errors to the programme."""
+    """Returns a parser without --help that raises its errors."""
     return argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False, add_help=False)
 
 
-def of_an_update() -> argparse.ArgumentParser:
-    """Returns a parser that also takes a configuration, and how its update is computed."""
-    made = parser()
-    made.add_argument("--config", default="MoNuSeg")
-    made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    made.add_argument("--remat", choices=("none", "rrdb", "unet", "all"), default="none")
-    return made
+def step_parser() -> argparse.ArgumentParser:
+    """Returns a parser of a configuration and of the options of its training step."""
+    extended = parser()
+    extended.add_argument("--config", default="MoNuSeg")
+    extended.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    extended.add_argument("--remat", choices=("none", "rrdb", "unet", "all"), default="none")
+    return extended
 
 
-def read(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+def read(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
     """Reads a command line.
 
     Raises:
       UserError: anything that is misspelt.
     """
     try:
-        values, left = parser.parse_known_args(words)
+        values, left = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise UserError(f"{error}; see --help") from error
     if left:

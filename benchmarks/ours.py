@@ -1,4 +1,4 @@
-"""What is timed of this project: the objects that `build` and `train` make of a config."""
+"""Builds the works of this project to be timed, from the objects of `factory` and `train`."""
 
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -22,22 +22,22 @@ from segdiff_jax.training import flat_state, nonfinite
 from segdiff_jax.training.step import TrainState
 
 
-def changed(config: ConfigDict, **knobs: Any) -> ConfigDict:
-    """Returns a copy with knobs changed; a dot in their names is written as two underscores."""
+def changed(config: ConfigDict, **fields: Any) -> ConfigDict:
+    """Returns a copy with other values of some fields; GROUP__KEY stands for GROUP.KEY."""
     copy = config.copy_and_resolve_references()
-    for name, value in knobs.items():
+    for name, value in fields.items():
         group, key = name.split("__")
         copy[group][key] = value
     return copy
 
 
 def start(config: ConfigDict) -> None:
-    """Readies JAX as a training with this config does."""
+    """Starts JAX as training with this config does."""
     distributed.start(devices_of_cpu=cpu_devices.choose_device_count(config.train.batch_size))
 
 
 def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
-    """Returns examples of noise, with squares as masks: their size is all that matters here."""
+    """Returns examples of noise with squares as masks; only their size matters here."""
     random = np.random.default_rng(seed)
     mask = np.zeros((size, size), np.uint8)
     mask[size // 4 : size // 2, size // 4 : size // 2] = 1
@@ -46,37 +46,37 @@ def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
 
 
 def fresh_state(config: ConfigDict, mesh: Mesh) -> TrainState:
-    """Returns fresh weights and the state of their optimizer, on every device."""
+    """Returns the initial training state, replicated on all devices."""
     return training.fresh_state(config, (side_of(config), side_of(config)), mesh)()
 
 
 def on_one_device(params: Params) -> Params:
-    """Returns the copy of the first device: what is computed from it alone runs on that device."""
+    """Returns the copy on the first device; computations on it run on that device alone."""
     return jax.tree.map(lambda x: x.addressable_data(0), params)
 
 
 def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat_state.FlatLayout, TrainState]:
-    """Returns `fresh_state` as updates take it, and where in its vectors each array lies."""
+    """Returns `fresh_state` as vectors, and their layout."""
     state = fresh_state(config, mesh)
     layout = flat_state.FlatLayout(state.params)
     return layout, layout.flatten_state_donating(state)
 
 
 def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> Iterator[Batch]:
-    """Yields one batch, which stays on the devices, for ever."""
+    """Yields one batch, which stays on the devices, indefinitely."""
     return repeat(next(train.device_batches(config, examples, 0, mesh)))
 
 
 def training_step(
     config: ConfigDict, mesh: Mesh, rows: Iterator[Batch], steps: int = 1
 ) -> Callable[[], TrainState]:
-    """Returns what makes some updates and waits for the last.
+    """Returns a work of some training steps that waits for the last.
 
     Args:
       config: of the run.
       mesh: of all devices.
-      rows: what the updates learn from.
-      steps: at most `finite.AHEAD`, for the host does not wait between them.
+      rows: batches on the devices.
+      steps: at most `MAX_STEPS_IN_FLIGHT`, because the host does not wait between them.
     """
     assert steps <= nonfinite.MAX_STEPS_IN_FLIGHT
     layout, state = joined_state(config, mesh)
@@ -92,7 +92,7 @@ def training_step(
 
 
 def encoding(config: ConfigDict, params: Params, count: int) -> Work:
-    """Returns what computes G of so many images."""
+    """Returns a work that computes G of `count` images."""
     sampler = samplers.mask_sampler(config)
     images = jnp.asarray(np.stack([e.image for e in made_up(count, side_of(config))]))
     encode = jax.jit(sampler.encode)
@@ -100,9 +100,9 @@ def encoding(config: ConfigDict, params: Params, count: int) -> Work:
 
 
 def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
-    """Returns what takes one step of the reverse process for so many rows, G(I) being known.
+    """Returns a work of one reverse step for `rows` rows whose G(I) is known.
 
-    It is a reverse process of a single step, from drawing x_T to x_0.
+    It is a reverse process with a single step: it samples x_T and computes x_0.
     """
     sampler = samplers.mask_sampler(changed(config, sampling__steps=1))
     assert isinstance(sampler, DiffusionSampler)
@@ -110,12 +110,12 @@ def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
     features = jnp.zeros((size, size, C))
     keys = jax.random.split(jax.random.key(0), rows)
     corner = jnp.zeros((2,), jnp.int32)
-    draw = jax.jit(jax.vmap(sampler.sample, (None, None, 0, None)))
-    return lambda: jax.block_until_ready(draw(params, features, keys, corner))
+    sample = jax.jit(jax.vmap(sampler.sample, (None, None, 0, None)))
+    return lambda: jax.block_until_ready(sample(params, features, keys, corner))
 
 
 def sampling(config: ConfigDict, params: Params, mesh: Mesh, size: int) -> Callable[[], np.ndarray]:
-    """Returns what draws all generations of one image and averages them, as the evaluation does.
+    """Returns a work that samples and averages all generations of an image, as evaluation does.
 
     Args:
       config: of the run.

@@ -1,6 +1,6 @@
-"""The most memory a process needs, measured in one that does nothing else.
+"""Measures the peak memory of training and sampling, each in a process of its own.
 
-python -m benchmarks.peak WORK [AUTHORS]    prints bytes; WORK is a key of WORKS
+`python -m benchmarks.peak WORK [AUTHORS]` is such a process: it prints bytes; WORK is one of WORKS.
 """
 
 import resource
@@ -16,11 +16,11 @@ from segdiff_jax.errors import INTERNAL, UserError
 ROOT = Path(__file__).resolve().parents[1]
 STATUS = Path("/proc/self/status")
 WORKS = ("start", "training", "sampling")
-TIMES = 3  # how often a work is done: memory has settled by then
+REPEATS = 3  # of a work; its memory no longer grows after them
 
 
 def peak_of_ours(work: str) -> int:
-    """Does our work in this process; returns the device's peak, or else its largest size, bytes."""
+    """Runs our work; returns the peak of the device, or of this process, bytes."""
     from benchmarks import ours, reduced
     from segdiff_jax.runtime import distributed
 
@@ -41,7 +41,7 @@ def peak_of_ours(work: str) -> int:
 
 
 def peak_of_theirs(work: str, checkout: Path) -> int:
-    """Does the authors' work in this process, without JAX; returns its largest size, bytes."""
+    """Runs the authors' work without JAX; returns the peak of this process, bytes."""
     from benchmarks import reduced
     from benchmarks.authors import Authors
 
@@ -58,14 +58,14 @@ def peak_of_theirs(work: str, checkout: Path) -> int:
 
 
 def repeated(work: Work) -> None:
-    """Does a work until its memory has settled."""
-    for _ in range(TIMES):
+    """Runs a work `REPEATS` times."""
+    for _ in range(REPEATS):
         work()
 
 
 def resident() -> int:
-    """Returns the largest resident size that this process has had, bytes."""
-    if STATUS.exists():  # Linux, whose getrusage counts the process that has started this one, too
+    """Returns the peak resident size of this process, bytes."""
+    if STATUS.exists():  # Linux, whose getrusage includes the parent process
         (line,) = (x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM:"))
         return 1024 * int(line.split()[1])
     unit = 1 if sys.platform == "darwin" else 1024
@@ -73,7 +73,7 @@ def resident() -> int:
 
 
 def device_peak() -> int:
-    """Returns the most memory in use on an accelerator, bytes; 0 where JAX does not know it."""
+    """Returns the peak memory of an accelerator, bytes; 0 where JAX does not report it."""
     import jax
 
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
@@ -85,20 +85,23 @@ def rows(authors: Path | None) -> list[Row]:
     Raises:
       UserError: such a process failed.
     """
-    found = []
+    rows = []
     for side, path in (("ours", None), ("authors", authors)):
         if side == "authors" and path is None:
             continue
         for work in WORKS:
-            words = [sys.executable, "-m", "benchmarks.peak", work, *([str(path)] if path else [])]
+            command = [sys.executable, "-m", "benchmarks.peak", work]
+            command += [str(path)] if path else []
             environment = environment_of_theirs() if path else None
-            done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True
+            )
             if done.returncode:
-                raise UserError(f"{' '.join(words)}: {done.stderr[-500:]}", INTERNAL)
-            found.append(figure(f"{work}, {side}", "GB", int(done.stdout.split()[-1]) / 1e9))
-    return found
+                raise UserError(f"{' '.join(command)}: {done.stderr[-500:]}", INTERNAL)
+            rows.append(figure(f"{work}, {side}", "GB", int(done.stdout.split()[-1]) / 1e9))
+    return rows
 
 
 if __name__ == "__main__":
-    asked, *checkout = sys.argv[1:]
-    print(peak_of_theirs(asked, Path(checkout[0])) if checkout else peak_of_ours(asked))
+    name, *checkout = sys.argv[1:]
+    print(peak_of_theirs(name, Path(checkout[0])) if checkout else peak_of_ours(name))

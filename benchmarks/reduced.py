@@ -1,10 +1,10 @@
-"""The reduced configuration: the authors' architecture, small enough to time on two CPU cores.
+"""Configures the authors' architecture at a size that can be timed on two CPU cores.
 
     python -m segdiff_jax.main --config=benchmarks/reduced.py --mode=train
 
 C = 32, multipliers 1, 1, 2, 2, three blocks a level, four RRDB blocks, attention at maps of 16 and
-8 pixels, images of 64x64; the widths of G and 32 groups a norm as in the authors' networks. With 32
-channels such norms erase t, so this is for timing, not for training.
+8 pixels, images of 64x64; the widths of G and 32 groups per norm are the authors'. With 32 channels
+such norms erase t: this config is for timing, not for training.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from segdiff_jax.config import default
 
 
 def get_config() -> ConfigDict:
-    """Returns the settings."""
+    """Returns the reduced configuration."""
     c = default()
     c.data.name = "synthetic"  # 64x64
     c.augment.horizontal_flip = True

@@ -1,20 +1,20 @@
-"""How fast segdiff_jax is on this machine, beside the authors' code if it is there.
+"""Measures the speed and memory of segdiff_jax, and of the authors' code where it is available.
 
   python -m benchmarks.run
   python -m benchmarks.run --only=training,sampling --repeats=7 --out=FILE.json --authors=PATH
 
   --only=NAMES     parts, with commas: training, input, sampling, guards, startup, memory, shapes,
-                   tile; and monuseg, which has to be named: its training and sampling, beside
-                   the authors' on a GPU of 140 GB
+                   tile; and monuseg, which runs only if named: training and sampling of its
+                   configuration, for a GPU of 140 GB
   --full           tile as well: the authors' MoNuSeg network on one tile, minutes on a CPU
-  --dtype=NAME     of our activations in monuseg: bfloat16 if not given, or float32
-  --repeats=N      how often each work is timed after its warm-up, in turns; 7 if not given
+  --dtype=NAME     of our activations in monuseg: bfloat16, the default, or float32
+  --repeats=N      measurements of each work after its warm-up, in turns; default 7
   --out=FILE.json  writes every repeat
-  --authors=PATH   a checkout of github.com/tomeramit/SegDiff, which is then timed in the same run;
-                   needs PyTorch
+  --authors=PATH   a checkout of github.com/tomeramit/SegDiff, which is timed in the same run; needs
+                   PyTorch
   --help           this text
 
-docs/performance.md says what is measured and how to read it.
+docs/performance.md describes the parts and how to read the table.
 """
 
 import os
@@ -32,17 +32,17 @@ from segdiff_jax.runtime import startup
 
 PARTS = ("training", "input", "sampling", "guards", "startup", "memory", "shapes", "tile")
 DTYPES = ("float32", "bfloat16")
-LARGE = ("monuseg",)  # only when named
-SLOW = ("tile",)  # only when asked for
+LARGE = ("monuseg",)  # only if named
+SLOW = ("tile",)  # only if named, or with --full
 
 
 class Request(NamedTuple):
-    """What the command line asks for.
+    """The options of a command line.
 
     Attributes:
       parts: of PARTS, in that order.
       repeats: at least 1.
-      out: where JSON is written; None: nowhere.
+      out: the JSON file to write, if any.
       authors: checkout of their repository; None: ours alone.
       dtype: of our activations in the largest part.
     """
@@ -54,11 +54,11 @@ class Request(NamedTuple):
     dtype: str
 
 
-def parse(words: list[str]) -> Request:
+def parse(arguments: list[str]) -> Request:
     """Reads a command line.
 
     Raises:
-      UserError: anything that is misspelt or cannot be.
+      UserError: an option is misspelt or has a wrong value.
     """
     parser = options.parser()
     parser.add_argument("--only", default="")
@@ -67,7 +67,7 @@ def parse(words: list[str]) -> Request:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--authors", type=Path)
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
-    values = options.read(parser, words)
+    values = options.read(parser, arguments)
     if values.repeats < 1:
         raise UserError(f"--repeats={values.repeats}: must be at least 1")
     if values.out and not values.out.absolute().parent.is_dir():
@@ -78,7 +78,7 @@ def parse(words: list[str]) -> Request:
 
 
 def _parts(only: str, full: bool) -> tuple[str, ...]:
-    """Returns the parts that are asked for, in the order of PARTS."""
+    """Returns the parts that --only and --full select, in the order of PARTS."""
     named = [name for name in only.split(",") if name]
     for name in named:
         if name not in (*PARTS, *LARGE):
@@ -88,7 +88,7 @@ def _parts(only: str, full: bool) -> tuple[str, ...]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what the times depend on."""
+    """Returns the devices and versions that the times depend on."""
     import jax
 
     return {
@@ -101,7 +101,7 @@ def machine() -> dict[str, Any]:
 
 
 def measure(request: Request) -> None:
-    """Measures every part that is asked for; prints each as soon as it is there.
+    """Measures the parts of a request and prints each when it is done.
 
     Raises:
       UserError: the authors' code cannot be timed, or the file cannot be written.
@@ -124,7 +124,7 @@ def measure(request: Request) -> None:
 
     if request.authors:
         authors.check(request.authors)
-    if LARGE[0] in request.parts:  # else JAX takes three quarters of a GPU before theirs has begun
+    if LARGE[0] in request.parts:  # theirs needs the GPU's memory, too
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     config = reduced.get_config()
     ours.start(config)
@@ -149,15 +149,15 @@ def measure(request: Request) -> None:
         rows = parts[name]()
         sections.append(table.Section(name, rows, before, load()))
         print(f"\n{table.text(sections[-1])}", flush=True)
-        if request.out:  # after every part: an interruption loses no more than one
+        if request.out:  # after every part: an interruption loses one at most
             table.write(request.out, about, sections)
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
-    return app.run(lambda words: measure(parse(words)), words, __doc__, "choose fewer parts")
+    return app.run(lambda given: measure(parse(given)), arguments, __doc__, "choose fewer parts")
 
 
 if __name__ == "__main__":
-    startup.reexec_with_huge_pages()  # as the programmes do
+    startup.reexec_with_huge_pages()  # as the programs of the package do
     sys.exit(main(sys.argv[1:]))

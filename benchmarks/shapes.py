@@ -1,6 +1,6 @@
-"""The authors' three configurations by their shapes: arithmetic, bytes, what training keeps.
+"""Computes arithmetic, bytes and residuals of the authors' three configurations from their shapes.
 
-Nothing is computed and nothing needs to fit: programs are traced, not run.
+Programs are traced and not run, so that no memory is needed.
 """
 
 import math
@@ -26,7 +26,7 @@ CONFIGS = {
     "MoNuSeg": monuseg.get_config,
     "Cityscapes": cityscapes.get_config,
 }
-REMAT = ("none", "rrdb", "unet", "all")  # what model.remat may be
+REMAT = ("none", "rrdb", "unet", "all")  # values of model.remat
 MEMORIES = (16, 32, 80)  # of a device, GB
 CORES = (8, 64, 512)  # of TPU v3
 
@@ -34,12 +34,12 @@ Shapes = Any  # nested dictionaries of jax.ShapeDtypeStruct
 
 
 class Forward(NamedTuple):
-    """One evaluation of the network for one image.
+    """The cost of one evaluation of the network for one image.
 
     Attributes:
-      parameters: how many there are.
-      encode, denoise: operations of G, and of all else, 2 for each multiply-add.
-      bytes: read and written if no two operations were fused, an upper limit.
+      parameters: their number.
+      encode, denoise: operations of G, and of the rest, 2 for each multiply-add.
+      bytes: read and written without fusion, an upper limit.
     """
 
     parameters: int
@@ -62,7 +62,7 @@ def inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, ...]:
 
 
 def forward(config: ConfigDict) -> Forward:
-    """Returns what one evaluation of the network takes."""
+    """Returns the cost of one evaluation of the network."""
     model, params = networks.model(config), parameter_shapes(config)
     image, x_t, t = inputs(config)
     traced = jax.jit(partial(_whole, model)).trace(params, image, x_t, t)
@@ -85,13 +85,11 @@ def _whole(
 
 
 def kept_bytes(config: ConfigDict, remat: str) -> int:
-    """Returns the bytes that the forward pass of one image keeps for the backward pass.
-
-    The parameters, which exist anyway, are not among them.
+    """Returns the bytes of the residuals of one image, without the parameters.
 
     Args:
-      config: one of ours.
-      remat: what is computed anew, one of REMAT.
+      config: of the network.
+      remat: one of REMAT.
     """
     config = ours.changed(config, model__remat=remat)
     model, params = networks.model(config), parameter_shapes(config)
@@ -108,12 +106,12 @@ def kept_bytes(config: ConfigDict, remat: str) -> int:
 @as_on_a_tpu()
 def rows() -> list[Row]:
     """Returns the rows of this section."""
-    found = []
+    table = []
     for name, get_config in CONFIGS.items():
         config = get_config()
         one = forward(config)
         total = one.encode + one.denoise
-        found += [
+        table += [
             figure(f"{name}: parameters", "million", one.parameters / 1e6),
             figure(f"{name}: forward pass of one image", "GFLOP", total / 1e9),
             figure(f"{name}: of them G", "%", 100 * one.encode / total),
@@ -121,13 +119,13 @@ def rows() -> list[Row]:
         ]
         for remat in REMAT:
             kept = kept_bytes(config, remat)
-            found.append(figure(f"{name}: kept for one image, remat {remat}", "GB", kept / 1e9))
+            table.append(figure(f"{name}: kept for one image, remat {remat}", "GB", kept / 1e9))
             for memory in MEMORIES:
                 batch = batch_that_fits(memory * 1e9, one.parameters, kept)
-                found.append(figure(f"{name}: batch in {memory} GB, remat {remat}", "", batch))
+                table.append(figure(f"{name}: batch in {memory} GB, remat {remat}", "", batch))
         for cores in CORES:
             sent = wire_bytes(one.parameters, cores // 2) / 1e6
             share = 100 * efficiency(total, one.parameters, cores)
-            found.append(figure(f"{name}: sent by a chip, {cores} cores", "MB", sent))
-            found.append(figure(f"{name}: efficiency on paper, {cores} cores", "%", share))
-    return found
+            table.append(figure(f"{name}: sent by a chip, {cores} cores", "MB", sent))
+            table.append(figure(f"{name}: efficiency on paper, {cores} cores", "%", share))
+    return table

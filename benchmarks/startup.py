@@ -1,4 +1,4 @@
-"""How long it takes from a command to the first update, and to import what trains."""
+"""Times the imports of training, and the start from the command to the first training step."""
 
 import os
 import re
@@ -17,59 +17,59 @@ IMPORTS = "import segdiff_jax.train, segdiff_jax.evaluate"
 FIRST = re.compile(r"first update after")
 
 
-def seconds_to(line: re.Pattern[str], words: list[str], environment: dict[str, str]) -> float:
-    """Runs a command to its end, and returns the seconds until it logged a line.
+def seconds_to(line: re.Pattern[str], command: list[str], environment: dict[str, str]) -> float:
+    """Runs a command to its end; returns the seconds until it logged a line.
 
     Args:
-      line: what to search for.
-      words: the command.
+      line: the pattern of the line.
+      command: the program and its arguments.
       environment: of the process.
 
     Raises:
-      UserError: it failed, or never logged it.
+      UserError: it failed, or did not log the line.
     """
     start, seen, tail = time.perf_counter(), None, ""
     process = subprocess.Popen(
-        words,
+        command,
         cwd=ROOT,
         env=environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    assert process.stderr is not None  # it was asked for
+    assert process.stderr is not None  # it is a pipe
     with process.stderr:
         for tail in process.stderr:
             if seen is None and line.search(tail):
                 seen = time.perf_counter() - start
     if process.wait() or seen is None:
-        raise UserError(f"{' '.join(words)} ended with {process.returncode}: {tail}", INTERNAL)
+        raise UserError(f"{' '.join(command)} ended with {process.returncode}: {tail}", INTERNAL)
     return seen
 
 
 def import_seconds() -> float:
-    """Returns how long a new interpreter takes to import what training needs."""
+    """Returns the seconds in which a new interpreter imports the modules of training."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", IMPORTS], cwd=ROOT, check=True)
     return time.perf_counter() - start
 
 
 def first_update_seconds(cache: Path) -> float:
-    """Returns how long training takes from the command to its first update.
+    """Returns the seconds from the command to the first training step.
 
     Args:
       cache: of compiled programs; empty for a cold start.
     """
     with tempfile.TemporaryDirectory() as workdir:
-        words = [sys.executable, "-m", "segdiff_jax.main", f"--config={CONFIG}", "--mode=train"]
+        command = [sys.executable, "-m", "segdiff_jax.main", f"--config={CONFIG}", "--mode=train"]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
-        return seconds_to(FIRST, [*words, f"--workdir={workdir}"], environment)
+        return seconds_to(FIRST, [*command, f"--workdir={workdir}"], environment)
 
 
 def rows(repeats: int) -> list[Row]:
     """Returns the rows of this section; the data set must have been prepared.
 
-    Every repeat makes one cold start and one warm one, which finds the programs of the cold one.
+    Every repeat has a cold start and a warm one, which finds the compiled programs of the first.
     """
     imports = [import_seconds() for _ in range(repeats + 1)][1:]  # the first reads the disk
     cold, warm = [], []

@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as JSON for programs."""
+"""Writes results as a table for people and as JSON for programs."""
 
 import json
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ class Section(NamedTuple):
 
     Attributes:
       name: of the part.
-      rows: what was measured.
+      rows: the results.
       load_before, load_after: load averages over 1, 5 and 15 minutes; () if not known.
-      notes: what to know to read the rows.
+      notes: on how to read the rows.
     """
 
     name: str
@@ -38,14 +38,14 @@ def number(value: float) -> str:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """Returns a row as words."""
+    """Returns the cells of a row as text."""
     sample = row.sample
     repeats = len(sample.values)
     spread = f"{number(sample.low)} .. {number(sample.high)}" if repeats > 1 else ""
     bar = ""
     if row.bar is not None:
-        sign, said = (">=" if row.least else "<="), ("met" if row.met else "MISSED")
-        bar = f"{sign} {number(row.bar)} {said}"
+        sign, verdict = (">=" if row.least else "<="), ("met" if row.met else "MISSED")
+        bar = f"{sign} {number(row.bar)} {verdict}"
     return row.name, f"{number(sample.median)} {row.unit}", spread, str(repeats), bar
 
 
@@ -67,7 +67,7 @@ def text(section: Section) -> str:
 
 
 def as_json(machine: dict[str, Any], sections: Sequence[Section]) -> dict[str, Any]:
-    """Returns everything that was measured, every repeat of it."""
+    """Returns all results with every repeat."""
     return {
         "machine": machine,
         "sections": [
@@ -100,7 +100,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def write(path: Path, machine: dict[str, Any], sections: Sequence[Section]) -> None:
-    """Writes the JSON file, whole or not at all.
+    """Writes the JSON file atomically.
 
     Raises:
       UserError: it cannot be written.

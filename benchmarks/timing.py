@@ -1,4 +1,4 @@
-"""Times of things that are compared: taken in turns, so that a loaded machine is unfair to none."""
+"""Times works in turns, so that the load of the machine affects all of them equally."""
 
 import os
 import statistics
@@ -10,10 +10,10 @@ Work = Callable[[], object]
 
 
 class Sample(NamedTuple):
-    """What was measured, once a repeat.
+    """The measurements of one quantity.
 
     Attributes:
-      values: in the order of the repeats, at least one.
+      values: one for each repeat, in their order; at least one.
     """
 
     values: tuple[float, ...]
@@ -42,11 +42,11 @@ class Row(NamedTuple):
     """A line of the table.
 
     Attributes:
-      name: what was measured.
+      name: of the measured quantity.
       unit: "s", "ms", "GB", "x" (a ratio), ...
       sample: the values.
-      bar: what the median is held to; None: nothing.
-      least: whether the bar is the least that is allowed, and not the most.
+      bar: the limit of the median, if there is one.
+      least: whether the bar is a lower limit, and not an upper one.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
     @property
     def met(self) -> bool | None:
-        """Whether the median is on the right side of the bar; None: there is no bar."""
+        """Whether the median meets the bar; None if there is no bar."""
         if self.bar is None:
             return None
         median = self.sample.median
@@ -65,7 +65,7 @@ class Row(NamedTuple):
 
 
 def figure(name: str, unit: str, value: float) -> Row:
-    """Returns a row of what needs no repeats, because it does not vary."""
+    """Returns a row of a quantity that does not vary and needs no repeats."""
     return Row(name, unit, Sample((float(value),)))
 
 
@@ -75,16 +75,16 @@ def alternate(
     warmup: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Sample]:
-    """Runs all works once a repeat and times each, so that they meet the same load.
+    """Runs all works once per repeat and times each, so that the load is the same for all.
 
-    Every second repeat goes through them backwards: what one leaves behind, such as warm caches or
-    threads that still spin, then serves each of its neighbours equally often.
+    Every second repeat has the reverse order: the after-effects of a work, such as warm caches or
+    threads that still spin, then affect both of its neighbours equally often.
 
     Args:
       works: by name; each returns when its result is there.
-      repeats: how often each is timed, at least 1.
-      warmup: how often each is run before, untimed: the first call compiles.
-      clock: seconds.
+      repeats: timed runs of each work, at least 1.
+      warmup: untimed runs of each work before them: the first run compiles.
+      clock: returns seconds.
 
     Returns:
       Seconds, by name; value k of all samples was measured in the same repeat.
@@ -92,18 +92,18 @@ def alternate(
     for work in works.values():
         for _ in range(warmup):
             work()
-    taken: dict[str, list[float]] = {name: [] for name in works}
+    times: dict[str, list[float]] = {name: [] for name in works}
     for repeat in range(repeats):
         names = list(works)
         for name in names if repeat % 2 == 0 else names[::-1]:
             start = clock()
             works[name]()
-            taken[name].append(clock() - start)
-    return {name: Sample(tuple(values)) for name, values in taken.items()}
+            times[name].append(clock() - start)
+    return {name: Sample(tuple(values)) for name, values in times.items()}
 
 
 def ratio(above: Sample, below: Sample) -> Sample:
-    """Returns above / below, one value a repeat: each of two that met the same load.
+    """Returns above / below for each repeat, in which both had the same load.
 
     Raises:
       ValueError: the samples are of different repeats.
@@ -112,7 +112,7 @@ def ratio(above: Sample, below: Sample) -> Sample:
 
 
 def load() -> tuple[float, ...]:
-    """Returns the load averages of the machine over 1, 5 and 15 minutes; () where it has none."""
+    """Returns the load averages of the machine over 1, 5 and 15 minutes, or () without them."""
     try:
         return os.getloadavg()
     except (AttributeError, OSError):  # Windows
@@ -120,5 +120,5 @@ def load() -> tuple[float, ...]:
 
 
 def rows_of(samples: Mapping[str, Sample], names: Sequence[str]) -> list[Row]:
-    """Returns the rows, in milliseconds, of those of the names that were timed."""
+    """Returns the rows, in milliseconds, of the names that were timed."""
     return [Row(name, "ms", samples[name].times(1e3)) for name in names if name in samples]

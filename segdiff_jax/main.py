@@ -14,13 +14,18 @@
                              check: reads every file of the data set and lists what is wrong
   --coordinator=HOST:PORT --processes=N --process=I
                              a job of several processes; --coordinator=auto where JAX knows the rest
+                             (if one does not join within config.job.join_seconds, the others end)
   --help                     this text
+
+On Linux the program restarts itself at its start, for huge pages; not with the environment variable
+GLIBC_TUNABLES=glibc.malloc.hugetlb=0.
 
 Exit codes: 0 done; 64 bad command line or config; 65 bad data; 66 bad checkpoint; 70 not a finite
 number, or a bug; 74 cannot write; 130 and 143 interrupted and terminated, the state is saved;
 134 lost another process of the job; 142 hung.
 """
 
+import gc
 import sys
 
 from absl import logging
@@ -46,12 +51,14 @@ def main(arguments: list[str]) -> int:
     Args:
       arguments: the words after the name of the programme.
     """
-    return app.run(run_command, arguments, __doc__, LESS_MEMORY)
+    try:
+        return app.run(run_command, arguments, __doc__, LESS_MEMORY)
+    finally:
+        gc.enable()
 
 
 def run_command(arguments: list[str]) -> None:
     """Does what a command line says."""
-    startup.relax_gc()  # until training has begun
     command = main_args.parse(arguments)
     app.set_up_logging()
     for line in validate.warnings_for(command.config):
@@ -71,6 +78,7 @@ def run_mode(command: Command) -> None:
         logging.info("%s: %s", config.data.name, ", ".join(f"{n} {s}" for s, n in counts.items()))
     if mode == "prepare":
         return
+    gc.disable()  # until the first training step: what is imported and traced stays
     from segdiff_jax.runtime import distributed
 
     job = config.job
@@ -97,14 +105,14 @@ def train_and_evaluate(command: Command) -> None:
     from segdiff_jax.runtime import consistency, signals
 
     config, workdir, mode = command.config, command.workdir, command.mode
-    facts = consistency.run_facts(__version__, flatten(config), workdir, mode)
+    facts = consistency.run_facts(__version__, flatten(config), workdir, mode, command.processes)
     consistency.check(facts)
     if mode in ("train", "all"):
         train.train(config, workdir)
     if not config.data.test_split and mode == "all":
         logging.info("config.data.test_split is empty: nothing is scored")
     elif mode in ("evaluate", "all"):
-        startup.restore_gc()
+        gc.enable()
         with signals.raise_on_signal():
             evaluate.evaluate_run(config, workdir)
 

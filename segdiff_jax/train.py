@@ -1,5 +1,6 @@
 """Trains a run: starts or resumes it, takes every step, saves and validates on the way."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
@@ -20,7 +21,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import scoring
 from segdiff_jax.factory import datasets, networks, samplers
 from segdiff_jax.factory.training import build_step, init_fn, jit_replicated, run_key
-from segdiff_jax.runtime import consistency, distributed, files, lock, signals, startup, watchdog
+from segdiff_jax.runtime import consistency, distributed, files, lock, signals, watchdog
 from segdiff_jax.training import flat_state
 from segdiff_jax.training.metrics_writer import Pace, log, open_writer
 from segdiff_jax.training.nonfinite import MetricsBuffer
@@ -237,7 +238,7 @@ def loop(
                 take = partial(updates, state, next(batch))
                 state, metrics = first_update(take, request, f"update {step} of {last}")
                 logging.info("first update after %.1f s", pace.restart())
-                startup.restore_gc()
+                gc.enable()  # see main
             else:
                 state, metrics = updates(state, next(batch))
             numbers.push(step, metrics)

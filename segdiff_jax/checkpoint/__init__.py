@@ -1,1 +1,1 @@
-"""Saves and restores a run: checkpoints, their checksums, and its config."""
+"""Saves and restores the state and the config of a run, and checks both."""

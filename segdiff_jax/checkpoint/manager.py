@@ -1,7 +1,7 @@
-"""What is kept of a run: the state of training, written whole and read as it was written.
+"""Saves and restores the state of a training, asynchronously and with checksums, through Orbax.
 
-A checkpoint has two parts, so that evaluation reads only what it needs: "ema", the weights that
-answer, and "training", the rest of what changes. A third holds the checksums of their arrays.
+A checkpoint has three items: "ema", the averaged weights, which is all that evaluation reads;
+"training", the rest of the state; and "checksums", those of the arrays of both.
 """
 
 from collections.abc import Iterator
@@ -15,22 +15,16 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from segdiff_jax.checkpoint import checksums, trust
-from segdiff_jax.checkpoint.run_config import check_evaluation as check_evaluation
-from segdiff_jax.checkpoint.run_config import check_resume as check_resume
-from segdiff_jax.checkpoint.run_config import read_config as read_config
-from segdiff_jax.checkpoint.run_config import write_config as write_config
 from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, UserError
 from segdiff_jax.runtime.files import reporting_write_errors
 
 Tree = Any
-
-
 POLICIES = ocp.checkpoint_managers
 
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Within it, absl logs errors only."""
+    """Raises the level of absl's log to errors during the block."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
@@ -39,48 +33,47 @@ def without_warnings() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _write_arrays_in_one_piece() -> None:
-    """Lets the first copy of an array be written, where orbax would take a share of each.
+def _register_whole_array_handler() -> None:
+    """Lets Orbax write one copy of a replicated array, where it would write a slice of each.
 
-    The state is the same on all devices. Orbax compiles a slicing for every shape and device, at
-    the first save: seconds, or a minute, of the few that a machine has which is taken away.
+    For that it compiles a slicing of every shape and device at the first save. That takes seconds,
+    or a minute, which may exceed the grace period of a preempted machine.
     """
     handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
-    with without_warnings():  # that a handler is replaced is one to orbax
+    with without_warnings():  # Orbax warns that a handler is replaced
         ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
 
 
-_write_arrays_in_one_piece()
+_register_whole_array_handler()  # before the first manager
 
 
 class CorruptCheckpointError(Exception):
-    """A checkpoint is not what was written; the message says in what."""
+    """A checkpoint cannot be read, or holds other values than were written."""
 
 
 class Checkpoints:
-    """The checkpoints of one work directory, written while training goes on.
+    """Holds the checkpoints of one work directory, and writes them while training continues.
 
-    The latest two are kept, and the best by `metric` of those that were given scores. Trouble with
-    writing that comes up in the background is raised by the next call of `check`, `save` or
-    `close`.
+    The latest two are kept, and the best by `metric` of those saved with scores. An error of
+    writing in the background is raised by the next call of `check`, `save` or `close`.
     """
 
     def __init__(self, workdir: Path, metric: str = "dice", *, writes: bool = True) -> None:
-        """Looks at what there is.
+        """Lists the checkpoints of a work directory.
 
         Args:
           workdir: of the run.
-          metric: that says which is the best.
-          writes: False leaves the directory alone, which another process may be writing to.
+          metric: the score by which the best is chosen; higher is better.
+          writes: False changes nothing in the directory, which another process may write to.
 
         Raises:
-          UserError: the directory cannot be written to, or holds what no training writes.
+          UserError: the directory cannot be written, or holds what no training writes.
         """
 
         def score(scores: dict[str, float]) -> float:
             return scores[metric]
 
-        # best_fn with a count of checkpoints would drop the newest; only policies keep both
+        # best_fn with max_to_keep may delete the newest; only policies keep both
         best = POLICIES.BestN(
             get_metric_fn=score, reverse=False, n=1, keep_checkpoints_without_metrics=False
         )
@@ -92,27 +85,27 @@ class Checkpoints:
             preservation_policy=POLICIES.AnyPreservationPolicy([POLICIES.LatestN(2), best]),
         )
         self.directory = workdir.absolute() / "checkpoints"
-        self._unchecked = False  # whether a save may have failed since somebody looked
+        self._unchecked = False  # whether a save may have failed since the last check
         trust.check_checkpoints(self.directory)
         with reporting_write_errors(self.directory):
             self.manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, ema: Tree, training: Tree, scores: dict[str, float] | None) -> None:
-        """Starts to write a checkpoint; what is passed may be changed as soon as this returns.
+        """Starts to write a checkpoint; the arrays may be changed as soon as this returns.
 
         Args:
-          step: updates made.
-          ema: parameters.
-          training: all else that changes.
+          step: training steps taken.
+          ema: the averaged parameters.
+          training: the rest of the state.
           scores: on the validation split, if it was evaluated at this step.
 
         Raises:
           UserError: a value is not finite; this save or the one before cannot be written; or the
-            manager refused, because the directory holds this or a later step.
+            directory holds this or a later step.
         """
         parts = {"ema": ema, "training": training}
         try:
-            sums = {name: checksums.of(part, finite=True) for name, part in parts.items()}
+            sums = {name: checksums.compute(part, finite=True) for name, part in parts.items()}
         except checksums.NotFiniteError as error:
             raise UserError(
                 f"after update {step} {error} is not finite and nothing is saved; "
@@ -134,7 +127,7 @@ class Checkpoints:
             )
 
     def check(self) -> None:
-        """Looks whether the last save went well, if it is over; costs nothing.
+        """Checks the last save, if it has ended; does not wait.
 
         Raises:
           UserError: it could not be written.
@@ -143,13 +136,13 @@ class Checkpoints:
             self.finish()
 
     def finish(self) -> None:
-        """Waits until everything is written; raises as `check` does."""
+        """Waits until all saves have ended; raises as `check` does."""
         self._unchecked = False
         with reporting_write_errors(self.directory):
             self.manager.wait_until_finished()
 
     def last_good(self) -> str:
-        """Says which checkpoint a run would go on from; waits until everything is written."""
+        """Describes the checkpoint a run would resume from; waits until all saves have ended."""
         self.finish()
         step = self.manager.latest_step()
         if step is None:
@@ -157,14 +150,14 @@ class Checkpoints:
         return f"the last good checkpoint is {self.directory / str(step)}"
 
     def latest(self) -> int:
-        """Returns how many updates the latest checkpoint has seen; 0 if there is none."""
+        """Returns the step of the latest checkpoint; 0 if there is none."""
         return next(iter(self._steps("last")), 0)
 
     def restore(self, like: tuple[Tree, Tree]) -> tuple[Tree, Tree] | None:
-        """Returns (ema, training) of the latest good checkpoint, or None if there is none yet.
+        """Returns (ema, training) of the latest undamaged checkpoint, or None if there is none.
 
-        A damaged one is renamed to <step>.corrupt-<n> and the one before is taken; nothing is
-        deleted, and training never starts anew because of damage.
+        A damaged one is renamed to <step>.corrupt-<n> and the one before is read. Nothing is
+        deleted, and damage never lets a training start from its beginning.
 
         Args:
           like: the same two as `jax.ShapeDtypeStruct`s with shardings.
@@ -181,13 +174,13 @@ class Checkpoints:
         if aside := sorted(path.name for path in self.directory.glob("*.corrupt-*")):
             raise UserError(
                 f"{self.directory} holds only damaged checkpoints ({', '.join(aside)}): restore "
-                "one of them from a backup, or start anew in another workdir",
+                "one of them from a backup, or choose another workdir to start from the beginning",
                 BAD_CHECKPOINT,
             )
         return None
 
     def restore_ema(self, like: Tree, which: str) -> tuple[int, Tree]:
-        """Returns (step, weights) of the "last" or "best" checkpoint, the one before if damaged.
+        """Returns (step, weights) of the "last" or "best" checkpoint; if damaged, the one before.
 
         Raises:
           UserError: there is none, or it is of another model.
@@ -200,44 +193,35 @@ class Checkpoints:
                 tried.add(steps[0])
                 if (path := self.directory / str(steps[0])).exists():
                     logging.error("%s is damaged: %s", path, error)
-                else:  # a training that goes on keeps only the latest
+                else:  # a running training has deleted it
                     self.manager.reload()
         raise UserError(f"{self.directory} holds no {which} checkpoint", BAD_CHECKPOINT)
 
     def _steps(self, which: str) -> list[int]:
-        """Returns the "last" steps, the latest first, or the "best", if there is one."""
+        """Returns all steps, the latest first, for "last"; that of the best, if any, for "best"."""
         if which == "last":
             return sorted(self.manager.all_steps(), reverse=True)
         best = self.manager.best_step()
         return [] if best is None else [best]
 
     def close(self) -> None:
-        """Waits until everything is written, which may raise as `check` does."""
+        """Waits until all saves have ended, and closes the manager; raises as `check` does."""
         with reporting_write_errors(self.directory):
             self.manager.close()
 
     def _read(self, step: int, **like: Tree) -> dict[str, Tree]:
-        """Returns the named parts of a checkpoint, as they were written.
+        """Returns the named items of a checkpoint, verified by their checksums.
 
         Raises:
           UserError: it is of another model.
-          DamagedError: it cannot be read, or holds other values than were written.
+          CorruptCheckpointError: it cannot be read, or holds other values than were written.
         """
         path = self.directory / str(step)
-        sums = self._sums(step)
+        sums = self._read_sums(step)
         for name, tree in like.items():
             if sums and not checksums.same_shapes(sums[name], tree):
                 raise UserError(f"checkpoint {path} is of another model", BAD_CHECKPOINT)
-        args = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
-        try:
-            found = dict(self.manager.restore(step, args=ocp.args.Composite(**args)).items())
-        except Exception as error:  # orbax raises nearly anything on a damaged file
-            parts = all((path / name).is_dir() for name in like)
-            if sums is None and parts and isinstance(error, ValueError | KeyError):
-                # it may be that of another model, which without checksums cannot be told
-                message = f"cannot restore {path}: {_reason(error)}"
-                raise UserError(message, BAD_CHECKPOINT) from error
-            raise CorruptCheckpointError(_reason(error)) from error
+        found = self._read_unverified(step, like, has_sums=sums is not None)
         if sums is None:
             logging.warning("%s was written without checksums: not verified", path)
             return found
@@ -248,7 +232,23 @@ class Checkpoints:
                 )
         return found
 
-    def _sums(self, step: int) -> dict[str, checksums.Sums] | None:
+    def _read_unverified(
+        self, step: int, like: dict[str, Tree], *, has_sums: bool
+    ) -> dict[str, Tree]:
+        args = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+        try:
+            return dict(self.manager.restore(step, args=ocp.args.Composite(**args)).items())
+        except Exception as error:  # Orbax raises nearly any error on a damaged file
+            path = self.directory / str(step)
+            complete = all((path / name).is_dir() for name in like)
+            if not has_sums and complete and isinstance(error, ValueError | KeyError):
+                # without checksums, damage cannot be told from another model
+                message = f"cannot restore {path}: {_reason(error)}"
+                raise UserError(message, BAD_CHECKPOINT) from error
+            raise CorruptCheckpointError(_reason(error)) from error
+
+    def _read_sums(self, step: int) -> dict[str, checksums.Sums] | None:
+        """Returns the checksums of both items; None in checkpoints of versions without them."""
         if not (self.directory / str(step) / "checksums").is_dir():
             return None
         args = ocp.args.Composite(checksums=ocp.args.JsonRestore())
@@ -259,22 +259,23 @@ class Checkpoints:
             raise CorruptCheckpointError(_reason(error)) from error
 
     def _quarantine(self, step: int, error: CorruptCheckpointError) -> None:
+        """Renames a damaged checkpoint, so that its step can be saved again."""
         path = self.directory / str(step)
         n = 1 + len(list(self.directory.glob(f"{step}.corrupt-*")))
         aside = self.directory / f"{step}.corrupt-{n}"
         if jax.process_index() == 0:
             path.rename(aside)
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("a checkpoint is set aside")
+            multihost_utils.sync_global_devices("a damaged checkpoint is renamed")
         logging.error("%s is damaged (%s): renamed to %s", path, error, aside.name)
         self.manager.reload()  # or it would refuse to save steps up to this one
 
 
 def _reason(error: Exception) -> str:
-    """Returns the start of what orbax says, which may be pages."""
+    """Returns the start of Orbax's message, which may be pages long."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
-    """Returns the shapes of a tree, to be restored with the given sharding."""
+    """Returns the shapes and dtypes of a tree, to restore it with a sharding."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

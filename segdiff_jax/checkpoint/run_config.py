@@ -1,4 +1,8 @@
-"""The config beside the checkpoints of a run, and what may change when the run goes on."""
+"""Saves the config of a run, and checks later configs against it.
+
+A run that resumes may change some fields only; one that is evaluated, only those on which the
+predictions of trained weights do not depend.
+"""
 
 import json
 from pathlib import Path
@@ -9,40 +13,29 @@ from ml_collections import ConfigDict
 from segdiff_jax.checkpoint import trust
 from segdiff_jax.config.defaults import default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.runtime.files import atomic_write
+from segdiff_jax.runtime.files import write_json
 
-# knobs and groups that may differ between the start of a run and its continuation
+# config fields and groups that may change when a run resumes
 MUTABLE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
-    *(
-        "train.draws_at_once",
-        "sampling.",
-        "reading.",
-        "job.",
-        "cityscapes.test_expansion",
-        "data.dir",
-        "data.prepared_dir",
-    ),
-    *("data.test_split", "diffusion.clip_x0", "model.rrdb_form", "model.remat"),
+    *("train.draws_at_once", "sampling.", "reading.", "job.", "cityscapes.test_expansion"),
+    *("data.dir", "data.prepared_dir", "data.test_split"),
+    *("diffusion.clip_x0", "model.rrdb_form", "model.remat"),
 )
-
-
-# what the answers of trained weights depend on, besides how they are sampled
+# the predictions of trained weights depend on these fields and groups, but not on the second
 AFFECTS_PREDICTIONS = ("model.", "diffusion.", "data.mean", "data.std")
-
-
-FREE_ANSWERS = (
+NOT_PREDICTIONS = (
     *("model.dtype", "model.dropout", "model.rrdb_form", "model.remat"),
     "diffusion.clip_x0",
 )
 
 
 def check_resume(config: ConfigDict, workdir: Path) -> None:
-    """Holds a run that goes on to the settings it began with.
+    """Checks that a run resumes with the config it began with, except for `MUTABLE` fields.
 
     Raises:
-      UserError: others are given, which are listed; or there are checkpoints without settings.
+      UserError: fields differ, which are listed; or there are checkpoints without a config.
     """
     if (workdir / "config.json").exists():
         saved, given = flatten(read_config(workdir)), flatten(config)
@@ -50,17 +43,17 @@ def check_resume(config: ConfigDict, workdir: Path) -> None:
         _refuse_differing(workdir, saved, given, keys)
     elif any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*")):
         raise UserError(
-            f"{workdir} holds checkpoints but no config.json, so that nobody can tell whether they "
-            "are of this run: put it back, or choose another workdir",
+            f"{workdir} holds checkpoints but no config.json to check this run against: put it "
+            "back, or choose another workdir",
             BAD_CHECKPOINT,
         )
 
 
 def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """Refuses a config in which the weights of a run would mean something else.
+    """Checks that a config leaves the meaning of the weights of a run unchanged.
 
     Returns:
-      The config with the statistics of the images that were computed when the training began.
+      The config, with the statistics of the images that were computed when the training began.
 
     Raises:
       UserError: the differences are listed; or the directory holds no run.
@@ -73,7 +66,7 @@ def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
         config.data.mean, config.data.std = trained.data.mean, trained.data.std
     saved, given = flatten(trained), flatten(config)
     keys = {
-        k for k in given if k.startswith(AFFECTS_PREDICTIONS) and not k.startswith(FREE_ANSWERS)
+        k for k in given if k.startswith(AFFECTS_PREDICTIONS) and not k.startswith(NOT_PREDICTIONS)
     }
     _refuse_differing(workdir, saved, given, keys)
     return config
@@ -102,12 +95,11 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: it cannot be written.
     """
-    with atomic_write(workdir / "config.json") as temporary:
-        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    write_json(workdir / "config.json", config.to_dict(), indent=2)
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """Returns the config of a run; what it does not say is as in `config.default`.
+    """Returns the config of a run; fields that it lacks have the value of `config.default`.
 
     Raises:
       UserError: the directory holds no run, or its config cannot be read.
@@ -122,10 +114,10 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def _merged(old: dict[str, Any], new: Any, name: str = "it") -> dict[str, Any]:
-    """Returns `old` with the values of `new`, group by group: what `new` lacks stays.
+    """Returns `old` with the values of `new`, group by group.
 
     Raises:
-      ValueError: `new`, or what it has in place of a group, is no group.
+      ValueError: `new`, or its value for a group of `old`, is not a group.
     """
     if not isinstance(new, dict):
         raise ValueError(f"{name} is no group of settings")
@@ -134,7 +126,7 @@ def _merged(old: dict[str, Any], new: Any, name: str = "it") -> dict[str, Any]:
 
 
 def tuples(value: Any) -> Any:
-    """Returns the config that was JSON, which has only lists; its every sequence is a tuple."""
+    """Converts the lists of a config read from JSON to tuples."""
     if isinstance(value, dict):
         return {key: tuples(inner) for key, inner in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value

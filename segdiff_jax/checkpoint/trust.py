@@ -1,7 +1,7 @@
-"""What the files of a run must be before any of them is read: they may come from a stranger.
+"""Checks the files of an untrusted work directory before any of them is read.
 
-A link may lead to any file of the reader's, a name with ../ as well, and a JSON file may be larger
-than the memory. What is inside of the files is judged by who reads them.
+A symbolic link may lead to any file of the reader's, so may a name with ../, and a JSON file may be
+larger than the memory. The content of the files is checked by the code that reads them.
 """
 
 import json
@@ -15,42 +15,34 @@ from typing import Any
 
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 
-CONFIG_BYTES = 2**20
-
-
+MAX_CONFIG_BYTES = 2**20
 # Orbax's JSON has some hundred bytes an array, and more where there are many devices
-METADATA_BYTES = 2**26
-
-
-ARRAYS = "d"  # the folders in which Orbax keeps values; their files may have any size
-
-
-NAMING = ("_CHECKPOINT_METADATA", "_METADATA")  # JSON files that name parts of a checkpoint
-
-
+MAX_METADATA_BYTES = 2**26
+ARRAY_FOLDER = "d"  # in which Orbax keeps values; its files may have any size
+FILES_WITH_NAMES = ("_CHECKPOINT_METADATA", "_METADATA")  # JSON that names parts of a checkpoint
 UPWARDS = re.compile(r"(^|[/\\])\.\.([/\\]|$)")
 
 
 def check_config_file(path: Path) -> None:
-    """Refuses a config.json that lies elsewhere, is no file, or is too large to be one.
+    """Refuses a config.json that is a link out of its folder, no file, or larger than 1 MB.
 
     Raises:
-      UserError: why; the exit code is 66.
+      UserError: the reason; the exit code is 66.
     """
     _require_inside(path, path.parent)
-    _require_file(path, CONFIG_BYTES)
+    _require_file(path, MAX_CONFIG_BYTES)
 
 
 def check_checkpoints(directory: Path) -> None:
     """Refuses checkpoints with links out of the directory, names with ../, or oversized JSON.
 
-    Files that vanish meanwhile are no matter: a training may be deleting its old checkpoints.
+    Files that vanish meanwhile are skipped: a training may be deleting its old checkpoints.
 
     Args:
       directory: of the checkpoints, below the work directory; need not exist.
 
     Raises:
-      UserError: the first file that is refused, and why; the exit code is 66.
+      UserError: the first file that is refused, and the reason; the exit code is 66.
     """
     _require_inside(directory, directory.parent)
     for entry in _below(directory):
@@ -60,13 +52,13 @@ def check_checkpoints(directory: Path) -> None:
                 _require_inside(path, directory)
             if entry.is_dir(follow_symlinks=False) or (link and path.is_dir()):
                 continue
-            _require_file(path, METADATA_BYTES if path.parent.name != ARRAYS else None)
-            if path.name in NAMING:
+            _require_file(path, MAX_METADATA_BYTES if path.parent.name != ARRAY_FOLDER else None)
+            if path.name in FILES_WITH_NAMES:
                 _require_names(path)
 
 
 def check_workdir(workdir: Path) -> None:
-    """Refuses links out of a work directory, before anything is written there.
+    """Refuses links out of a work directory, before files are written there.
 
     Args:
       workdir: of the run; need not exist, and may be a link itself.
@@ -80,9 +72,9 @@ def check_workdir(workdir: Path) -> None:
 
 
 def _below(directory: Path) -> Iterator[os.DirEntry[str]]:
-    """Yields what is in a directory and its folders, without a question for each: buckets are slow.
+    """Yields the entries of a directory and its folders, without a stat for each: buckets are slow.
 
-    What cannot be listed is left to who wants to read it.
+    Folders that cannot be listed are skipped.
     """
     left = [str(directory)]
     while left:
@@ -94,15 +86,15 @@ def _below(directory: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _require_inside(path: Path, directory: Path) -> None:
-    """Refuses a link out of the directory; one that stays is met again where it leads."""
+    """Refuses a link out of the directory; inside of it, its target is checked itself."""
     if path.is_symlink():
-        target = Path(os.path.realpath(path))  # also of links in circles, which stay what they are
+        target = Path(os.path.realpath(path))  # of links in circles too
         if not target.is_relative_to(os.path.realpath(directory)):
             raise _refusal(path, f"is a link out of {directory}, to {target}")
 
 
-def _require_file(path: Path, most: int | None) -> None:
-    """Refuses what is no regular file, which may never end, or has more than so many bytes."""
+def _require_file(path: Path, max_bytes: int | None) -> None:
+    """Refuses what is no regular file, and may have no end, and files that are too large."""
     try:
         state = path.stat()
     except FileNotFoundError:
@@ -111,23 +103,24 @@ def _require_file(path: Path, most: int | None) -> None:
         raise _refusal(path, f"cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(state.st_mode):
         raise _refusal(path, "is neither a file nor a folder")
-    if most is not None and state.st_size > most:
-        size = f"{state.st_size / 1e6:.0f} MB; at most {most / 1e6:.0f} MB are allowed"
+    if max_bytes is not None and state.st_size > max_bytes:
+        size = f"{state.st_size / 1e6:.0f} MB; at most {max_bytes / 1e6:.0f} MB are allowed"
         raise _refusal(path, f"has {size}")
 
 
 def _require_names(path: Path) -> None:
+    """Refuses a JSON file with a string that leads out of the checkpoint."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        return  # damaged: who reads it takes the checkpoint before
+        return  # damaged: `Checkpoints` reads the checkpoint before
     for name in _strings(content):
         if UPWARDS.search(name):
             raise _refusal(path, f"names {name!r}, which leads out of the checkpoint")
 
 
 def _strings(content: Any) -> Iterator[str]:
-    """Yields every string of what a JSON file holds, keys too."""
+    """Yields every string in the content of a JSON file, keys included."""
     left = [content]
     while left:
         one = left.pop()

@@ -19,7 +19,7 @@ from absl import flags, logging
 
 from segdiff_jax import errors
 from segdiff_jax.errors import TerminatedError, UserError
-from segdiff_jax.runtime import exit
+from segdiff_jax.runtime import watchdog
 
 # what JAX's collectives and its coordination service say when a process is gone
 LOST = re.compile(r"Gloo .*failed|Connection (closed|reset) by peer|[Cc]oordination ?[Ss]ervice")
@@ -122,7 +122,7 @@ def exit_program(code: int) -> NoReturn:
     joined = bool(code) and _joined()
     if joined or code in (errors.INTERRUPTED, errors.TERMINATED):
         coordinator = joined and sys.modules["jax"].process_index() == 0
-        exit.exit_now("", code, coordinator)
+        watchdog.exit_now("", code, coordinator)
     sys.exit(code)
 
 

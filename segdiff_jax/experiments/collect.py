@@ -1,4 +1,4 @@
-"""What was done, read from files alone: grids with their cells, and ordinary runs."""
+"""Reads results from files alone: grids with their cells, and scored runs of main."""
 
 import re
 from pathlib import Path
@@ -8,55 +8,56 @@ from segdiff_jax.checkpoint.run_config import read_config
 from segdiff_jax.config.defaults import flatten
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.experiments.args import DESCRIPTION
-from segdiff_jax.experiments.results import RESULT, look, read
+from segdiff_jax.experiments.grids import CellPaths
+from segdiff_jax.experiments.results import RESULT, cell_state, read_json
 
-PROGRAMME = "python -m segdiff_jax.experiments.run"
+PROGRAM = "python -m segdiff_jax.experiments.run"
 
 
-class Done(NamedTuple):
-    """A cell as it was found.
+class CellResult(NamedTuple):
+    """The state and the result of a cell.
 
     Attributes:
-      name: within its grid.
-      overrides: what is set for it.
-      state: in words.
-      result: what was measured, or None.
-      answer: its folder.
+      name: unique within its grid.
+      overrides: values of config fields that differ from the grid's config.
+      state: for people.
+      result: the content of its result.json, or None if it is not done.
+      measurement: the folder of its result.
     """
 
     name: str
     overrides: dict[str, Any]
     state: str
     result: dict[str, Any] | None
-    answer: Path
+    measurement: Path
 
 
 class Grid(NamedTuple):
-    """A directory that `experiments.run` made.
+    """The content of a directory that `experiments.run` made.
 
     Attributes:
       directory: of the grid.
-      words: the command line it was last run with.
-      knobs: of its config.
+      arguments: the command line of its last run.
+      fields: of its config, by dotted name.
       cells: by grid and name.
     """
 
     directory: Path
-    words: list[str]
-    knobs: dict[str, Any]
-    cells: dict[str, dict[str, Done]]
+    arguments: list[str]
+    fields: dict[str, Any]
+    cells: dict[str, dict[str, CellResult]]
 
     @property
     def data(self) -> str:
-        """The name of its data set."""
-        return data_name(self.knobs)
+        """Name of its data set."""
+        return data_name(self.fields)
 
     def command(self, grid: str) -> str:
         """Returns the command that runs one of its grids."""
-        words = [word for word in self.words if not word.lstrip("-").startswith("grid=")]
-        return " ".join([PROGRAMME, *words, f"--grid={grid}"])
+        kept = [one for one in self.arguments if not one.lstrip("-").startswith("grid=")]
+        return " ".join([PROGRAM, *kept, f"--grid={grid}"])
 
-    def done(self, grid: str) -> dict[str, Done]:
+    def done(self, grid: str) -> dict[str, CellResult]:
         """Returns the cells of a grid that are done."""
         return {name: cell for name, cell in self.cells.get(grid, {}).items() if cell.result}
 
@@ -66,22 +67,22 @@ class Grid(NamedTuple):
             return [f"{self.data}: not run: {self.command(grid)}"]
         left = [cell for cell in self.cells[grid].values() if not cell.result]
         lines = [f"{self.data}: {grid}/{cell.name}: {cell.state}" for cell in left]
-        return [*lines, f"to go on: {self.command(grid)}"] if lines else []
+        return [*lines, f"to continue: {self.command(grid)}"] if lines else []
 
 
 class Run(NamedTuple):
     """A scored run.
 
     Attributes:
-      name: what to call it.
-      knobs: of its config.
+      name: for people.
+      fields: of its config, by dotted name.
       summary: of each score over its images, as in report.json.
       groups: mean scores by group of images, as in report.json.
-      images: how many were scored.
+      images: the number of scored images.
     """
 
     name: str
-    knobs: dict[str, Any]
+    fields: dict[str, Any]
     summary: dict[str, dict[str, float | None]]
     groups: dict[str, dict[str, float | None]]
     images: int
@@ -93,20 +94,24 @@ def read_grid(directory: Path) -> Grid:
     Raises:
       UserError: the directory holds none.
     """
-    description = read(directory / DESCRIPTION)
+    description = read_json(directory / DESCRIPTION)
     if description is None:
         raise UserError(
-            f"{directory}: holds no grid: there is no {DESCRIPTION} in it; {PROGRAMME} makes one",
+            f"{directory}: holds no grid: there is no {DESCRIPTION} in it; {PROGRAM} makes one",
             BAD_DATA,
         )
-    cells: dict[str, dict[str, Done]] = {}
+    cells: dict[str, dict[str, CellResult]] = {}
     for file in sorted((directory / "cells").glob("*/*.json"), key=_natural):
-        cell = read(file)
+        cell = read_json(file)
         assert cell  # it was listed
-        answer = directory / cell["answer"]
-        state = look(directory / cell["run"], answer).line
-        done = Done(cell["name"], cell["overrides"], state, read(answer / RESULT), answer)
-        cells.setdefault(cell["grid"], {})[cell["name"]] = done
+        paths = CellPaths(directory / cell["run"], directory / cell["answer"])
+        cells.setdefault(cell["grid"], {})[cell["name"]] = CellResult(
+            cell["name"],
+            cell["overrides"],
+            cell_state(paths).message,
+            read_json(paths.measurement / RESULT),
+            paths.measurement,
+        )
     return Grid(directory, description["command"], description["config"], cells)
 
 
@@ -116,8 +121,8 @@ def read_run(workdir: Path) -> Run:
     Raises:
       UserError: the directory holds none, or it was not scored.
     """
-    knobs = flatten(read_config(workdir))
-    report = read(workdir / "report" / "report.json")
+    fields = flatten(read_config(workdir))
+    report = read_json(workdir / "report" / "report.json")
     if report is None:
         raise UserError(
             f"{workdir}: was not scored: there is no report/report.json; "
@@ -125,31 +130,28 @@ def read_run(workdir: Path) -> Run:
             BAD_DATA,
         )
     images = len(report["images"])
-    return Run(str(workdir), knobs, report["summary"], report["groups"], images)
+    return Run(str(workdir), fields, report["summary"], report["groups"], images)
 
 
 def runs_of(grids: list[Grid], workdirs: list[Path]) -> list[Run]:
-    """Returns the full method of every grid that is done, and the other runs."""
-    found = []
+    """Returns the full method of each grid, where it is done, and the runs of main."""
+    runs = []
     for grid in grids:
-        if cell := grid.done("conditioning").get("full"):
-            result = cell.result
-            assert result
-            summary, groups = result["summary"], result["groups"]
-            found.append(
-                Run(str(grid.directory), result["knobs"], summary, groups, result["images"])
-            )
-    return found + [read_run(workdir) for workdir in workdirs]
+        cell = grid.done("conditioning").get("full")
+        if cell and (result := cell.result):
+            scores = result["summary"], result["groups"], result["images"]
+            runs.append(Run(str(grid.directory), result["knobs"], *scores))
+    return runs + [read_run(workdir) for workdir in workdirs]
 
 
-def data_name(knobs: dict[str, Any]) -> str:
-    """Returns what to call the data set of a config."""
-    name = knobs["data.name"]
+def data_name(fields: dict[str, Any]) -> str:
+    """Returns a name, for people, of the data set of a config."""
+    name = fields["data.name"]
     if name == "folder":
-        return f"folder {Path(knobs['data.dir']).name}"
-    return f"{name} {'+'.join(knobs['cityscapes.classes'])}" if name == "cityscapes" else name
+        return f"folder {Path(fields['data.dir']).name}"
+    return f"{name} {'+'.join(fields['cityscapes.classes'])}" if name == "cityscapes" else name
 
 
 def _natural(path: Path) -> tuple[Any, ...]:
-    """T25 before T100."""
+    """Returns a sort key that puts T25 before T100."""
     return path.parent.name, [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", path.stem)]

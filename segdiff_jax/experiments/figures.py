@@ -1,16 +1,16 @@
-"""The paper's Figures 2 to 9 from our results; what has not been run is not drawn."""
+"""Draws the paper's Figures 2 to 9 from our results. A figure without results is not drawn."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from segdiff_jax.experiments import paper, samples
-from segdiff_jax.experiments.collect import Done, Grid
+from segdiff_jax.experiments.collect import CellResult, Grid
 from segdiff_jax.experiments.plots import Drawn, Line, chart, sheet
 
 
 def every(grids: Sequence[Grid]) -> list[Drawn]:
-    """Returns all figures, drawn or not."""
+    """Returns all figures; those without results have the reason in place of a picture."""
     return [
         masks(grids),
         training_images(grids),
@@ -21,16 +21,16 @@ def every(grids: Sequence[Grid]) -> list[Drawn]:
         chart(
             "figure8",
             "IoU against the number of RRDB blocks of G; bars: standard error over images.",
-            [("RRDB blocks", "IoU", _knob(grids, "blocks", "model.rrdb_blocks"))],
+            [("RRDB blocks", "IoU", _iou_by_field(grids, "blocks", "model.rrdb_blocks"))],
             _missing(grids, "blocks"),
         ),
         chart(
             "figure9",
-            "(a) IoU and (b) seconds to draw one generation of one image, against the diffusion "
-            "steps T, each T trained anew and all T steps gone; bars in (a): standard error over "
-            "images.",
+            "(a) IoU and (b) seconds to sample one generation of one image, against the diffusion "
+            "steps T: one training for each T, sampled with all T steps; bars in (a): standard "
+            "error over images.",
             [
-                ("(a) diffusion steps T", "IoU", _knob(grids, "steps", "diffusion.T")),
+                ("(a) diffusion steps T", "IoU", _iou_by_field(grids, "steps", "diffusion.T")),
                 ("(b) diffusion steps T", "seconds", list(_seconds(grids))),
             ],
             [*_missing(grids, "steps"), *_missing(grids, "seconds")],
@@ -43,13 +43,13 @@ def _missing(grids: Sequence[Grid], grid: str) -> list[str]:
 
 
 def training_images(grids: Sequence[Grid]) -> Drawn:
-    """Fig. 3: how much of the score is left with fewer images."""
+    """Fig. 3: the IoU with fewer training images, relative to that with all of them."""
     lines = []
     for grid in grids:
         cells = grid.done("images")
-        if "all" not in cells or len(cells) < 2:
+        whole = _mean(cells["all"], "iou") if "all" in cells else 0.0
+        if whole == 0 or len(cells) < 2:
             continue
-        whole = _mean(cells["all"], "iou")
         known = sorted((count, cell) for name, cell in cells.items() if (count := _count(cell)))
         y = np.array([100 * _mean(cell, "iou") / whole for _, cell in known])
         spread = np.array([100 * _error(cell, "iou") / whole for _, cell in known])
@@ -66,15 +66,15 @@ def training_images(grids: Sequence[Grid]) -> Drawn:
     )
 
 
-def _count(cell: Done) -> int:
+def _count(cell: CellResult) -> int:
     return int(cell.overrides["data.train_images"])
 
 
 CURVES = {
     "figure4": (
-        "IoU if the chain ended after each of its reverse steps, mean and standard deviation over "
-        "images; the estimates of x0 are averaged over generations.",
-        ("reverse steps made", "IoU"),
+        "IoU of the estimate of x0 after each reverse step, mean and standard deviation over "
+        "images; estimates are averaged over generations.",
+        ("reverse steps", "IoU"),
     ),
     "figure5": (
         "IoU of the mean of the first n of one set of generations; bars: standard error over "
@@ -90,7 +90,7 @@ CURVES = {
 
 
 def _curve_figure(grids: Sequence[Grid], name: str, grid: str, key: str, spread: str) -> Drawn:
-    """Figures 4 to 6: a measurement that is a curve by itself."""
+    """Figures 4 to 6, each a measurement that is a curve."""
     lines = []
     for one in grids:
         for cell in one.done(grid).values():
@@ -103,11 +103,11 @@ def _curve_figure(grids: Sequence[Grid], name: str, grid: str, key: str, spread:
     return chart(name, caption, [(*axes, lines)], _missing(grids, grid), band=name == "figure4")
 
 
-def _knob(grids: Sequence[Grid], grid: str, knob: str) -> list[Line]:
-    """IoU against a knob, a line for each data set."""
+def _iou_by_field(grids: Sequence[Grid], grid: str, field: str) -> list[Line]:
+    """Returns the IoU against a config field, a line for each data set."""
     lines = []
     for one in grids:
-        known = sorted((cell.overrides[knob], cell) for cell in one.done(grid).values())
+        known = sorted((cell.overrides[field], cell) for cell in one.done(grid).values())
         if known:
             y = np.array([_mean(cell, "iou") for _, cell in known])
             error = np.array([_error(cell, "iou") for _, cell in known])
@@ -125,13 +125,13 @@ def _seconds(grids: Sequence[Grid]) -> Iterator[Line]:
             yield Line(one.data, x, y, np.zeros(len(y)))
 
 
-def _mean(cell: Done, key: str) -> float:
+def _mean(cell: CellResult, key: str) -> float:
     assert cell.result
     return float(np.float64(cell.result["summary"][key]["mean"]))
 
 
-def _error(cell: Done, key: str) -> float:
-    """Standard error over images; nan, which draws no bar, if there is one image only."""
+def _error(cell: CellResult, key: str) -> float:
+    """Returns the standard error over images; NaN, which draws no bar, if there is one image."""
     assert cell.result
     return float(np.float64(cell.result["summary"][key]["standard_error"]))
 
@@ -139,7 +139,7 @@ def _error(cell: Done, key: str) -> float:
 def masks(grids: Sequence[Grid]) -> Drawn:
     """Fig. 2: several generations of one image, their mean, and the truth."""
     done = [cell for grid in grids for cell in grid.done("generations").values()]
-    found = [kept for cell in done for kept in samples.load(cell.answer)]
+    found = [kept for cell in done for kept in samples.load(cell.measurement)]
     count = min((len(kept["generations"]) for kept in found), default=0)
     titles = ["image", *(f"generation {i + 1}" for i in range(count)), "mean", "truth"]
     rows = [
@@ -157,7 +157,7 @@ def variants(grids: Sequence[Grid]) -> Drawn:
     for grid in grids:
         done = grid.done("conditioning")
         if set(names) <= done.keys():
-            kept = [samples.load(done[name].answer) for name in names]
+            kept = [samples.load(done[name].measurement) for name in names]
             for same in zip(*kept, strict=True):
                 rows.append([same[0]["image"], *(one["mean"] for one in same), same[0]["truth"]])
     titles = ["image", *(paper.VARIANTS[name].partition(":")[0] for name in names), "truth"]

@@ -1,8 +1,8 @@
-"""What there is to run: the cells of every grid, from one config; needs no jax.
+"""The cells of every grid, derived from one config. Needs no jax.
 
-A cell is a training and a measurement of what it learned. Two cells that train the same share the
-run, and two that also measure the same share the answer: each is named after a hash of the knobs
-it depends on.
+A cell is a training and a measurement of what was learned. Cells with equal trainings share one
+run, and cells that also have equal measurements share one result: each directory is named after a
+hash of the config fields that its content depends on.
 """
 
 import functools
@@ -20,13 +20,13 @@ Measure = Literal["scores", "generations", "reverse", "seconds"]
 
 
 class Values(NamedTuple):
-    """What the grids go through; the paper's, where it says.
+    """The values that the grids go through; the defaults are the paper's where it names them.
 
     Attributes:
       T: diffusion steps.
       blocks: RRDB blocks of G.
       images: training images; 0: all.
-      generations: averaged, from 1 up to this.
+      generations: the largest number of generations to average.
     """
 
     T: tuple[int, ...] = (25, 50, 75, 100, 150, 200)
@@ -40,9 +40,9 @@ class Cell(NamedTuple):
 
     Attributes:
       grid: a key of `GRIDS`.
-      name: within the grid.
-      overrides: dotted knobs that differ from the config of the grid.
-      measure: what is asked of the trained network.
+      name: unique within the grid.
+      overrides: values of config fields, by dotted name, that differ from the grid's config.
+      measure: what is measured of the trained network.
     """
 
     grid: str
@@ -52,18 +52,12 @@ class Cell(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Its name among all cells."""
+        """The name that is unique among the cells of all grids."""
         return f"{self.grid}/{self.name}"
 
 
-ONE_PASS = {
-    "sampling.generations": 1,
-    "sampling.steps": 0,
-    "train.noise_draws_per_image": 1,
-}
-
-
-CONDITIONING = {  # the rows of the paper's Table 4
+# the rows of the paper's Table 4
+CONDITIONING: dict[str, dict[str, Any]] = {
     "full": {},
     "one": {"model.conditioning": "concat"},
     "two": {"model.encoder": "hardnet"},
@@ -72,9 +66,13 @@ CONDITIONING = {  # the rows of the paper's Table 4
     "five": {"model.conditioning": "inject3"},
     "six": {"model.conditioning": "inject5"},
 }
-
-
-DIFFERENCES = {  # one side each of what paper and code disagree on; the others are the config's
+ONE_PASS = {
+    "sampling.generations": 1,
+    "sampling.steps": 0,
+    "train.noise_draws_per_image": 1,
+}
+# both sides of each disagreement between paper and code; all other fields are the config's
+DIFFERENCES: dict[str, dict[str, Any]] = {
     "schedule-code": {"diffusion.schedule": "linear"},
     "schedule-paper": {"diffusion.schedule": "linear_unscaled"},
     "loss-sum": {"train.loss": "sum"},
@@ -88,59 +86,69 @@ DIFFERENCES = {  # one side each of what paper and code disagree on; the others 
 }
 
 
-Plan = Callable[[Values], list[Cell]]
+def _conditioning(values: Values) -> list[Cell]:
+    return [Cell("conditioning", name, over) for name, over in CONDITIONING.items()]
 
 
-def _named(grid: str, table: Mapping[str, Mapping[str, Any]]) -> Plan:
-    return lambda values: [Cell(grid, name, dict(over)) for name, over in table.items()]
+def _baselines(values: Values) -> list[Cell]:
+    return [Cell("baselines", kind, {"model.kind": kind, **ONE_PASS}) for kind in ("twin", "unet")]
 
 
-def _diffusion_steps(grid: str, measure: Measure) -> Plan:
-    """All T steps are gone, whatever the config's sampler does."""
-    return lambda values: [
-        Cell(grid, f"T{T}", {"diffusion.T": T, "sampling.steps": 0}, measure) for T in values.T
+def _steps(values: Values) -> list[Cell]:
+    return [Cell("steps", f"T{T}", _all_steps(T)) for T in values.T]
+
+
+def _seconds(values: Values) -> list[Cell]:
+    return [Cell("seconds", f"T{T}", _all_steps(T), "seconds") for T in values.T]
+
+
+def _all_steps(T: int) -> dict[str, Any]:
+    """Returns the overrides for T steps, all of which are taken whatever the config's sampler."""
+    return {"diffusion.T": T, "sampling.steps": 0}
+
+
+def _blocks(values: Values) -> list[Cell]:
+    return [Cell("blocks", f"blocks{n}", {"model.rrdb_blocks": n}) for n in values.blocks]
+
+
+def _images(values: Values) -> list[Cell]:
+    return [
+        Cell("images", f"images{n}" if n else "all", {"data.train_images": n})
+        for n in values.images
     ]
 
 
-GRIDS: dict[str, Plan] = {
-    "conditioning": _named("conditioning", CONDITIONING),
-    "baselines": _named(
-        "baselines",
-        {kind: {"model.kind": kind, **ONE_PASS} for kind in ("twin", "unet")},
-    ),
-    "steps": _diffusion_steps("steps", "scores"),
-    "blocks": lambda values: [
-        Cell("blocks", f"blocks{n}", {"model.rrdb_blocks": n}) for n in values.blocks
-    ],
-    "images": lambda values: [
-        Cell("images", f"images{n}" if n else "all", {"data.train_images": n})
-        for n in values.images
-    ],
-    "generations": lambda values: [
-        Cell(
-            "generations",
-            f"up-to-{values.generations}",
-            {"sampling.generations": values.generations},
-            "generations",
-        )
-    ],
-    "reverse": lambda values: [Cell("reverse", "all-steps", {"sampling.steps": 0}, "reverse")],
-    "seconds": _diffusion_steps("seconds", "seconds"),
-    "differences": _named("differences", DIFFERENCES),
+def _generations(values: Values) -> list[Cell]:
+    most = values.generations
+    return [Cell("generations", f"up-to-{most}", {"sampling.generations": most}, "generations")]
+
+
+def _reverse(values: Values) -> list[Cell]:
+    return [Cell("reverse", "all-steps", {"sampling.steps": 0}, "reverse")]
+
+
+def _differences(values: Values) -> list[Cell]:
+    return [Cell("differences", name, over) for name, over in DIFFERENCES.items()]
+
+
+GRIDS: dict[str, Callable[[Values], list[Cell]]] = {
+    "conditioning": _conditioning,
+    "baselines": _baselines,
+    "steps": _steps,
+    "blocks": _blocks,
+    "images": _images,
+    "generations": _generations,
+    "reverse": _reverse,
+    "seconds": _seconds,
+    "differences": _differences,
 }
 
-
-# knobs that no trained weight depends on, and those that no score depends on
+# prefixes of the config fields that no trained weight depends on
 AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", "cityscapes.test_expansion", "data.test_split")
-
-
-LOCATION_FIELDS = (
-    "data.dir",
-    "data.prepared_dir",
-)  # another machine may keep the same data elsewhere
-
-
-NO_EFFECT = (  # the same numbers, but for rounding, come out of any of these
+# where this machine keeps the data; another may keep the same data elsewhere
+LOCATION_FIELDS = ("data.dir", "data.prepared_dir")
+# fields that change results by rounding only, or not at all
+NO_EFFECT = (
     *("train.map", "train.log_every", "train.checkpoint_every", "sampling.rows_at_once", "job."),
     "train.draws_at_once",
     *("train.max_seconds", "train.skip_nonfinite", "model.rrdb_form", "model.remat"),
@@ -152,22 +160,22 @@ def plan(values: Values, grids: tuple[str, ...]) -> list[Cell]:
     return [cell for grid in grids for cell in GRIDS[grid](values)]
 
 
-def configured(base: ConfigDict, cell: Cell) -> ConfigDict:
-    """Returns the config of a cell; it may be contradictory, which `validate.check` says."""
+def cell_config(base: ConfigDict, cell: Cell) -> ConfigDict:
+    """Returns the config of a cell. It may be contradictory: `validate.check` finds out."""
     config = base.copy_and_resolve_references().unlock()
     for key, value in cell.overrides.items():
-        *groups, knob = key.split(".")
-        functools.reduce(ConfigDict.__getitem__, groups, config)[knob] = value
+        *groups, field = key.split(".")
+        functools.reduce(ConfigDict.__getitem__, groups, config)[field] = value
     return config.lock()
 
 
 def training_hash(config: ConfigDict) -> str:
-    """Returns the name of the run that trains by this config."""
+    """Returns the name of the run that is trained with a config."""
     return _hash(_without(config, (*AFTER_TRAINING, "train.result")))
 
 
-def answer_hash(config: ConfigDict, measure: Measure) -> str:
-    """Returns the name of what is measured by this config."""
+def measurement_hash(config: ConfigDict, measure: Measure) -> str:
+    """Returns the name of the measurement that is made with a config."""
     return _hash(_without(config, ()) | {"measure": measure})
 
 
@@ -176,25 +184,40 @@ def _without(config: ConfigDict, prefixes: tuple[str, ...]) -> dict[str, Any]:
     return {k: v for k, v in flatten(config).items() if not k.startswith(left_out)}
 
 
-def _hash(knobs: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()[:12]
+def _hash(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class Places(NamedTuple):
-    """Where a cell is kept.
+class CellPaths(NamedTuple):
+    """The directories of a cell.
 
     Attributes:
-      run: work directory of the training.
-      answer: folder of what is measured.
+      run: the work directory of the training.
+      measurement: what was measured.
     """
 
     run: Path
-    answer: Path
+    measurement: Path
+
+    @property
+    def run_lock(self) -> Path:
+        """The directory that the process which trains keeps locked."""
+        return _lock(self.run)
+
+    @property
+    def measurement_lock(self) -> Path:
+        """The directory that the process which measures keeps locked."""
+        return _lock(self.measurement)
 
 
-def places(directory: Path, config: ConfigDict, measure: Measure) -> Places:
-    """Returns where in the directory of a grid a cell of this config is kept."""
-    return Places(
+def _lock(directory: Path) -> Path:
+    """A directory of its own, because training locks its work directory itself."""
+    return directory.parents[1] / "locks" / directory.name
+
+
+def cell_paths(directory: Path, config: ConfigDict, measure: Measure) -> CellPaths:
+    """Returns the directories, within that of the grid, of a cell with this config."""
+    return CellPaths(
         directory / "runs" / training_hash(config),
-        directory / "answers" / answer_hash(config, measure),
+        directory / "answers" / measurement_hash(config, measure),
     )

@@ -1,6 +1,6 @@
-"""The numbers the paper prints (arXiv 2112.00390), by the table they stand in; percent.
+"""Holds the numbers of the paper's tables (arXiv 2112.00390), in percent.
 
-Figures 3 to 9 are printed without numbers, so there is nothing of them here.
+The paper prints no numbers for its Figures 3 to 9.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ class Numbers(NamedTuple):
     """A table of the paper.
 
     Attributes:
-      columns: what the paper calls them.
+      columns: the paper's names of them.
       keys: our score in each column, of `metrics.KEYS`; classes in Table 1, whose score is iou.
       rows: numbers by name of the method; None where the paper has a dash.
     """
@@ -21,10 +21,7 @@ class Numbers(NamedTuple):
 
 
 CLASSES = ("bicycle", "bus", "person", "train", "truck", "motorcycle", "car", "rider")
-
-
 _CITYSCAPES = ("Bicycle", "Bus", "Person", "Train", "Truck", "M.cycle", "Car", "Rider", "Mean")
-
 
 TABLE_1 = {  # mIoU on Cityscapes, by protocol
     "expansion": Numbers(
@@ -51,7 +48,6 @@ TABLE_1 = {  # mIoU on Cityscapes, by protocol
     ),
 }
 
-
 TABLE_2 = Numbers(  # Vaihingen
     ("F1-Score", "mIoU", "WCov", "FBound"),
     ("dice", "iou", "area_ratio", "boundary_f"),
@@ -70,7 +66,6 @@ TABLE_2 = Numbers(  # Vaihingen
     },
 )
 
-
 TABLE_3 = Numbers(  # MoNuSeg
     ("Dice", "mIoU"),
     ("dice", "iou"),
@@ -85,10 +80,7 @@ TABLE_3 = Numbers(  # MoNuSeg
     },
 )
 
-
 _COLUMNS, _KEYS = ("F1-Score", "IoU", "WCov", "FBound"), TABLE_2.keys
-
-
 TABLE_4 = {  # conditioning, by data set; nine generations
     "vaihingen": Numbers(
         _COLUMNS,
@@ -117,7 +109,6 @@ TABLE_4 = {  # conditioning, by data set; nine generations
         },
     ),
 }
-
 
 VARIANTS = {
     "one": "Variant one: F(x_t) beside G(I)",

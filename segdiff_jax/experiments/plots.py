@@ -1,7 +1,7 @@
-"""Charts and sheets of pictures, as figures of a paper.
+"""Draws line charts and sheets of pictures in the style of a paper's figures.
 
-Colours differ in any colour vision (Okabe and Ito), and lines also by their marks; masks are in the
-jet scale between 0, blue, and 1, red, as in the paper.
+The colours are those of Okabe and Ito, which differ in any colour vision; lines differ by their
+marks, too. Probabilities are in the jet scale from 0, blue, to 1, red, as in the paper.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,9 @@ if TYPE_CHECKING:
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
-
 MARKS = "osD^vP"
-
-
 WIDTH = 3.4  # of a column, inches
-
-
-TICKS = 8  # on an axis of chosen settings, at most
+MAX_TICKS = 8  # on an axis with a tick for each value
 
 
 class Drawn(NamedTuple):
@@ -31,9 +25,9 @@ class Drawn(NamedTuple):
 
     Attributes:
       name: of its files.
-      caption: what it shows, of what.
-      figure: None if nothing of it has been run.
-      missing: what has not been run.
+      caption: what it shows.
+      figure: None if there are no results to draw.
+      missing: the cells that have not been run, and the command that runs them.
     """
 
     name: str
@@ -43,7 +37,7 @@ class Drawn(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line of a chart: y and its half spread over x."""
+    """One line of a chart: y over x, with half the length of its error bars."""
 
     label: str
     x: Sequence[float]
@@ -58,13 +52,13 @@ def chart(
     missing: list[str],
     **style: Any,
 ) -> Drawn:
-    """Draws panels (label of x, label of y, lines) side by side, those that have lines."""
+    """Draws panels (label of x, label of y, lines) side by side, except those without lines."""
     panels = [panel for panel in panels if panel[2]]
     if not panels:
         return Drawn(name, caption, None, missing)
     figure = _figure(WIDTH * len(panels), 2.6)
-    places = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, panel in zip(places, panels, strict=True):
+    columns = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(columns, panels, strict=True):
         _lines(axes, *panel, **style)
     return Drawn(name, caption, figure, missing)
 
@@ -91,9 +85,9 @@ def _lines(
         axes.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
     if logarithmic:
         axes.set_xscale("log")
-    places = sorted({x for line in lines for x in line.x})
-    if len(places) <= TICKS:  # few settings: just these
-        axes.set_xticks(places, [str(x) for x in places])
+    values = sorted({x for line in lines for x in line.x})
+    if len(values) <= MAX_TICKS:
+        axes.set_xticks(values, [str(x) for x in values])
         axes.set_xticks([], minor=True)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -104,18 +98,18 @@ def _lines(
 def sheet(
     name: str, caption: str, titles: list[str], rows: list[list[np.ndarray]], missing: list[str]
 ) -> Drawn:
-    """Draws rows of pictures; maps are in jet, masks of 0 and 1 in black and white."""
+    """Draws rows of pictures: RGB images, probabilities in jet, uint8 masks in black and white."""
     if not rows:
         return Drawn(name, caption, None, missing)
     figure = _figure(2 * WIDTH, 2 * WIDTH / len(titles) * len(rows) + 0.25)
-    places = figure.subplots(len(rows), len(titles), squeeze=False)
-    for row, line in zip(rows, places, strict=True):
+    grid = figure.subplots(len(rows), len(titles), squeeze=False)
+    for row, line in zip(rows, grid, strict=True):
         for picture, axes in zip(row, line, strict=True):
             scale = "gray" if picture.dtype == np.uint8 else "jet"
             options = {} if picture.ndim == 3 else {"vmin": 0, "vmax": 1, "cmap": scale}
             axes.imshow(picture, interpolation="nearest", **options)
             axes.set_axis_off()
-    for title, axes in zip(titles, places[0], strict=True):
+    for title, axes in zip(titles, grid[0], strict=True):
         axes.set_title(title, fontsize=7)
     return Drawn(name, caption, figure, missing)
 

@@ -1,16 +1,16 @@
-"""Writes the paper's tables and figures from what a grid has done, and says what is missing.
+"""Writes the paper's tables and figures from the results of grids, and lists what is missing.
 
   python -m segdiff_jax.experiments.report --dir=DIR
 
   --dir=DIR,DIR              directories of `segdiff_jax.experiments.run`, one for each data set
   --runs=DIR,DIR             work directories of `segdiff_jax.main` that were scored; Tables 1 to 3
                              also take the full method of each grid
-  --output=DIR               where it goes; report/ in the first directory of the grids if not given
+  --output=DIR               of the report; default: report/ in the first directory of --dir
   --help                     this text
 
-Makes report.html with everything in it; tables/ as Markdown and CSV; figures/ as PNG and PDF. Only
-files are read: no JAX device is needed, and a grid may still be running. What has not been run is
-named, with the command that runs it, and no figure is drawn of it.
+Writes report.html, which contains everything; tables/ as Markdown and CSV; figures/ as PNG and PDF.
+It reads files only: no JAX device is needed, and a grid may still be running. Cells that have not
+been run are listed with the command that runs them; a figure without results is not drawn.
 
 Exit codes: 0 done; 64 bad command line; 65 a directory holds no grid or no scored run; 74 cannot
 write.
@@ -31,7 +31,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import charts, html_page
 from segdiff_jax.experiments import figures, plots, table_formats, tables
 from segdiff_jax.experiments.collect import Grid, read_grid, runs_of
-from segdiff_jax.runtime.files import atomic_write
+from segdiff_jax.runtime import files
 
 NAMES = ("dir", "runs", "output")
 
@@ -102,35 +102,32 @@ def write(grids: Sequence[Grid], runs: Sequence[Path], output: Path) -> Path:
     Raises:
       UserError: a run was not scored, or something cannot be written.
     """
-    made = tables.every(grids, runs_of(list(grids), list(runs)))
-    for table in made:
-        for suffix, text in (
-            ("md", table_formats.markdown),
-            ("csv", table_formats.comma_separated),
-        ):
-            _write(output / "tables" / f"{table.name}.{suffix}", text(table).encode())
-    parts = [table_formats.html(table) for table in made]
-    for drawn in figures.every(grids):
-        parts.append(_figure(drawn, output / "figures"))
-    path = output / "report.html"
-    _write(path, _page(grids, parts).encode())
-    return path
+    filled = tables.every(grids, runs_of(list(grids), list(runs)))
+    for table in filled:
+        path = output / "tables" / table.name
+        files.write_bytes(path.with_suffix(".md"), table_formats.markdown(table).encode())
+        files.write_bytes(path.with_suffix(".csv"), table_formats.comma_separated(table).encode())
+    parts = [table_formats.html(table) for table in filled]
+    parts += [_figure(drawn, output / "figures") for drawn in figures.every(grids)]
+    page = output / "report.html"
+    files.write_bytes(page, _page(grids, parts).encode())
+    return page
 
 
 def _figure(drawn: plots.Drawn, folder: Path) -> str:
-    """Writes a figure and returns its part of the page; an old one of the name goes away."""
+    """Writes a figure and returns its part of the page; removes an old file of its name."""
     title = f"Figure {drawn.name.removeprefix('figure')}"
     missing = "".join(f"<li>{escape(line)}</li>" for line in drawn.missing)
     notes = f'<ul class="small">{missing}</ul>'
-    files = {suffix: folder / f"{drawn.name}.{suffix}" for suffix in ("png", "pdf")}
+    png, pdf = (folder / f"{drawn.name}.{suffix}" for suffix in ("png", "pdf"))
     if drawn.figure is None:
-        for file in files.values():
-            file.unlink(missing_ok=True)
+        png.unlink(missing_ok=True)
+        pdf.unlink(missing_ok=True)
         why = "Not drawn: nothing of it has been run."
         return f"<h2>{title}</h2><p>{escape(drawn.caption)}</p><p><b>{why}</b></p>{notes}"
-    for suffix, file in files.items():
-        _write(file, rendered(drawn, suffix))
-    url = charts.embed(files["png"])
+    for path in (png, pdf):
+        files.write_bytes(path, rendered(drawn, path.suffix))
+    url = charts.embed(png)
     return (
         f'<h2>{title}</h2><figure><img src="{url}" alt="{title}">'
         f"<figcaption>{escape(drawn.caption)}</figcaption></figure>{notes}"
@@ -144,7 +141,7 @@ def rendered(drawn: plots.Drawn, suffix: str) -> bytes:
 
     assert drawn.figure is not None
     file = io.BytesIO()
-    if suffix == "pdf":  # no date, so that the same results give the same file
+    if suffix == ".pdf":  # without a date: equal results give equal files
         FigureCanvasPdf(drawn.figure).print_pdf(file, metadata={"CreationDate": None})
     else:
         FigureCanvasAgg(drawn.figure).print_png(file)
@@ -156,21 +153,14 @@ def _page(grids: Sequence[Grid], parts: Sequence[str]) -> str:
     for grid in grids:
         cells = [cell for group in grid.cells.values() for cell in group.values()]
         done = sum(cell.result is not None for cell in cells)
-        lines.append(
-            f"<li>{escape(grid.data)}: {done} of {len(cells)} cells done, in "
-            f"{escape(str(grid.directory))}</li>"
-        )
+        line = f"{grid.data}: {done} of {len(cells)} cells done, in {grid.directory}"
+        lines.append(f"<li>{escape(line)}</li>")
     head = (
         f'<meta charset="utf-8"><title>Tables and figures</title><style>{html_page.STYLE}\n'
         "li { overflow-wrap: anywhere }</style>"
     )
     body = "\n".join(["<h1>Tables and figures</h1><ul>", *lines, "</ul>", *parts])
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -1,76 +1,55 @@
-"""What a grid leaves behind, as files that appear whole or not at all; needs no jax."""
+"""The files that a cell leaves behind, and the state they show. Needs no jax."""
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from segdiff_jax.experiments.claims import Holder, holder
-from segdiff_jax.runtime.files import atomic_write
+from segdiff_jax.experiments.grids import CellPaths
+from segdiff_jax.runtime import files, lock
 
 RESULT, TRAINED, FAILED = "result.json", "trained.json", "failed.json"
 
 
-State = Literal["done", "failed", "running", "open"]
-
-
-class Found(NamedTuple):
-    """What is known of a cell.
+class CellState(NamedTuple):
+    """The state of a cell.
 
     Attributes:
-      state: "open": nobody works on it.
-      line: for people: who works on it, or what went wrong.
+      name: "open" if it is neither finished nor worked on.
+      message: for people: which process works on it, or what went wrong.
     """
 
-    state: State
-    line: str
+    name: Literal["done", "failed", "running", "open"]
+    message: str
 
 
-def look(run: Path, answer: Path) -> Found:
-    """Returns the state of the cell with this work directory and this answer."""
-    if (answer / RESULT).exists():
-        return Found("done", "done")
-    for place in (run, answer):
-        if (failure := read(place / FAILED)) is not None:
-            return Found("failed", f"failed: {failure['line']}")
-        if (owner := holder(place)) is not None and not owner.dead:
-            return Found("running", f"running on {_named(owner)}")
-    return Found("open", "not run" if not (run / TRAINED).exists() else "trained, not measured")
+def cell_state(paths: CellPaths) -> CellState:
+    """Returns the state of the cell with these directories."""
+    if (paths.measurement / RESULT).exists():
+        return CellState("done", "done")
+    for directory in paths:
+        if (failure := read_json(directory / FAILED)) is not None:
+            return CellState("failed", f"failed: {failure['line']}")
+    for directory in (paths.run_lock, paths.measurement_lock):
+        if owner := lock.owner(directory):
+            return CellState("running", f"running on {owner}")
+    trained = (paths.run / TRAINED).exists()
+    return CellState("open", "trained, not measured" if trained else "not run")
 
 
-def _named(owner: Holder) -> str:
-    return f"{owner.host}:{owner.pid}"
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """Returns what a JSON file holds, or None if it is not there."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns the content of a JSON file, or None if there is no such file."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file; what is not a finite number becomes null.
+def write_stamped(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file with the time of writing.
 
     Raises:
       UserError: it cannot be written.
     """
-    stamped = {**content, "written": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(plain(stamped), indent=1, allow_nan=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """The same in types that strict JSON has."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    files.write_json(path, {**content, "written": time.strftime("%Y-%m-%d %H:%M:%S")})

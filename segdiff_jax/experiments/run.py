@@ -2,26 +2,26 @@
 
   python -m segdiff_jax.experiments.run --config=configs/monuseg.py:small --dir=DIR
 
-  --config=FILE[:ARGUMENT]   what all cells share, as for segdiff_jax.main
-  --config.GROUP.KEY=VALUE   sets one of its knobs
-  --dir=DIR                  all that is made: DIR/runs, DIR/answers. The same command goes on where
-                             it stopped, and may run on several machines that share DIR: a cell is
-                             done by one of them, and never twice
+  --config=FILE[:ARGUMENT]   the config of all cells, as for segdiff_jax.main
+  --config.GROUP.KEY=VALUE   sets one of its fields
+  --dir=DIR                  for all output: DIR/runs, DIR/answers. The same command continues where
+                             it stopped, and several processes, on one or on several machines, may
+                             share DIR: each cell is done by one of them
   --grid=NAME,NAME           some of
                                conditioning  the method and variants one to six of Table 4
                                baselines     the deterministic twin, and a plain U-Net
-                               steps         diffusion steps T, each trained anew (Fig. 9a)
+                               steps         diffusion steps T, one training for each (Fig. 9a)
                                blocks        RRDB blocks (Fig. 8)
                                images        training images (Fig. 3)
                                generations   score and calibration of 1, 2, ... (Fig. 5, 6)
                                reverse       score after each reverse step (Fig. 4)
                                seconds       seconds per image for each T (Fig. 9b)
                                differences   where paper and code disagree
-                             or, if not given, all of them
+                             or all of them, which is the default
   --T=25,50,...  --blocks=1,3,...  --images=4,8,...  --generations=30
-                             what these go through; --images: 0 is all
-  --list                     each cell, what is set for it, and whether it is done; runs nothing
-  --retry                    runs again what failed
+                             the values of these grids; --images: 0 is all
+  --list                     prints each cell, its overrides and its state; runs nothing
+  --retry                    runs failed cells again
   --help                     this text
 
 `python -m segdiff_jax.experiments.report --dir=DIR` makes tables and figures of what is done.
@@ -31,10 +31,11 @@ end is that of the first of them.
 """
 
 import math
-import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -44,22 +45,28 @@ from segdiff_jax.cli import app
 from segdiff_jax.config import validate
 from segdiff_jax.errors import UserError
 from segdiff_jax.experiments.args import Command, describe, parse
-from segdiff_jax.experiments.claims import claim
-from segdiff_jax.experiments.grids import Cell, Places, configured, places
-from segdiff_jax.experiments.results import FAILED, RESULT, TRAINED, Found, look, read, write_json
+from segdiff_jax.experiments.grids import Cell, CellPaths, cell_config, cell_paths
+from segdiff_jax.experiments.results import (
+    FAILED,
+    RESULT,
+    TRAINED,
+    CellState,
+    cell_state,
+    read_json,
+    write_stamped,
+)
 from segdiff_jax.runtime import files, startup, watchdog
+from segdiff_jax.runtime.lock import InUseError, locked
 
 LESS_MEMORY = "lower train.batch_size or sampling.rows_at_once, and --retry"
-
-
-POLL = 5.0  # seconds between looks at what other processes work on
+POLL_SECONDS = 5.0  # between two looks at cells that other processes work on
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code; mistakes of the user's take one line.
+    """Runs a command line and returns its exit code; a mistake of the user takes one line.
 
     Args:
-      arguments: the words after the name of the programme.
+      arguments: the command line without the name of the program.
     """
     return app.run(_main, arguments, __doc__, LESS_MEMORY)
 
@@ -71,152 +78,156 @@ def _main(arguments: list[str]) -> None:
         return
     app.set_up_logging()
     describe(command)
-    from segdiff_jax.runtime import (
-        cpu_devices,
-        distributed,  # jax takes seconds to import
-    )
+    from segdiff_jax.runtime import cpu_devices, distributed  # jax takes seconds to import
 
-    batches = [configured(command.config, cell).train.batch_size for cell in command.cells]
-    fitting = cpu_devices.choose_device_count(math.gcd(*batches), command.config.job.cpu_devices)
-    distributed.start(devices_of_cpu=fitting)
+    batches = [cell_config(command.config, cell).train.batch_size for cell in command.cells]
+    devices = cpu_devices.choose_device_count(math.gcd(*batches), command.config.job.cpu_devices)
+    distributed.start(devices_of_cpu=devices)
     run(command)
 
 
 def listed(command: Command) -> list[str]:
-    """Returns a line for each cell: its name, what is set for it, its state."""
+    """Returns a line for each cell: its name, state and overrides."""
     width = max(len(cell.title) for cell in command.cells)
     lines = []
     for cell in command.cells:
         over = " ".join(f"{key}={value}" for key, value in cell.overrides.items())
-        state = found(command, cell).line
-        lines.append(f"{cell.title:{width}}  {state}  [{over or 'the config as it is'}]")
+        message = _state(command, cell).message
+        lines.append(f"{cell.title:{width}}  {message}  [{over or 'the config as it is'}]")
     return lines
 
 
 def run(command: Command) -> None:
-    """Does all cells that are not done, or waits for those who do.
+    """Does all cells that are not done, and waits for those that other processes work on.
 
     Raises:
       UserError: cells failed; its details are a line for each.
     """
     for cell in command.cells:
-        note(command, cell)
+        _describe_cell(command, cell)
         if command.retry:
-            for place in located(command, cell)[1]:
-                (place / FAILED).unlink(missing_ok=True)
-    while left := [c for c in command.cells if found(command, c).state in ("open", "running")]:
-        tried = [attempt(command, cell) for cell in left]
+            for directory in _located(command, cell)[1]:
+                (directory / FAILED).unlink(missing_ok=True)
+    while left := [c for c in command.cells if _state(command, c).name in ("open", "running")]:
+        tried = [_attempt(command, cell) for cell in left]
         if not any(tried):
-            logging.info("waiting for %s", found(command, left[0]).line)
-            time.sleep(POLL)
-    failed = [(c, f) for c in command.cells if (f := found(command, c)).state == "failed"]
+            logging.info("waiting for %s: %s", left[0].title, _state(command, left[0]).message)
+            time.sleep(POLL_SECONDS)
+    failed = [(c, s) for c in command.cells if (s := _state(command, c)).name == "failed"]
     if failed:
-        details = [f"{cell.title}: {state.line}" for cell, state in failed]
+        details = [f"{cell.title}: {state.message}" for cell, state in failed]
         message = f"{len(failed)} of {len(command.cells)} cells failed; --retry runs them again"
-        raise UserError(message, _code(command, failed[0][0]), details)
+        raise UserError(message, _exit_code(command, failed[0][0]), details)
     logging.info("%s: all %d cells are done", command.directory, len(command.cells))
 
 
-def located(command: Command, cell: Cell) -> tuple[ConfigDict, Places]:
-    """Returns the config of a cell, and where it is kept."""
-    config = configured(command.config, cell)
-    return config, places(command.directory, config, cell.measure)
+def _located(command: Command, cell: Cell) -> tuple[ConfigDict, CellPaths]:
+    """Returns the config and the directories of a cell."""
+    config = cell_config(command.config, cell)
+    return config, cell_paths(command.directory, config, cell.measure)
 
 
-def found(command: Command, cell: Cell) -> Found:
-    """Returns the state of a cell."""
-    return look(*located(command, cell)[1])
+def _state(command: Command, cell: Cell) -> CellState:
+    return cell_state(_located(command, cell)[1])
 
 
-def note(command: Command, cell: Cell) -> None:
-    """Writes where a cell is kept, so that a report finds it, done or not."""
-    _, kept = located(command, cell)
-    write_json(
+def _describe_cell(command: Command, cell: Cell) -> None:
+    """Writes the directories of a cell to a file, where a report finds them before it is done."""
+    _, paths = _located(command, cell)
+    write_stamped(
         command.directory / "cells" / cell.grid / f"{cell.name}.json",
         {
             **cell._asdict(),
-            "run": str(kept.run.relative_to(command.directory)),
-            "answer": str(kept.answer.relative_to(command.directory)),
+            "run": str(paths.run.relative_to(command.directory)),
+            "answer": str(paths.measurement.relative_to(command.directory)),
         },
     )
 
 
-def attempt(command: Command, cell: Cell) -> bool:
-    """Trains and measures a cell unless another process is at it; returns whether it did.
-
-    What goes wrong is written down, for the other cells are to go on; but a disk that cannot be
-    written stops all.
-    """
-    config, kept = located(command, cell)
-    place = kept.answer
+def _attempt(command: Command, cell: Cell) -> bool:
+    """Trains and measures a cell; returns False if another process works on it."""
+    config, paths = _located(command, cell)
     try:
         validate.check(config)
-        place = kept.run
-        if not (kept.run / TRAINED).exists():
-            with claim(kept.run, _lost) as mine:
-                if not mine:
-                    return False
-                train(config, kept.run, cell)
-        if (kept.run / FAILED).exists():
-            return True
-        place = kept.answer
-        with claim(kept.answer, _lost) as mine:
-            if not mine:
-                return False
-            if not (kept.answer / RESULT).exists():
-                measure(config, kept, cell)
-    except Exception as error:
-        line, code = _told(error)
-        if code == errors.CANNOT_WRITE:
-            raise
-        logging.error("%s failed: %s", cell.title, line)
-        write_json(place / FAILED, {"line": line, "code": code, "cell": cell.title})
+    except UserError as error:
+        _write_failure(paths.measurement, cell, error)
+        return True
+    try:
+        _do_once(cell, paths.run, paths.run_lock, TRAINED, lambda: _train(config, paths, cell))
+        if not (paths.run / FAILED).exists():
+            measured = paths.measurement, paths.measurement_lock, RESULT
+            _do_once(cell, *measured, lambda: _measure(config, paths, cell))
+    except InUseError:
+        return False
     if "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()  # no two cells share a program in memory
+        sys.modules["jax"].clear_caches()  # no two cells share a compiled program
     return True
 
 
-def train(config: ConfigDict, run: Path, cell: Cell) -> None:
-    """Trains, or goes on where a run stopped, and seals it."""
-    if (run / TRAINED).exists() or (run / FAILED).exists():
-        return  # by another, between the look and the claim
+def _do_once(
+    cell: Cell, directory: Path, lock: Path, name: str, work: Callable[[], dict[str, Any]]
+) -> None:
+    """Writes what `work` returns to a file, unless another process did, or writes its failure.
+
+    Raises:
+      InUseError: another process does this work.
+      UserError: the disk cannot be written.
+    """
+    if (directory / name).exists():
+        return
+    with locked(lock):
+        if any((directory / ended).exists() for ended in (name, FAILED)):
+            return  # by another process, before this one had the lock
+        try:
+            content = work()
+        except InUseError:
+            raise
+        except Exception as error:
+            _write_failure(directory, cell, error)
+        else:
+            write_stamped(directory / name, content)
+
+
+def _train(config: ConfigDict, paths: CellPaths, cell: Cell) -> dict[str, Any]:
     from segdiff_jax.experiments import measurements
 
-    logging.info("%s: training in %s", cell.title, run)
+    logging.info("%s: training in %s", cell.title, paths.run)
     with watchdog.watch(config.job.hang_seconds):
-        content = measurements.trained(config, run)
-    write_json(run / TRAINED, content)
+        return measurements.trained(config, paths.run)
 
 
-def measure(config: ConfigDict, kept: Places, cell: Cell) -> None:
-    """Measures what a run learned, and seals it."""
+def _measure(config: ConfigDict, paths: CellPaths, cell: Cell) -> dict[str, Any]:
     from segdiff_jax.experiments import measurements
 
-    logging.info("%s: measuring %s in %s", cell.title, cell.measure, kept.answer)
+    logging.info("%s: measuring %s in %s", cell.title, cell.measure, paths.measurement)
     with watchdog.watch(config.job.hang_seconds):
-        content = measurements.MEASURES[cell.measure](config, kept.run, kept.answer)
-    write_json(kept.answer / RESULT, {**content, "training": read(kept.run / TRAINED)})
+        content = measurements.MEASURES[cell.measure](config, paths.run, paths.measurement)
+    return {**content, "training": read_json(paths.run / TRAINED)}
 
 
-def _told(error: Exception) -> tuple[str, int]:
-    """Returns what went wrong in one line, and its exit code."""
+def _write_failure(directory: Path, cell: Cell, error: Exception) -> None:
+    """Writes what went wrong and its exit code, for the other cells go on.
+
+    Raises:
+      Exception: the error itself, if it is that the disk cannot be written.
+    """
     if isinstance(error, UserError):
-        return " ".join(str(error).split()), error.code
-    if why := files.reason(error):
-        return f"cannot be written: {why}", errors.CANNOT_WRITE
-    logging.exception("not an error of the user's")
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", errors.INTERNAL
+        line, code = " ".join(str(error).split()), error.code
+    elif files.reason(error):
+        code = errors.CANNOT_WRITE
+    else:
+        logging.exception("internal error")
+        line, code = f"{type(error).__name__}: {str(error)[:300]}", errors.INTERNAL
+        line = " ".join(line.split())
+    if code == errors.CANNOT_WRITE:
+        raise error
+    logging.error("%s failed: %s", cell.title, line)
+    write_stamped(directory / FAILED, {"line": line, "code": code, "cell": cell.title})
 
 
-def _code(command: Command, cell: Cell) -> int:
-    failures = (read(place / FAILED) for place in located(command, cell)[1])
+def _exit_code(command: Command, cell: Cell) -> int:
+    failures = (read_json(directory / FAILED) for directory in _located(command, cell)[1])
     return next((failure["code"] for failure in failures if failure), errors.INTERNAL)
-
-
-def _lost() -> None:
-    """Ends the process at once: another works in its place, whose files must stay its own."""
-    app.fail("this process slept so long that another took its cell over", errors.INTERNAL)
-    os._exit(errors.INTERNAL)
 
 
 if __name__ == "__main__":

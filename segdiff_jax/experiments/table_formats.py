@@ -1,4 +1,4 @@
-"""A table, and the three forms in which it is written."""
+"""Writes a table as Markdown, CSV and HTML."""
 
 import csv
 import io
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """A table, as text.
+    """Holds the text of a table.
 
     Attributes:
       name: of its files.
       title: what it shows.
-      header: of each column.
-      rows: cells, as many as the header has.
-      notes: what the numbers mean, and what has not been run.
+      header: one text for each column.
+      rows: one text for each column.
+      notes: the meaning of the numbers, and the cells that have not been run.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Table(NamedTuple):
 
 
 def markdown(table: Table) -> str:
-    """The table for a text that people read."""
+    """Returns the table as Markdown, its notes included."""
 
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
@@ -38,14 +38,14 @@ def markdown(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """The table for a programme: header and rows."""
+    """Returns the table as CSV: header and rows."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
     return text.getvalue()
 
 
 def html(table: Table) -> str:
-    """The table as a part of a page."""
+    """Returns the table as a part of an HTML page."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
     rows = "\n".join(
         f'<tr class="{"ours" if "ours" in "".join(row[:2]) else ""}">'

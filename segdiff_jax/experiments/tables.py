@@ -1,30 +1,29 @@
-"""The paper's Tables 1 to 4 with our numbers beside its, and two of our own, from results alone."""
+"""Fills the paper's Tables 1 to 4 with our numbers beside its, and two tables of our own."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segdiff_jax.experiments import paper
-from segdiff_jax.experiments.collect import Done, Grid, Run
+from segdiff_jax.experiments.collect import CellResult, Grid, Run
 from segdiff_jax.experiments.table_formats import Table
 from segdiff_jax.metrics import LABELS
 
-NOT_RUN, PROTOCOLS = "not run", {"expansion": 15, "tight": 0}
-
-
+NOT_RUN = "not run"
+PROTOCOLS = {"expansion": 15, "tight": 0}  # percent around an object's box
 MAIN = "python -m segdiff_jax.main --config=configs/{}.py{} --config.data.dir=DIR"
 
 
 def every(grids: Sequence[Grid], runs: Sequence[Run]) -> list[Table]:
     """Returns all tables."""
-    diffusion = [run for run in runs if run.knobs["model.kind"] == "diffusion"]
+    diffusion = [run for run in runs if run.fields["model.kind"] == "diffusion"]
     two = _benchmark("table2", "Vaihingen buildings", "vaihingen", paper.TABLE_2, diffusion)
     three = _benchmark("table3", "MoNuSeg nuclei", "monuseg", paper.TABLE_3, diffusion)
     return [table_1(diffusion), two, three, table_4(grids), baselines(grids), differences(grids)]
 
 
 def table_1(runs: Sequence[Run]) -> Table:
-    """Cityscapes: IoU by class and protocol."""
+    """Table 1: IoU on Cityscapes by class and protocol."""
     rows, notes = [], ["IoU, percent, mean over objects; Mean is over the eight classes."]
     for protocol, numbers in paper.TABLE_1.items():
         rows += [[protocol, name, *map(_printed, row)] for name, row in numbers.rows.items()]
@@ -41,13 +40,15 @@ def table_1(runs: Sequence[Run]) -> Table:
 
 
 def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
-    """Returns the mean IoU by class, of the runs scored with this much around an object's box."""
+    """Returns the mean IoU by class, of the runs with this expansion of an object's box."""
     found: dict[str, float] = {}
     for run in runs:
-        k = run.knobs
-        if k["data.name"] != "cityscapes" or k["cityscapes.test_expansion"] != expansion:
+        fields = run.fields
+        if fields["data.name"] != "cityscapes":
             continue
-        classes = k["cityscapes.classes"]
+        if fields["cityscapes.test_expansion"] != expansion:
+            continue
+        classes = fields["cityscapes.classes"]
         scores = run.groups or {classes[0]: {"iou": run.summary["iou"]["mean"]}}
         found |= {name: row["iou"] for name, row in scores.items() if row["iou"] is not None}
     return found
@@ -56,9 +57,9 @@ def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
 def _benchmark(
     name: str, title: str, data: str, numbers: paper.Numbers, runs: Sequence[Run]
 ) -> Table:
-    """Tables 2 and 3: the paper's rows, and one for each of our runs on the data set."""
+    """Tables 2 and 3: the paper's rows, and one row for each of our runs on the data set."""
     rows = [[method, *map(_printed, row)] for method, row in numbers.rows.items()]
-    ours = [run for run in runs if run.knobs["data.name"] == data]
+    ours = [run for run in runs if run.fields["data.name"] == data]
     notes = ["Percent; ours with the standard error over the test images."]
     for run in ours:
         cells = [_percent(run.summary[key]) for key in numbers.keys]
@@ -76,7 +77,7 @@ def _benchmark(
 
 
 def table_4(grids: Sequence[Grid]) -> Table:
-    """Ways to condition: the paper's data sets, and those of our grids."""
+    """Table 4: variants of the conditioning, on the paper's data sets and on those of our grids."""
     by_data = {grid.data: grid for grid in grids}
     rows, notes = [], ["Percent; ours with the standard error over the test images."]
     header = ["data", "method", "parameters"]
@@ -92,9 +93,9 @@ def table_4(grids: Sequence[Grid]) -> Table:
                 cells += [_printed(value), _score(done.get(variant), key)]
             rows.append(cells)
         if grid is None:
-            words = f"--config=configs/{data.replace('cityscapes bus', 'cityscapes')}.py"
-            words += ":bus" * ("bus" in data)
-            command = f"python -m segdiff_jax.experiments.run {words} --dir=DIR"
+            config = f"configs/{data.replace('cityscapes bus', 'cityscapes')}.py"
+            config += ":bus" * ("bus" in data)
+            command = f"python -m segdiff_jax.experiments.run --config={config} --dir=DIR"
             notes.append(f"Not run: {data}: {command} --grid=conditioning")
         else:
             notes += [f"Not run: {line}" for line in grid.missing("conditioning")]
@@ -103,17 +104,12 @@ def table_4(grids: Sequence[Grid]) -> Table:
 
 
 def baselines(grids: Sequence[Grid]) -> Table:
-    """Diffusion beside the same network without it (not in the paper)."""
+    """SegDiff beside the same network without diffusion, and a plain U-Net (not in the paper)."""
     keys = ("dice", "iou", "weighted_coverage", "boundary_f", "calibration")
     header = ["data", "network", "parameters", "updates x batch", "seconds of updates"]
     header += [*(LABELS[key] for key in keys), "seconds per image"]
-    rows, notes = (
-        [],
-        [
-            "Percent; calibration: lower is better. Seconds of updates are without compiling, "
-            "those per image with it."
-        ],
-    )
+    note = "Percent; calibration: lower is better. Seconds of updates are without compilation, "
+    rows, notes = [], [f"{note}those per image with it."]
     titles = {"full": "SegDiff", "twin": "deterministic twin", "unet": "plain U-Net"}
     for grid in grids:
         done = grid.done("conditioning") | grid.done("baselines")
@@ -128,7 +124,7 @@ def baselines(grids: Sequence[Grid]) -> Table:
     return Table("baselines", "With and without diffusion", header, rows, notes)
 
 
-def _training(cell: Done | None) -> list[str]:
+def _training(cell: CellResult | None) -> list[str]:
     if cell is None or cell.result is None:
         return [NOT_RUN] * 2
     training = cell.result["training"]
@@ -144,13 +140,12 @@ PAIRS = {
     "clipping": "clip x0 when sampling: off (code), on",
     "generations": "generations: 9 (code), 30 (paper)",
 }
-
-
-OTHER = {"loss": "mean", "clipping": "on"}
+# the cells of a pair are NAME-code and NAME-paper, except for these
+SIDES = {"loss": ("sum", "mean"), "clipping": ("off", "on")}
 
 
 def differences(grids: Sequence[Grid]) -> Table:
-    """What the sides of a disagreement between paper and code score."""
+    """The scores of both sides of each disagreement between paper and code."""
     header = ["data", "disagreement"]
     for key in ("dice", "iou"):
         header += [f"{LABELS[key]}, {side}" for side in ("first", "second", "second - first")]
@@ -158,8 +153,8 @@ def differences(grids: Sequence[Grid]) -> Table:
     for grid in grids:
         done = grid.done("differences")
         for name, title in PAIRS.items():
-            first, other = {"clipping": "off", "loss": "sum"}.get(name, "code"), OTHER.get(name)
-            sides = done.get(f"{name}-{first}"), done.get(f"{name}-{other or 'paper'}")
+            first, second = SIDES.get(name, ("code", "paper"))
+            sides = done.get(f"{name}-{first}"), done.get(f"{name}-{second}")
             cells = [grid.data, title]
             for key in ("dice", "iou"):
                 cells += [*(_score(side, key) for side in sides), _paired(*sides, key)]
@@ -168,7 +163,7 @@ def differences(grids: Sequence[Grid]) -> Table:
         if full:
             columns = [_score(full, key) for key in ("area_ratio", "weighted_coverage", "iou")]
             notes.append(
-                f"{grid.data}: WCov of one and the same masks: as the ratio of areas (code) "
+                f"{grid.data}: WCov of the same masks: as the ratio of areas (code) "
                 f"{columns[0]}, as the literature's weighted coverage {columns[1]}; IoU "
                 f"{columns[2]}."
             )
@@ -176,8 +171,8 @@ def differences(grids: Sequence[Grid]) -> Table:
     return Table("differences", "Where paper and code disagree", header, rows, notes)
 
 
-def _paired(first: Done | None, second: Done | None, key: str) -> str:
-    """Returns mean and standard error over images of how much the second is better."""
+def _paired(first: CellResult | None, second: CellResult | None, key: str) -> str:
+    """Returns mean and standard error over images of the second score minus the first."""
     if not (first and second and first.result and second.result):
         return NOT_RUN
     before = {row["name"]: row[key] for row in first.result["rows"]}
@@ -193,11 +188,11 @@ def _paired(first: Done | None, second: Done | None, key: str) -> str:
     return f"{mean:+.2f} ± {spread / math.sqrt(len(rises)):.2f}"
 
 
-def _score(cell: Done | None, key: str) -> str:
+def _score(cell: CellResult | None, key: str) -> str:
     if cell is None or cell.result is None:
         return NOT_RUN
     summary = cell.result["summary"][key]
-    if key == "calibration":  # a squared difference, no share
+    if key == "calibration":  # a squared difference and not a share
         return _printed(summary["mean"], 4)
     return _percent(summary)
 
@@ -213,7 +208,7 @@ def _printed(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _parameters(cell: Done | None) -> str:
+def _parameters(cell: CellResult | None) -> str:
     if cell is None or cell.result is None:
         return NOT_RUN
     return f"{cell.result['training']['parameters']['all']:,}"

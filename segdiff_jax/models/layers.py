@@ -3,13 +3,12 @@
 import math
 import zlib
 from functools import partial
-from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.init import Constant, Variables, by_inputs, parameter
+from segdiff_jax.models.init import Constant, by_inputs, parameter
 from segdiff_jax.models.ops.conv import add_bias, convolve, convolve_pixels
 from segdiff_jax.models.ops.group_norm import Dtype, normalised
 
@@ -26,7 +25,6 @@ class Conv(nn.Module):
     zero: bool = False
     bias: bool = True
     dtype: Dtype = jnp.float32
-    by_planes: bool = False  # see `convolve`
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up."""
@@ -44,7 +42,7 @@ class Conv(nn.Module):
         else:
             half = self.size // 2
             pads = ((half, half), (half, half))
-            y = convolve(x, kernel, pads, self.stride, self.by_planes)
+            y = convolve(x, kernel, pads, self.stride)
         return y, bias
 
 
@@ -142,7 +140,7 @@ class ResBlock(nn.Module):
         self, x: jax.Array, time: jax.Array | None, keys: jax.Array | None = None
     ) -> jax.Array:
         """x [B, H, W, C], time [B or 1, D] float32, keys [B] -> [B, H, W, features]."""
-        conv = partial(Conv, self.features, dtype=self.dtype, by_planes=True)
+        conv = partial(Conv, self.features, dtype=self.dtype)
         norm = partial(GroupNorm, self.groups, self.dtype, silu=True)
         h, shift = conv(name="conv1").without_bias(norm(name="norm1")(x))
         assert shift is not None
@@ -155,18 +153,6 @@ class ResBlock(nn.Module):
         if x.shape[-1] != self.features:
             x = conv(size=1, name="skip")(x)
         return x + h
-
-
-@partial(jax.jit, static_argnums=0)
-def traced_once(module: nn.Module, params: Variables, *given: jax.Array | None) -> jax.Array:
-    """What a module makes with these parameters, traced once for all equal ones of one shape.
-
-    Args:
-      module: bound to nothing.
-      params: its own.
-      given: what it is called with.
-    """
-    return cast(jax.Array, module.apply({"params": params}, *given))
 
 
 class GroupNorm(nn.Module):

@@ -8,12 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from segdiff_jax.models.attention import SelfAttention
-from segdiff_jax.models.layers import Conv, GroupNorm, ResBlock, traced_once
+from segdiff_jax.models.layers import Conv, GroupNorm, ResBlock
 from segdiff_jax.models.ops.group_norm import Dtype
 from segdiff_jax.models.time_embedding import TimeEmbedding
 from segdiff_jax.models.upsample import Upsample
-
-Part = Callable[..., Callable[..., jax.Array]]
 
 
 class UNet(nn.Module):
@@ -84,21 +82,10 @@ class UNet(nn.Module):
         h = GroupNorm(self.groups, silu=True, name="out_norm")(h.astype(jnp.float32))
         return Conv(1, zero=True, name="out")(h)
 
-    def parts(self, keys: jax.Array | None) -> tuple[Part, Part]:
-        """Returns what makes a residual block and an attention of a name."""
+    def parts(self) -> tuple[Callable[..., ResBlock], Callable[..., SelfAttention]]:
+        """Returns the constructors of a residual block and of an attention."""
         res = partial(ResBlock, groups=self.groups, dropout=self.dropout, dtype=self.dtype)
-        attend = partial(SelfAttention, self.heads, self.groups, self.dtype)
-        watched = self.is_initializing() or self.is_mutable_collection("intermediates")
-        # the place of a block says what dropout drops of it
-        if watched or (keys is not None and self.dropout):
-            return res, attend
-        return partial(self.alike, res), partial(self.alike, attend)
-
-    def alike(
-        self, make: Callable[..., nn.Module], *own: int, name: str
-    ) -> Callable[..., jax.Array]:
-        """Returns a part that is traced once for all that are alike: a start takes less time."""
-        return partial(traced_once, make(*own, parent=None), self.variables["params"][name])
+        return res, partial(SelfAttention, self.heads, self.groups, self.dtype)
 
     def down(
         self,
@@ -112,7 +99,7 @@ class UNet(nn.Module):
         keys: jax.Array | None,
     ) -> list[jax.Array]:
         """Returns all maps of a level on the way down, the last being the next level's input."""
-        res, attend = self.parts(keys)
+        res, attend = self.parts()
         maps = []
         for i in range(self.blocks):
             h = res(width, name=f"down{level}_res{i}")(h, time, keys)
@@ -126,7 +113,7 @@ class UNet(nn.Module):
 
     def middle(self, h: jax.Array, time: jax.Array | None, keys: jax.Array | None) -> jax.Array:
         """At the lowest level: residual block, attention, residual block."""
-        res, attend = self.parts(keys)
+        res, attend = self.parts()
         width = self.multipliers[-1] * self.channels
         h = res(width, name="middle_res0")(h, time, keys)
         h = attend(name="middle_attend")(h)
@@ -143,7 +130,7 @@ class UNet(nn.Module):
         keys: jax.Array | None,
     ) -> jax.Array:
         """Joins the skips of a level, the last one first, on the way up."""
-        res, attend = self.parts(keys)
+        res, attend = self.parts()
         for i, skip in enumerate(reversed(skips)):
             h = res(width, name=f"up{level}_res{i}")(jnp.concatenate([h, skip], -1), time, keys)
             if 2**level in self.attention_factors:

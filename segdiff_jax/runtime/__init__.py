@@ -1,1 +1,1 @@
-"""Runs processes, devices, signals, locks and files; knows nothing of segmentation."""
+"""Handles processes, devices, signals, locks and files; knows nothing of segmentation."""

@@ -1,69 +1,108 @@
-"""One run a directory: a lock that ends with the process that holds it, however that ends.
+"""Locks a directory for one process, until the process ends in whatever way.
 
-It is the kernel's (flock), so a dead process holds nothing and needs no clearing up. On a shared
-folder it keeps other machines out as far as the file system passes locks on: NFS does, FUSE mounts
+The lock is the kernel's (flock, on Windows LockFileEx), so a dead process holds nothing. On a
+shared folder it excludes other machines if the file system passes locks on: NFS does, FUSE mounts
 of a bucket do not.
 """
 
-import fcntl
+import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from absl import logging
+from filelock import FileLock, Timeout
 
 from segdiff_jax.errors import UserError
-from segdiff_jax.runtime.files import reporting_write_errors
+from segdiff_jax.runtime.files import cannot_write, reporting_write_errors, write_bytes
 
-NAME = ".lock"
+# The lock file stays: a process that waits for it must not wait for a file that was deleted. The
+# holder is written beside it, since no other process may read a locked file on Windows.
+NAME, HOLDER = ".lock", ".lock-holder"
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of a file system without locks
+
+
+class InUseError(UserError):
+    """Reports that another process holds the lock of a directory."""
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keeps other processes that ask for it out of a directory; makes it if need be.
+def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
+    """Holds the lock of a directory during the block; creates the directory.
+
+    Args:
+      directory: to lock.
+      wait: whether to wait for another process that holds it.
 
     Raises:
-      UserError: another process holds it, and is named; or nothing can be written there.
+      InUseError: another process holds it, and is named.
+      UserError: nothing can be written there.
     """
     path = directory / NAME
     with reporting_write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = _open(path)
+        lock = _acquire(path, wait)
     try:
-        with reporting_write_errors(directory):
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"{socket.gethostname()}:{os.getpid()}\n".encode(), 0)
+        if lock is not None:
+            write_bytes(directory / HOLDER, f"{socket.gethostname()}:{os.getpid()}\n".encode())
         yield
-        path.unlink(missing_ok=True)
     finally:
-        os.close(file)
+        if lock is not None:
+            with suppress(OSError):
+                (directory / HOLDER).unlink(missing_ok=True)
+            lock.release()
 
 
-def _open(path: Path) -> int:
-    """Returns the locked file that has this name; its owner may take the name away meanwhile."""
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(file, 256).decode(errors="replace").strip()
-            os.close(file)
-            raise UserError(
-                f"{path.parent} is in use by process {holder or 'that has just begun'}: wait for "
-                "it, stop it, or choose another directory"
-            ) from error
-        except OSError as error:
-            logging.warning(
-                "%s cannot be locked (%s): see to it that no second run uses it",
-                path.parent,
-                error.strerror,
-            )
-            return file
-        try:
-            if os.path.samestat(os.fstat(file), path.stat()):
-                return file
-        except FileNotFoundError:
-            pass
-        os.close(file)
+def _acquire(path: Path, wait: bool) -> FileLock | None:
+    """Returns the acquired lock, or None where the file system has no locks.
+
+    Raises:
+      InUseError: another process holds it.
+      UserError: the path is a link.
+    """
+    if path.is_symlink():
+        raise cannot_write(path, "it is a symbolic link")
+    lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InUseError(
+            f"{path.parent} is in use by process {_holder(path.parent)}: wait for it, stop it, or "
+            "choose another directory"
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        logging.warning(
+            "%s cannot be locked (%s): make sure that no second run uses it",
+            path.parent,
+            error.strerror,
+        )
+        return None
+    return lock
+
+
+def owner(directory: Path) -> str | None:
+    """Returns HOST:PID of the process that holds the lock of a directory, or None.
+
+    It takes the lock for a moment; a process that asks for it just then is refused.
+    """
+    path = directory / NAME
+    if not (directory / HOLDER).exists() or path.is_symlink():
+        return None
+    lock = FileLock(path, timeout=0, fallback_to_soft=False)
+    try:
+        with lock:
+            return None
+    except Timeout:
+        return _holder(directory)
+    except OSError:  # a file system without locks, or one that cannot be written
+        return None
+
+
+def _holder(directory: Path) -> str:
+    with suppress(OSError):
+        return (directory / HOLDER).read_text(errors="replace")[:256].strip()
+    return "that has just begun"

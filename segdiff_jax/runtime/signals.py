@@ -1,9 +1,24 @@
-"""SIGTERM and Ctrl-C: at once where nothing is lost by it, after the running update where it is.
+"""Handles SIGTERM and Ctrl-C (SIGINT), in one process and in several.
 
-In one process these handlers do it. In several, JAX itself takes SIGTERM and lets all of them agree
-on where to stop: after an update, or between two groups of tiles that are answered. A handler of
-ours would keep it from learning of the signal, so there is none from the first update on. Ctrl-C is
-made a SIGTERM there.
+    block                 processes  SIGTERM                     SIGINT
+    --------------------  ---------  --------------------------  --------------------------
+    none of these         any        the program's own handler   the program's own handler
+    raise_on_signal       any        raises TerminatedError      raises KeyboardInterrupt
+    run_or_exit           any        the same, with a message    the same, with a message
+    defer_signals         one        request.is_set()            request.is_set()
+                          several    JAX notes it; is_set() in   sends itself SIGTERM
+                                     all processes, at the same
+                                     of their calls
+    run_interruptible     one        returns None at once        returns None at once
+      in defer_signals    several    as in defer_signals; asked  sends itself SIGTERM
+                                     after each function of
+                                     `call_interruptible`
+
+"raises" and "at once" include a running `call_interruptible`, which a thread finishes unheeded.
+A signal that is ignored stays ignored. Outside of the main thread no block changes anything.
+
+Several processes must stop at the same training step, or between the same two groups of tiles. JAX
+finds it, and takes SIGTERM for that with a handler in C; a handler of Python's would replace it.
 """
 
 import contextlib
@@ -11,8 +26,9 @@ import ctypes
 import itertools
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from types import FrameType
 from typing import TypeVar
@@ -22,53 +38,48 @@ from jax.experimental import multihost_utils
 
 from segdiff_jax.errors import TerminatedError
 
-KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: TerminatedError}
-
-
-# Seconds after which a wait looks up: systems may hand a signal to a thread that does not wait.
-LOOKS_UP = 0.1
-
+ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: TerminatedError}
+POLL_SECONDS = 0.1  # the system may deliver a signal to a thread other than the one that waits
 
 Result = TypeVar("Result")
+Handler = Callable[[int, FrameType | None], None]
 
 
 class _AgreedError(BaseException):
-    """All processes stop here; not an Exception, which somebody might catch."""
+    """Ends a function in all processes alike; no Exception, which the function might catch."""
 
 
 class StopRequest:
-    """Whether the run was asked to stop."""
+    """Holds whether the run was asked to stop."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._agreed = False  # whether several processes have found where to stop
+        self._agreed = False  # whether several processes have reached the step to stop at
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Remembers a signal; a handler."""
+        """Records a signal; a handler."""
         del frame
         self.signal = number
         if jax.process_count() > 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            _send_to_self(signal.SIGTERM)
 
     def is_set(self) -> bool:
-        """Whether to stop; several processes, which must ask equally often, get one answer."""
+        """Whether to stop. Several processes must call it equally often, and get the same value."""
         if jax.process_count() == 1:
             return self.signal is not None
-        # which is true only once, in every process at the same of its questions
-        reached = not self._agreed and multihost_utils.reached_preemption_sync_point(next(_asked))
-        self._agreed = self._agreed or reached
+        self._agreed = self._agreed or _state.reached_sync_point()
         return self._agreed
 
     def run_interruptible(self, function: Callable[[], Result]) -> Result | None:
-        """Returns what a function returns, or None where a signal came before or breaks it off.
+        """Returns the function's result, or None if a signal came before or interrupts it.
 
-        Several processes break it off alike, where it has called `call_interruptible`.
+        Several processes interrupt it alike, after one of its calls of `call_interruptible`.
         """
         try:
             if jax.process_count() > 1:
-                with self._asking():
+                with _state.asking(self):
                     return function()
-            with _handled(_raise, tuple(KINDS)):
+            with raise_on_signal():
                 if self.signal is None:
                     return function()
         except KeyboardInterrupt:
@@ -79,17 +90,8 @@ class StopRequest:
             pass
         return None
 
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Whatever is `call_interruptible` inside asks this request whether to go on."""
-        _listening.append(self)
-        try:
-            yield
-        finally:
-            _listening.pop()
-
     def run_or_exit(self, function: Callable[[], Result], message: str) -> Result:
-        """Returns what a function returns; by a signal it ends, as nothing is lost by that.
+        """Returns the result of a function before which there is nothing to save.
 
         Raises:
           TerminatedError, KeyboardInterrupt: with the message, in each process that gets a signal.
@@ -97,15 +99,15 @@ class StopRequest:
         try:
             with raise_on_signal():
                 if self.signal is not None:
-                    raise KINDS[signal.Signals(self.signal)]
+                    raise ERRORS[signal.Signals(self.signal)]
                 return function()
         except (KeyboardInterrupt, TerminatedError) as error:
             raise type(error)(message) from None
 
     def error(self, message: str) -> BaseException:
-        """Returns what ends the programme with the exit code of the signal.
+        """Returns the error that ends the program with the exit code of the signal.
 
-        Processes that agreed to stop take leave of each other here.
+        Shuts JAX's distributed runtime down: processes that stop alike need not fear for others.
         """
         if jax.process_count() > 1:
             jax.distributed.shutdown()
@@ -116,16 +118,23 @@ class StopRequest:
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[StopRequest]:
-    """Signals no longer interrupt, but are remembered; the caller looks after every update."""
+    """Defers signals during the block; the caller checks the request after each training step."""
     request = StopRequest()
-    with _handled(request.note, tuple(KINDS) if jax.process_count() == 1 else (signal.SIGINT,)):
+    with _state.handling(request.note, ERRORS if jax.process_count() == 1 else [signal.SIGINT]):
         yield request
 
 
 @contextlib.contextmanager
+def raise_on_signal() -> Iterator[None]:
+    """Ends the block by an exception when a signal comes, in each process that gets one."""
+    with _state.raising():
+        yield
+
+
+@contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """What is inside is told to end, as by SIGTERM, when its time is over; 0: it is not."""
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+    """Sends SIGTERM to this process if the block takes longer than `seconds`; 0: no limit."""
+    timer = threading.Timer(seconds, _send_to_self, [signal.SIGTERM])
     timer.daemon = True
     if seconds:
         timer.start()
@@ -135,82 +144,114 @@ def time_limit(seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-@contextlib.contextmanager
-def raise_on_signal() -> Iterator[None]:
-    """What is inside ends by a signal, in every process that gets one: nothing is lost by it."""
-    with _handled(_raise, tuple(KINDS)):
-        yield
-
-
 def call_interruptible(function: Callable[[], Result]) -> Result:
-    """Calls a function that compiles or waits for devices, such that a signal breaks it off.
+    """Calls a function that compiles or waits for devices, and lets signals interrupt it.
 
-    No handler runs while the main thread is outside of Python. So another thread does the work, and
-    goes on with it unheeded when this one is called away; `app.exit_program` does not wait for it.
-    Outside of `raise_on_signal` and `run_interruptible` this is a plain call.
-    Several processes inside of `run_interruptible` finish the function, and ask each other then.
+    No handler runs while the main thread executes C++. Where signals raise, another thread
+    therefore calls the function, and continues without effect after a signal;
+    `app.exit_program` does not wait for it. Elsewhere this is a plain call.
     """
-    if not _breaking or threading.current_thread() is not threading.main_thread():
+    if not _state.raises or threading.current_thread() is not threading.main_thread():
         result = function()
-        if _listening and _listening[-1].is_set():
-            raise _AgreedError
+        _state.raise_if_agreed()
         return result
     future: Future[Result] = Future()
 
     def work() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # whatever it is belongs to the caller
+        except BaseException as error:  # any error is the caller's
             future.set_exception(error)
 
     threading.Thread(target=work, name="interruptible", daemon=True).start()
-    while not wait([future], LOOKS_UP).done:
+    while not wait([future], POLL_SECONDS).done:
         pass
     return future.result()
 
 
-_breaking: list[bool] = []  # one for each `_handled(_raise)` we are inside of
+class _SignalState:
+    """Owns what this process does at a signal: the nested blocks, and their handlers.
+
+    Attributes:
+      raises: the number of blocks that we are inside of and in which signals raise.
+    """
+
+    def __init__(self) -> None:
+        self.raises = 0
+        self._requests: list[StopRequest] = []  # of run_interruptible, in several processes
+        self._sync_points = itertools.count(1)  # equal in all processes
+
+    def reached_sync_point(self) -> bool:
+        """Whether all processes stop here; true once, at the same call in each of them."""
+        return multihost_utils.reached_preemption_sync_point(next(self._sync_points))
+
+    @contextlib.contextmanager
+    def asking(self, request: StopRequest) -> Iterator[None]:
+        """Lets each `call_interruptible` of the block ask the request whether to continue."""
+        self._requests.append(request)
+        try:
+            yield
+        finally:
+            self._requests.pop()
+
+    def raise_if_agreed(self) -> None:
+        """Raises _AgreedError where the innermost request is set."""
+        if self._requests and self._requests[-1].is_set():
+            raise _AgreedError
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Lets signals raise during the block."""
+        with self.handling(_raise, ERRORS) as handles:
+            self.raises += handles
+            try:
+                yield
+            finally:
+                self.raises -= handles
+
+    @contextlib.contextmanager
+    def handling(self, handler: Handler, signals: Iterable[signal.Signals]) -> Iterator[bool]:
+        """Installs a handler during the block; yields whether it handles any of the signals."""
+        before = []
+        # a shell ignores SIGINT for what it starts in the background
+        signals = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+        with contextlib.suppress(ValueError):  # not in the main thread, where no handler may be set
+            for number in signals:
+                restore_in_system = _system_handler(number)
+                before.append((number, signal.signal(number, handler), restore_in_system))
+        try:
+            yield bool(before)
+        finally:
+            for number, old, restore_in_system in before:
+                signal.signal(number, old)
+                restore_in_system()
 
 
-_listening: list[StopRequest] = []  # one for each `run_interruptible` of several processes
-
-
-_asked = itertools.count(1)  # questions of this process to the others
+_state = _SignalState()
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
     del frame
-    raise KINDS[signal.Signals(number)]("")
+    raise ERRORS[signal.Signals(number)]("")
 
 
-@contextlib.contextmanager
-def _handled(
-    handler: Callable[[int, FrameType | None], None], kinds: Sequence[signal.Signals]
-) -> Iterator[None]:
-    try:
-        # what a shell started in the background is to ignore Ctrl-C
-        kinds = [number for number in kinds if signal.getsignal(number) != signal.SIG_IGN]
-        actions = {number: _action(number) for number in kinds}
-        before = {number: signal.signal(number, handler) for number in kinds}
-    except ValueError:  # not in the main thread, where signals cannot be handled
-        actions, before = {}, {}
-    if handler is _raise and before:
-        _breaking.append(True)
-    try:
-        yield
-    finally:
-        if handler is _raise and before:
-            _breaking.pop()
-        for number, old in before.items():
-            signal.signal(number, old)
-            _C.sigaction(number, actions[number], None)
+def _system_handler(number: signal.Signals) -> Callable[[], object]:
+    """Reads the system's handler of a signal, and returns a function that restores it.
+
+    JAX's handler is installed in C. Python does not know it, and `signal.signal` does not restore
+    it. Windows has no sigaction, and JAX no handler there.
+    """
+    if sys.platform == "win32":
+        return lambda: None
+    sigaction = ctypes.CDLL(None).sigaction
+    action = ctypes.create_string_buffer(1024)  # a struct sigaction has a sixth of that at most
+    sigaction(number, None, action)
+    return lambda: sigaction(number, action, None)
 
 
-_C = ctypes.CDLL(None)
-
-
-def _action(number: signal.Signals) -> ctypes.Array:
-    """Returns what the system does at a signal: Python does not know of the handler of JAX."""
-    action = ctypes.create_string_buffer(1024)  # a struct sigaction is a sixth of that at most
-    _C.sigaction(number, None, action)
-    return action
+def _send_to_self(number: signal.Signals) -> None:
+    """Sends a signal to this process; os.kill would end it without a handler on Windows."""
+    if sys.platform == "win32":
+        signal.raise_signal(number)
+    else:
+        os.kill(os.getpid(), number)

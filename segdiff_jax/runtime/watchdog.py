@@ -1,45 +1,64 @@
-"""Finds a run that hangs: where everything stands is written out, and the process ends.
+"""Ends processes that cannot end by themselves: a watchdog for hangs, and an immediate exit.
 
-JAX notices a process that died, not one that waits for ever: for a disk, a lock, or a peer that
-does. A thread looks at when the run last said that it is alive; it cannot be blocked by what blocks
-the run, unless that keeps Python's lock.
+JAX's heartbeat detects processes that died, not those that hang: on a disk, in a deadlock, or
+because of a peer that does. A thread checks the time since the last sign of progress. Whatever
+blocks the run does not block that thread, unless it holds Python's global lock.
 """
 
 import contextlib
 import faulthandler
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 from segdiff_jax.errors import HUNG
-from segdiff_jax.runtime import exit
 
-# Compilation shows no progress, so whatever may compile is given this many times as long.
-PATIENCE = 10
+COMPILATION_FACTOR = 10  # compilation shows no progress: its limit is this many times as long
+# The coordinator exits last: without it JAX aborts the others before they have written why.
+COORDINATOR_DELAY = 3.0
+
+
+def exit_now(message: str, code: int, coordinator: bool = False) -> NoReturn:
+    """Exits from any thread, without atexit handlers and JAX's shutdown barrier.
+
+    An orderly exit waits for all processes of the job, which may be waiting for this one. They
+    detect the loss.
+
+    Args:
+      message: one line for stderr; "": nothing is written.
+      code: the exit code.
+      coordinator: whether this is process 0 of several; it exits `COORDINATOR_DELAY` later.
+    """
+    if message:
+        os.write(2, f"segdiff: {message}\n".encode())
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if coordinator:
+        time.sleep(COORDINATOR_DELAY)
+    os._exit(code)
 
 
 class _Watch:
-    """When the run was last alive, what it was at, and how long that may take."""
+    """Holds the latest sign of progress, and the time until the next must follow."""
 
     def __init__(self, limit: float, coordinator: bool) -> None:
         self.limit, self.coordinator = limit, coordinator
         self.ended = threading.Event()
-        self.note("the start", PATIENCE)
+        self.note("the start", COMPILATION_FACTOR)
 
-    def note(self, what: str, times: float) -> None:
-        self.latest = time.monotonic(), what, times * self.limit
+    def note(self, what: str, factor: float) -> None:
+        self.latest = time.monotonic(), what, factor * self.limit
 
-    def look(self) -> None:
+    def check_repeatedly(self) -> None:
         while not self.ended.wait(min(1.0, self.limit / 10)):
             since, what, allowed = self.latest
             if time.monotonic() - since > allowed:
-                self.end(what, allowed)
-
-    def end(self, what: str, allowed: float) -> None:
-        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
-        message = f"hung: no progress for {allowed:g} s since {what}; all stacks are above"
-        exit.exit_now(message, HUNG, self.coordinator)
+                faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+                message = f"hung: no progress for {allowed:g} s since {what}; all stacks are above"
+                exit_now(message, HUNG, self.coordinator)
 
 
 _watches: list[_Watch] = []
@@ -47,18 +66,18 @@ _watches: list[_Watch] = []
 
 @contextlib.contextmanager
 def watch(seconds: float, coordinator: bool = False) -> Iterator[None]:
-    """Ends the process with code 142 and all stacks when what is inside makes no progress.
+    """Exits with code 142 and the stacks of all threads when the block makes no progress.
 
     Args:
-      seconds: longest time between two calls of `heartbeat`; ten times as long before the first and
-        after `expect_compilation`. 0: it is not watched.
-      coordinator: this is process 0 of several, and ends a little after them.
+      seconds: the longest time between two calls of `heartbeat`; `COMPILATION_FACTOR` times as
+        long before the first and after `expect_compilation`. 0: no watchdog.
+      coordinator: as for `exit_now`.
     """
     if not seconds:
         yield
         return
     watch = _Watch(seconds, coordinator)
-    thread = threading.Thread(target=watch.look, name="watchdog", daemon=True)
+    thread = threading.Thread(target=watch.check_repeatedly, name="watchdog", daemon=True)
     _watches.append(watch)
     thread.start()
     try:
@@ -70,12 +89,12 @@ def watch(seconds: float, coordinator: bool = False) -> Iterator[None]:
 
 
 def heartbeat(what: str) -> None:
-    """Says that something was finished, such as "update 3"; does nothing if nobody watches."""
+    """Reports progress, such as "update 3"; does nothing without a watchdog."""
     for watch in _watches:
         watch.note(what, 1)
 
 
 def expect_compilation(what: str) -> None:
-    """Says that something begins that may compile for long."""
+    """Allows more time until the next heartbeat, since what begins may compile."""
     for watch in _watches:
-        watch.note(what, PATIENCE)
+        watch.note(what, COMPILATION_FACTOR)

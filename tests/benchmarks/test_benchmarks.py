@@ -1,4 +1,4 @@
-"""The benchmark: its clock, its table, its counts of arithmetic, and the mistakes it names."""
+"""The benchmark: its clock, table, counts of arithmetic, and errors for the user."""
 
 import json
 import math
@@ -19,13 +19,13 @@ from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Sample, alternate, figure, ratio
 from segdiff_jax.errors import CANNOT_WRITE, DONE, USAGE, UserError
 
-# operations of one evaluation as the authors' code does it, in 1e9, and G's share of them
+# 1e9 operations of one evaluation by the authors' code, and the share of G
 THEIRS = {"Vaihingen": (1141.42, 0.512), "MoNuSeg": (1706.75, 0.674), "Cityscapes": (525.30, 0.682)}
 PARAMETERS = {"Vaihingen": 159_838_209, "MoNuSeg": 164_154_753, "Cityscapes": 162_766_017}
 
 
 class Clock:
-    """A clock that only the works move."""
+    """A clock that is advanced by the works alone."""
 
     def __init__(self):
         self.now, self.order = 0.0, []
@@ -51,13 +51,13 @@ def test_works_take_turns_and_every_second_turn_runs_backwards():
     assert samples == {"a": Sample((1, 2, 3)), "b": Sample((10, 20, 30))}
 
 
-def test_a_sample_says_its_median_and_its_spread():
+def test_a_sample_has_a_median_and_a_range():
     sample = Sample((5.0, 1.0, 2.0, 100.0))
     assert (sample.median, sample.low, sample.high) == (3.5, 1.0, 100.0)
 
 
 def test_a_ratio_is_taken_within_each_repeat():
-    # both are ten times slower in the second repeat: the machine was loaded, neither was
+    # both are ten times slower in the second repeat, because the machine was loaded
     assert ratio(Sample((6.0, 60.0, 9.0)), Sample((2.0, 20.0, 1.0))) == Sample((3.0, 3.0, 9.0))
     with pytest.raises(ValueError):
         ratio(Sample((1.0, 2.0)), Sample((1.0,)))
@@ -66,7 +66,7 @@ def test_a_ratio_is_taken_within_each_repeat():
 @pytest.mark.parametrize(
     "median, least, met", [(6.0, True, True), (5.9, True, False), (5.9, False, True)]
 )
-def test_a_bar_is_the_least_or_the_most_of_the_median(median, least, met):
+def test_a_bar_is_a_lower_or_an_upper_limit_of_the_median(median, least, met):
     assert Row("", "x", Sample((median,)), 6.0, least).met is met
     assert Row("", "x", Sample((median,))).met is None
 
@@ -89,7 +89,7 @@ def test_the_table_shows_medians_spreads_repeats_bars_and_the_load():
 
 
 @pytest.mark.parametrize(
-    "value, said",
+    "value, text",
     [
         (0, "0"),
         (0.0123, "0.012"),
@@ -99,8 +99,8 @@ def test_the_table_shows_medians_spreads_repeats_bars_and_the_load():
         (1e-5, "1.0e-05"),
     ],
 )
-def test_numbers_have_about_three_digits(value, said):
-    assert table.number(value) == said
+def test_numbers_have_about_three_digits(value, text):
+    assert table.number(value) == text
 
 
 def test_every_repeat_is_in_the_json(tmp_path):
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "word, said",
+    "argument, message",
     [
         ("--only=trainign", "'trainign' is not one of training, input"),
         ("--repeats=0", "--repeats=0: must be at least 1"),
@@ -129,13 +129,13 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         ("--out=/no/such/folder/a.json", "its folder does not exist"),
     ],
 )
-def test_mistakes_take_one_line(word, said, capsys):
-    assert run.main([word]) == USAGE
+def test_mistakes_take_one_line(argument, message, capsys):
+    assert run.main([argument]) == USAGE
     line = capsys.readouterr().err
-    assert said in line and line.count("\n") == 1
+    assert message in line and line.count("\n") == 1
 
 
-def test_what_is_no_checkout_of_the_authors_is_refused_before_anything_runs(tmp_path, capsys):
+def test_a_path_that_is_not_a_checkout_is_refused_before_anything_runs(tmp_path, capsys):
     assert run.main(["--only=training", f"--authors={tmp_path}"]) == USAGE
     assert "must be a checkout of github.com/tomeramit/SegDiff" in capsys.readouterr().err
 
@@ -149,12 +149,12 @@ def test_authors_without_pytorch_are_refused_before_anything_runs(tmp_path, caps
     assert "needs PyTorch, which is not installed: pip install" in capsys.readouterr().err
 
 
-def test_parts_come_in_their_order_and_slow_ones_only_when_asked_for():
+def test_parts_run_in_their_order_and_slow_ones_only_on_request():
     assert run.parse(["--only=sampling,training"]).parts == ("training", "sampling")
     assert "tile" not in run.parse([]).parts and "tile" in run.parse(["--full"]).parts
 
 
-def test_what_the_authors_code_must_not_call_says_so():
+def test_a_call_of_a_package_that_is_replaced_raises():
     stand_ins = authors.stand_ins()
     assert stand_ins["mpi4py"].MPI.COMM_WORLD.Get_size() == 1
     with pytest.raises(NotImplementedError, match="sklearn.metrics.f1_score"):
@@ -179,20 +179,20 @@ def test_products_are_counted_by_hand():
 
 
 def test_efficiency_on_paper_follows_its_closed_form():
-    # two chips exchange each parameter's four bytes once; alone a chip sends nothing
+    # two chips exchange the four bytes of each parameter once; a single chip sends nothing
     assert scaling.wire_bytes(1000, 2) == 4000 and scaling.wire_bytes(1000, 1) == 0
     assert scaling.efficiency(1e12, 10**8, cores=2) == 1
-    computing = 3e12 / (0.4 * 61.5e12)
-    half = scaling.wire_bytes(10**8, 4) / computing  # links that take as long as the arithmetic
+    compute = 3e12 / (0.4 * 61.5e12)
+    half = scaling.wire_bytes(10**8, 4) / compute  # transfer takes as long as compute
     assert math.isclose(scaling.efficiency(1e12, 10**8, cores=8, links=half), 0.5)
 
 
-def test_a_batch_fits_if_its_maps_and_twenty_bytes_a_parameter_do():
+def test_a_batch_fits_if_its_residuals_and_twenty_bytes_a_parameter_do():
     assert scaling.batch_that_fits(100, parameters=1, kept=10) == 7  # 0.9 * 100 - 20
     assert scaling.batch_that_fits(20, parameters=1, kept=10) == 0
 
 
-def test_the_reduced_configuration_is_one_that_the_command_line_takes():
+def test_the_command_line_accepts_the_reduced_configuration():
     from segdiff_jax.cli import main_args
 
     command = main_args.parse([f"--config={ROOT / 'benchmarks/reduced.py'}"])
@@ -201,9 +201,9 @@ def test_the_reduced_configuration_is_one_that_the_command_line_takes():
 
 
 def saved_by_upsampling(config, side):
-    """Operations that an up-sampling of 16 products a pixel saves of 36, at all levels."""
+    """Returns the operations saved by an upsampling with 16 and not 36 products per pixel."""
     widths = [m * config.model.channels for m in config.model.multipliers]
-    pixels = [(side / 2**level) ** 2 for level in range(len(widths))]  # of the larger map, below
+    pixels = [(side / 2**level) ** 2 for level in range(len(widths))]  # of the larger map
     return sum(2 * (9 - 4) * widths[i + 1] ** 2 * pixels[i] for i in range(len(widths) - 1))
 
 
@@ -216,12 +216,12 @@ def test_arithmetic_and_parameters_are_those_of_the_authors_networks(name):
     assert one.parameters == PARAMETERS[name]
     assert math.isclose(one.encode, share * total * 1e9, rel_tol=1e-3)
     saved = saved_by_upsampling(config, side_of(config))
-    # norms sum by products here, which theirs do not: some parts in ten thousand
+    # our norms sum by matrix products: some parts in ten thousand
     assert math.isclose(one.encode + one.denoise + saved, total * 1e9, rel_tol=2e-3)
 
 
 @pytest.mark.slow
-def test_guards_are_timed_beside_the_same_without_them():
+def test_steps_and_saves_are_timed_with_and_without_guards():
     rows = {row.name: row for row in guards.rows(Plan(tiny(), 2, None))}
     for pair in (
         ("8 updates, guarded", "8 updates, unguarded", "guarded / unguarded"),
@@ -233,7 +233,7 @@ def test_guards_are_timed_beside_the_same_without_them():
 
 
 @pytest.mark.slow
-def test_rematerialisation_keeps_less_and_both_together_least():
+def test_rematerialisation_reduces_residuals_and_both_kinds_together_most():
     config = reduced.get_config()
     kept = {remat: shapes.kept_bytes(config, remat) for remat in shapes.REMAT}
     assert kept["all"] < min(kept["rrdb"], kept["unet"])
@@ -243,42 +243,42 @@ def test_rematerialisation_keeps_less_and_both_together_least():
 
 
 @pytest.mark.parametrize(
-    "word, said",
+    "argument, message",
     [
         ("--config=MoNuseg", "must be one of Vaihingen, MoNuSeg, Cityscapes, reduced"),
         ("--dtype=float16", "invalid choice: 'float16'"),
         ("--remta=all", "--remta=all: no such option"),
     ],
 )
-def test_mistakes_about_what_is_compiled_take_one_line(word, said, capsys, monkeypatch):
+def test_mistakes_in_the_options_of_compiled_take_one_line(argument, message, capsys, monkeypatch):
     monkeypatch.setattr("os.environ", dict(os.environ))
-    assert compiled.main([word]) == USAGE
+    assert compiled.main([argument]) == USAGE
     line = capsys.readouterr().err
-    assert said in line and line.count("\n") == 1
+    assert message in line and line.count("\n") == 1
 
 
-def test_what_is_said_by_shapes_is_said_of_accelerators_and_not_of_this_cpu(monkeypatch):
+def test_shapes_are_those_of_an_accelerator_and_not_of_this_cpu(monkeypatch):
     monkeypatch.setattr(shapes, "CONFIGS", {"reduced": reduced.get_config})
     monkeypatch.setattr(shapes, "REMAT", ("none",))
     rows = {row.name: row.sample.median for row in shapes.rows()}
     kept = round(rows["reduced: kept for one image, remat none"] * 1e9)
     assert jax.default_backend() == "cpu"
-    here = shapes.kept_bytes(reduced.get_config(), "none")  # planes are larger than maps
+    here = shapes.kept_bytes(reduced.get_config(), "none")  # Winograd tiles are larger than maps
     with as_on_a_tpu():
         assert kept == shapes.kept_bytes(reduced.get_config(), "none") < here
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("libtpu"), reason="needs the compiler of TPUs")
-def test_an_update_compiled_for_tpus_has_its_state_once_and_talks_in_few_reductions():
-    words = ["--config=reduced", "--dtype=bfloat16", "--cores=4"]
+def test_a_step_compiled_for_tpus_has_its_state_once_and_few_reductions():
+    arguments = ["--config=reduced", "--dtype=bfloat16", "--cores=4"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.compiled", *words], cwd=ROOT, capture_output=True
+        [sys.executable, "-m", "benchmarks.compiled", *arguments], cwd=ROOT, capture_output=True
     )
-    known = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     parameters = shapes.forward(reduced.get_config()).parameters
-    assert known["arguments"] == pytest.approx(16 * parameters, rel=0.7)  # tiled, so padded
-    assert known["at most at once"] > known["arguments"] and 1 <= known["all-reduces"] <= 8
+    assert printed["arguments"] == pytest.approx(16 * parameters, rel=0.7)  # tiled, so padded
+    assert printed["at most at once"] > printed["arguments"] and 1 <= printed["all-reduces"] <= 8
 
 
 @pytest.mark.parametrize("module", ["run", "compiled"])

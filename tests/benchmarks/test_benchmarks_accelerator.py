@@ -1,4 +1,4 @@
-"""What is measured on accelerators, tried on a CPU with small networks."""
+"""The parts for accelerators, on a CPU with small networks."""
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,13 @@ def config():
     return c
 
 
-def test_an_update_is_held_against_what_products_reach(config, monkeypatch):
+def test_the_rate_of_a_step_is_relative_to_that_of_matrix_products(config, monkeypatch):
     monkeypatch.setattr(full, "STEPS", 1)
     plan = measured.Plan(config, 2, None, "bfloat16")
     rows = {row.name: row for row in full.rows(plan, config, 128, side=64)}
     peak = rows["matrix products of 64, bfloat16"]
     update, reached = rows["an update of 8"], rows["an update of 8: of the matrix peak"]
-    assert "2 generations of 20 steps, 128 pixels" not in rows  # the config asks for 2
+    assert "2 generations of 20 steps, 128 pixels" not in rows  # the config has 2
     assert "2 generations of 2 steps, 128 pixels" in rows
     assert reached.bar == 40
     one = full.forward(ours.changed(config, model__dtype="bfloat16"))
@@ -34,27 +34,27 @@ def test_an_update_is_held_against_what_products_reach(config, monkeypatch):
         assert share == pytest.approx(100 * work / (ms * 1e-3) / (limit * 1e12))
 
 
-def test_matrices_stay_of_the_size_of_one(config):
+def test_the_entries_of_the_product_stay_near_one(config):
     product = full.matrix_products("float32", 128)()
     assert 0.1 < float(jnp.std(product)) < 10
 
 
-def test_theirs_takes_as_many_times_as_there_are_generations(config, monkeypatch):
-    asked = []
+def test_one_generation_of_theirs_is_timed_and_multiplied(config, monkeypatch):
+    calls = []
 
-    class There:
+    class Network:
         def training_step(self, batch):
-            return lambda: asked.append(("update", batch))
+            return lambda: calls.append(("update", batch))
 
         def sampling(self, tiles, steps):
-            return lambda: asked.append(("image", tiles, steps))
+            return lambda: calls.append(("image", tiles, steps))
 
     class Started:
         def __enter__(self):
-            return There()
+            return Network()
 
         def __exit__(self, *_):
-            asked.append("ended")
+            calls.append("ended")
 
     monkeypatch.setattr(full.elsewhere, "started", lambda *_: Started())
     monkeypatch.setattr(
@@ -66,32 +66,32 @@ def test_theirs_takes_as_many_times_as_there_are_generations(config, monkeypatch
         return full.Sample((3.0, 5.0))
 
     plan = measured.Plan(config, 2, "somewhere", "bfloat16")
-    found = full.theirs(plan, config, 128)
-    assert found["image"].values == (6.0, 10.0)  # two generations
-    assert found["update"].values == (3.0 / full.STEPS, 5.0 / full.STEPS)
-    assert asked == [("update", 8)] * full.STEPS + [("image", 4, 2), "ended"]
+    seconds = full.theirs(plan, config, 128)
+    assert seconds["image"].values == (6.0, 10.0)  # two generations
+    assert seconds["update"].values == (3.0 / full.STEPS, 5.0 / full.STEPS)
+    assert calls == [("update", 8)] * full.STEPS + [("image", 4, 2), "ended"]
 
 
-def test_the_largest_part_has_to_be_named():
+def test_the_largest_part_runs_only_if_named():
     assert "monuseg" not in run.parse(["--full"]).parts
     assert run.parse(["--only=monuseg,input"]).parts == ("input", "monuseg")
     assert run.parse([]).dtype == "bfloat16"
 
 
 def test_kernels_are_summed_by_name_and_the_slowest_comes_first():
-    found = [("a", 1e6), ("b", 5e6), ("a", 2e6)]
-    first, second = kernels.summed(iter(found), updates=2)
+    events = [("a", 1e6), ("b", 5e6), ("a", 2e6)]
+    first, second = kernels.summed(iter(events), updates=2)
     assert first == kernels.Kernel("b", 2.5, 5 / 8, 0.5)
     assert second == kernels.Kernel("a", 1.5, 3 / 8, 1.0)
 
 
-def test_what_a_program_does_is_found_in_its_trace(tmp_path):
+def test_the_kernels_of_a_program_are_read_from_its_trace(tmp_path):
     distributed.start()
     product = jax.jit(lambda x: jnp.tanh(x @ x))
     x = jax.block_until_ready(product(jnp.ones((256, 256))))
     with jax.profiler.trace(str(tmp_path)):
         for _ in range(3):
             jax.block_until_ready(product(x))
-    found = kernels.summed(kernels.events(tmp_path), 3)
-    assert any(kernel.times == 1 for kernel in found)
-    assert sum(kernel.share for kernel in found) == pytest.approx(1)
+    summed = kernels.summed(kernels.events(tmp_path), 3)
+    assert any(kernel.times == 1 for kernel in summed)
+    assert sum(kernel.share for kernel in summed) == pytest.approx(1)

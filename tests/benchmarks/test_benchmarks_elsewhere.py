@@ -1,4 +1,4 @@
-"""The process of the authors' code, with a small programme in their place."""
+"""The process of the authors' code, with a small program in their place."""
 
 import os
 import signal
@@ -18,23 +18,23 @@ STAND_IN = """
 import os, sys, time
 from benchmarks import elsewhere
 
-def say(*words):
+def write(*values):
     with open(sys.argv[1], "a") as log:
-        print(*words, file=log)
+        print(*values, file=log)
 
 class Network:
     def __init__(self, config, side):
         if not side:
             raise ImportError("libtorch.so: not found")
-        say(os.getpid(), "jax" in sys.modules, config.model.multipliers, side)
-        say(*(os.environ.get(name, "none") for name in ("GLIBC_TUNABLES", elsewhere.BEFORE)))
+        write(os.getpid(), "jax" in sys.modules, config.model.multipliers, side)
+        write(*(os.environ.get(name, "none") for name in ("GLIBC_TUNABLES", elsewhere.BEFORE)))
 
     def training_step(self, batch):
         return lambda: 1 / (batch - 4)
 
     def encoding(self, count):
-        print("made")
-        return lambda: [say("theirs", count), print("done"), os.write(1, b"by a library\\n")]
+        print("built")
+        return lambda: [write("theirs", count), print("done"), os.write(1, b"by a library\\n")]
 
     def reverse_step(self, rows):
         return lambda: time.sleep(rows / 10)
@@ -82,14 +82,14 @@ def test_their_process_knows_the_config_and_loads_no_jax(log):
     assert log.read_text().splitlines()[0].split(maxsplit=1)[1] == "False (1, 2) 64"
 
 
-def test_time_is_taken_until_the_work_is_done(log):
+def test_the_time_of_a_work_ends_when_it_is_done(log):
     with started(log) as theirs:
         work = theirs.reverse_step(3)
         (sample,) = alternate({"": work}, repeats=1, warmup=0).values()
     assert sample.median >= 0.3
 
 
-def test_what_they_print_comes_between_no_answers(log, capfd):
+def test_their_output_does_not_mix_with_replies(log, capfd):
     with started(log) as theirs:
         first, second = theirs.encoding(1), theirs.encoding(2)
         second()
@@ -99,7 +99,7 @@ def test_what_they_print_comes_between_no_answers(log, capfd):
     assert log.read_text().splitlines()[2:] == ["theirs 2", "theirs 1"]
 
 
-def test_an_error_of_theirs_says_what_was_asked_and_where_it_was(log):
+def test_an_error_of_theirs_names_the_request_and_the_place(log):
     with started(log) as theirs:
         work, good = theirs.training_step(4), theirs.training_step(5)
         with pytest.raises(UserError, match=r"training_step\(4\): ZeroDivisionError: ") as caught:
@@ -110,40 +110,40 @@ def test_an_error_of_theirs_says_what_was_asked_and_where_it_was(log):
 
 
 def test_a_network_that_cannot_be_imported_takes_one_line(log):
-    said = "making the network: ImportError: libtorch.so: not found"
-    with pytest.raises(UserError, match=said) as caught, started(log, side=0):
+    message = "making the network: ImportError: libtorch.so: not found"
+    with pytest.raises(UserError, match=message) as caught, started(log, side=0):
         pass
     assert caught.value.code == INTERNAL and caught.value.details == ()
 
 
-def test_a_name_that_is_no_work_is_not_called(log):
+def test_a_method_that_is_not_a_work_is_not_called(log):
     with started(log) as theirs:
         with pytest.raises(UserError, match="'__init__' is not one of training_step, "):
             theirs.ask("making it", work="__init__", arguments=[tiny().to_dict(), 64])
     assert len(log.read_text().splitlines()) == 2  # of the first and only network
 
 
-def test_a_process_that_was_killed_is_reported_whenever_it_is_asked(log):
+def test_a_killed_process_is_reported_at_every_request(log):
     with started(log) as theirs:
         other, deadly = theirs.encoding(1), theirs.sampling(8, 20)
-        for work, asked in ((deadly, r"sampling\(8, 20\)"), (other, r"encoding\(1\)")):
-            with pytest.raises(UserError, match=f"{asked}: their process ended with -9") as caught:
+        for work, call in ((deadly, r"sampling\(8, 20\)"), (other, r"encoding\(1\)")):
+            with pytest.raises(UserError, match=f"{call}: their process ended with -9") as caught:
                 work()
             assert caught.value.code == INTERNAL
 
 
-def test_their_process_ends_with_the_part(log):
+def test_their_process_ends_with_the_context(log):
     with started(log):
         assert not has_ended(log)
     assert has_ended(log)
 
 
-def test_ctrl_c_is_for_this_process_alone(log):
+def test_ctrl_c_reaches_only_this_process(log):
     with started(log):
         assert os.getpgid(int(log.read_text().split()[0])) != os.getpgrp()
 
 
-def test_their_process_ends_in_the_midst_of_a_work_when_ctrl_c_comes(log):
+def test_ctrl_c_ends_their_process_during_a_work(log):
     def interrupt(number, frame):
         raise KeyboardInterrupt
 
@@ -165,14 +165,14 @@ USERS, OURS = "glibc.malloc.hugetlb=0", "glibc.malloc.mmap_max=65536"
 
 @pytest.fixture(params=[(USERS, None), (OURS, ""), (OURS, USERS), (None, None), (None, USERS)])
 def tunables(request, monkeypatch):
-    """Sets them as this programme may have; returns what the user's own were."""
-    now, before = request.param
-    for name, value in (("GLIBC_TUNABLES", now), (elsewhere.BEFORE, before)):
+    """Sets them as this program may have; returns the user's own value."""
+    current, before = request.param
+    for name, value in (("GLIBC_TUNABLES", current), (elsewhere.BEFORE, before)):
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    return now if before is None else before or None
+    return current if before is None else before or None
 
 
 def test_their_process_has_the_environment_of_the_user(log, tunables):
@@ -186,9 +186,9 @@ def test_their_process_has_the_environment_of_the_user(log, tunables):
 def test_their_memory_is_measured_in_the_environment_of_the_user(tmp_path, tunables, monkeypatch):
     environments = []
 
-    def run(words, env, **_):
+    def run(command, env, **_):
         environments.append(os.environ if env is None else env)
-        return subprocess.CompletedProcess(words, 0, "1\n", "")
+        return subprocess.CompletedProcess(command, 0, "1\n", "")
 
     monkeypatch.setattr(peak.subprocess, "run", run)
     peak.rows(tmp_path)
@@ -215,14 +215,14 @@ def test_their_memory_is_measured_in_a_process_without_jax():
         assert peak.peak_of_theirs("training", peak.Path("theirs")) > 0
         print("jax" in sys.modules)
     """
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=elsewhere.ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["update of 4"] * peak.TIMES + ["False"]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=elsewhere.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["update of 4"] * peak.REPEATS + ["False"]
 
 
 def test_the_memory_of_a_process_is_not_that_of_the_one_that_started_it():
     code = "from benchmarks import peak; print(peak.resident())"
     large = np.ones(600_000_000, np.uint8)
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=elsewhere.ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=elsewhere.ROOT, capture_output=True, text=True, check=True)
     assert 1e6 < int(done.stdout) < large.nbytes < peak.resident()

@@ -1,4 +1,4 @@
-"""Checkpoints: what is read is what was written, whatever happens to the files."""
+"""Checkpoints are read as they were written, or not at all, whatever happens to the files."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from checkpoint_files import like, restored, save, state, step_of
 from mounts import full_disk, mounted
 
 from segdiff_jax.checkpoint.manager import Checkpoints
@@ -14,24 +15,6 @@ from segdiff_jax.errors import BAD_CHECKPOINT, CANNOT_WRITE, INTERNAL, UserError
 
 # of several reads that fail, orbax reports one and leaves the others behind
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-def state(step, width=40):
-    """Returns (ema, training) that belong to a step."""
-    rng = np.random.default_rng(step)
-    weights = {"a": {"kernel": rng.normal(size=(width, 30)).astype(np.float32)}}
-    return weights, {"step": np.array(step, np.int32), "moments": rng.normal(size=(500,))}
-
-
-def like(trees):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trees)
-
-
-def save(directory, *steps):
-    checkpoints = Checkpoints(directory)
-    for step in steps:
-        checkpoints.save(step, *state(step), None)
-    checkpoints.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +28,6 @@ def template(tmp_path_factory):
 @pytest.fixture
 def run(template, tmp_path):
     return shutil.copytree(template, tmp_path / "run")
-
-
-def restored(directory):
-    checkpoints = Checkpoints(directory)
-    try:
-        return checkpoints.restore(like(state(0)))
-    finally:
-        checkpoints.close()
-
-
-def step_of(found):
-    """Returns the step of what was restored, having compared every value."""
-    step = int(found[1]["step"])
-    jax.tree.map(np.testing.assert_array_equal, found, state(step))
-    return step
 
 
 def flip(path, rng):
@@ -127,14 +95,14 @@ def flip_a_value(run, step):
     path.write_bytes(bytes(content))
 
 
-def test_a_flipped_bit_in_an_array_is_found_and_the_checkpoint_set_aside(run, caplog):
+def test_a_flipped_bit_in_an_array_is_found_and_the_checkpoint_renamed(run, caplog):
     flip_a_value(run, 20)
     assert step_of(restored(run)) == 10
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["10", "20.corrupt-1"]
     assert "20.corrupt-1" in caplog.text
 
 
-def test_training_goes_on_saving_after_a_damaged_checkpoint(run):
+def test_training_continues_to_save_after_a_damaged_checkpoint(run):
     flip_a_value(run, 20)
     checkpoints = Checkpoints(run)
     assert step_of(checkpoints.restore(like(state(0)))) == 10
@@ -144,7 +112,7 @@ def test_training_goes_on_saving_after_a_damaged_checkpoint(run):
     assert step_of(restored(run)) == 20
 
 
-def test_when_all_are_damaged_nothing_is_deleted_and_nothing_starts_anew(run):
+def test_when_all_are_damaged_nothing_is_deleted_and_nothing_starts_from_the_beginning(run):
     for step in (10, 20):
         flip_a_value(run, step)
     for _ in range(2):  # also when it is tried again
@@ -160,7 +128,7 @@ def test_an_empty_folder_named_like_a_step_is_no_checkpoint(run):
     assert step_of(restored(run)) == 20
 
 
-def test_what_is_no_checkpoint_stays_and_is_not_taken_for_one(run):
+def test_other_files_beside_the_checkpoints_stay_and_are_not_read(run):
     directory = run / "checkpoints"
     (directory / "30").write_text("a file")
     (directory / "notes").mkdir()
@@ -170,7 +138,7 @@ def test_what_is_no_checkpoint_stays_and_is_not_taken_for_one(run):
 
 
 def test_a_checkpoint_that_was_copied_without_its_markers_is_not_deleted(run):
-    """As by a copy that was cut off, or one that leaves out what looks empty."""
+    """Copies that were interrupted lack them, and those that leave out empty files."""
     markers = list(run.rglob("commit_success.txt"))
     assert markers
     for marker in markers:
@@ -207,7 +175,7 @@ def test_weights_are_read_from_the_one_before_and_nothing_is_renamed(run):
     assert (run / "checkpoints" / "20").is_dir()
 
 
-def test_another_model_is_named_and_not_taken_for_damage(run):
+def test_another_model_is_reported_and_not_treated_as_damage(run):
     checkpoints = Checkpoints(run)
     with pytest.raises(UserError, match="is of another model"):
         checkpoints.restore(like(state(0, width=41)))
@@ -228,7 +196,7 @@ def test_what_is_not_finite_is_not_saved(run, value):
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["10", "20"]
 
 
-def test_trouble_in_the_background_shows_at_the_next_look(run):
+def test_an_error_in_the_background_shows_at_the_next_check(run):
     with mounted(run / "checkpoints") as disk, full_disk(disk, leave=20_000):
         checkpoints = Checkpoints(run)
         with pytest.raises(
@@ -242,7 +210,7 @@ def test_trouble_in_the_background_shows_at_the_next_look(run):
     assert caught.value.code == CANNOT_WRITE
 
 
-def test_who_only_reads_disturbs_no_save_in_flight(run):
+def test_a_reader_disturbs_no_save_in_flight(run):
     unfinished = run / "checkpoints" / "30.orbax-checkpoint-tmp"
     unfinished.mkdir()
     reader = Checkpoints(run, writes=False)
@@ -251,7 +219,7 @@ def test_who_only_reads_disturbs_no_save_in_flight(run):
     assert step == 20 and unfinished.is_dir()
 
 
-def test_who_only_reads_finds_the_checkpoint_that_took_the_place_of_the_one_it_knew(run):
+def test_a_reader_finds_the_checkpoint_that_replaced_the_one_it_listed(run):
     reader = Checkpoints(run, writes=False)
     save(run, 30, 40)
     assert not (run / "checkpoints" / "20").exists()
@@ -260,7 +228,7 @@ def test_who_only_reads_finds_the_checkpoint_that_took_the_place_of_the_one_it_k
     jax.tree.map(np.testing.assert_array_equal, weights, state(40)[0])
 
 
-def test_who_only_reads_makes_nothing(tmp_path):
+def test_a_reader_creates_nothing(tmp_path):
     reader = Checkpoints(tmp_path, writes=False)
     with pytest.raises(UserError, match="holds no last checkpoint"):
         reader.restore_ema(like(state(0)[0]), "last")

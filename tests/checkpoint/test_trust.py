@@ -1,4 +1,4 @@
-"""A work directory may come from a stranger: what leads out of it, or is too large, is not read."""
+"""Of an untrusted work directory, links out of it and files that are too large are not read."""
 
 import os
 import re
@@ -7,13 +7,13 @@ import shutil
 import time
 
 import pytest
+from checkpoint_files import restored, save, step_of
 from tiny_config import tiny
 
 from segdiff_jax import main
 from segdiff_jax.checkpoint import run_config, trust
 from segdiff_jax.checkpoint.manager import Checkpoints
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from tests.checkpoint.test_manager import restored, save, step_of
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def array_file(run):
 
 
 def enlarge(path):
-    os.truncate(path, 10**9)  # claims a gigabyte and takes no room
+    os.truncate(path, 10**9)  # a sparse file of a gigabyte
 
 
 def rename_in(path, key, value):
@@ -59,7 +59,7 @@ def rename_in(path, key, value):
 
 
 def refuse(run):
-    """Both ways to the checkpoints end with 66, in one line, before a file is read."""
+    """Expects exit code 66 of both modes of `Checkpoints`, in one line, before a file is read."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for writes in (True, False):
         with pytest.raises(UserError, match="not read, it is not what a training writes") as caught:
@@ -83,13 +83,13 @@ def test_a_link_that_is_not_absolute_is_followed_too(run, elsewhere):
 
 
 def test_a_link_to_a_folder_beside_the_checkpoints_is_one_out_of_them(run):
-    """What is in it would not have been looked at."""
+    """Its content would not have been checked."""
     shutil.move(step(run), run / "stash")
     step(run).symlink_to(run / "stash")
     refuse(run)
 
 
-def test_links_that_stay_inside_are_none_of_its_business(run):
+def test_links_that_stay_inside_are_allowed(run):
     (run / "checkpoints" / "newest").symlink_to("20")
     (run / "checkpoints" / "gone").symlink_to("30")
     assert step_of(restored(run)) == 20

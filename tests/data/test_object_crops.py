@@ -2,30 +2,12 @@
 
 import numpy as np
 import pytest
+from object_windows import by_rule
+from refusals import refused
 from scipy import ndimage
 
-from segdiff_jax import errors
 from segdiff_jax.data import object_crops
 from segdiff_jax.data.example import Example
-
-
-def by_rule(box, percent, height, width):
-    """The window in floating point, written as the rule is told."""
-    top, left, rows, columns = box
-    half_rows, half_columns = rows * (percent / 100) / 2, columns * (percent / 100) / 2
-    return (
-        round(max(top - half_rows, 0)),
-        round(max(left - half_columns, 0)),
-        round(min(top + rows + half_rows, height)),
-        round(min(left + columns + half_columns, width)),
-    )
-
-
-def refused(call, *arguments):
-    with pytest.raises(errors.UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return caught.value
 
 
 def test_a_window_follows_the_rule_for_any_box():

@@ -1,4 +1,4 @@
-"""Tables and figures from a folder of results made by hand: every number is known beforehand."""
+"""Tables and figures of results that were written by hand, whose numbers are known."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from segdiff_jax.evaluation.scoring import ScoredPrediction
 from segdiff_jax.experiments import figures, paper, report, tables
 from segdiff_jax.experiments.collect import read_grid, runs_of
 from segdiff_jax.experiments.grids import Cell
-from segdiff_jax.experiments.results import RESULT, write_json
+from segdiff_jax.experiments.results import RESULT, write_stamped
 from segdiff_jax.experiments.samples import SampleRecorder
 from segdiff_jax.inference.averaging import average
 
@@ -33,7 +33,7 @@ def summary(mean, error=0.01):
 
 
 def scores(iou, **others):
-    """A result whose two images have this mean IoU; the other scores are told by `others`."""
+    """A result whose two images have this mean IoU; `others` sets other scores."""
     means = dict.fromkeys(metrics.KEYS, 0.5) | {"iou": iou} | others
     return {
         "summary": {key: summary(mean) for key, mean in means.items()},
@@ -57,33 +57,33 @@ def curve(values):
 
 @pytest.fixture
 def grid(tmp_path):
-    """A grid on Vaihingen: some cells are done, one failed, others were never tried."""
+    """A grid on Vaihingen: some cells are done, one failed, others were not run."""
     directory = tmp_path / "grid"
     knobs = flatten(config_of("vaihingen"))
     words = ["--config=configs/vaihingen.py", f"--dir={directory}", "--grid=steps"]
-    write_json(directory / "grid.json", {"command": words, "config": knobs})
+    write_stamped(directory / "grid.json", {"command": words, "config": knobs})
 
     def cell(grid, name, overrides, result=None):
         kept = {"run": f"runs/{grid}-{name}", "answer": f"answers/{grid}-{name}"}
         made = Cell(grid, name, overrides)
-        write_json(directory / "cells" / grid / f"{name}.json", made._asdict() | kept)
+        write_stamped(directory / "cells" / grid / f"{name}.json", made._asdict() | kept)
         if result:
-            write_json(directory / kept["answer"] / RESULT, result)
+            write_stamped(directory / kept["answer"] / RESULT, result)
         return directory / kept["answer"]
 
-    keeper = SampleRecorder()
-    keeper(ScoredPrediction(EXAMPLE, SOFT, average(SOFT, (8, 8)), {}))
+    recorder = SampleRecorder()
+    recorder(ScoredPrediction(EXAMPLE, SOFT, average(SOFT, (8, 8)), {}))
     for name, iou in (("full", 0.9012), ("one", 0.8123), ("two", 0.7), ("three", 0.6)):
-        keeper.save(cell("conditioning", name, {}, scores(iou, area_ratio=0.9399)))
+        recorder.save(cell("conditioning", name, {}, scores(iou, area_ratio=0.9399)))
     cell("conditioning", "four", {"model.conditioning": "inject1"})
     failed = cell("conditioning", "six", {"model.conditioning": "inject5"})
-    write_json(failed / "failed.json", {"line": "too deep", "code": 64})
+    write_stamped(failed / "failed.json", {"line": "too deep", "code": 64})
     for T, iou in ((25, 0.81), (50, 0.83), (100, 0.87)):
         cell("steps", f"T{T}", {"diffusion.T": T}, scores(iou))
     cell("steps", "T200", {"diffusion.T": 200})
     for name, count, iou in (("images4", 4, 0.3), ("images8", 8, 0.45), ("all", 0, 0.6)):
         cell("images", name, {"data.train_images": count}, scores(iou))
-    keeper.save(cell("generations", "up-to-6", {}, curve([0.5, 0.6, 0.62, 0.63, 0.64, 0.64])))
+    recorder.save(cell("generations", "up-to-6", {}, curve([0.5, 0.6, 0.62, 0.63, 0.64, 0.64])))
     for name, iou in (("schedule-code", 0.8), ("schedule-paper", 0.75)):
         cell("differences", name, {}, scores(iou))
     return directory
@@ -95,13 +95,13 @@ def row_of(table, *start):
     return dict(zip(table.header, rows[0], strict=True))
 
 
-def made(grid):
+def tables_of(grid):
     found = read_grid(grid)
     return {table.name: table for table in tables.every([found], runs_of([found], []))}
 
 
 def test_table_4_has_the_papers_numbers_beside_ours(grid):
-    table = made(grid)["table4"]
+    table = tables_of(grid)["table4"]
     row = row_of(table, "vaihingen", paper.VARIANTS["one"])
     assert row["IoU, paper"] == "85.45" and row["IoU, ours"] == "81.23 ± 1.00"
     assert row["WCov, paper"] == "88.67" and row["WCov, ours"] == "93.99 ± 1.00"
@@ -111,7 +111,7 @@ def test_table_4_has_the_papers_numbers_beside_ours(grid):
 
 
 def test_what_has_not_been_run_is_named_with_the_command_that_runs_it(grid):
-    table = made(grid)["table4"]
+    table = tables_of(grid)["table4"]
     assert row_of(table, "vaihingen", paper.VARIANTS["four"])["IoU, ours"] == tables.NOT_RUN
     notes = "\n".join(table.notes)
     command = f"{report_command(grid)} --grid=conditioning"
@@ -126,7 +126,7 @@ def report_command(grid):
 
 
 def test_table_2_takes_the_full_method_of_a_grid(grid):
-    found = made(grid)
+    found = tables_of(grid)
     row = row_of(found["table2"], f"SegDiff, ours: {grid}, 2 images")
     assert row["mIoU"] == "90.12 ± 1.00" and row["WCov"] == "93.99 ± 1.00"
     assert row_of(found["table2"], "SegDiff, paper")["FBound"] == "85.09"
@@ -173,14 +173,10 @@ def test_the_papers_means_are_those_of_its_classes():
 
 
 def test_differences_are_paired_by_image(grid):
-    row = row_of(
-        made(grid)["differences"], "vaihingen", "schedule: beta x 1000/T (code), unscaled (paper)"
-    )
+    table = tables_of(grid)["differences"]
+    row = row_of(table, "vaihingen", "schedule: beta x 1000/T (code), unscaled (paper)")
     assert row["IoU, second - first"] == "-5.00 ± 0.00"  # each image lost five percent
-    assert (
-        row_of(made(grid)["differences"], "vaihingen", tables.PAIRS["loss"])["Dice, first"]
-        == tables.NOT_RUN
-    )
+    assert row_of(table, "vaihingen", tables.PAIRS["loss"])["Dice, first"] == tables.NOT_RUN
 
 
 def test_lines_go_through_the_results(grid):
@@ -195,6 +191,14 @@ def test_lines_go_through_the_results(grid):
     five = drawn["figure5"].figure.axes[0].lines[0]
     assert five.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(five.get_ydata(), [0.5, 0.6, 0.62, 0.63, 0.64, 0.64])
+
+
+def test_no_share_of_a_score_of_zero_is_drawn(grid):
+    path = grid / "answers" / "images-all" / RESULT
+    result = json.loads(path.read_text())
+    result["summary"]["iou"]["mean"] = 0.0
+    write_stamped(path, result)
+    assert figures.training_images([read_grid(grid)]).figure is None
 
 
 def test_nothing_is_drawn_of_what_has_not_been_run(grid):
@@ -215,9 +219,9 @@ def test_masks_are_shown_in_jet_between_0_and_1(grid):
 
 
 def test_fewer_generations_than_are_usually_shown_are_shown(grid):
-    keeper = SampleRecorder()
-    keeper(ScoredPrediction(EXAMPLE, SOFT[:2], average(SOFT[:2], (8, 8)), {}))
-    keeper.save(grid / "answers" / "generations-up-to-6")
+    recorder = SampleRecorder()
+    recorder(ScoredPrediction(EXAMPLE, SOFT[:2], average(SOFT[:2], (8, 8)), {}))
+    recorder.save(grid / "answers" / "generations-up-to-6")
     drawn = figures.masks([read_grid(grid)])
     titles = [axes.get_title() for axes in drawn.figure.axes]
     assert titles == ["image", "generation 1", "generation 2", "mean", "truth"]
@@ -253,7 +257,7 @@ def test_a_report_needs_no_jax(grid):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
         ([], errors.USAGE, "--dir is missing"),
         (["--dirs=x"], errors.USAGE, "did you mean dir?"),
@@ -261,8 +265,8 @@ def test_a_report_needs_no_jax(grid):
         (["--dir=tests"], errors.BAD_DATA, "tests: holds no grid"),
     ],
 )
-def test_a_mistake_takes_one_line(words, code, said, capsys, monkeypatch):
+def test_a_mistake_takes_one_line(arguments, code, message, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert report.main(words) == code
+    assert report.main(arguments) == code
     err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1
+    assert message in err and err.count("\n") == 1

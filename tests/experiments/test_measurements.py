@@ -1,4 +1,4 @@
-"""What experiments measure, against plain loops: generations, reverse steps, fewer images."""
+"""Measurements against plain loops: generations, reverse steps, fewer training images."""
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +30,9 @@ def test_the_mean_of_the_first_n_is_the_average_of_the_first_n():
         np.testing.assert_allclose(mean, average(SOFT[:n], (17, 9)), atol=1e-6)
 
 
-def test_scores_along_a_chain_are_those_of_the_average_at_each_step():
+def test_scores_along_a_trajectory_are_those_of_the_average_at_each_step():
     paths = np.stack([SOFT, SOFT[::-1], SOFT**2])  # 3 generations of 5 steps
-    found = list(measurements.path_scores(paths, EXAMPLE))
+    found = list(measurements.trajectory_scores(paths, EXAMPLE))
     for step, scores in enumerate(found):
         assert scores == metrics.scores(average(paths[:, step], (17, 9)), EXAMPLE.mask)
 
@@ -47,7 +47,7 @@ def test_curves_are_means_and_errors_over_images():
 
 SCHEDULE = diffusion.linear_schedule(30)
 KEY = jax.random.key(3)
-OPTIONS = {"xla_backend_optimization_level": 3}  # as for users: without, two programs round apart
+OPTIONS = {"xla_backend_optimization_level": 3}  # without it, programs round apart
 
 
 def denoise(x_t, t):
@@ -73,8 +73,8 @@ def test_estimates_along_the_chain_are_those_of_a_plain_loop(variance, steps):
 
 
 @pytest.fixture(scope="module")
-def drawn():
-    """Answers of one network with random weights: the masks, and the paths to them."""
+def predictions():
+    """Predictions of one network with random weights: the masks, and the trajectories."""
     config, mesh = tiny(), mesh_of(1)
     model = networks.model(config)
     init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
@@ -93,15 +93,15 @@ def drawn():
     return config, made
 
 
-def test_a_path_ends_where_the_generation_is(drawn):
-    config, (masks, paths) = drawn
+def test_a_trajectory_ends_where_the_generation_is(predictions):
+    config, (masks, paths) = predictions
     S, n = config.sampling.generations, config.sampling.steps
     assert masks.shape == (S, 24, 16) and paths.shape == (S, n, 24, 16)
     np.testing.assert_array_equal(paths[:, -1], masks)
     assert np.abs(paths[:, 0] - masks).max() > 1e-3
 
 
-def test_a_network_in_one_pass_has_no_path():
+def test_a_network_in_one_pass_has_no_trajectory():
     config = tiny()
     config.model.kind = "twin"
     with pytest.raises(UserError, match="has no reverse steps"):
@@ -136,13 +136,13 @@ def test_more_training_images_than_there_are_is_refused():
         subset.nested_subset(examples(20), 21, 0)
 
 
-def test_kept_pictures_come_back(tmp_path):
-    keeper = samples.SampleRecorder()
+def test_recorded_images_are_read_back(tmp_path):
+    recorder = samples.SampleRecorder()
     for _ in range(6):
-        keeper.path(EXAMPLE, np.stack([SOFT, SOFT]))
-    keeper.save(tmp_path)
+        recorder.trajectory(EXAMPLE, np.stack([SOFT, SOFT]))
+    recorder.save(tmp_path)
     found = samples.load(tmp_path)
-    assert len(found) == samples.KEPT
+    assert len(found) == samples.IMAGES
     np.testing.assert_array_equal(found[0]["image"], EXAMPLE.image)
     assert found[0]["steps"].tolist() == [1, 2, 3, 4, 5]
     np.testing.assert_allclose(found[0]["path"][2], average(SOFT[2:3], (17, 9)), atol=1 / 500)

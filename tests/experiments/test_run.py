@@ -1,4 +1,4 @@
-"""A real grid of a tiny network: shared by two processes, interrupted, gone on with, reported."""
+"""A real grid of a tiny network: shared by two processes, interrupted, continued, reported."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from tiny_config import ROOT
 
 from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.experiments import report
+from segdiff_jax.runtime import lock
 
 pytestmark = pytest.mark.slow
 CONFIG = f"""
@@ -36,19 +37,19 @@ def folder(tmp_path_factory):
 
 
 def start(folder, log, *more):
-    words = (
+    arguments = (
         *(f"--config={folder / 'tiny_config.py'}", f"--dir={folder / 'grid'}"),
         *(f"--config.data.prepared_dir={folder / 'data'}", "--grid=images,generations,reverse"),
         *("--images=2,0", "--generations=3", *more),
     )
-    # Ctrl-C is to count even where the tests run in the background, which is told to ignore it
+    # shells start background jobs with SIGINT ignored; here Ctrl-C must count
     code = (
         "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "runpy.run_module('segdiff_jax.experiments.run', run_name='__main__', alter_sys=True)"
     )
     with open(folder / log, "w") as file:
         return subprocess.Popen(
-            [sys.executable, "-c", code, *words],
+            [sys.executable, "-c", code, *arguments],
             stderr=file,
             cwd=ROOT,
             env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
@@ -78,7 +79,7 @@ def test_a_grid_is_shared_interrupted_finished_and_never_done_twice(folder):
         assert first.wait(300) == 143
     finally:
         first.kill()
-    assert not list((folder / "grid").rglob("*.claim-*"))
+    assert not any(map(lock.owner, (folder / "grid" / "locks").iterdir()))
 
     both = [start(folder, log) for log in ("a", "b")]
     assert [process.wait(1800) for process in both] == [0, 0], text(folder, "a", "b")
@@ -118,7 +119,9 @@ def test_what_the_grid_measured_agrees_with_itself_and_is_reported(folder):
     assert len(names.split()) == 2
     assert report.main([f"--dir={folder / 'grid'}"]) == 0
     drawn = {file.stem for file in (folder / "grid" / "report" / "figures").glob("*.png")}
-    assert drawn == {"figure2", "figure3", "figure4", "figure5", "figure6"}
+    expected = {"figure2", "figure3", "figure4", "figure5", "figure6"}
+    # on some processors the IoU after six steps is 0, of which figure 3 can show no share
+    assert drawn == (expected if whole else expected - {"figure3"})
 
 
 def run_of(folder, name):

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 from tiny_config import mesh_of, tiny
+from training_steps import BATCH
 
 from segdiff_jax import train
 from segdiff_jax.factory.training import fresh_state
 from segdiff_jax.runtime import distributed
 from segdiff_jax.train import CompiledStep
 from segdiff_jax.training import flat_state
-from tests.training.test_step import BATCH
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,10 @@ import numpy as np
 import optax
 import pytest
 from flax import traverse_util
+from jaxprs import convolutions, loops
+from model_variants import SIDE, VARIANTS, config_for, count, parameters
 from tiny_config import config_of, mesh_of, tiny
+from training_steps import largest_difference, run_steps
 
 from segdiff_jax.data.example import Batch
 from segdiff_jax.factory import networks, samplers, training
@@ -20,22 +23,7 @@ from segdiff_jax.models.segdiff import call
 from segdiff_jax.models.unet import UNet
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training.step import init_state
-from tests.inference.test_segmentation import convolutions, loops
-from tests.models.test_segdiff import count, parameters
-from tests.training.test_step import difference
-from tests.training.test_step import run as steps_of
 
-VARIANTS = {
-    "concat": {"conditioning": "concat"},
-    "hardnet": {"encoder": "hardnet"},
-    "stack": {"conditioning": "stack"},
-    "inject1": {"conditioning": "inject1"},
-    "inject3": {"conditioning": "inject3", "multipliers": (1, 2, 2, 2)},
-    "inject5": {"conditioning": "inject5", "multipliers": (1, 1, 1, 1, 2, 2)},
-    "twin": {"kind": "twin"},
-    "unet": {"kind": "unet"},
-}
-SIDE = {"inject5": 64}  # pixels: the lowest map has 2 x 2, as that of the others has at least
 KEY = jax.random.key(4)
 SMALL_HARDNET = {
     **{"first": (4, 4, 6, 6), "growths": (2, 3, 4), "layers": (4, 2, 8), "widths": (6, 8, 10)}
@@ -60,17 +48,6 @@ def small_hardnet():
             lambda c, dtype: hardnet.HarDNet(c.channels, dtype=dtype, **SMALL_HARDNET),
         )
         yield
-
-
-def config_for(name):
-    config = tiny()
-    config.model.attention_factors = ()
-    config.model.update(VARIANTS[name])
-    side = SIDE.get(name, 16)
-    config.augment.crop = config.sampling.tile = config.sampling.stride = side
-    if config.model.kind != "diffusion":
-        config.sampling.generations, config.sampling.steps = 1, 0
-    return config
 
 
 class Variant:
@@ -113,12 +90,12 @@ def test_eight_devices_take_the_step_of_one_and_no_parameter_stands_still(varian
         "config": variant.config,
         "batch": Batch(images, (images[..., 0] > 127).astype(np.uint8)),
     }
-    eight, seen = steps_of(variant.state, 1, 8, **given)
-    alone, other = steps_of(variant.state, 1, 1, **given)
+    eight, seen = run_steps(variant.state, 1, 8, **given)
+    alone, other = run_steps(variant.state, 1, 1, **given)
     for metric, value in seen[0].items():
         assert value == pytest.approx(other[0][metric], rel=2e-5)
-    moved = difference(alone.params, variant.state.params)
-    assert difference(alone.params, eight.params) < 1e-4 * moved
+    moved = largest_difference(alone.params, variant.state.params)
+    assert largest_difference(alone.params, eight.params) < 1e-4 * moved
     before, after = (
         traverse_util.flatten_dict(tree, sep="/") for tree in (variant.state.params, alone.params)
     )

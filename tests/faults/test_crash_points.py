@@ -8,9 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from checkpoint_files import save
 from tiny_config import ROOT
-
-from tests.checkpoint.test_manager import save
 
 pytestmark = [
     pytest.mark.fault,

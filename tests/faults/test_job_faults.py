@@ -4,6 +4,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -12,12 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny_config import CANARY, SECRETS, slack
+from job_processes import final_state, losses, prepare, run_arguments
+from tiny_config import CANARY, ROOT, SECRETS, slack
 
-from launch.local import Job, Layout
+from launch.local import HOST, Job, Layout, free_port
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.registry import Source
-from tests.faults.test_processes import CONFIG, final_state, losses, words
 
 pytestmark = pytest.mark.fault
 
@@ -51,10 +51,7 @@ runpy.run_module('segdiff_jax.main', run_name='__main__', alter_sys=True)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("jobs")
-    Source("synthetic", "", str(folder / "data")).prepare()
-    (folder / "tiny_config.py").write_text(CONFIG)
-    return folder
+    return prepare(tmp_path_factory.mktemp("jobs"))
 
 
 class Running:
@@ -68,7 +65,7 @@ class Running:
             environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         self.output = io.StringIO()
         self.job = Job(
-            [*words(folder, workdir, "--mode=train"), *flags],
+            [*run_arguments(folder, workdir, "--mode=train"), *flags],
             Layout(2),
             self.output,
             (sys.executable, "-u", "-c", FAULTY),
@@ -201,7 +198,7 @@ def differing(folder, *flags):
     odd = FAULTY.replace("runpy.run", f"sys.argv += {list(flags)!r} if me else []\nrunpy.run", 1)
     output = io.StringIO()
     job = Job(
-        words(folder, folder / "differing", "--mode=train"),
+        run_arguments(folder, folder / "differing", "--mode=train"),
         Layout(2),
         output,
         (sys.executable, "-u", "-c", odd),
@@ -217,14 +214,14 @@ def test_another_config_on_one_host_is_said_before_compilation(folder):
     assert "compiling" not in output and not Path(folder / "differing" / "config.json").exists()
 
 
-def test_a_process_whose_peer_stays_away_says_so(folder, tmp_path):
+def test_a_process_whose_peer_never_joins_ends_with_134(folder, tmp_path):
     output = io.StringIO()
     program = "import sys; me = sys.argv.pop(); sys.argv.append(me); " + FAULTY
     alone = program.replace("import os, runpy", "import time\nimport os, runpy", 1).replace(
         "runpy.run_module", "me and time.sleep(600)\nrunpy.run_module"
     )
     job = Job(
-        [*words(folder, tmp_path, "--mode=train"), "--config.job.join_seconds=5"],
+        [*run_arguments(folder, tmp_path, "--mode=train"), "--config.job.join_seconds=5"],
         Layout(2),
         output,
         (sys.executable, "-u", "-c", alone),
@@ -233,7 +230,64 @@ def test_a_process_whose_peer_stays_away_says_so(folder, tmp_path):
     code = job.wait(1)
     assert code == errors.PEER_LOST, output.getvalue()[-3000:]
     assert "process 0 of 2 at 127.0.0.1:" in output.getvalue()
-    assert "waited 5 s and not all have come; missing: 1" in output.getvalue()
+    assert "waited 5 s and not all processes joined; start every one of them" in output.getvalue()
+
+
+def start_by_hand(workdir, *places, seconds=8):
+    """Starts main as process number `i` of `n`, once for each (i, n) of the places."""
+    address = f"{HOST}:{free_port()}"
+    flags = ["--config=configs/synthetic.py", f"--workdir={workdir}", "--mode=train"]
+    flags += [f"--config.job.join_seconds={seconds}", f"--coordinator={address}"]
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "segdiff_jax.main", *flags),
+                *(f"--process={process}", f"--processes={processes}"),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"JAX_COORDINATOR_BIND_ADDRESS": address},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for process, processes in places
+    ]
+
+
+def ends(processes):
+    """Returns [(exit code, as a shell has it, output)] of the processes."""
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    codes = [process.returncode for process in processes]
+    codes = [code if code >= 0 else 128 - code for code in codes]
+    return list(zip(codes, outputs, strict=True))
+
+
+@pytest.mark.parametrize("places", [[(0, 2)], [(1, 2)], [(0, 3), (2, 3)], [(0, 3), (1, 2)]])
+def test_processes_whose_peers_do_not_join_in_time_end_with_134(tmp_path, places):
+    """The last job has two processes of which the first was started for a third."""
+    job = ends(start_by_hand(tmp_path / "run", *places))
+    assert [code for code, _ in job] == [errors.PEER_LOST] * len(places), job
+    messages = "".join(output for _, output in job)
+    for process, processes in places:
+        assert f"process {process} of {processes} at {HOST}:" in messages
+    assert "waited 8 s and not all processes joined; start every one of them" in messages
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_was_started_for_more_than_there_are_ends_the_job(tmp_path):
+    job = ends(start_by_hand(tmp_path / "run", (0, 2), (1, 3), seconds=60))
+    assert [code for code, _ in job] == [errors.USAGE] * 2, job
+    lines = {output.splitlines()[-1] for _, output in job}
+    assert len(lines) == 1 and "process 1 of 2 differs from process 0" in (line := lines.pop())
+    assert "processes is 3, not 2" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_was_started_twice_does_not_stand_for_a_missing_one(tmp_path):
+    """JAX aborts the earlier of the two; the others wait for the missing one."""
+    job = ends(start_by_hand(tmp_path / "run", (0, 3), (1, 3), (1, 3)))
+    assert [code for code, _ in job] == [errors.PEER_LOST] * 3, job
+    assert not (tmp_path / "run").exists()
 
 
 def trained(folder, workdir, *parts):
@@ -241,7 +295,7 @@ def trained(folder, workdir, *parts):
     for processes, devices, last in parts:
         output = io.StringIO()
         job = Job(
-            words(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
+            run_arguments(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
             Layout(processes, devices),
             output,
             environment=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},

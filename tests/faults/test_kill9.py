@@ -7,9 +7,7 @@ import time
 import jax
 import numpy as np
 import pytest
-
-from segdiff_jax.data.datasets.registry import Source
-from tests.faults.test_processes import CONFIG, final_state, losses, start
+from job_processes import final_state, finish, losses, prepare, start_run
 
 pytestmark = pytest.mark.fault
 # saves are made all the time, so that most kills hit one in flight
@@ -18,10 +16,7 @@ FLAGS = "--mode=train", "--config.train.checkpoint_every=2"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("kill9")
-    Source("synthetic", "", str(folder / "data")).prepare()
-    (folder / "tiny_config.py").write_text(CONFIG)
-    return folder
+    return prepare(tmp_path_factory.mktemp("kill9"))
 
 
 def newest(workdir):
@@ -31,7 +26,7 @@ def newest(workdir):
 
 def killed(folder, workdir, flags, moment, by_hand):
     """Starts the training and kills it; returns its exit code, and the files left half-written."""
-    before, process = newest(workdir), start(folder, workdir, *flags)
+    before, process = newest(workdir), start_run(folder, workdir, *flags)
     deadline = time.monotonic() + (200 if by_hand else moment)
     while process.poll() is None and time.monotonic() < deadline:
         if by_hand and newest(workdir) > before:
@@ -43,20 +38,11 @@ def killed(folder, workdir, flags, moment, by_hand):
     return process.returncode, len(list(workdir.glob("checkpoints/*orbax-checkpoint-tmp*")))
 
 
-def finish(process):
-    with process:
-        try:
-            output = process.communicate(timeout=1800)[1]
-        finally:
-            process.kill()  # one that takes too long is not left behind
-    assert process.returncode == 0, output
-
-
 @pytest.mark.parametrize("kills, steps", [(8, 120), pytest.param(50, 600, marks=pytest.mark.slow)])
 def test_a_run_killed_many_times_ends_bit_equal_to_one_never_killed(folder, kills, steps):
     flags, draw = (*FLAGS, f"--config.train.steps={steps}"), random.Random(0)
     whole, workdir = folder / f"whole{steps}", folder / f"killed{steps}"
-    finish(start(folder, whole, *flags))
+    finish(start_run(folder, whole, *flags))
     died = partial = 0
     for number in range(kills):
         early = number % 4 == 1  # before or while compiling
@@ -64,7 +50,7 @@ def test_a_run_killed_many_times_ends_bit_equal_to_one_never_killed(folder, kill
         code, left = killed(folder, workdir, flags, moment, not early)
         assert code in (0, -9)
         died, partial = died + (code == -9), partial + (left > 0)
-    finish(start(folder, workdir, *flags))
+    finish(start_run(folder, workdir, *flags))
     ours, theirs = final_state(folder, workdir), final_state(folder, whole)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from job_processes import prepare, run_arguments
 from PIL import Image
 from tiny_config import ROOT, slack, tiny, write_run
-
-from segdiff_jax.data.datasets.registry import Source
-from tests.faults.test_processes import CONFIG, words
 
 pytestmark = pytest.mark.fault
 
@@ -39,9 +37,7 @@ VALIDATES = *LONG, "--config.data.validation_split=validation", "--config.train.
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("preemption")
-    Source("synthetic", "", str(folder / "data")).prepare()
-    (folder / "tiny_config.py").write_text(CONFIG)
+    folder = prepare(tmp_path_factory.mktemp("preemption"))
     write_run(tiny(), folder / "trained", step=7)
     Image.new("RGB", (40, 30)).save(folder / "new.png")
     return folder
@@ -137,7 +133,7 @@ def started(folder, tmp_path, phase):
         arguments = [f"--{name}={place}" for name, place in places.items()]
     else:
         workdir = folder / "trained" if "--mode=evaluate" in phase.flags else workdir
-        arguments = words(folder, workdir, *phase.flags)
+        arguments = run_arguments(folder, workdir, *phase.flags)
     running = Running(
         f"segdiff_jax.{phase.module}", arguments, workdir, tmp_path / "log.txt", cache
     )

@@ -2,49 +2,31 @@
 
 import io
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 
 import jax
 import numpy as np
 import pytest
-from tiny_config import CANARY, ROOT, SECRETS, slack, tiny
+from job_processes import (
+    environment,
+    final_state,
+    finish,
+    losses,
+    prepare,
+    run_arguments,
+    start_run,
+)
+from tiny_config import CANARY, SECRETS, slack
 
-from launch.local import MAIN, Job, Layout
-from segdiff_jax import train
-from segdiff_jax.checkpoint.manager import Checkpoints
-from segdiff_jax.data.datasets.registry import Source
-from segdiff_jax.runtime import distributed
-
-CONFIG = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "tests" / "support")!r})
-from tiny_config import tiny
-
-def get_config():
-    return tiny()
-"""
+from launch.local import Job, Layout
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    Source("synthetic", "", str(folder / "data")).prepare()
-    (folder / "tiny_config.py").write_text(CONFIG)
-    return folder
-
-
-def words(folder, workdir, *flags):
-    places = [f"--config.data.prepared_dir={folder / 'data'}", f"--workdir={workdir}"]
-    return [f"--config={folder / 'tiny_config.py'}", *places, *flags]
-
-
-def environment():
-    return os.environ | SECRETS | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return prepare(tmp_path_factory.mktemp("processes"))
 
 
 # Ctrl-C is to count even where the tests run in the background, which is told to ignore it
@@ -55,46 +37,9 @@ LISTENING = (
 )
 
 
-def start(folder, workdir, *flags, main=MAIN):
-    return subprocess.Popen(
-        [*main, *words(folder, workdir, *flags)],
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-
-
-def finish(process):
-    with process:
-        try:
-            output = "".join(process.communicate(timeout=600))
-        finally:
-            process.kill()  # one that takes too long is not left behind
-    assert process.returncode == 0, output
-    return output
-
-
-def final_state(folder, workdir):
-    """Returns the state of the last checkpoint, read by eight devices whoever wrote it."""
-    config = tiny()
-    examples = Source("synthetic", "", str(folder / "data")).load("train")
-    checkpoints = Checkpoints(workdir)
-    start = train.Start(config, examples, distributed.all_devices())
-    state = start.layout.to_host(start.state(checkpoints))
-    checkpoints.close()
-    return state
-
-
-def losses(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
-
-
 @pytest.fixture(scope="module")
 def alone(folder):
-    output = finish(start(folder, folder / "alone"))
+    output = finish(start_run(folder, folder / "alone"))
     return folder / "alone", output
 
 
@@ -115,20 +60,20 @@ def test_no_secret_of_the_environment_is_in_a_log_or_a_file(alone):
 
 
 def test_the_same_command_again_says_that_it_is_done_and_exits_with_0(folder, alone):
-    output = finish(start(folder, alone[0], "--mode=train"))
+    output = finish(start_run(folder, alone[0], "--mode=train"))
     assert "already trained, 6 of 6 updates" in output
 
 
 def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
     workdir = folder / "killed"
-    process = start(folder, workdir, "--mode=train")
+    process = start_run(folder, workdir, "--mode=train")
     deadline = time.monotonic() + 200
     while not list(workdir.glob("checkpoints/[24]")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    finish(start(folder, workdir, "--mode=train"))
+    finish(start_run(folder, workdir, "--mode=train"))
     ours, theirs = final_state(folder, workdir), final_state(folder, alone[0])
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -140,7 +85,7 @@ def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
 def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
     workdir = folder / kind.name
     flags = "--mode=train", "--config.train.steps=1000000"
-    process = start(folder, workdir, *flags, main=LISTENING)
+    process = start_run(folder, workdir, *flags, main=LISTENING)
     deadline = time.monotonic() + 200
     while not list(workdir.glob("checkpoints/[24]")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -158,7 +103,9 @@ def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
 @pytest.mark.fault
 def test_two_processes_of_four_devices_take_the_steps_of_one_of_eight(folder, alone):
     workdir, output = folder / "pair", io.StringIO()
-    job = Job(words(folder, workdir), Layout(2, devices=4), output, environment=environment())
+    job = Job(
+        run_arguments(folder, workdir), Layout(2, devices=4), output, environment=environment()
+    )
     assert job.wait() == 0, output.getvalue()
     pairs = list(zip(losses(workdir), losses(alone[0]), strict=True))
     apart = max(abs(ours[1] / theirs[1] - 1) for ours, theirs in pairs)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxprs import convolutions, loops
 from tiny_config import mesh_of, tiny
 
 from segdiff_jax.data.example import to_probability
@@ -135,34 +136,6 @@ def test_images_of_several_sizes_come_back_in_order(params):
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     answers = list(segmenter(params)(images, KEY))
     assert [answer.shape[1:] for answer in answers] == sizes
-
-
-def loops(jaxpr):
-    """Yields the body of every scan, however deep."""
-    for equation in jaxpr.eqns:
-        for inner in jax.tree.leaves(
-            list(equation.params.values()),
-            is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
-        ):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns"):
-                if equation.primitive.name == "scan":
-                    yield inner
-                yield from loops(inner)
-
-
-def convolutions(jaxpr):
-    total = 0
-    for equation in jaxpr.eqns:
-        total += equation.primitive.name == "conv_general_dilated"
-        for inner in jax.tree.leaves(
-            list(equation.params.values()),
-            is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
-        ):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns"):
-                total += convolutions(inner)
-    return total
 
 
 def test_the_image_is_encoded_outside_the_reverse_loop(params):

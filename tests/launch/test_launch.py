@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import importlib.util
 import io
 import json
 import os
@@ -369,7 +370,9 @@ def test_the_notebook_is_small_and_stripped(notebook):
 
 def test_the_cells_are_python_and_name_files_that_are_there(notebook):
     for code in code_of(notebook):
-        ast.parse(code)
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("segdiff_jax"):
+                assert importlib.util.find_spec(node.module), node.module
     text = json.dumps(notebook)
     for name in re.findall(r"configs/\w+\.py", text):
         assert (ROOT / name).is_file(), name

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_gcloud import FLAGS
+from job_processes import losses
 from tiny_config import ROOT
 
 from launch.local import Job, Layout, free_port
@@ -442,11 +443,6 @@ def get_config():
     c.train.steps = 20
     return c
 """
-
-
-def losses(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax.traverse_util import flatten_dict
+from model_variants import VARIANTS, config_for
 from tiny_config import tiny
 
 from segdiff_jax.factory import networks, training
@@ -16,7 +17,6 @@ from segdiff_jax.models.init import COLLECTION, Constant, Normal, Uniform, draw,
 from segdiff_jax.models.layers import Linear
 from segdiff_jax.models.time_embedding import Table
 from segdiff_jax.training.step import init_state
-from tests.factory.test_variants import VARIANTS, config_for
 
 KEY = jax.random.key(3)
 ROOT_THIRD = 3**-0.5  # the standard deviation of U(-1, 1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import traverse_util
+from model_variants import count, parameters
 from tiny_config import config_of, tiny
 
 from segdiff_jax.factory import networks
@@ -15,17 +16,6 @@ from segdiff_jax.models import layers
 from segdiff_jax.models.ops import upsample
 
 CAPTURED = "__call__", "without_bias"  # methods
-
-
-def parameters(config):
-    model = networks.model(config)
-    side = 2 ** (len(config.model.multipliers) - 1)
-    image, x_t = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 1))
-    return model, jax.eval_shape(model.init, jax.random.key(0), image, x_t, jnp.ones(1, jnp.int32))
-
-
-def count(tree):
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 AUTHORS = {  # multipliers, RRDB blocks, attention factors -> all, G

@@ -1,4 +1,4 @@
-"""Processes of a job that were started with different things say so before they compile."""
+"""Processes of a job that were started with different settings end before they compile."""
 
 import shutil
 
@@ -12,25 +12,30 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.runtime import consistency
 
 
-def facts(**changes):
+def facts(processes=3, **changes):
     config = tiny()
     for key, value in changes.items():
         config[key.split("__")[0]][key.split("__")[1]] = value
-    return consistency.run_facts(__version__, flatten(config), ROOT, "train")
+    return consistency.run_facts(__version__, flatten(config), ROOT, "train", processes)
 
 
-def test_processes_started_alike_agree_wherever_their_data_lie():
+def test_processes_started_alike_agree_wherever_their_data_are():
     consistency.compare([facts(), facts(data__dir="/elsewhere"), facts()])
 
 
 def test_a_difference_names_the_process_the_key_and_both_values():
-    everyone = [facts(), facts(), facts(train__batch_size=16) | {"jax": "0.0.1"}]
+    per_process = [facts(), facts(), facts(train__batch_size=16) | {"jax": "0.0.1"}]
     with pytest.raises(errors.UserError) as caught:
-        consistency.compare(everyone)
+        consistency.compare(per_process)
     assert caught.value.code == errors.USAGE
-    words = str(caught.value)
-    assert words.startswith("process 2 of 3 differs from process 0: jax is 0.0.1, not ")
-    assert "config.train.batch_size is 16, not 8" in words
+    message = str(caught.value)
+    assert message.startswith("process 2 of 3 differs from process 0: jax is 0.0.1, not ")
+    assert "config.train.batch_size is 16, not 8" in message
+
+
+def test_another_number_of_processes_is_a_difference():
+    with pytest.raises(errors.UserError, match="process 1 of 2 .*: processes is 3, not 2; all"):
+        consistency.compare([facts(processes=2), facts(processes=3)])
 
 
 def test_a_key_that_one_side_lacks_is_a_difference():
@@ -38,7 +43,7 @@ def test_a_key_that_one_side_lacks_is_a_difference():
         consistency.compare([{"x": "1"}, {}])
 
 
-def test_other_sources_of_the_same_version_are_noticed(tmp_path, monkeypatch):
+def test_other_sources_of_the_same_version_are_a_difference(tmp_path, monkeypatch):
     before = facts()["segdiff_jax"]
     copied = shutil.copytree(ROOT / "segdiff_jax", tmp_path / "segdiff_jax")
     monkeypatch.setattr(consistency, "__file__", str(copied / "runtime" / "consistency.py"))
@@ -48,7 +53,7 @@ def test_other_sources_of_the_same_version_are_noticed(tmp_path, monkeypatch):
     assert facts()["segdiff_jax"] != before
 
 
-def test_one_pixel_name_or_example_more_is_noticed():
+def test_another_pixel_name_or_number_of_examples_is_a_difference():
     rng = np.random.default_rng(0)
     image, mask = rng.integers(256, size=(6, 5, 3), dtype=np.uint8), np.zeros((6, 5), np.uint8)
     examples = [Example(image, mask, name) for name in "abc"]

@@ -1,4 +1,4 @@
-"""A CPU is several devices, as many as its cores and the batch allow, unless the user decides."""
+"""A CPU has as many devices as its cores and the batch allow, unless the user chooses."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ from segdiff_jax.runtime import cpu_devices
 cpu_devices.set_device_count(2)
 
 def late(i):
-    time.sleep(75 * int(i))  # XLA's patience is 40 s, after a word at 20
+    time.sleep(75 * int(i))  # XLA warns after 20 s and aborts after 40
     return jnp.float32(i)
 
 def meet(x):
@@ -40,12 +40,12 @@ print(jax.jit(meet)(jnp.arange(2.0)))
 """
 
 
-def run(programme, **environment):
-    """Returns the last line that a programme prints, in an environment that has decided nothing."""
-    decided = {"XLA_FLAGS", "JAX_NUM_CPU_DEVICES"}
-    clean = {k: v for k, v in os.environ.items() if k not in decided}
+def run(program, **environment):
+    """Returns the last line that a program prints, without settings of the user's environment."""
+    settings = {"XLA_FLAGS", "JAX_NUM_CPU_DEVICES"}
+    clean = {k: v for k, v in os.environ.items() if k not in settings}
     done = subprocess.run(
-        [sys.executable, "-c", programme],
+        [sys.executable, "-c", program],
         cwd=ROOT,
         env=clean | environment,
         capture_output=True,
@@ -65,7 +65,7 @@ def test_devices_are_as_many_as_cores_and_divide_the_batch(cores, batch_size, de
     assert cpu_devices.choose_device_count(batch_size) == devices
 
 
-def test_a_jax_whose_devices_may_wait_for_ever_has_one(monkeypatch):
+def test_a_jax_whose_devices_may_wait_indefinitely_has_one(monkeypatch):
     monkeypatch.setattr(cpu_devices, "cores", lambda: 8)
     monkeypatch.setattr(jax, "__version_info__", (0, 11, 9))
     assert cpu_devices.choose_device_count(8) == 1
@@ -81,7 +81,9 @@ def test_a_jax_whose_devices_may_wait_for_ever_has_one(monkeypatch):
         ("train", "localhost:1", 2, 2),
     ],
 )
-def test_a_run_has_as_many_as_it_says_or_as_fit(mode, coordinator, wanted, devices, monkeypatch):
+def test_the_config_or_cores_and_batch_give_the_number(
+    mode, coordinator, wanted, devices, monkeypatch
+):
     monkeypatch.setattr(cpu_devices, "cores", lambda: 8)
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
     config = tiny()
@@ -99,7 +101,7 @@ def test_cores_are_those_that_the_process_may_use():
     )
 
 
-def test_jax_sees_as_many_devices_as_are_made():
+def test_jax_has_as_many_devices_as_are_set():
     assert run(SEES.format(before="")) == "3"
 
 
@@ -107,11 +109,11 @@ def test_jax_sees_as_many_devices_as_are_made():
     "environment",
     [{"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}, {"JAX_NUM_CPU_DEVICES": "2"}],
 )
-def test_what_the_user_said_to_xla_or_jax_counts(environment):
+def test_settings_of_xla_and_jax_take_precedence(environment):
     assert run(SEES.format(before=""), **environment) == "2"
 
 
-def test_devices_that_jax_has_seen_before_stay():
+def test_devices_that_jax_has_looked_for_stay():
     assert run(SEES.format(before="jax.devices()")) == "1"
 
 

@@ -1,4 +1,4 @@
-"""Signals while something is computed that no handler can look into."""
+"""Signals end, interrupt or defer what runs, also where no handler of Python's can run."""
 
 import ctypes
 import hashlib
@@ -36,10 +36,10 @@ def signal_soon(kind, seconds=0.2):
     ("kind", "code"),
     [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED), (None, INTERNAL)],
 )
-def test_a_signal_that_an_import_makes_an_error_of_its_own_of_is_still_one(kind, code, capsys):
+def test_a_signal_that_an_import_turns_into_an_import_error_is_still_one(kind, code, capsys):
     """As numpy does, which is written in C."""
 
-    def imports(words):
+    def imports(arguments):
         try:
             if kind is not None:
                 os.kill(os.getpid(), kind)
@@ -53,7 +53,7 @@ def test_a_signal_that_an_import_makes_an_error_of_its_own_of_is_still_one(kind,
 
 
 @pytest.mark.parametrize(("kind", "error"), KINDS)
-def test_a_signal_breaks_off_what_does_not_listen(kind, error):
+def test_a_signal_interrupts_a_call_outside_of_python(kind, error):
     finished = threading.Event()
 
     def works():
@@ -63,10 +63,10 @@ def test_a_signal_breaks_off_what_does_not_listen(kind, error):
     signal_soon(kind)
     with pytest.raises(error), signals.raise_on_signal():
         signals.call_interruptible(works)
-    assert not finished.is_set() and finished.wait(60)  # a thread goes on that nobody waits for
+    assert not finished.is_set() and finished.wait(60)  # its thread continues
 
 
-def test_where_no_signal_comes_the_answer_and_the_errors_are_those_of_a_plain_call():
+def test_without_a_signal_the_result_and_the_errors_are_those_of_a_plain_call():
     def fails():
         raise ZeroDivisionError("as it was")
 
@@ -77,7 +77,7 @@ def test_where_no_signal_comes_the_answer_and_the_errors_are_those_of_a_plain_ca
     assert "in fails" in "".join(traceback.format_tb(caught.value.__traceback__))
 
 
-def test_no_thread_is_used_where_no_signal_breaks_anything_off():
+def test_a_thread_is_used_only_where_signals_raise():
     here = threading.get_ident()
     assert signals.call_interruptible(threading.get_ident) == here
     with signals.defer_signals():
@@ -88,7 +88,7 @@ def test_no_thread_is_used_where_no_signal_breaks_anything_off():
 
 
 @pytest.mark.parametrize(("kind", "error"), KINDS)
-def test_a_request_to_stop_is_remembered_and_nothing_long_is_begun_after_it(kind, error):
+def test_a_deferred_signal_sets_the_request_and_nothing_long_starts_after_it(kind, error):
     with signals.defer_signals() as request:
         assert request.run_interruptible(lambda: 7) == 7 and not request.is_set()
         signal_soon(kind)
@@ -99,7 +99,7 @@ def test_a_request_to_stop_is_remembered_and_nothing_long_is_begun_after_it(kind
             request.run_or_exit(lambda: pytest.fail("it was begun"), "nothing was made")
 
 
-def test_what_nothing_is_lost_by_ends_by_a_signal_with_the_message():
+def test_run_or_exit_ends_by_a_signal_with_the_message():
     with signals.defer_signals() as request:
         assert request.run_or_exit(lambda: 7, "nothing was made") == 7
         signal_soon(signal.SIGTERM)
@@ -107,7 +107,7 @@ def test_what_nothing_is_lost_by_ends_by_a_signal_with_the_message():
             request.run_or_exit(lambda: time.sleep(30), "nothing was made")
 
 
-def test_a_handler_that_python_does_not_know_is_there_again_afterwards():
+def test_a_handler_that_python_does_not_know_is_restored():
     heard = []
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(heard.append)
     c = ctypes.CDLL(None)
@@ -130,7 +130,7 @@ app.exit_program(int(sys.argv[1]))
 
 
 @pytest.mark.parametrize("code", [TERMINATED, INTERRUPTED])
-def test_a_process_that_was_told_to_end_does_not_wait_for_what_it_left_behind(code):
+def test_an_interrupted_process_does_not_wait_for_its_threads(code):
     words = [sys.executable, "-c", LEAVES, str(code)]
     done = subprocess.run(words, cwd=ROOT, timeout=60, stdout=subprocess.PIPE)
     assert (done.returncode, done.stdout) == (code, b"written")

@@ -1,4 +1,4 @@
-"""A run without progress says where everything stands and ends with 142; others are left alone."""
+"""A run without progress writes the stacks of its threads and ends with 142; others continue."""
 
 import subprocess
 import sys
@@ -14,12 +14,12 @@ HANGS = """
 import threading, time
 from segdiff_jax.runtime import watchdog
 
-def waits_for_ever():
+def waits_forever():
     threading.Event().wait()
 
 with watchdog.watch(0.5, coordinator=False):
     {before}
-    waits_for_ever()
+    waits_forever()
 """
 
 
@@ -38,12 +38,12 @@ def run(before, timeout=60):
 def test_a_hang_after_an_update_ends_with_142_and_the_line_where_it_hangs():
     done, seconds = run("watchdog.heartbeat('update 3')")
     assert done.returncode == errors.HUNG and seconds < 4
-    assert "in waits_for_ever" in done.stderr and "watchdog" in done.stderr
+    assert "in waits_forever" in done.stderr and "watchdog" in done.stderr
     last = done.stderr.splitlines()[-1]
     assert last == "segdiff: hung: no progress for 0.5 s since update 3; all stacks are above"
 
 
-def test_what_may_compile_is_given_ten_times_as_long():
+def test_what_may_compile_has_ten_times_as_long():
     done, seconds = run(
         "watchdog.heartbeat('update 3'); watchdog.expect_compilation('the validation')"
     )
@@ -52,11 +52,11 @@ def test_what_may_compile_is_given_ten_times_as_long():
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
-def test_a_run_that_goes_on_or_is_not_watched_is_left_alone(seconds):
+def test_a_run_with_progress_or_without_a_watchdog_continues(seconds):
     with watchdog.watch(seconds):
         for step in range(10):
             watchdog.heartbeat(f"update {step}")
             time.sleep(0.1)
     if seconds == 0:
-        time.sleep(0.5)  # had it been watched, it would have ended by now
-    watchdog.heartbeat("nobody watches")
+        time.sleep(0.5)  # a watchdog would have ended it by now
+    watchdog.heartbeat("no watchdog")

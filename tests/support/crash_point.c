@@ -1,8 +1,8 @@
-/* Preloaded by tests/test_crash_points.py: counts the calls that change files under a directory
- * named checkpoints, and from a given one on ends the process or fails.
+/* Preloaded by tests/faults/test_crash_points.py: counts the calls that change files under a
+ * directory named checkpoints, and fails or kills the process at one of them.
  *
- * crash_at(n, error): the n-th call from now, from 1, is not made; error 0: SIGKILL, otherwise that
- * call and all after it return it. crash_count(): calls since then.
+ * crash_at(n, error): the n-th call from now, counted from 1, is not made. With error 0 the process
+ * is killed; otherwise that call and all after it fail with the error. crash_count(): calls since.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

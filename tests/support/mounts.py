@@ -1,6 +1,6 @@
-"""Disks of the tests' own, which can be full or read-only; root alone can make them.
+"""Mounts small disks that can be full or read-only; only root can.
 
-Root may write where the rights of a file forbid it, so nothing less than a mount is unwritable.
+Root may write to files whose permissions forbid it: only a mount is unwritable for it.
 """
 
 import subprocess
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 
-def _mount(*words):
-    return subprocess.run(["mount", *words], capture_output=True, text=True)
+def _mount(*arguments):
+    return subprocess.run(["mount", *arguments], capture_output=True, text=True)
 
 
 @contextmanager
 def mounted(directory, size="4m"):
-    """Gives a small disk of its own at a directory, with what was there; skips if not allowed."""
+    """Mounts a small disk at a directory, with its content; skips the test if not allowed."""
     directory.mkdir(parents=True, exist_ok=True)
     before = directory.with_name(f"{directory.name}.before")
     directory.rename(before)
@@ -39,7 +39,7 @@ def mounted(directory, size="4m"):
 
 @contextmanager
 def full_disk(directory, leave=0):
-    """Leaves that many bytes of the disk at a directory."""
+    """Fills the disk at a directory, but for `leave` bytes."""
     filler = Path(directory, "filler")
     with filler.open("wb", buffering=0) as file:
         try:
@@ -56,7 +56,7 @@ def full_disk(directory, leave=0):
 
 @contextmanager
 def read_only_disk(directory):
-    """Lets nothing be written to the disk at a directory."""
+    """Makes the disk at a directory read-only."""
     done = _mount("-o", "remount,ro", str(directory))
     assert done.returncode == 0, done.stderr
     try:

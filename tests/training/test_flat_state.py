@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 from tiny_config import mesh_of, tiny
+from training_steps import BATCH, mapped_step
 
 from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training import flat_state
 from segdiff_jax.training.step import init_state
-from tests.training.test_step import BATCH, mapped_step
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_config import mesh_of, tiny, write_run
+from training_steps import run_steps
 
 import segdiff_jax
 from segdiff_jax import evaluate, train
@@ -20,7 +21,6 @@ from segdiff_jax.models.segdiff import call
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training.loss import CrossEntropyObjective
 from segdiff_jax.training.step import init_state
-from tests.training.test_step import run as steps_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +75,7 @@ def test_a_batch_is_learned_by_heart():
             training.objective(config), training.optimizer(config), (16, 16), key
         )
     )(jax.random.key(0))
-    _, seen = steps_of(jax.tree.map(np.asarray, state), 60, 1, config=config)
+    _, seen = run_steps(jax.tree.map(np.asarray, state), 60, 1, config=config)
     assert seen[0]["mse"] == pytest.approx(0.25)  # a fresh network says one half everywhere
     assert seen[0]["loss"] == pytest.approx(24 * 24 * np.log(2), rel=1e-5)
     assert seen[-1]["mse"] < 0.5 * seen[0]["mse"]

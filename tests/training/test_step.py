@@ -9,16 +9,14 @@ import numpy as np
 import optax
 import pytest
 from tiny_config import mesh_of, tiny
+from training_steps import BATCH, largest_difference, mapped_step, run_steps
 
 from segdiff_jax.data.example import Batch
 from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training import loss
 from segdiff_jax.training.loss import accumulate_mean
-from segdiff_jax.training.step import init_state, train_step, update
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
-BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
+from segdiff_jax.training.step import init_state, update
 
 
 @pytest.fixture(scope="module")
@@ -32,70 +30,29 @@ def fresh():
     return jax.tree.map(np.asarray, state.replace(params=params, ema_params=params))
 
 
-def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, function=train_step):
-    config = config or tiny()
-    step = partial(
-        function,
-        objective=training.objective(config),
-        optimizer=optimizer or training.optimizer(config),
-        ema_decay=training.ema_decay(config),
-    )
-    return distributed.map_step(step, mesh, kind)
-
-
-def run(
-    fresh,
-    steps=1,
-    devices=1,
-    kind="shard_map",
-    optimizer=None,
-    config=None,
-    batch=BATCH,
-    function=train_step,
-):
-    """Returns the state and the metrics of each step, on the host."""
-    mesh = mesh_of(devices)
-    step = mapped_step(mesh, kind, optimizer, config, function)
-    optimizer = optimizer or training.optimizer(config or tiny())
-    state = distributed.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
-    rows = distributed.split_rows(batch, mesh)
-    seen = []
-    for _ in range(steps):
-        state, metrics = step(state, rows, jax.random.key(5))
-        seen.append({name: float(metrics[name]) for name in ("loss", "mse", "grad_norm")})
-    return jax.tree.map(np.asarray, state), seen
-
-
-def difference(a, b):
-    return max(
-        float(np.abs(x - y).max())
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
-
-
 @pytest.fixture(scope="module")
 def eight(fresh):
-    return run(fresh, 2, 8, optimizer=optax.sgd(0.01))
+    return run_steps(fresh, 2, 8, optimizer=optax.sgd(0.01))
 
 
 def test_pmap_and_shard_map_take_the_same_steps_to_the_last_bit(fresh, eight):
-    mapped, seen = run(fresh, 2, 8, "pmap", optax.sgd(0.01))
+    mapped, seen = run_steps(fresh, 2, 8, "pmap", optax.sgd(0.01))
     assert seen == eight[1]
-    assert difference(mapped, eight[0]) == 0
+    assert largest_difference(mapped, eight[0]) == 0
 
 
 def test_eight_devices_take_the_steps_of_one(fresh, eight):
-    alone, seen = run(fresh, 2, 1, optimizer=optax.sgd(0.01))
+    alone, seen = run_steps(fresh, 2, 1, optimizer=optax.sgd(0.01))
     for one, other in zip(seen, eight[1], strict=True):
         for name in one:
             assert one[name] == pytest.approx(other[name], rel=2e-5)
-    moved = difference(alone.params, fresh.params)
-    assert difference(alone.params, eight[0].params) < 1e-4 * moved
+    moved = largest_difference(alone.params, fresh.params)
+    assert largest_difference(alone.params, eight[0].params) < 1e-4 * moved
 
 
 @pytest.mark.slow
 def test_thirty_updates_have_the_same_losses_on_any_number_of_devices(fresh):
-    losses = np.array([[m["loss"] for m in run(fresh, 30, n)[1]] for n in (1, 2, 4, 8)])
+    losses = np.array([[m["loss"] for m in run_steps(fresh, 30, n)[1]] for n in (1, 2, 4, 8)])
     most = np.max(np.abs(losses - losses[0]) / losses[0])
     print(f"loss over 1/2/4/8 devices: at most {most:.1e} relative")
     assert most <= 1e-5 and losses[0, -1] < 0.9 * losses[0, 0]
@@ -112,18 +69,20 @@ def test_devices_talk_once_a_step(fresh):
 
 
 def test_the_guard_changes_no_update_that_is_finite(fresh, eight):
-    unguarded, seen = run(fresh, 2, 8, optimizer=optax.sgd(0.01), function=update)
+    unguarded, seen = run_steps(fresh, 2, 8, optimizer=optax.sgd(0.01), function=update)
     for part in ("params", "ema_params"):
         before, one, other = (getattr(s, part) for s in (fresh, unguarded, eight[0]))
-        moved = difference(one, before)
-        assert moved > 0 and difference(one, other) < 1e-4 * moved  # two programs round differently
+        moved = largest_difference(one, before)
+        assert (
+            moved > 0 and largest_difference(one, other) < 1e-4 * moved
+        )  # two programs round differently
     for one, other in zip(seen, eight[1], strict=True):
         assert one == pytest.approx(other, rel=2e-5)
 
 
 def test_the_same_step_twice_is_the_same_to_the_last_bit(fresh, eight):
-    again, _ = run(fresh, 2, 8, optimizer=optax.sgd(0.01))
-    assert difference(again, eight[0]) == 0
+    again, _ = run_steps(fresh, 2, 8, optimizer=optax.sgd(0.01))
+    assert largest_difference(again, eight[0]) == 0
 
 
 def test_randomness_changes_from_step_to_step(eight):
@@ -133,12 +92,12 @@ def test_randomness_changes_from_step_to_step(eight):
 def test_the_loss_falls_when_one_batch_is_learned_by_heart(fresh):
     config = tiny()
     config.train.learning_rate = 5e-3
-    _, seen = run(fresh, 60, 1, config=config)
+    _, seen = run_steps(fresh, 60, 1, config=config)
     assert np.mean([m["mse"] for m in seen[-5:]]) < 0.5 * np.mean([m["mse"] for m in seen[:5]])
 
 
 def test_the_average_of_the_weights_follows_its_formula(fresh):
-    state, _ = run(fresh, 1)
+    state, _ = run_steps(fresh, 1)
     for before, now, average in zip(
         *map(jax.tree.leaves, (fresh.params, state.params, state.ema_params)), strict=True
     ):
@@ -154,7 +113,7 @@ def test_the_warm_up_of_the_average_starts_at_two_elevenths_and_ends_at_the_deca
 
 
 def test_the_gradient_norm_is_that_of_the_step_taken(fresh):
-    state, seen = run(fresh, 1, 1, optimizer=optax.sgd(1.0))
+    state, seen = run_steps(fresh, 1, 1, optimizer=optax.sgd(1.0))
     moved = jax.tree.map(lambda a, b: a - b, fresh.params, state.params)
     assert float(optax.tree.norm(moved)) == pytest.approx(seen[0]["grad_norm"], rel=1e-4)
 
@@ -217,11 +176,11 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rou
     for reported in one[0][1]:
         np.testing.assert_allclose(reported, other[0][1], rtol=1e-5)
     scale = max(float(np.abs(g).max()) for g in jax.tree.leaves(other[1]))
-    assert difference(one[1], other[1]) < 1e-4 * scale
+    assert largest_difference(one[1], other[1]) < 1e-4 * scale
 
 
 def test_pmap_reads_rows_in_the_order_of_the_batch(fresh):
     """A permuted batch has another loss, because randomness belongs to the row."""
-    _, seen = run(fresh, 1, 4, "pmap", optax.sgd(0.01))
-    _, other = run(fresh, 1, 2, "shard_map", optax.sgd(0.01))
+    _, seen = run_steps(fresh, 1, 4, "pmap", optax.sgd(0.01))
+    _, other = run_steps(fresh, 1, 2, "shard_map", optax.sgd(0.01))
     assert seen[0]["loss"] == pytest.approx(other[0]["loss"], rel=2e-5)

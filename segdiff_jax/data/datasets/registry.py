@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.base import SegmentationBuilder
 from segdiff_jax.data.example import Example
 
 if TYPE_CHECKING:

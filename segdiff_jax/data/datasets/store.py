@@ -4,8 +4,6 @@ It is a folder as TFDS writes it: array_record files with PNG inside, and metada
 fingerprint of what it was made from. TensorFlow is never imported.
 """
 
-import contextlib
-import fcntl
 import io
 import json
 import shutil
@@ -23,6 +21,7 @@ from segdiff_jax import errors
 from segdiff_jax.data.datasets.base import NOWHERE, Options, Plan, SegmentationBuilder
 from segdiff_jax.data.datasets.base import read as read_all
 from segdiff_jax.data.example import Example
+from segdiff_jax.runtime import lock
 
 AT_ONCE = 16  # examples; TFDS writes its metadata anew each time
 
@@ -46,7 +45,7 @@ def refresh(
     if _made_from(home) == fingerprint:
         return
     try:
-        with _lock(home.parent):
+        with lock.locked(home.parent, wait=True):
             made_from = _made_from(home)  # another process may have prepared it meanwhile
             if made_from == fingerprint:
                 return
@@ -164,15 +163,6 @@ def _made_from(home: Path) -> str | None:
         return json.loads((home / "metadata.json").read_text())["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-@contextlib.contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Lets one process of this machine prepare at a time; the system unlocks if it dies."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _damaged(home: Path, error: Exception) -> errors.UserError:

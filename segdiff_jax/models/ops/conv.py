@@ -2,8 +2,7 @@
 
 The gradient of a kernel is a convolution whose window is the whole map, at a sixth to a half of the
 speed of the convolution itself. By Winograd's planes it is products of matrices, and a quarter of
-them (`winograd_convolution`). Where a gradient is asked for, the convolution itself may be made so
-as well, if the same planes serve both.
+them (`winograd_convolution`).
 """
 
 from functools import partial
@@ -13,13 +12,9 @@ import jax.numpy as jnp
 
 from segdiff_jax.models.ops import xla
 from segdiff_jax.models.ops.winograd_conv import (
-    Kept,
     both_gradients,
-    convolved,
-    gradients_of_planes,
     kernel_gradient,
     suits_both,
-    suits_planes,
     suits_winograd,
 )
 from segdiff_jax.models.ops.xla import optimization_barrier
@@ -139,7 +134,6 @@ def convolve(
     kernel: jax.Array,
     padding: Padding = SAME,
     stride: int = 1,
-    by_planes: bool = False,
 ) -> jax.Array:
     """A convolution.
 
@@ -148,15 +142,13 @@ def convolve(
       kernel: [h, w, C, D].
       padding: zeros on each side.
       stride: of both axes.
-      by_planes: whether the result may be made of planes where gradients are asked for, whose
-        rounding is some times larger. Near 0 it decides on which side of a leaky ReLU a value is.
 
     Returns:
       [B, ..., D].
     """
     if jax.default_backend() != "cpu":
         return plain(x, kernel, padding, stride)
-    return _convolve(x, kernel, padding, stride, by_planes)
+    return _convolve(x, kernel, padding, stride)
 
 
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
@@ -194,28 +186,21 @@ def convolve_pixels(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return xla.product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve(
-    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool
-) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
     return plain(x, kernel, padding, stride)
 
 
 def _forward(
-    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int, by_planes: bool
+    x: jax.Array, kernel: jax.Array, padding: Padding, stride: int
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    same = at_each_pixel(kernel.shape, padding, stride)
-    if by_planes and same and suits_planes(x, kernel.shape[-1]):
-        return convolved(x, kernel)
     return plain(x, kernel, padding, stride), (x, kernel)
 
 
 def _backward(
-    padding: Padding, stride: int, by_planes: bool, kept: Kept, dy: jax.Array
+    padding: Padding, stride: int, kept: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    if x.ndim == 3:  # planes
-        return gradients_of_planes(kept, dy)
     same = at_each_pixel(kernel.shape, padding, stride)
     if same and suits_both(x, kernel.shape[-1]):
         return both_gradients(x, kernel, dy)

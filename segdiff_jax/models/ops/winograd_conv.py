@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from segdiff_jax.models.ops import winograd
 from segdiff_jax.models.ops.winograd import TILE_OUT
-from segdiff_jax.models.ops.xla import optimization_barrier
 
 CACHED_PIXELS = 64 * 64  # of images that are turned into planes together: so many are cached
 
@@ -65,9 +64,6 @@ LEAST_OUTPUTS = 32
 LEAST_PIXELS = 64 * 64  # of an image, for the gradient in the input: each takes time to start
 
 
-LEAST_KEPT = 32 * 32  # the same, where the planes of x are kept for the gradient in the kernel
-
-
 MOST_PIXELS = 4 * 64 * 64  # in turn is a little faster, but each such loop takes time to start
 
 
@@ -89,55 +85,6 @@ def suits_winograd(x: jax.Array, outputs: int) -> bool:
 def suits_both(x: jax.Array, outputs: int) -> bool:
     """Whether `both_gradients` is faster than a convolution for the gradient in x, too."""
     return suits_winograd(x, outputs) and x.shape[1] * x.shape[2] >= LEAST_PIXELS
-
-
-def suits_planes(x: jax.Array, outputs: int) -> bool:
-    """Whether `convolved` and `gradients_of_planes` are faster than a convolution and the others.
-
-    They are where all images are turned into planes together: those that are kept would otherwise
-    be copied into what a loop gathers.
-    """
-    B, H, W, _ = x.shape
-    return suits_winograd(x, outputs) and H * W >= LEAST_KEPT and B * H * W <= MOST_PIXELS
-
-
-Kept = tuple[jax.Array, jax.Array]
-
-
-@jax.jit
-def convolved(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Kept]:
-    """The convolution, and what its gradients need.
-
-    Args:
-      x: [B, H, W, C] float32; H and W are multiples of 4.
-      kernel: [3, 3, C, D].
-
-    Returns:
-      [B, H, W, D], and the planes [36, tiles, C] of x and [36, C, D] of the kernel.
-    """
-    met, kernels = (
-        winograd.transform_input(x),
-        optimization_barrier(winograd.transform_filter(kernel)),
-    )
-    return winograd.transform_output(winograd.multiply(met, kernels), x.shape[:3]), (met, kernels)
-
-
-@jax.jit
-def gradients_of_planes(kept: Kept, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Gradients of `convolved` in x and the kernel.
-
-    Args:
-      kept: by `convolved`.
-      dy: [B, H, W, D], the gradient of the result.
-
-    Returns:
-      [B, H, W, C] and [3, 3, C, D].
-    """
-    met, kernels = kept
-    B, H, W, _ = dy.shape
-    given = winograd.transform_output_vjp(dy)
-    dkernel = winograd.transform_filter_vjp(winograd.kernel_gradient_planes(met, given))
-    return _input_gradient(kernels, given, (B, H, W)), dkernel
 
 
 @jax.jit  # traced once for all layers of one shape

@@ -10,7 +10,9 @@ from collections import deque
 
 import numpy as np
 import pytest
+from object_windows import by_rule
 from PIL import Image
+from refusals import refused
 from tiny_config import config_of
 
 from segdiff_jax import errors
@@ -19,7 +21,6 @@ from segdiff_jax.data import object_crops
 from segdiff_jax.data.datasets import cityscapes, cityscapes_polygons, registry
 from segdiff_jax.data.image_io import headers
 from segdiff_jax.factory import datasets
-from tests.data.test_object_crops import by_rule, refused
 
 HEIGHT, WIDTH = 90, 150
 LABELS = cityscapes_polygons.LABEL_IDS
@@ -532,10 +533,11 @@ def test_a_config_gives_square_images_to_train_on_and_masks_at_their_own_size(
 
 PREPARE = """
 import resource, sys, time
-from segdiff_jax.data import reading, sources
+from segdiff_jax.data.datasets import registry
+from segdiff_jax.data.image_io import reading
 options = {"classes": ("bus",), "limits": reading.Limits()}
 begin = time.monotonic()
-print(sources.Source("cityscapes", sys.argv[1], sys.argv[2], options).prepare())
+print(registry.Source("cityscapes", sys.argv[1], sys.argv[2], options).prepare())
 seconds = time.monotonic() - begin
 unit = 2**30 if sys.platform == "darwin" else 2**20
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

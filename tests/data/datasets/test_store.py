@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 from segdiff_jax import errors
 from segdiff_jax.data.datasets import monuseg, registry, store, synthetic
@@ -69,13 +70,6 @@ def prepared_dir(template, tmp_path_factory):
 @pytest.fixture
 def few_drawings(monkeypatch):
     monkeypatch.setattr(synthetic, "SPLITS", {"train": 4, "validation": 2, "test": 2})
-
-
-def refused(call, *arguments):
-    with pytest.raises(errors.UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return caught.value
 
 
 def test_official_files_become_train_validation_and_test(prepared_dir):
@@ -255,7 +249,9 @@ def test_a_set_is_prepared_again_only_when_its_files_change(
     source = registry.Source("monuseg", str(official), str(tmp_path))
     source.prepare()
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_lock", lambda _: 1 / 0)  # the folder may be read-only by now
+        patch.setattr(
+            store.lock, "locked", lambda *_, **__: 1 / 0
+        )  # the folder may be read-only by now
         assert len(source.load("train")) == 1
 
     write_pair(official / "MoNuSegTestData", official / "MoNuSegTestData", "another", 3)
@@ -323,20 +319,20 @@ def test_a_failed_preparation_cleans_up(tmp_path, few_drawings, monkeypatch):
         patch.setattr(synthetic.base, "record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             registry.Source("synthetic", "", str(tmp_path)).prepare()
-    assert [path.name for path in (tmp_path / "synthetic").iterdir()] == ["lock"]
+    assert [path.name for path in (tmp_path / "synthetic").iterdir()] == [".lock"]
 
 
-PROGRAMME = """
+PROGRAM = """
 import sys
-from segdiff_jax.data import sources
-assert "tensorflow_datasets" not in sys.modules  # importing sources is cheap
-from segdiff_jax.data.builders import synthetic
+from segdiff_jax.data.datasets import registry
+assert "tensorflow_datasets" not in sys.modules  # importing the registry is cheap
+from segdiff_jax.data.datasets import synthetic
 synthetic.SPLITS = {"train": 4, "test": 2}
 """
 
 
-def run(programme, *arguments):
-    command = [sys.executable, "-W", "error", "-c", PROGRAMME + programme, *map(str, arguments)]
+def run(program, *arguments):
+    command = [sys.executable, "-W", "error", "-c", PROGRAM + program, *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
@@ -346,13 +342,13 @@ def test_a_killed_preparation_leaves_nothing_that_is_read(tmp_path, few_drawings
 import os
 draw = synthetic.draw
 synthetic.draw = lambda split, index: os._exit(9) if split == "test" else draw(split, index)
-sources.Source("synthetic", "", sys.argv[1]).prepare()
+registry.Source("synthetic", "", sys.argv[1]).prepare()
 """
     process = run(dying, tmp_path)
     output, _ = process.communicate()
     assert process.returncode == 9, output
     left = [path.name for path in (tmp_path / "synthetic").iterdir()]
-    assert sorted(left) == ["incomplete", "lock"]
+    assert sorted(left) == [".lock", ".lock-holder", "incomplete"]
     assert len(registry.Source("synthetic", "", str(tmp_path)).load("test")) == 2
     assert not (tmp_path / "synthetic" / "incomplete").exists()
 
@@ -362,10 +358,10 @@ def test_of_processes_that_prepare_at_once_one_does_and_none_needs_tensorflow(tm
 import time
 draw, drawn = synthetic.draw, []
 synthetic.draw = lambda *which: (time.sleep(0.2), drawn.append(which), draw(*which))[2]
-from segdiff_jax.data import prepared
+from segdiff_jax.data.datasets import store
 print("ready", flush=True)
 input()
-examples = sources.Source("synthetic", "", sys.argv[1]).load("train+test")
+examples = registry.Source("synthetic", "", sys.argv[1]).load("train+test")
 print(len(examples), len(drawn), "tensorflow" in sys.modules)
 """
     processes = [run(slow, tmp_path) for _ in range(2)]

@@ -429,7 +429,7 @@ def test_a_bomb_is_refused_before_it_takes_memory(path):
     code = """
 import resource, sys
 from pathlib import Path
-from segdiff_jax.data import reading
+from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import UserError
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()

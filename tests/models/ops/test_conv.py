@@ -98,7 +98,6 @@ def called(monkeypatch):
 
     count("kernel_gradient")
     count("both_gradients")
-    count("gradients_of_planes")
     return calls
 
 
@@ -107,8 +106,6 @@ def called(monkeypatch):
     ("shape", "outputs", "name"),
     [
         ((2, 32, 32, 32), 64, "kernel_gradient"),
-        ((2, 32, 32, 32), 64, "gradients_of_planes"),
-        ((4, 64, 64, 32), 40, "gradients_of_planes"),
         ((2, 16, 16, 64), 32, "kernel_gradient"),
         ((8, 32, 16, 32), 32, "kernel_gradient"),
         ((2, 64, 64, 32), 40, "both_gradients"),
@@ -121,8 +118,7 @@ def test_both_gradients_of_a_convolution_are_those_that_jax_derives(
     x, kernel = normal(0, *shape), normal(1, 3, 3, shape[-1], outputs)
     weight = normal(2, *shape[:3], outputs)
     assert suits_winograd(x, outputs)
-    ours = partial(convolve, by_planes=name == "gradients_of_planes")
-    ours, theirs = (gradients(f, x, kernel, weight, mapped) for f in (ours, by_jax))
+    ours, theirs = (gradients(f, x, kernel, weight, mapped) for f in (convolve, by_jax))
     assert called == [name]
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
@@ -279,25 +275,6 @@ def test_a_bias_has_the_sum_over_pixels_as_its_gradient(backend, monkeypatch):
     np.testing.assert_array_equal(sums, y + bias)
     np.testing.assert_array_equal(pull(dy)[0], dy)
     np.testing.assert_allclose(pull(dy)[1], np.asarray(dy, np.float64).sum((0, 1, 2)), atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(5, 64, 64, 32), (2, 16, 16, 32)])
-def test_many_or_small_maps_are_convolved_as_ever(shape, called):
-    x, kernel = normal(0, *shape), normal(1, 3, 3, 32, 32)
-    result, _ = jax.vjp(partial(convolve, by_planes=True), x, kernel)
-    np.testing.assert_array_equal(result, by_jax(x, kernel))
-
-
-def test_where_gradients_are_asked_for_a_convolution_is_made_of_the_planes_that_they_need():
-    x, kernel = normal(0, 2, 32, 36, 32), normal(1, 3, 3, 32, 40)
-    ours = partial(convolve, by_planes=True)
-    plain = ours(x, kernel)
-    by_planes, pull = jax.vjp(ours, x, kernel)
-    np.testing.assert_array_equal(plain, by_jax(x, kernel))
-    assert np.any(by_planes != plain)
-    np.testing.assert_allclose(by_planes, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
-    shapes = [leaf.shape for leaf in jax.tree.leaves(pull)]
-    assert (36, 2 * 8 * 9, 32) in shapes and x.shape not in shapes  # kept in place of x
 
 
 def test_only_large_maps_have_the_gradient_in_the_input_by_planes():

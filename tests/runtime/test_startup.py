@@ -1,4 +1,4 @@
-"""A programme starts itself anew for large pages, once, as it was started."""
+"""A program restarts itself for huge pages, once, with the same command line."""
 
 import json
 import os
@@ -10,30 +10,30 @@ from tiny_config import ROOT
 
 from segdiff_jax.runtime import startup
 
-needed = pytest.mark.skipif(
-    not startup.huge_pages_available(), reason="no large pages for who asks"
+needs_huge_pages = pytest.mark.skipif(
+    not startup.huge_pages_available(), reason="no huge pages on request"
 )
 
-PROGRAMME = """
+PROGRAM = """
 import json, os, resource, sys
 from pathlib import Path
 from segdiff_jax.runtime import startup
-startup.PAGES = Path(os.environ.get("PAGES", startup.PAGES))
+startup.POLICY = Path(os.environ.get("POLICY", startup.POLICY))
 print("begun", os.getpid(), flush=True)
 startup.reexec_with_huge_pages()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
-    b"x" * 2**27  # given back at once
+    b"x" * 2**27  # freed immediately
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(json.dumps([sys.argv, faults, os.environ.get("GLIBC_TUNABLES")]))
 """
 
 
 def run(**environment):
-    """Returns (numbers of the processes that began, words, page faults, GLIBC_TUNABLES)."""
+    """Returns (ids of the processes that began, arguments, page faults, GLIBC_TUNABLES)."""
     clean = {k: v for k, v in os.environ.items() if k not in (startup.BEFORE, "GLIBC_TUNABLES")}
     done = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", PROGRAMME, "--a=b c", ""],
+        [sys.executable, "-X", "utf8", "-c", PROGRAM, "--a=b c", ""],
         cwd=ROOT,
         env=clean | environment,
         capture_output=True,
@@ -44,16 +44,16 @@ def run(**environment):
     return begun, *json.loads(last)
 
 
-@needed
-def test_a_programme_starts_anew_once_with_its_words_and_its_number_and_has_large_pages():
-    begun, words, faults, tunables = run()
-    assert len(begun) == 2 and begun[0] == begun[1] and words == ["-c", "--a=b c", ""]
+@needs_huge_pages
+def test_a_program_restarts_once_with_its_arguments_and_process_id_and_has_huge_pages():
+    begun, arguments, faults, tunables = run()
+    assert len(begun) == 2 and begun[0] == begun[1] and arguments == ["-c", "--a=b c", ""]
     assert tunables == "glibc.malloc.hugetlb=1"
     assert faults < 20_000  # of 131,072 small pages
 
 
-@needed
-def test_who_has_decided_is_left_alone_and_other_tunables_stay():
+@needs_huge_pages
+def test_the_setting_of_the_user_and_other_tunables_are_kept():
     begun, _, faults, tunables = run(GLIBC_TUNABLES="glibc.malloc.hugetlb=0")
     assert len(begun) == 1 and faults > 100_000 and tunables == "glibc.malloc.hugetlb=0"
     begun, _, faults, tunables = run(GLIBC_TUNABLES="glibc.malloc.arena_max=2")
@@ -62,9 +62,9 @@ def test_who_has_decided_is_left_alone_and_other_tunables_stay():
 
 
 @pytest.mark.parametrize("setting", ["[always] madvise never", "always madvise [never]", None])
-def test_where_it_would_change_nothing_nothing_is_started_anew(setting, tmp_path):
-    pages = tmp_path / "enabled"
+def test_without_huge_pages_on_request_nothing_is_restarted(setting, tmp_path):
+    policy = tmp_path / "enabled"
     if setting:
-        pages.write_text(setting)
-    begun, _, _, tunables = run(PAGES=str(pages))
+        policy.write_text(setting)
+    begun, _, _, tunables = run(POLICY=str(policy))
     assert len(begun) == 1 and tunables is None

@@ -1,0 +1,80 @@
+"""Runs of the tiny network in processes of their own, started by the real command line."""
+
+import json
+import os
+import subprocess
+
+from tiny_config import ROOT, SECRETS, tiny
+
+from launch.local import MAIN
+from segdiff_jax import train
+from segdiff_jax.checkpoint.manager import Checkpoints
+from segdiff_jax.data.datasets.registry import Source
+from segdiff_jax.runtime import distributed
+
+CONFIG = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests" / "support")!r})
+from tiny_config import tiny
+
+def get_config():
+    return tiny()
+"""
+
+
+def prepare(folder):
+    """Writes the config file and the prepared data of the runs into a folder; returns it."""
+    Source("synthetic", "", str(folder / "data")).prepare()
+    (folder / "tiny_config.py").write_text(CONFIG)
+    return folder
+
+
+def run_arguments(folder, workdir, *flags):
+    """Returns the command line of a run on the data of a folder that `prepare` made."""
+    locations = [f"--config.data.prepared_dir={folder / 'data'}", f"--workdir={workdir}"]
+    return [f"--config={folder / 'tiny_config.py'}", *locations, *flags]
+
+
+def environment():
+    """Returns this environment with secrets, and without optimization of compiled programs."""
+    return os.environ | SECRETS | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+
+def start_run(folder, workdir, *flags, main=MAIN):
+    """Starts a run in a process of its own."""
+    return subprocess.Popen(
+        [*main, *run_arguments(folder, workdir, *flags)],
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+def finish(process):
+    """Waits for a process, which must succeed; returns its output."""
+    with process:
+        try:
+            output = "".join(process.communicate(timeout=1800))
+        finally:
+            process.kill()  # one that takes too long is not left behind
+    assert process.returncode == 0, output
+    return output
+
+
+def final_state(folder, workdir):
+    """Returns the state of the last checkpoint on the host, read by eight devices."""
+    config = tiny()
+    examples = Source("synthetic", "", str(folder / "data")).load("train")
+    checkpoints = Checkpoints(workdir)
+    start = train.Start(config, examples, distributed.all_devices())
+    state = start.layout.to_host(start.state(checkpoints))
+    checkpoints.close()
+    return state
+
+
+def losses(workdir):
+    """Returns (step, loss) of each line of metrics.jsonl that has a loss."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]

@@ -1,0 +1,56 @@
+"""Training steps of the tiny network on one fixed batch, on any number of devices."""
+
+from functools import partial
+
+import jax
+import numpy as np
+from tiny_config import mesh_of, tiny
+
+from segdiff_jax.data.example import Batch
+from segdiff_jax.factory import training
+from segdiff_jax.runtime import distributed
+from segdiff_jax.training.step import train_step
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
+BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
+
+
+def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, function=train_step):
+    config = config or tiny()
+    step = partial(
+        function,
+        objective=training.objective(config),
+        optimizer=optimizer or training.optimizer(config),
+        ema_decay=training.ema_decay(config),
+    )
+    return distributed.map_step(step, mesh, kind)
+
+
+def run_steps(
+    fresh,
+    steps=1,
+    devices=1,
+    kind="shard_map",
+    optimizer=None,
+    config=None,
+    batch=BATCH,
+    function=train_step,
+):
+    """Returns the state and the metrics of each step, on the host."""
+    mesh = mesh_of(devices)
+    step = mapped_step(mesh, kind, optimizer, config, function)
+    optimizer = optimizer or training.optimizer(config or tiny())
+    state = distributed.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
+    rows = distributed.split_rows(batch, mesh)
+    seen = []
+    for _ in range(steps):
+        state, metrics = step(state, rows, jax.random.key(5))
+        seen.append({name: float(metrics[name]) for name in ("loss", "mse", "grad_norm")})
+    return jax.tree.map(np.asarray, state), seen
+
+
+def largest_difference(a, b):
+    return max(
+        float(np.abs(x - y).max())
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
