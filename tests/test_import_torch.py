@@ -369,7 +369,7 @@ def test_a_mistake_takes_one_line(words, said, place, capsys):
 def test_a_file_that_is_no_state_dict_takes_one_line_and_exit_code_65(place, capsys):
     assert import_torch.main(OK) == errors.BAD_DATA
     (line,) = lines_of(capsys)
-    assert line == "segdiff: w.pt: is no file of torch.save, which writes zip files"
+    assert line == "segdiff: w.pt: is not a file of torch.save, which writes zip files"
     assert not Path("new").exists()
 
 
