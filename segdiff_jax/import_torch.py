@@ -63,7 +63,7 @@ def import_weights(command: Import) -> None:
     found = pt_reader.read_tensors(command.weights)  # before jax, which takes seconds to import
     modules = names.modules(_shape(command.config))
     wanted = names.to_theirs(_placeholders(command.config), modules)
-    theirs = matching.matched(command.weights, found, wanted)
+    theirs = matching.match(command.weights, found, wanted)
     _warn_of_differences(command.config)
     _write_run(command, names.to_ours(theirs, modules))
     count = sum(array.size for array in theirs.values())

@@ -249,7 +249,7 @@ def test_a_table_of_times_is_not_exported(tmp_path):
 def test_what_all_names_begin_with_is_left_out(prefix, exported):
     wanted = read_tensors(exported)
     wrapped = {prefix + name: array for name, array in wanted.items()}
-    found = matching.matched(exported, wrapped, wanted)
+    found = matching.match(exported, wrapped, wanted)
     assert list(found) == list(wanted)
 
 
@@ -265,7 +265,7 @@ def test_what_all_names_begin_with_is_left_out(prefix, exported):
 def test_what_is_no_weight_is_refused(array, message, exported):
     wanted = read_tensors(exported)
     with pytest.raises(errors.UserError, match=message) as caught:
-        matching.matched(exported, wanted | {"out.2.bias": array}, wanted)
+        matching.match(exported, wanted | {"out.2.bias": array}, wanted)
     assert caught.value.code == errors.BAD_DATA
 
 
@@ -369,7 +369,7 @@ def test_a_mistake_takes_one_line(argv, message, place, capsys):
 def test_a_file_that_is_no_state_dict_takes_one_line_and_exit_code_65(place, capsys):
     assert import_torch.main(OK) == errors.BAD_DATA
     (line,) = lines_of(capsys)
-    assert line == "segdiff: w.pt: is no file of torch.save, which writes zip files"
+    assert line == "segdiff: w.pt: is not a file of torch.save, which writes zip files"
     assert not Path("new").exists()
 
 

@@ -131,7 +131,7 @@ def test_one_half_is_background():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.01, 1.01])
-def test_probabilities_that_are_none_are_refused(bad):
+def test_probabilities_outside_0_to_1_are_refused(bad):
     probability = np.full((4, 4), 0.3, np.float32)
     probability[2, 1] = bad
     with pytest.raises(UserError, match="need 0..1"):
