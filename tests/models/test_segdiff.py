@@ -15,7 +15,6 @@ from segdiff_jax.factory import networks
 from segdiff_jax.models import layers
 from segdiff_jax.models.ops.upsample import upsample_by_phases, upsample_reference
 
-
 AUTHORS = {  # multipliers, RRDB blocks, attention factors -> all, G
     "vaihingen": ((1, 1, 1, 2, 2, 4, 4), 6, (16, 32), 159_838_209, 4_466_048),
     "monuseg": ((1, 1, 1, 2, 2, 4, 4), 12, (16, 32), 164_154_753, 8_782_592),
