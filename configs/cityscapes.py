@@ -1,17 +1,17 @@
 """Cityscapes, one object at a time: crops of 2,975 street scenes to train on, of 500 to test.
 
-The argument is a class and a protocol, apart by a comma. A class is person, rider, car, truck,
+The argument is a class and a protocol, separated by a comma. A class is person, rider, car, truck,
 bus, train, motorcycle or bicycle; or all, which trains one network for the eight. The protocol is
 expansion (the default: windows 15 % larger than the object's box) or tight (its box).
 
     python -m segdiff_jax.main --config=configs/cityscapes.py:bus --config.data.dir=DIR
     python -m segdiff_jax.main --config=configs/cityscapes.py:bus,tight --config.data.dir=DIR
 
-DIR holds the official "leftImg8bit" and "gtFine"; docs/cityscapes.md says how to get them, and in
-what the objects differ from the authors', whose lists are gone.
+DIR holds the official "leftImg8bit" and "gtFine"; docs/cityscapes.md describes how to get them and
+how the objects differ from the authors', whose lists are gone.
 
 The authors' settings are the defaults plus what is set here, with one difference: expansions of
-10-20 % are drawn anew at every visit. `:bus,expansion,once` draws them once per object, as the
+10-20 % are drawn at every visit. `:bus,expansion,once` draws them once per object, as the
 authors do.
 
 mIoU of the paper (mean over objects), of one network a class, chosen on the test objects:
@@ -26,9 +26,9 @@ Ours are not measured yet.
 from ml_collections import ConfigDict
 
 from segdiff_jax.config import default
+from segdiff_jax.config.schema import CLASSES
 from segdiff_jax.errors import UserError
 
-CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 PROTOCOLS = ("expansion", "expansion,once", "tight")
 
 
