@@ -1,1 +1,1 @@
-"""Examples: where they come from, in which order, and how they are cut and augmented."""
+"""Examples: reads them, orders them into batches, crops and augments them."""

@@ -1,8 +1,8 @@
-"""Random changes of one training example, in JAX, on the device; map them over rows by `jax.vmap`.
+"""Augments one training example at random, in JAX, on the device; mapped over rows by `jax.vmap`.
 
 Image and mask go through one function, so they move together by construction. The operations are
-those of torchvision 0.10 on PIL images, without its rounding to bytes between them. A piece of zero
-strength is the identity and costs nothing.
+those of torchvision 0.10 on PIL images, without its rounding to bytes between them. An operation of
+zero strength is the identity and costs nothing.
 """
 
 from collections.abc import Callable
@@ -16,26 +16,23 @@ from segdiff_jax.errors import UserError
 # (key, image [H, W, 3] float32 in 0..255, mask [H, W] uint8 in {0, 1}) -> (image, mask)
 Augment = Callable[[Array, Array, Array], tuple[Array, Array]]
 
-
-GREY = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R 601 luma, as PIL converts
-
-
+LUMA = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R 601, as PIL converts
 BRIGHTNESS, CONTRAST, SATURATION = 0, 1, 2  # kinds of `blend`
 
 
 def identity(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
-    """The augmentation that changes nothing."""
+    """Returns the image and the mask unchanged."""
     del key
     return image, mask
 
 
 def chain(*augments: Augment) -> Augment:
-    """Returns the augmentation that applies these in order, each under a key of its own."""
+    """Returns the augmentation that applies these in order, each under its own key."""
 
     def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
         for i, each in enumerate(augments):
             image, mask = each(jax.random.fold_in(key, i), image, mask)
-            # XLA on CPU else fuses a piece into every reader of its result, and computes it anew.
+            # On a CPU, XLA would else fuse an operation into each consumer and recompute it there.
             image, mask = jax.lax.optimization_barrier((image, mask))
         return image, mask
 
@@ -43,14 +40,14 @@ def chain(*augments: Augment) -> Augment:
 
 
 def flip(horizontal: bool, vertical: bool) -> Augment:
-    """Returns a mirroring left to right and one top to bottom, each with probability 1/2."""
+    """Returns random mirroring, left to right and top to bottom, each with probability 1/2."""
     if not (horizontal or vertical):
         return identity
 
     def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
         coins = jax.random.bernoulli(key, shape=(2,))
-        for axis, wanted in ((1, horizontal), (0, vertical)):
-            if wanted:
+        for axis, enabled in ((1, horizontal), (0, vertical)):
+            if enabled:
                 image = jnp.where(coins[axis], jnp.flip(image, axis), image)
                 mask = jnp.where(coins[axis], jnp.flip(mask, axis), mask)
         return image, mask
@@ -59,11 +56,11 @@ def flip(horizontal: bool, vertical: bool) -> Augment:
 
 
 def affine(degrees: float, scale: tuple[float, float]) -> Augment:
-    """Returns a rotation and scaling about the image centre; see `warp`.
+    """Returns a random rotation and scaling about the image centre; see `warp`.
 
     Args:
         degrees: the angle is uniform in -degrees..+degrees.
-        scale: the factor is uniform between these two; above 1 enlarges.
+        scale: (lowest, highest) factor, uniform; above 1 enlarges.
     """
     low, high = scale
     if not 0 < low <= high:
@@ -83,14 +80,14 @@ def affine(degrees: float, scale: tuple[float, float]) -> Augment:
 def warp(image: Array, mask: Array, angle: Array, scale: Array) -> tuple[Array, Array]:
     """Rotates and scales image (bilinear) and mask (nearest) about the centre, at the same size.
 
-    As PIL does: a pixel is a unit square and its centre is what moves, so a quarter turn of a
-    square is exact; what comes from outside is 0; within half a pixel of the border the nearest
-    pixels stand in for those beyond it.
+    As PIL does: a pixel is a unit square whose centre moves, so a quarter turn of a square image is
+    exact; pixels from outside are 0; within half a pixel of the border the nearest pixels replace
+    those beyond it.
 
     Args:
         image: [H, W, C] float32.
         mask: [H, W], any dtype.
-        angle: [] radians, clockwise as seen.
+        angle: [] radians, clockwise.
         scale: [] above 1 enlarges.
     """
     height, width = mask.shape
@@ -115,7 +112,7 @@ def warp(image: Array, mask: Array, angle: Array, scale: Array) -> tuple[Array, 
 
 
 def color_jitter(brightness: float, contrast: float, saturation: float, hue: float) -> Augment:
-    """Returns a change of the image's colours: four changes in random order, none of the mask.
+    """Returns a random change of brightness, contrast, saturation and hue, in random order.
 
     Args:
         brightness: its factor is uniform in max(0, 1 - brightness)..1 + brightness.
@@ -136,8 +133,8 @@ def color_jitter(brightness: float, contrast: float, saturation: float, hue: flo
         order_key, place_key, factor_key, hue_key = jax.random.split(key, 4)
         order = jax.random.permutation(order_key, jnp.array(kinds, jnp.int32))
         factors = jax.random.uniform(factor_key, (3,), minval=low, maxval=high)[order]
-        # Under vmap a branch costs all its cases, and the hue is dear: it is computed once, between
-        # the blends that come before it and those after; a factor of 1 leaves a blend out.
+        # Under vmap a branch costs all its cases, and the hue is expensive: it is computed once,
+        # between the blends before it and those after; a factor of 1 skips a blend.
         place = jax.random.randint(place_key, (), 0, len(kinds) + 1) if hue else len(kinds)
         first = jnp.arange(len(kinds)) < place
         for i in range(len(kinds)):
@@ -156,21 +153,21 @@ def blend(image: Array, kind: Array | int, factor: Array | float) -> Array:
 
     Args:
         image: [H, W, 3] in 0..255.
-        kind: [] the base: BRIGHTNESS black, CONTRAST the mean of the grey image, SATURATION the
-            grey image.
-        factor: [] 1 changes nothing; above 1 exaggerates.
+        kind: [] selects the base: black for BRIGHTNESS, the mean of the grey image for CONTRAST,
+            the grey image for SATURATION.
+        factor: [] 1 is the identity; above 1 exaggerates.
     """
-    grey = jnp.sum(image * jnp.array(GREY), axis=-1, keepdims=True)
+    grey = jnp.sum(image * jnp.array(LUMA), axis=-1, keepdims=True)
     base = jnp.where(kind == CONTRAST, grey.mean(), jnp.where(kind == SATURATION, grey, 0.0))
     return jnp.clip(factor * image + (1 - factor) * base, 0.0, 255.0)
 
 
 def shift_hue(image: Array, turns: Array | float) -> Array:
-    """Returns an image [H, W, 3] with the hue of HSV moved by `turns` of the colour circle."""
+    """Returns an image [H, W, 3] with its HSV hue moved by `turns` of the colour circle."""
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     value = image.max(axis=-1)
     chroma = value - image.min(axis=-1)
-    safe = jnp.where(chroma > 0, chroma, 1.0)  # grey has no hue, and keeps its colour below
+    safe = jnp.where(chroma > 0, chroma, 1.0)  # grey has no hue; with chroma 0 it stays as it is
     sextant = jnp.where(
         value == red,
         (green - blue) / safe,

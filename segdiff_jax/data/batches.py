@@ -1,7 +1,7 @@
-"""Which examples each training step sees, as a pure function of (seed, step).
+"""Orders the examples into batches, as a pure function of (seed, step).
 
-Nothing about an iterator has to be saved: a run resumed at step k asks for step k. Every process
-computes the same order and keeps its own contiguous slice of the global batch.
+No state of an iterator is saved: a run resumed at step k starts at batch k. Every process computes
+the same order and keeps its own contiguous slice of the global batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,15 +13,15 @@ from segdiff_jax.data.crops import CropFn, full_image
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import BAD_DATA, UserError
 
-VIEWS = 1  # keeps the randomness of views apart from that of the order
+CROPS = 1  # separates the random numbers of crops from those of the order
 
 
 def rows(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
     """Returns the indices of the examples in the global batch of one step.
 
-    The stream of examples is one permutation of 0..n-1 an epoch, end to end; step k sees
-    stream[k * batch_size : (k + 1) * batch_size]. So a batch may straddle epochs, even several, and
-    each epoch still holds each example exactly once.
+    The stream of examples is the concatenation of one permutation of 0..n-1 for each epoch; step k
+    takes stream[k * batch_size : (k + 1) * batch_size]. A batch may span epochs, even several, and
+    each epoch holds each example exactly once.
 
     Args:
         seed: of the order; not negative.
@@ -33,17 +33,17 @@ def rows(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
         [batch_size] int64 in 0..n-1.
     """
     stream = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs, places = np.divmod(stream, n)
+    epochs, positions = np.divmod(stream, n)
     out = np.empty(batch_size, np.int64)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        out[here] = _permutation(seed, int(epoch), n)[places[here]]
+        out[here] = _permutation(seed, int(epoch), n)[positions[here]]
     return out
 
 
 @lru_cache(maxsize=2)  # steps of one epoch share it; sorting 20,000 numbers takes milliseconds
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    # numpy promises to keep the raw bits of PCG64 for ever, but not Generator.permutation.
+    # The raw bits of PCG64 are stable across versions of numpy; Generator.permutation is not.
     bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
     permutation = np.argsort(bits.random_raw(n), kind="stable")
     permutation.flags.writeable = False
@@ -51,8 +51,8 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def generator(seed: int, position: int) -> np.random.Generator:
-    """Returns what draws the view of one row: a function of its position in the stream alone."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, position, VIEWS))))
+    """Returns the random generator for the crop of one row, a function of seed and position."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, position, CROPS))))
 
 
 def batches(
@@ -61,23 +61,23 @@ def batches(
     seed: int,
     start: int = 0,
     process: tuple[int, int] = (0, 1),
-    view: CropFn = full_image,
+    crop: CropFn = full_image,
 ) -> Iterator[Batch]:
-    """Returns this process's part of every batch, without end; the first is for step `start`.
+    """Returns an endless iterator over this process's part of the batches from step `start` on.
 
     Args:
         examples: their masks are as large as their images.
         batch_size: over all processes.
-        seed: of the order and the views.
+        seed: of the order and the crops.
         start: the first step.
         process: (index of this process, number of processes).
-        view: what is seen of an example; must give all examples one size.
+        crop: returns the part of an example to train on; must return one size for all examples.
 
     Returns:
         Batches of uint8 numpy arrays with batch_size / number of processes rows.
 
     Raises:
-        UserError: at once, if the batch cannot be split or an example does not fit.
+        UserError: raised by the call, if the batch cannot be split or an example does not fit.
     """
     index, count = process
     if batch_size < 1 or batch_size % count:
@@ -85,28 +85,28 @@ def batches(
             f"train.batch_size = {batch_size}: must be a positive multiple of {count}, "
             "the number of processes"
         )
-    _check(examples, view)
+    _check(examples, crop)
     share = batch_size // count
     mine = slice(index * share, (index + 1) * share)
-    return _stack(examples, batch_size, seed, start, mine, view)
+    return _stack(examples, batch_size, seed, start, mine, crop)
 
 
 def _stack(
-    examples: Sequence[Example], batch_size: int, seed: int, step: int, mine: slice, view: CropFn
+    examples: Sequence[Example], batch_size: int, seed: int, step: int, mine: slice, crop: CropFn
 ) -> Iterator[Batch]:
     while True:
-        chosen = rows(seed, step, batch_size, len(examples))[mine]
+        indices = rows(seed, step, batch_size, len(examples))[mine]
         positions = range(step * batch_size + mine.start, step * batch_size + mine.stop)
-        seen = [
-            view(generator(seed, position), examples[i])
-            for position, i in zip(positions, chosen, strict=True)
+        cropped = [
+            crop(generator(seed, position), examples[i])
+            for position, i in zip(positions, indices, strict=True)
         ]
-        images, masks = zip(*seen, strict=True)
+        images, masks = zip(*cropped, strict=True)
         yield Batch(image=np.stack(images), mask=np.stack(masks))
         step += 1
 
 
-def _check(examples: Sequence[Example], view: CropFn) -> None:
+def _check(examples: Sequence[Example], crop: CropFn) -> None:
     if not examples:
         raise UserError("no training examples: at least one is needed", BAD_DATA)
     first = examples[0]
@@ -118,7 +118,7 @@ def _check(examples: Sequence[Example], view: CropFn) -> None:
             problem = f"mask is {mask.dtype} up to {mask.max(initial=0)}, must be uint8 0 or 1"
         elif mask.shape != image.shape[:2]:
             problem = f"mask is {mask.shape}, must be as large as its image, {image.shape[:2]}"
-        elif view is full_image and image.shape != first.image.shape:
+        elif crop is full_image and image.shape != first.image.shape:
             problem = (
                 f"image is {image.shape}, must be {first.image.shape} as {first.name} is, "
                 "unless augment.crop makes them one size"

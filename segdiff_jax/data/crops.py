@@ -1,7 +1,7 @@
-"""What one step of training sees of an example: a window of one size, chosen on the host.
+"""Crops training examples to one size, on the host.
 
-It runs before the pixels cross to the device, so that only those that are used do, and so that
-images of any size make batches. What follows, in `augment`, keeps the size and runs on the device.
+Only the pixels of the crop are transferred to the device, and images of any size make batches. The
+augmentation that follows, in `augment`, keeps the size and runs on the device.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ CropFn = Callable[[np.random.Generator, Example], tuple[np.ndarray, np.ndarray]]
 
 
 def full_image(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
-    """The view of everything there is."""
+    """Returns the whole image and mask."""
     del generator
     return example.image, example.mask
 
 
 def random_crop(size: int) -> CropFn:
-    """Returns the view of a random square window, all places alike.
+    """Returns the crop of a random square window, uniform over all positions.
 
-    An image that is smaller is first continued to the right and below by reflection.
+    A smaller image is first extended to the right and below by reflection.
 
     Args:
         size: side of the window, pixels; 0: the whole image.
@@ -31,18 +31,18 @@ def random_crop(size: int) -> CropFn:
     if size == 0:
         return full_image
 
-    def view(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
+    def crop(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
         image, mask = reflect_pad(example.image, size), reflect_pad(example.mask, size)
         height, width = mask.shape
-        # doubles in [0, 1): the part of numpy's generators whose stream is fixed across versions
+        # doubles in [0, 1): their stream is stable across versions of numpy
         y, x = (generator.random(2) * (height - size + 1, width - size + 1)).astype(int)
         return image[y : y + size, x : x + size], mask[y : y + size, x : x + size]
 
-    return view
+    return crop
 
 
 def reflect_pad(array: np.ndarray, size: int) -> np.ndarray:
-    """Returns [h, w, ...] with sides of at least `size`, continued by reflection."""
+    """Returns an array [h, w, ...] extended by reflection to sides of at least `size`."""
     short = [(0, max(size - side, 0)) for side in array.shape[:2]]
     if not any(extra for _, extra in short):
         return array

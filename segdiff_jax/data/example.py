@@ -1,7 +1,7 @@
-"""One annotated image, a batch of them, and every crossing between their ranges of values.
+"""Defines an annotated image, a batch of them, and all conversions between their value ranges.
 
 An image is 0..255 until `normalise`; a mask is {0, 1} as stored, {-1, +1} inside the diffusion
-and a probability in [0, 1] once it comes out. No other file converts between these.
+and a probability in [0, 1] after it. No other file converts between these.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Example(NamedTuple):
         image: [H, W, 3] uint8, RGB.
         mask: [h, w] uint8 in {0, 1}, 1 is foreground. For training h = H and w = W; a test
             annotation may be larger, where a data set is scored at its original size.
-        name: the file or instance it came from, for error messages and reports.
+        name: of the file or object, for error messages and reports.
         box: (top, left, height, width) of the object in the image, pixels; None: the example is
             no single object.
         group: scores are also averaged by group, such as the class of the object; "": none.
@@ -70,7 +70,8 @@ def to_signed(mask: Array) -> jax.Array:
 def to_probability(x0: Array) -> jax.Array:
     """Returns x0 [..., H, W, 1], where -1 is background and +1 foreground, as [..., H, W], 0 to 1.
 
-    Values a little outside, which a sampler without clipping makes, are left in: `average` clips
-    after it has resized, as the authors do, since clipping before moves the 0.5 contour.
+    A sampler without clipping returns values slightly outside; they are not clipped here:
+    `average` clips after it has resized, as the authors do, since clipping before moves the 0.5
+    contour.
     """
     return (jnp.asarray(x0, jnp.float32)[..., 0] + 1.0) / 2.0

@@ -1,9 +1,8 @@
-"""One object an example: the window around its box, as the network is trained on it and scored.
+"""Crops examples of one object: the window around its box for training and for scoring.
 
-A window is the box of the object with each side moved out by half of some percent of the box's own
-height (rows) or width (columns), rounded half to even and cut at the border of the image. That is
-the rule of SegDiff's released code: 15 % for its "expansion" protocol, 0 for "tight", and a whole
-number of 10..20 % in training.
+A window is the box of the object, its height and width enlarged by a percentage, half on each side,
+rounded half to even and clipped at the border of the image. That is the rule of SegDiff's released
+code: 15 % for its "expansion" protocol, 0 for "tight", and a whole number of 10..20 % in training.
 """
 
 import hashlib
@@ -17,8 +16,6 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 
 MARGIN = 20  # percent; prepared examples hold no more than this around the box
-
-
 Box = tuple[int, int, int, int]  # top, left, height, width, pixels
 
 
@@ -27,12 +24,12 @@ def window(box: Box, percent: int, height: int, width: int) -> tuple[int, int, i
 
     Args:
         box: (top, left, height, width) of the object, pixels.
-        percent: how much larger than the box; 0: the box itself.
+        percent: by which it is larger than the box; 0: the box itself.
         height: of the image, pixels.
         width: of the image, pixels.
 
     Returns:
-        (top, left, bottom, right), the last two not in the window.
+        (top, left, bottom, right); the last two are exclusive.
     """
     top, left, rows, columns = box
     return (
@@ -45,28 +42,28 @@ def window(box: Box, percent: int, height: int, width: int) -> tuple[int, int, i
 
 def _moved(edge: int, by: int) -> int:
     """Returns edge + by / 200, rounded half to even."""
-    return round(Fraction(200 * edge + by, 200))  # exact: the same whatever the machine
+    return round(Fraction(200 * edge + by, 200))  # exact on every machine
 
 
 def stored_window(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
-    """Returns the window that a prepared example keeps: the largest, from an even row and column.
+    """Returns the window that a prepared example stores: the largest, from an even row and column.
 
-    Since halves are rounded to even, moving the origin by an odd number would move some windows by
-    a pixel; so `window` gives the same pixels in what is kept as in the whole image.
+    Halves are rounded to even, so moving the origin by an odd number would move some windows by a
+    pixel; from an even origin, `window` returns the same pixels as in the whole image.
     """
     top, left, bottom, right = window(box, MARGIN, height, width)
     return top - top % 2, left - left % 2, bottom, right
 
 
 def train_crop(size: int, low: int, high: int, redraw: bool, seed: int) -> CropFn:
-    """Returns the view of a window that is larger than the box by a random whole percentage.
+    """Returns the crop of a window that is larger than the box by a random whole percentage.
 
     Args:
         size: the window is resized to size x size pixels, the image bilinear without antialiasing
             and rounded to whole numbers, the mask nearest.
         low: smallest percentage.
-        high: largest percentage; all from `low` on are equally likely.
-        redraw: at every visit; False: once per object, as a function of `seed` and its name.
+        high: largest percentage; all from `low` to it are equally likely.
+        redraw: draws it at every visit; False: once per object, a function of `seed` and its name.
         seed: for redraw=False.
 
     Raises:
@@ -78,24 +75,24 @@ def train_crop(size: int, low: int, high: int, redraw: bool, seed: int) -> CropF
             ", the lower first"
         )
 
-    def view(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
+    def crop(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
         drawn = generator.random() if redraw else _once(seed, example.name)
         image, mask = _cut(example, low + int(drawn * (high - low + 1)))
         return _resized(image, size), resize.nearest(mask, (size, size))
 
-    return view
+    return crop
 
 
 def eval_crop(example: Example, percent: int, size: int) -> Example:
-    """Returns what is answered and scored of a prepared object.
+    """Returns the part of a prepared object that is predicted and scored.
 
     Args:
         example: with a box.
-        percent: how much larger than the box the window is; 0: tight.
+        percent: by which the window is larger than the box; 0: tight.
         size: of the image, as for `train_crop`.
 
     Returns:
-        The image resized, the mask at the window's own size; no box; name and group as they were.
+        The image resized, the mask at the window's own size, no box, the same name and group.
 
     Raises:
         UserError: the percentage is not in 0..MARGIN.
@@ -118,7 +115,7 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _once(seed: int, name: str) -> float:
-    """Returns a number in [0, 1) that belongs to a name."""
+    """Returns a pseudo-random number in [0, 1), a function of seed and name."""
     digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     bits = np.random.PCG64(np.random.SeedSequence((seed, digest)))
     return np.random.Generator(bits).random()

@@ -1,4 +1,4 @@
-"""Fewer training images, chosen so that a smaller set is part of every larger one."""
+"""Selects nested subsets of the training images for experiments with fewer of them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,21 +8,20 @@ from segdiff_jax.errors import UserError
 
 
 def nested_subset(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """Returns the first examples of an order that depends on the seed and their names alone.
+    """Returns the first `count` examples in the order of the hashes of seed and name.
 
-    The order is that of the hashes of seed and name, so the choice of 10 is part of that of 20,
-    and an image that is added to the set moves no other.
+    A subset of 10 is part of that of 20, and adding an image to the set moves no other.
 
     Args:
-        examples: of a split, with names that differ.
-        count: how many of them; 0: all, as they are.
+        examples: of a split, with unique names.
+        count: of the subset; 0: all examples.
         seed: of the order.
 
     Returns:
-        `count` examples, in the order they were given in.
+        `count` examples, in the order of the arguments.
 
     Raises:
-        UserError: there are not so many.
+        UserError: there are fewer examples.
     """
     if count > len(examples):
         raise UserError(
@@ -32,7 +31,7 @@ def nested_subset(examples: Sequence[Example], count: int, seed: int) -> list[Ex
     if not count:
         return list(examples)
 
-    def place(i: int) -> bytes:
+    def rank(i: int) -> bytes:
         return hashlib.sha256(f"{seed}:{examples[i].name}".encode()).digest()
 
-    return [examples[i] for i in sorted(sorted(range(len(examples)), key=place)[:count])]
+    return [examples[i] for i in sorted(sorted(range(len(examples)), key=rank)[:count])]

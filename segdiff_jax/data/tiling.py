@@ -1,4 +1,4 @@
-"""Images larger than the network's input: cut into tiles, and put together again row by row."""
+"""Cuts large images into overlapping tiles and blends the predictions of the tiles row by row."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from segdiff_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the tiles of an image lie.
+    """The positions of the tiles of an image.
 
     Attributes:
         shape: (H, W) of the image, pixels.
@@ -29,18 +29,17 @@ class Grid:
     def corners(self) -> list[tuple[int, int]]:
         """The top left corner (y, x) of every tile, row by row.
 
-        Tiles start every `stride` pixels; the last row and the last column are shifted inward, so
-        that they end where the image ends. An axis that fits into one tile has one, at 0.
+        Tiles start every `stride` pixels; the last row and the last column are shifted inward to
+        end where the image ends. An axis that fits into one tile has one, at 0.
         """
         (height, width), (h, w) = self.shape, self.tile
         return list(product(_starts(height, h, self.stride), _starts(width, w, self.stride)))
 
     @cached_property
     def window(self) -> np.ndarray:
-        """The weight of every pixel of a tile, [h, w] float32 in (0, 1].
+        """The blending weight of every pixel of a tile, [h, w] float32 in (0, 1].
 
-        It falls as a square over the pixels a tile shares with the next, so that one fades into
-        the other; without such pixels it is 1 everywhere.
+        It falls quadratically over the overlap with the next tile; without an overlap it is 1.
         """
         down, right = (_ramp(side, side - self.stride) for side in self.tile)
         return np.outer(down, right).astype(np.float32)
@@ -49,18 +48,18 @@ class Grid:
 def grid(shape: tuple[int, ...], size: int, stride: int, multiple: int) -> Grid:
     """Returns the tiles of an image.
 
-    An axis longer than `size` is cut; one that the network can take as it is, is taken so; a
-    shorter one is filled up to a quarter, half, three quarters of `size` or to `size`, so that
-    images of many sizes need few programs.
+    An axis longer than `size` is cut; one that is a multiple of `multiple` stays; any other is
+    padded to a quarter, half, three quarters of `size` or to `size`, so that images of many sizes
+    need few compiled programs.
 
     Args:
         shape: of the image, (H, W, ...).
         size: side of a tile, pixels, a multiple of `multiple`; 0: never cut.
         stride: from tile to tile, pixels.
-        multiple: what a side of the network's input must be a multiple of.
+        multiple: divides the sides of the network's input.
 
     Raises:
-        UserError: if tiles would leave gaps.
+        UserError: tiles would leave gaps.
     """
     if size and not 1 <= stride <= size:
         raise UserError(f"sampling.stride = {stride}: must be 1..{size}, the side of a tile")
@@ -79,7 +78,7 @@ def grid(shape: tuple[int, ...], size: int, stride: int, multiple: int) -> Grid:
 
 
 def extract_tiles(image: np.ndarray, places: Grid) -> Iterator[np.ndarray]:
-    """Yields the tiles [h, w, ...] of an image, which is continued by reflection where it ends."""
+    """Yields the tiles [h, w, ...] of an image, extended by reflection beyond its end."""
     short = [max(t - n, 0) for t, n in zip(places.tile, image.shape[:2], strict=True)]
     if any(short):
         rest = [(0, 0)] * (image.ndim - 2)
@@ -90,28 +89,27 @@ def extract_tiles(image: np.ndarray, places: Grid) -> Iterator[np.ndarray]:
 
 
 class Rows(NamedTuple):
-    """Finished rows of an image: values [..., rows, W], the first of them is row `top`."""
+    """Finished rows of an image: values [..., rows, W] from row `top` on."""
 
     top: int
     values: np.ndarray
 
 
 class RowBlender:
-    """Puts tiles together, holding only the rows that tiles still to come may change.
+    """Blends tiles into an image; holds only the rows that later tiles may change.
 
-    Tiles are added in the order of `Grid.corners`; where they overlap, they are blended by
-    `Grid.window`.
+    Tiles are added in the order of `Grid.corners` and weighted by `Grid.window`.
     """
 
     def __init__(self, places: Grid, leading: Sequence[int] = ()) -> None:
-        """Starts at the top; the leading axes of every tile come before its two sides."""
+        """Starts at the top of an image; `leading` are the axes of a tile before its two sides."""
         self.places, self._top, self._added = places, 0, 0
         width = max(places.shape[1], places.tile[1])
         self._total = np.zeros((*leading, places.tile[0], width), np.float32)
         self._weight = np.zeros(self._total.shape[-2:], np.float32)
 
     def add(self, tile: np.ndarray) -> Rows | None:
-        """Takes the next tile [..., h, w]; returns the rows that are finished, if there are any."""
+        """Adds the next tile [..., h, w]; returns the rows that it finishes, or None."""
         corners, (height, width) = self.places.corners, self.places.tile
         x = corners[self._added][1]
         window = self.places.window
@@ -119,18 +117,18 @@ class RowBlender:
         self._weight[:, x : x + width] += window
         self._added += 1
         last = self._added == len(corners)
-        # rows above the next tile are never touched again
+        # rows above the next tile are final
         rows = (self.places.shape[0] if last else corners[self._added][0]) - self._top
         if not rows:
             return None
         values = (self._total[..., :rows, :] / self._weight[:rows])[..., : self.places.shape[1]]
-        band = Rows(self._top, values)
+        finished = Rows(self._top, values)
         self._top += rows
         for array in (self._total, self._weight):
             kept = height - min(rows, height)
             array[..., :kept, :] = array[..., height - kept :, :].copy()
             array[..., kept:, :] = 0
-        return band
+        return finished
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:
@@ -139,9 +137,9 @@ def _starts(length: int, size: int, stride: int) -> list[int]:
 
 
 def _ramp(side: int, shared: int) -> np.ndarray:
-    """Weights [side] that rise from both ends over the shared pixels to 1, as a square.
+    """Returns weights [side] that rise quadratically to 1 from both ends over the shared pixels.
 
-    A straight rise shows where it begins: the eye sees a line where a slope changes.
+    A linear ramp is visible in the result as a line where its slope begins.
     """
     if shared <= 0:
         return np.ones(side)

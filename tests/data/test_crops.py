@@ -51,22 +51,22 @@ MIXED = [example(*size, name=str(size)) for size in SIZES]
 
 
 def test_images_of_any_size_make_batches_of_one_size():
-    for batch in islice(batches(MIXED, 6, seed=0, view=random_crop(6)), 4):
+    for batch in islice(batches(MIXED, 6, seed=0, crop=random_crop(6)), 4):
         assert batch.image.shape == (6, 6, 6, 3) and batch.mask.shape == (6, 6, 6)
 
 
 @pytest.mark.parametrize("batch_size", [2, 6])
 def test_views_are_the_same_after_a_restart_and_whatever_the_batch_size(batch_size):
     def stream(start, size):
-        steps = batches(MIXED, size, seed=3, start=start, view=random_crop(4))
+        steps = batches(MIXED, size, seed=3, start=start, crop=random_crop(4))
         return np.concatenate([batch.image for batch in islice(steps, 12 // size)])
 
     np.testing.assert_array_equal(stream(1, batch_size), stream(batch_size, 1))
 
 
 def test_processes_see_the_parts_of_one_batch():
-    whole_batch = next(batches(MIXED, 6, seed=1, view=random_crop(4))).image
-    parts = [next(batches(MIXED, 6, seed=1, process=(i, 3), view=random_crop(4))) for i in range(3)]
+    whole_batch = next(batches(MIXED, 6, seed=1, crop=random_crop(4))).image
+    parts = [next(batches(MIXED, 6, seed=1, process=(i, 3), crop=random_crop(4))) for i in range(3)]
     np.testing.assert_array_equal(np.concatenate([part.image for part in parts]), whole_batch)
 
 
@@ -75,6 +75,6 @@ def test_every_visit_and_every_seed_sees_another_window():
     seen = {
         batch.image.tobytes()
         for seed in range(3)
-        for batch in islice(batches(one, 1, seed=seed, view=random_crop(10)), 10)
+        for batch in islice(batches(one, 1, seed=seed, crop=random_crop(10)), 10)
     }
     assert len(seen) == 30

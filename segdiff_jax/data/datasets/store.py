@@ -1,7 +1,7 @@
 """Writes a prepared data set to disk, atomically and by one process, and reads it back.
 
-It is a folder as TFDS writes it: array_record files with PNG inside, and metadata that hold the
-fingerprint of what it was made from. TensorFlow is never imported.
+It is a folder as TFDS writes it: array_record files of PNG, and metadata with the fingerprint of
+the source files. TensorFlow is never imported.
 """
 
 import io
@@ -23,13 +23,13 @@ from segdiff_jax.data.datasets.base import read as read_all
 from segdiff_jax.data.example import Example
 from segdiff_jax.runtime import lock
 
-AT_ONCE = 16  # examples; TFDS writes its metadata anew each time
+EXAMPLES_PER_CALL = 16  # TFDS rewrites its metadata at each call
 
 
 def refresh(
     builder: type[SegmentationBuilder], source: Path | None, options: Options, home: Path
 ) -> None:
-    """Prepares a set unless the one at `home` is made from these very files and options.
+    """Prepares a set unless the one at `home` was made from the same files and options.
 
     Args:
         builder: of the data set.
@@ -46,11 +46,11 @@ def refresh(
         return
     try:
         with lock.locked(home.parent, wait=True):
-            made_from = _made_from(home)  # another process may have prepared it meanwhile
+            made_from = _made_from(home)  # another process may have prepared it in between
             if made_from == fingerprint:
                 return
             if made_from is not None:
-                now = source or "what this version makes up"
+                now = source or "the drawings of this version"
                 logging.info("%s was not made from %s: prepared again", home, now)
             _write(builder, plan, home, fingerprint)
     except OSError as error:
@@ -69,7 +69,7 @@ def read(home: Path, split: str) -> list[Example]:
     Raises:
         UserError: the prepared set is damaged.
     """
-    # Decoded here, because TFDS takes OpenCV where it is installed and checks no channels.
+    # Decoded here, because TFDS uses OpenCV where it is installed and checks no channels.
     as_stored = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
     try:
         source = _reader(home).as_data_source(split, decoders=as_stored)
@@ -101,7 +101,7 @@ def _reader(home: Path) -> Any:
 
 
 def _write(builder: type[SegmentationBuilder], plan: Plan, home: Path, fingerprint: str) -> None:
-    # Written aside and renamed when complete: neither a crash nor a bad file costs the old set.
+    # Written aside and renamed when complete: a crash or a bad file leaves the old set in place.
     aside = home.parent / "incomplete"
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -117,14 +117,14 @@ def _write(builder: type[SegmentationBuilder], plan: Plan, home: Path, fingerpri
 
 
 def _write_splits(info: tfds.core.DatasetInfo, plan: Plan) -> None:
-    """Writes example by example; the usual TFDS writer needs TensorFlow from 1 GB a split on."""
+    """Writes in small batches; the usual TFDS writer needs TensorFlow from 1 GB a split on."""
     one_file = 2**62  # examples
     writer = tfds.core.SequentialWriter(info, one_file, file_format="array_record")
     problems, written = list(plan.problems), 0
     for split, items in plan.splits.items():
         examples = _unique(read_all(items, problems, f"preparing {split}"), problems)
         begun = False
-        while records := list(islice(examples, AT_ONCE)):
+        while records := list(islice(examples, EXAMPLES_PER_CALL)):
             if not begun:  # not before, since a split must not be empty
                 writer.initialize_splits([split])
             begun = True
@@ -140,7 +140,7 @@ def _write_splits(info: tfds.core.DatasetInfo, plan: Plan) -> None:
 def _unique(
     examples: Iterable[tuple[str, dict[str, Any]]], problems: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yields records without their keys; a key that comes again is a problem."""
+    """Yields records without their keys; a repeated key is a problem."""
     seen = set()
     for key, example in examples:
         if key in seen:
@@ -150,7 +150,7 @@ def _unique(
 
 
 def refused(problems: Sequence[str]) -> errors.UserError:
-    """Returns the error that lists what is wrong with a data set, a line a file."""
+    """Returns the error that lists the problems of a data set, one line a file."""
     if len(problems) == 1:
         return errors.UserError(problems[0], errors.BAD_DATA)
     message = f"{len(problems)} problems in the data, listed above; nothing was prepared"

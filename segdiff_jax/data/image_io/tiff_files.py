@@ -88,8 +88,7 @@ def open_page(path: Path, file: BinaryIO, number: int) -> Iterator[tifffile.Tiff
     with _strict(path):
         file.seek(0)
         # As plain TIFF: without the rules for files of microscopes, which replace what tags hold.
-        plain = {"is_lsm": False, "is_ndpi": False, "is_scanimage": False}
-        tiff = tifffile.TiffFile(file, **plain)
+        tiff = tifffile.TiffFile(file, is_lsm=False, is_ndpi=False, is_scanimage=False)
         pages = _page_offsets(path, tiff)
         if len(pages) > 1 and number < 0:
             raise bad_data(path, f"has {len(pages)} pages; config.reading.page chooses one, from 0")

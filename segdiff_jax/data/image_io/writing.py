@@ -58,7 +58,7 @@ def read_tags(path: Path, page: int = 0) -> Tags:
             return _tiff_tags(path, file, page)
         dpi, orientation = pillow_files.read_resolution(path, file)
     if dpi and 5 <= orientation <= 8:
-        dpi = dpi[::-1]
+        dpi = dpi[1], dpi[0]
     return Tags(dpi=dpi)
 
 
