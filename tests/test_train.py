@@ -229,7 +229,7 @@ def test_a_work_directory_of_other_settings_is_refused_with_both_values(prepared
 def train_into(trouble, prepared, workdir, reports):
     """Reports with which code, after how many seconds, a run ends whose disk is full."""
     jax.config.update("jax_disable_most_optimizations", True)  # as in `quick_compilation`
-    log, began, checkpoints = metrics_writer.log, [], workdir / "checkpoints"
+    log, began, checkpoints = train.log, [], workdir / "checkpoints"
     with ExitStack() as broken:
 
         def log_and_break(writer, step, *rest):
@@ -241,7 +241,7 @@ def train_into(trouble, prepared, workdir, reports):
                 broken.enter_context(trouble(checkpoints))
                 began.append(time.monotonic())
 
-        metrics_writer.log = log_and_break
+        train.log = log_and_break
         try:
             train.train(config_for(prepared), workdir)
         except UserError as error:
