@@ -191,10 +191,8 @@ def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finis
 def test_a_fresh_start_is_the_flat_form_of_the_fresh_weights(prepared, tmp_path):
     config, checkpoints = config_for(prepared), Checkpoints(tmp_path, writes=False)
     setup = training.setup(config, datasets.examples(config, "train"), mesh_of(2))
-    state, fresh = (
-        train.start(setup, checkpoints),
-        training.fresh_state(config, (16, 16), mesh_of(2)),
-    )
+    state = train.start(setup, checkpoints)
+    fresh = training.fresh_state(config, (16, 16), mesh_of(2))()
     checkpoints.close()
     assert state.params.shape == (setup.layout.size,)
     jax.tree.map(np.testing.assert_array_equal, setup.layout.to_host(state), jax.device_get(fresh))

@@ -51,14 +51,12 @@ def test_the_loss_is_the_cross_entropy_of_the_pixels_and_mse_that_of_the_probabi
     mask[:4] = 1  # a quarter
     p = 0.8
     params = {"logit": jnp.log(p / (1 - p))}
+
+    def stand_in(model, method, params, *inputs):
+        return inputs[0] if method == "encode" else jnp.full((1, 16, 16, 1), params["logit"])
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segdiff_jax.training.loss.call", lambda model, method, params, image: image)
-        patch.setattr(
-            "segdiff_jax.inference.sampler.call",
-            lambda model, method, params, x_t, t, features, keys: jnp.full(
-                (1, 16, 16, 1), params["logit"]
-            ),
-        )
+        patch.setattr("segdiff_jax.training.loss.call", stand_in)
         image = np.zeros((16, 16, 3), np.uint8)
         one_row = Batch(image[None], mask[None])
         loss, (_, (mse,)) = objective.loss(params, one_row, jax.random.key(0)[None])
