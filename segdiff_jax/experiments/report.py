@@ -17,7 +17,6 @@ write.
 """
 
 import io
-import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -159,4 +158,4 @@ def _write(path: Path, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    app.start(main)

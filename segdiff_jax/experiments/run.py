@@ -47,7 +47,7 @@ from segdiff_jax.experiments.args import Command, describe, parse
 from segdiff_jax.experiments.claims import claim
 from segdiff_jax.experiments.grids import Cell, Places, configured, places
 from segdiff_jax.experiments.results import FAILED, RESULT, TRAINED, Found, look, read, write_json
-from segdiff_jax.runtime import files, startup, watchdog
+from segdiff_jax.runtime import files, watchdog
 
 LESS_MEMORY = "lower train.batch_size or sampling.rows_at_once, and --retry"
 
@@ -220,5 +220,4 @@ def _lost() -> None:
 
 
 if __name__ == "__main__":
-    startup.reexec_with_huge_pages()
-    app.exit_program(main(sys.argv[1:]))
+    app.start(main)
