@@ -344,6 +344,7 @@ BAD = [  # (argv, what is message), in a directory with the files of `place`
     (["--export=w.pt", "--workdir=run"], "--export=w.pt: exists already"),
     (["--export=no/x.pt", "--workdir=run"], "--export=no/x.pt: must be in a directory that exists"),
     (["--export=x.pt", "--workdir=run", OK[1]], "--export takes no --config"),
+    (["--export=x.pt", "--workdir=run", "--config.seed=1"], "--export takes no --config"),
     (["--export=x.pt", "--workdir=run", "--step=3"], "--export takes no --config and no --step"),
 ]
 
@@ -364,6 +365,12 @@ def test_a_mistake_takes_one_line(argv, message, place, capsys):
     assert import_torch.main(argv) == code
     (line,) = lines_of(capsys)
     assert line.startswith("segdiff: ") and message in line
+
+
+@pytest.mark.parametrize("mode", ["", "export"])
+def test_an_export_is_parsed(mode, place):
+    command = import_args.parse(["--export=x.pt", "--workdir=run"], mode)
+    assert command == import_args.Export(Path("x.pt"), Path("run"))
 
 
 def test_a_file_that_is_no_state_dict_takes_one_line_and_exit_code_65(place, capsys):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from segdiff_jax.cli import options
-from segdiff_jax.config import default
+from segdiff_jax.config import default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 
 # names of the authors' checkpoints: ..._060000.pt and model060000.pt
@@ -96,7 +96,7 @@ def parse(argv: list[str], mode: str = "") -> Import | Export:
         raise UserError("--workdir is missing: must be the directory of the run")
     workdir = options.directory("workdir", values["workdir"])
     if values["export"]:
-        if sources or config != default() or values["step"]:
+        if sources or flatten(config) != flatten(default()) or values["step"]:
             raise UserError("--export takes no --config and no --step: the run has its own")
         return _export(options.local_path("export", values["export"]), workdir)
     options.only(sources)

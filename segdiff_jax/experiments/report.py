@@ -17,7 +17,6 @@ write.
 """
 
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -134,4 +133,4 @@ def _progress(grid: Grid) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    app.start(main)

@@ -55,7 +55,7 @@ from segdiff_jax.experiments.results import (
     read_json,
     write_stamped,
 )
-from segdiff_jax.runtime import files, startup, watchdog
+from segdiff_jax.runtime import files, watchdog
 from segdiff_jax.runtime.lock import InUseError, locked
 
 LESS_MEMORY = "lower train.batch_size or sampling.rows_at_once, and --retry"
@@ -231,5 +231,4 @@ def _exit_code(command: Command, cell: Cell) -> int:
 
 
 if __name__ == "__main__":
-    startup.reexec_with_huge_pages()
-    app.exit_program(main(sys.argv[1:]))
+    app.start(main)

@@ -176,6 +176,17 @@ def test_monuseg_is_the_authors_settings():
         ({"train.ema_warmup": 1}, "true or false"),
         ({"data.std": (1.0, 0.0, 1.0)}, "3 values in brackets, each a number, above 0"),
         ({"seed": 2**32}, "at most 4294967295"),
+        ({"data.std": ()}, "must be given if data.mean is"),
+        ({"data.std": (), "data.mean": ()}, None),
+        ({"reading.float_range": (2.0, 1.0)}, "must be the lower, then the higher"),
+        ({"reading.float_range": (1.0, 1.0)}, "must be the lower, then the higher"),
+        ({"cityscapes.train_expansion": (20, 10)}, "must be the lower, then the higher"),
+        ({"cityscapes.train_expansion": (10, 10)}, None),
+        ({"cityscapes.classes": ("bus", "bus")}, "names a class twice"),
+        ({"folder.test_share": 0.75, "folder.validation_share": 0.25}, "images to train on"),
+        ({"folder.test_share": 0.75, "folder.validation_share": 0.2}, None),
+        ({"cityscapes.size": 100}, None),
+        ({"cityscapes.size": 100, "data.name": "cityscapes"}, "must be 0 or a multiple of 64"),
     ],
 )
 def test_a_contradiction_is_refused_and_explained(changes, message):
