@@ -8,7 +8,7 @@ JOBS := 2
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
   --custom-compile-command "make lock"
 
-.PHONY: help install install-dev demo test faults test-all check lock clean
+.PHONY: help install install-dev demo test faults test-all tolerances check lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,6 +32,10 @@ faults: install-dev  ## kills, damages, lost and hung processes, launchers; prin
 
 test-all: install-dev  ## every test
 	$(PY) -m pytest -q -n $(JOBS)
+
+# Another machine rounds elsewhere: what each test uses of its tolerance, under six code generators.
+tolerances: install-dev  ## the tests that compare with a tolerance; prints the share that each uses
+	$(PY) tests/support/code_generators.py -n $(JOBS)
 
 check: install-dev  ## lint, format, types, unsafe calls
 	$(PY) -m ruff check .

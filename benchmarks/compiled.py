@@ -86,8 +86,9 @@ def compiled(config: ConfigDict, topology: str, cores: int, batch: int) -> Any:
 
     from segdiff_jax.data.example import Batch
     from segdiff_jax.factory import training
+    from segdiff_jax.runtime.distributed import AXIS
     from segdiff_jax.training import flat_state
-    from segdiff_jax.training.step import AXIS, init_state
+    from segdiff_jax.training.step import init_state
 
     try:
         devices = topologies.get_topology_desc(topology_name=topology, platform="tpu").devices

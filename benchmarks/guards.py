@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from segdiff_jax.factory import training
 from segdiff_jax.factory.training import build_step, run_key
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training import nonfinite
-from segdiff_jax.training.step import Metrics, TrainState, split_state, update
+from segdiff_jax.training.step import Metrics, TrainState, split_state
 
 
 def rows(plan: Plan) -> list[Row]:
@@ -64,20 +64,14 @@ def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> W
 def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
     """Returns a work of `STEPS` training steps without the test for NaN and inf."""
     layout, joined = ours.joined_state(config, mesh)
-    step = partial(
-        update,
-        objective=training.objective(config),
-        optimizer=training.optimizer(config),
-        ema_decay=training.ema_decay(config),
-        split=layout.unflatten,
-    )
+    learner = replace(training.learner(config), unflatten=layout.unflatten)
 
     def plain(
         state: TrainState, rows: Batch, key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        state, metrics = step(state, rows, key)
+        state, metrics = learner.update(state, rows, key)
         # XLA does not compute metrics that are not returned
-        return state, {name: metrics[name] for name in nonfinite.NUMBERS}
+        return state, {name: metrics[name] for name in nonfinite.METRICS}
 
     mapped = distributed.map_step(plain, mesh, config.train.map)
     return _updates(config, mesh, batch, joined, mapped, lambda step, metrics: None)

@@ -12,8 +12,8 @@ from benchmarks.network_input import side_of
 from benchmarks.timing import Row, Sample, Work, alternate, ratio, rows_of
 from configs import monuseg
 from segdiff_jax.factory import datasets
+from segdiff_jax.factory.training import device_batches
 from segdiff_jax.runtime import distributed
-from segdiff_jax.train import device_batches
 from segdiff_jax.training import nonfinite
 
 DRAWS = 4

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from benchmarks.network_input import side_of
 from benchmarks.timing import Work
-from segdiff_jax import train
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.factory import samplers, training
 from segdiff_jax.inference.sampler import DiffusionSampler
@@ -64,7 +63,7 @@ def joined_state(config: ConfigDict, mesh: Mesh) -> tuple[flat_state.FlatLayout,
 
 def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> Iterator[Batch]:
     """Yields one batch, which stays on the devices, indefinitely."""
-    return repeat(next(train.device_batches(config, examples, 0, mesh)))
+    return repeat(next(training.device_batches(config, examples, 0, mesh)))
 
 
 def training_step(

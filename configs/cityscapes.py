@@ -7,12 +7,12 @@ expansion (the default: windows 15 % larger than the object's box) or tight (its
     python -m segdiff_jax.main --config=configs/cityscapes.py:bus --config.data.dir=DIR
     python -m segdiff_jax.main --config=configs/cityscapes.py:bus,tight --config.data.dir=DIR
 
-DIR holds the official "leftImg8bit" and "gtFine"; docs/cityscapes.md describes how to get them and
-how the objects differ from the authors', whose lists are gone.
+DIR holds the official "leftImg8bit" and "gtFine"; docs/cityscapes.md explains how to get them, and
+how the objects differ from the authors', whose lists are no longer available.
 
 The authors' settings are the defaults plus what is set here, with one difference: expansions of
-10-20 % are drawn at every visit. `:bus,expansion,once` draws them once per object, as the
-authors do.
+10-20 % are drawn at every visit. `:bus,expansion,once` draws them once per object, as the authors
+do.
 
 mIoU of the paper (mean over objects), of one network a class, chosen on the test objects:
 
@@ -26,9 +26,9 @@ Ours are not measured yet.
 from ml_collections import ConfigDict
 
 from segdiff_jax.config import default
-from segdiff_jax.config.schema import CLASSES
 from segdiff_jax.errors import UserError
 
+CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 PROTOCOLS = ("expansion", "expansion,once", "tight")
 
 

@@ -1,7 +1,7 @@
 """MoNuSeg, nuclei in stained tissue: 30 images to train on, 14 to test; resized to 512x512.
 
 The authors' settings are the defaults plus what is set here. `:small` is a network that a laptop
-trains: what it sets again is the difference from the authors' settings.
+can train: `_small` sets what differs from the authors' settings.
 
     python -m segdiff_jax.main --config=configs/monuseg.py --config.data.dir=DIR
     python -m segdiff_jax.main --config=configs/monuseg.py:small --config.data.dir=DIR

@@ -1,7 +1,7 @@
 """Vaihingen, the building in the middle of an aerial image: 100 to train on, 68 to test; 256x256.
 
 The authors' settings are the defaults plus what is set here. `:small` is a network that a laptop
-trains: what it sets again is the difference from the authors' settings.
+can train: `_small` sets what differs from the authors' settings.
 
     python -m segdiff_jax.main --config=configs/vaihingen.py --config.data.dir=DIR
     python -m segdiff_jax.main --config=configs/vaihingen.py:small --config.data.dir=DIR

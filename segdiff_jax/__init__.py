@@ -1,22 +1,21 @@
 """SegDiff (Amit et al., arXiv 2112.00390) in JAX: image segmentation by diffusion.
 
     model = segdiff_jax.load("runs/monuseg-small")
-    answer = model.predict(image)  # .probability, .mask, .uncertainty, .generations
+    prediction = model.predict(image)  # .probability, .mask, .uncertainty, .generations
 
-See `segdiff_jax.api`, where `load` and what it returns are explained.
+`segdiff_jax.api` documents `load` and the model it returns.
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-
 if TYPE_CHECKING:
     from segdiff_jax.api import load as load
 
 
 def __getattr__(name: str) -> Any:
-    """Imports jax only when it is needed: the command line reports mistakes before that."""
+    """Imports jax on first use of `load`, so that the command line reports mistakes before."""
     if name == "load":
         from segdiff_jax.api import load as load
 

@@ -1,4 +1,4 @@
-"""A trained run as a Python object: `model = segdiff_jax.load(workdir)`."""
+"""Loads a trained run as a Python object: `model = segdiff_jax.load(workdir)`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,9 +16,9 @@ from segdiff_jax.checkpoint import run_config
 from segdiff_jax.config import validate
 from segdiff_jax.data.example import Array
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.factory import networks, samplers
+from segdiff_jax.factory import networks
 from segdiff_jax.inference.averaging import uncertainty
-from segdiff_jax.inference.sampler import DiffusionSampler
+from segdiff_jax.inference.sampler import DiffusionSampler, MaskSampler
 from segdiff_jax.inference.segmentation import ImageRows, Segmenter
 from segdiff_jax.models.segdiff import Params, call
 from segdiff_jax.runtime import cpu_devices, distributed
@@ -26,15 +26,15 @@ from segdiff_jax.runtime import cpu_devices, distributed
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says about one image.
+    """The prediction for one image.
 
     Attributes:
       probability: [H, W] float32 in 0..1, the mean of the generations.
       mask: [H, W] uint8, 1 where the probability is above the threshold.
-      uncertainty: [H, W] float32 in 0..0.5, the standard deviation of the generations, or what
-        stands for it where nothing is drawn: see `averaging.uncertainty`.
-      generations: [S, H, W] float32 in 0..1, single masks drawn from different noise; of a network
-        that answers in one pass, its probability alone.
+      uncertainty: [H, W] float32 in 0..0.5, the standard deviation of the generations; of a
+        one-pass network see `averaging.uncertainty`.
+      generations: [S, H, W] float32 in 0..1, single masks sampled from different noise; of a
+        one-pass network its probability alone.
     """
 
     probability: np.ndarray
@@ -45,44 +45,51 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The averaged weights of a run, ready to answer on every device of this process's job.
+    """Predicts with the averaged weights of a run, on every device of this process's job.
 
     Attributes:
-      config: of the run, with the sampling settings that are used.
-      step: updates the weights have seen.
-      params: nested dictionaries of float32 arrays, replicated.
-      segmenter: what draws the masks.
+      config: of the run, with the sampling settings in use.
+      step: training steps the weights have seen.
+      segmenter: samples the masks.
       threshold: of the probability, above which a pixel is foreground.
-      seed: of the noise.
     """
 
     config: ConfigDict
     step: int
-    params: Params
     segmenter: Segmenter
     threshold: float
-    seed: int
+
+    @property
+    def params(self) -> Params:
+        """Nested dictionaries of float32 arrays, replicated over the devices."""
+        return self.segmenter.params
+
+    @property
+    def seed(self) -> int:
+        """The seed of the noise."""
+        return self.config.seed
 
     @property
     def random(self) -> bool:
-        """Whether the masks are drawn from noise: not by networks that answer in one pass."""
+        """Whether the masks are sampled from noise; False for one-pass networks."""
         return self.segmenter.sampler.random
 
     def predict(self, image: np.ndarray, *, number: int = 0) -> Prediction:
-        """Answers one image of any size; larger ones are cut into tiles that fade into each other.
+        """Predicts one image of any size; larger ones are cut into tiles that are blended.
 
         The program is compiled at the first image, and again for another size of tile.
 
         Args:
           image: [H, W, 3] RGB or [H, W] grey, uint8.
-          number: chooses other noise for other images; the same number, the same answer.
+          number: selects the noise; the same number gives the same prediction.
 
         Raises:
           ValueError: the image is of another shape or type.
         """
-        bands = self._single.bands([rgb(image)], self._key(), number)
-        rows = [band.generations for band in bands]
-        generations = np.clip(np.concatenate(rows, axis=1), 0.0, 1.0)
+        # one tile a call, so that small images bring no padding
+        segmenter = replace(self.segmenter, max_tiles_per_call=1)
+        parts = [rows.generations for rows in segmenter.bands([rgb(image)], self._key(), number)]
+        generations = np.clip(np.concatenate(parts, axis=1), 0.0, 1.0)
         probability = generations.mean(axis=0)
         return Prediction(
             probability,
@@ -92,21 +99,21 @@ class Model:
         )
 
     def bands(self, images: Iterable[np.ndarray], first: int = 0) -> Iterator[ImageRows]:
-        """Yields finished rows of image after image, for images that do not fit into memory whole.
+        """Yields finished rows of image after image, for images too large for memory.
 
         Args:
-          images: as for `predict`; read as they are needed.
+          images: as for `predict`; read one by one.
           first: number of the first image, see `predict`.
 
         Returns:
-          Bands from top to bottom, whose generations are about 0..1 and not clipped.
+          Rows from top to bottom, whose generations are about 0..1 and not clipped.
         """
         return self.segmenter.bands(map(rgb, images), self._key(), first)
 
     def eps(self, x_t: Array, t: Array, image: Array) -> jax.Array:
-        """Returns the noise that the network finds in x_t: the function eps of the paper.
+        """Returns the network's estimate of the noise in x_t: the function eps of the paper.
 
-        A network that was trained to predict x0 or v is converted.
+        The output of a network that was trained to predict x0 or v is converted.
 
         Args:
           x_t: [N, H, W, 1] float32, the noisy mask; a clean one is -1 or +1.
@@ -117,27 +124,21 @@ class Model:
           [N, H, W, 1] float32.
 
         Raises:
-          ValueError: the run is no diffusion.
+          ValueError: the network predicts masks in one pass, without diffusion.
         """
         return self._eps(self.params, x_t, t, image)
 
     @cached_property
-    def _single(self) -> Segmenter:
-        """One tile a call: compiled once, and nothing is wasted on small images."""
-        return replace(self.segmenter, most=1, _programs={})
-
-    @cached_property
     def _eps(self) -> Callable[..., jax.Array]:
-        return jax.jit(partial(_eps, self.segmenter))
+        return jax.jit(partial(_eps, self.segmenter.sampler))
 
     def _key(self) -> jax.Array:
         return jax.random.fold_in(jax.random.key(self.seed), 3)
 
 
 def _eps(
-    segmenter: Segmenter, params: Params, x_t: jax.Array, t: jax.Array, image: jax.Array
+    sampler: MaskSampler, params: Params, x_t: jax.Array, t: jax.Array, image: jax.Array
 ) -> jax.Array:
-    sampler = segmenter.sampler
     if not isinstance(sampler, DiffusionSampler):
         raise ValueError("this network finds masks in one pass: there is no noise to find")
     features = sampler.encode(params, image)
@@ -149,7 +150,7 @@ def rgb(image: Any) -> np.ndarray:
     """Returns an image as [H, W, 3].
 
     Raises:
-      ValueError: it is neither [H, W, 3] nor [H, W], or not of bytes.
+      ValueError: it is neither [H, W, 3] nor [H, W], or not uint8.
     """
     array = np.asarray(image)
     if array.dtype != np.uint8:
@@ -170,14 +171,14 @@ def load(
     threshold: float = 0.5,
     seed: int | None = None,
 ) -> Model:
-    """Reads the averaged weights of a run, and turns the compilation cache on.
+    """Loads the averaged weights of a run, and turns the compilation cache on.
 
     Args:
       workdir: of the run, which holds config.json and checkpoints.
-      generations: masks that are drawn of each image; None: as many as the run's config says.
-      steps: reverse steps of each, 0: all T; None: as the run's config says.
-      overlap: pixels that neighbouring tiles share; None: as the run's config says, or a quarter of
-        a tile where it says none.
+      generations: masks sampled of each image; None: as in the run's config.
+      steps: reverse steps of each, 0: all T; None: as in the run's config.
+      overlap: pixels that neighbouring tiles share; None: as in the run's config, or a quarter of a
+        tile if it has no tiles.
       threshold: of the probability, in 0..1.
       seed: of the noise; None: the run's.
 
@@ -190,25 +191,29 @@ def load(
     if not 0 <= threshold < 1:
         raise UserError(f"threshold={threshold}: must be at least 0 and below 1")
     config = run_config.read_config(workdir)
+    if steps is not None and networks.one_pass(config):
+        raise UserError(f"steps={steps}: {workdir} holds a network that predicts in one pass")
+    set_tiles(config, overlap)
+    for name, value in (("generations", generations), ("steps", steps)):
+        config.sampling[name] = config.sampling[name] if value is None else value
+    config.seed = config.seed if seed is None else seed
+    validate.check(config)
+    distributed.start(devices_of_cpu=cpu_devices.choose_device_count(wanted=config.job.cpu_devices))
+    run = trained_run.restore(config, workdir, distributed.all_devices())
+    return Model(config, run.step, run.segmenter, threshold)
+
+
+def set_tiles(config: ConfigDict, overlap: int | None) -> None:
+    """Sets config.sampling so that images of any size fit into memory; see `load`.
+
+    Raises:
+      UserError: the overlap is not less than a tile.
+    """
     c = config.sampling
-    if c.tile == 0:  # an image of any size must fit into memory
-        c.tile = config.augment.crop or 256
-        c.stride = c.tile
+    if c.tile == 0:
+        c.tile = c.stride = config.augment.crop or 256
     if overlap is None:
         overlap = c.tile - c.stride or c.tile // 4
     if not 0 <= overlap < c.tile:
         raise UserError(f"overlap={overlap}: must be at least 0 and less than a tile, {c.tile}")
     c.stride = c.tile - overlap
-    for name, value in (("generations", generations), ("steps", steps)):
-        if value is not None:
-            c[name] = value
-    if steps is not None and networks.one_pass(config):
-        raise UserError(f"steps={steps}: {workdir} holds a network that answers in one pass")
-    if seed is not None:
-        config.seed = seed
-    validate.check(config)
-    distributed.start(devices_of_cpu=cpu_devices.choose_device_count(wanted=config.job.cpu_devices))
-    mesh = distributed.all_devices()
-    step, params = trained_run.restore_ema(config, workdir, mesh)
-    segmenter = samplers.segmenter(config, params, mesh)
-    return Model(config, step, params, segmenter, threshold, config.seed)

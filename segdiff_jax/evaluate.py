@@ -1,4 +1,4 @@
-"""A split of a data set -> scores, and a report with a picture of every image."""
+"""Evaluates a run: scores its test split, and writes a report with a panel of every image."""
 
 import json
 import time
@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax import __version__, metrics
+from segdiff_jax import __version__, metrics, trained_run
 from segdiff_jax.checkpoint import trust
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation.baselines import baseline_rows
@@ -20,17 +20,17 @@ from segdiff_jax.evaluation.report import save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, score_examples
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.inference.segmentation import Segmenter
-from segdiff_jax.trained_run import TrainedRun, load
+from segdiff_jax.trained_run import TrainedRun
 
 
 class Evaluation(NamedTuple):
-    """What is known of a split once it is answered.
+    """Scores of a split.
 
     Attributes:
       rows: "name" and the scores of each image.
       calibration: sums over all pixels of all images, [3, 10], see `metrics.calibration`.
       panels: a PNG of each image, on process 0.
-      seconds: for each image, without scoring and drawing it.
+      seconds: per image, without scoring and drawing it.
     """
 
     rows: list[dict[str, Any]]
@@ -39,48 +39,7 @@ class Evaluation(NamedTuple):
     seconds: float
 
 
-def evaluate_split(
-    segment: Segmenter,
-    examples: Sequence[Example],
-    seed: int,
-    directory: Path,
-    watch: Callable[[ScoredPrediction], object] | None = None,
-) -> Evaluation:
-    """Answers, scores and draws every example; panels go to the directory.
-
-    Args:
-      segment: draws the masks.
-      examples: with the truth.
-      seed: of the noise.
-      directory: of the report.
-      watch: is shown every answer, in the order of the examples.
-    """
-    rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
-    began = time.monotonic()
-    for i, answer in enumerate(score_examples(segment, examples, seed)):
-        seconds += time.monotonic() - began
-        if watch is not None:
-            watch(answer)
-        example = answer.example
-        group = {"group": example.group} if example.group else {}
-        rows.append({"name": example.name, **group, **answer.scores})
-        sums += metrics.calibration(answer.probability, example.mask)
-        if jax.process_index() == 0:
-            picture = panel(
-                example.image,
-                example.mask,
-                answer.generations,
-                answer.probability,
-                example.name,
-                answer.scores,
-                segment.sampler.random,
-            )
-            panels.append(save_panel(directory, i, example.name, picture))
-        began = time.monotonic()
-    return Evaluation(rows, sums, panels, seconds / len(examples))
-
-
-def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
+def evaluate(config: ConfigDict, workdir: Path) -> Path:
     """Scores the averaged weights of a run on its test split and writes the report.
 
     Args:
@@ -94,19 +53,19 @@ def evaluate_run(config: ConfigDict, workdir: Path) -> Path:
       UserError: there is no checkpoint, or the data do not fit.
     """
     trust.check_workdir(workdir)
-    return evaluate_loaded(load(config, workdir), workdir, workdir / "report")
+    return evaluate_run(trained_run.load(config, workdir), workdir, workdir / "report")
 
 
-def evaluate_loaded(
+def evaluate_run(
     run: TrainedRun,
     workdir: Path,
     directory: Path,
     watch: Callable[[ScoredPrediction], object] | None = None,
 ) -> Path:
-    """Scores an opened run and writes the report; see `evaluate_run`.
+    """Scores a loaded run and writes the report; see `evaluate`.
 
     Args:
-      run: what is asked.
+      run: loaded with its test split.
       workdir: of the run, for its training curve.
       directory: of the report.
       watch: see `evaluate_split`.
@@ -134,8 +93,44 @@ def evaluate_loaded(
     return page
 
 
+def evaluate_split(
+    segmenter: Segmenter,
+    examples: Sequence[Example],
+    seed: int,
+    directory: Path,
+    watch: Callable[[ScoredPrediction], object] | None = None,
+) -> Evaluation:
+    """Predicts, scores and draws every example; panels go to the directory.
+
+    Args:
+      segmenter: samples the masks.
+      examples: with their annotations.
+      seed: of the noise.
+      directory: of the report.
+      watch: called with every prediction, in the order of the examples.
+    """
+    rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
+    began = time.monotonic()
+    for i, found in enumerate(score_examples(segmenter, examples, seed)):
+        seconds += time.monotonic() - began
+        if watch is not None:
+            watch(found)
+        example = found.example
+        group = {"group": example.group} if example.group else {}
+        rows.append({"name": example.name, **group, **found.scores})
+        sums += metrics.calibration(found.probability, example.mask)
+        if jax.process_index() == 0:
+            picture = panel(
+                *(example.image, example.mask, found.generations, found.probability),
+                *(example.name, found.scores, segmenter.sampler.random),
+            )
+            panels.append(save_panel(directory, i, example.name, picture))
+        began = time.monotonic()
+    return Evaluation(rows, sums, panels, seconds / len(examples))
+
+
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:
-    """Returns what a reader needs to judge or repeat the evaluation."""
+    """Returns the settings a reader needs to judge or repeat the evaluation."""
     c = config.sampling
     count = config.data.train_images
     chosen = {

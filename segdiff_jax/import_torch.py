@@ -1,25 +1,12 @@
-"""SegDiff: brings weights of the authors' PyTorch code here, and back.
+"""Imports weights of the authors' PyTorch code as a run, and exports a run's weights to it.
 
-  python -m segdiff_jax.import_torch --weights=FILE.pt --config=configs/monuseg.py --workdir=DIR
-  python -m segdiff_jax.import_torch --export=FILE.pt --workdir=DIR
+    segdiff import --weights=FILE.pt --config=configs/monuseg.py --workdir=DIR
+    segdiff export --export=FILE.pt --workdir=DIR
 
-  --weights=FILE.pt          a checkpoint of theirs such as ema_0.9999_060000.pt; it is read without
-                             PyTorch, and nothing in it is run
-  --config=FILE[:ARGUMENT]   of the network that was trained; --config.GROUP.KEY=VALUE sets a knob.
-                             Their args.json says what it was: model.rrdb_blocks, diffusion.T, ...
-  --workdir=DIR              becomes a run, which predict and main --mode=evaluate accept. Training
-                             it goes on from these weights, with a fresh state of the optimizer
-  --step=N                   updates the weights have seen; if not given, the number that ends the
-                             name of the file, _060000.pt or model060000.pt; 0 if there is none
-  --export=FILE.pt           writes the averaged weights of the run in DIR with the authors' names.
-                             Their scripts want the updates in the name: ema_0.9999_060000.pt
-  --help                     this text
-
-Exit codes: 0 done; 64 bad command line or config; 65 the file is unusable; 66 it is of another
-network, or the run has no checkpoint; 70 a bug; 74 cannot write.
+`python -m segdiff_jax.import_torch` does either, as its flags ask for (see `cli.import_args`). jax
+is imported only once the command line and the file are known to be usable: that takes seconds.
 """
 
-import sys
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -29,13 +16,13 @@ from typing import Any, cast
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax.cli import app
-from segdiff_jax.cli.import_args import Export, Import, parse
+from segdiff_jax.cli import app, import_args
+from segdiff_jax.cli.import_args import Export, Import
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.torch_weights import names
 
-# what their code has; of some of it the weights tell nothing
-AUTHORS = (
+LESS_MEMORY = "use a machine that has more"
+AUTHORS = (  # fixed values of the authors' code, some of which leave no trace in the weights
     *(("model", "kind", "diffusion"), ("model", "conditioning", "sum")),
     *(("model", "encoder", "rrdb"), ("model", "time_embedding", "sinusoidal")),
     *(("model", "heads", 4), ("model", "norm_groups", 32)),
@@ -44,17 +31,20 @@ AUTHORS = (
 )
 
 
-def main(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code; mistakes of the user's take one line.
+def main(argv: list[str], mode: str = "") -> int:
+    """Runs a command line and returns its exit code.
 
     Args:
-      arguments: the words after the name of the programme.
+      argv: arguments without the name of the program.
+      mode: "import", "export", or "": the flags decide.
     """
-    return app.run(_main, arguments, __doc__, "it takes a machine that has more")
+    program = partial(run_command, mode=mode)
+    return app.run(program, argv, import_args.help_of(mode), LESS_MEMORY)
 
 
-def _main(arguments: list[str]) -> None:
-    command = parse(arguments)
+def run_command(argv: list[str], mode: str = "") -> None:
+    """Parses a command line and runs it."""
+    command = import_args.parse(argv, mode)
     app.set_up_logging()
     if isinstance(command, Import):
         import_weights(command)
@@ -63,18 +53,18 @@ def _main(arguments: list[str]) -> None:
 
 
 def import_weights(command: Import) -> None:
-    """Makes a run whose weights, averaged and not, are those of a file.
+    """Writes a run whose weights, both averaged and current, are those of a file.
 
     Raises:
-      UserError: the file is unusable, or of another network.
+      UserError: the file is unusable, or holds another network.
     """
     from segdiff_jax.torch_weights import matching, pt_reader
 
     found = pt_reader.read_tensors(command.weights)  # before jax, which takes seconds to import
     modules = names.modules(_shape(command.config))
     wanted = names.to_theirs(_placeholders(command.config), modules)
-    theirs = matching.matched(command.weights, found, wanted)
-    _caution(command.config)
+    theirs = matching.match(command.weights, found, wanted)
+    _warn_of_differences(command.config)
     _write_run(command, names.to_ours(theirs, modules))
     count = sum(array.size for array in theirs.values())
     logging.info("%s: %d parameters, update %d", command.workdir, count, command.step)
@@ -101,7 +91,7 @@ def export_weights(command: Export) -> None:
     if foreign := [f"+ {name} {theirs[name].shape}" for name in theirs.keys() & ours.keys()]:
         message = f"{command.workdir}: the authors' code has no network with the lines above"
         raise UserError(message, BAD_CHECKPOINT, sorted(foreign))
-    _caution(config)
+    _warn_of_differences(config)
     pt_writer.write_tensors(command.file, theirs)
     logging.info("%s: %d tensors, update %d", command.file, len(theirs), step)
 
@@ -113,7 +103,7 @@ def _shape(config: ConfigDict) -> names.Shape:
 
 
 def _placeholders(config: ConfigDict) -> dict[str, Any]:
-    """Returns arrays of the shapes of our parameters, by path, that take no memory."""
+    """Returns arrays of the shapes of the parameters, by path; they take no memory."""
     import jax
     import numpy as np
     from flax import traverse_util
@@ -121,7 +111,7 @@ def _placeholders(config: ConfigDict) -> dict[str, Any]:
     from segdiff_jax.factory import networks, training
     from segdiff_jax.training import step
 
-    side = networks.multiple(config)  # the smallest input there is
+    side = networks.multiple(config)  # of the smallest input
     begin = partial(
         step.init_state, training.objective(config), training.optimizer(config), (side, side)
     )
@@ -130,18 +120,19 @@ def _placeholders(config: ConfigDict) -> dict[str, Any]:
     return {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in shapes.items()}
 
 
-def _caution(config: ConfigDict) -> None:
+def _warn_of_differences(config: ConfigDict) -> None:
+    """Logs each setting that the authors' code has otherwise."""
     for group, key, theirs in AUTHORS:
         if (here := config[group][key]) != theirs:
             logging.warning(
                 "config.%s.%s=%r: in the authors' code it is %r unless someone changed it, and the "
-                "same weights answer otherwise there",
+                "same weights give other predictions there",
                 *(group, key, here, theirs),
             )
 
 
 def _write_run(command: Import, weights: Mapping[str, Any]) -> None:
-    """Writes what training would have left behind; config.json, which makes it a run, last."""
+    """Writes the files of a run: the checkpoint, then config.json, which makes it a run."""
     import jax
     import jax.numpy as jnp
     from flax import traverse_util
@@ -164,10 +155,5 @@ def _write_run(command: Import, weights: Mapping[str, Any]) -> None:
     run_config.write_config(command.config, workdir)
 
 
-def run() -> None:
-    """The console script."""
-    sys.exit(main(sys.argv[1:]))
-
-
 if __name__ == "__main__":
-    run()
+    app.start(main)

@@ -1,32 +1,13 @@
-"""SegDiff: trains a diffusion model that segments images, and scores it.
+"""Runs SegDiff: prepares or checks a data set, trains, evaluates (see `cli.main_args`).
 
-  python -m segdiff_jax.main --config=configs/synthetic.py
-  python -m segdiff_jax.main --config=configs/monuseg.py:small --config.data.dir=DIR
+    python -m segdiff_jax.main --config=configs/synthetic.py
+    segdiff train --config=configs/synthetic.py
 
-  --config=FILE[:ARGUMENT]   a Python file with get_config; what follows the colon is handed to it:
-                             configs/monuseg.py is the authors' network, with :small one for a CPU
-  --config.GROUP.KEY=VALUE   sets one of the knobs that segdiff_jax/config.py explains, such as
-                             --config.train.steps=10 or --config.model.multipliers=1,2,2
-  --workdir=DIR              checkpoints, metrics, report; runs/FILE[-ARGUMENT] if not given;
-                             the same command again goes on where the run stopped
-  --mode=MODE                prepare (the data set) | train | evaluate (the last weights, and write
-                             the report) | all: one after the other, the default;
-                             check: reads every file of the data set and lists what is wrong
-  --coordinator=HOST:PORT --processes=N --process=I
-                             a job of several processes; --coordinator=auto where JAX knows the rest
-                             (if one does not join within config.job.join_seconds, the others end)
-  --help                     this text
-
-On Linux the program restarts itself at its start, for huge pages; not with the environment variable
-GLIBC_TUNABLES=glibc.malloc.hugetlb=0.
-
-Exit codes: 0 done; 64 bad command line or config; 65 bad data; 66 bad checkpoint; 70 not a finite
-number, or a bug; 74 cannot write; 130 and 143 interrupted and terminated, the state is saved;
-134 lost another process of the job; 142 hung.
+jax is imported only once the command line is known to be correct: that takes seconds.
 """
 
 import gc
-import sys
+from functools import partial
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -34,10 +15,9 @@ from ml_collections import ConfigDict
 from segdiff_jax import __version__, errors
 from segdiff_jax.cli import app, main_args
 from segdiff_jax.cli.main_args import Command
-from segdiff_jax.config import validate
-from segdiff_jax.config.defaults import flatten
+from segdiff_jax.config import flatten, validate
 from segdiff_jax.errors import UserError
-from segdiff_jax.runtime import startup, watchdog
+from segdiff_jax.runtime import watchdog
 
 LESS_MEMORY = (
     "lower train.batch_size, or sampling.rows_at_once if training was over, or set "
@@ -45,21 +25,23 @@ LESS_MEMORY = (
 )
 
 
-def main(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code; mistakes of the user's take one line.
+def main(argv: list[str], mode: str = "") -> int:
+    """Runs a command line and returns its exit code.
 
     Args:
-      arguments: the words after the name of the programme.
+      argv: arguments without the name of the program.
+      mode: of the sub-command; "": --mode gives it.
     """
+    program = partial(run_command, mode=mode)
     try:
-        return app.run(run_command, arguments, __doc__, LESS_MEMORY)
+        return app.run(program, argv, main_args.help_of(mode), LESS_MEMORY)
     finally:
         gc.enable()
 
 
-def run_command(arguments: list[str]) -> None:
-    """Does what a command line says."""
-    command = main_args.parse(arguments)
+def run_command(argv: list[str], mode: str = "") -> None:
+    """Parses a command line and runs it."""
+    command = main_args.parse(argv, mode)
     app.set_up_logging()
     for line in validate.warnings_for(command.config):
         logging.warning(line)
@@ -67,7 +49,7 @@ def run_command(arguments: list[str]) -> None:
 
 
 def run_mode(command: Command) -> None:
-    """Does what was asked for. The imports are here because jax takes seconds to import."""
+    """Prepares, checks, trains or evaluates, as the mode of the command asks for."""
     config, mode = command.config, command.mode
     if mode == "check":
         return check(config)
@@ -82,14 +64,14 @@ def run_mode(command: Command) -> None:
     from segdiff_jax.runtime import distributed
 
     job = config.job
-    place = command.coordinator, command.processes, command.process
-    distributed.start(*place, job.join_seconds, job.heartbeat_seconds, devices_of_cpu(command))
+    peers = command.coordinator, command.processes, command.process
+    distributed.start(*peers, job.join_seconds, job.heartbeat_seconds, devices_of_cpu(command))
     with watchdog.watch(job.hang_seconds, coordinator=distributed.leads_others()):
         train_and_evaluate(command)
 
 
 def devices_of_cpu(command: Command) -> int:
-    """Returns how many devices this process makes of its CPU."""
+    """Returns how many JAX devices this process makes of its CPU."""
     from segdiff_jax.runtime import cpu_devices
 
     wanted = command.config.job.cpu_devices
@@ -100,7 +82,7 @@ def devices_of_cpu(command: Command) -> int:
 
 
 def train_and_evaluate(command: Command) -> None:
-    """Trains and scores, as far as the mode asks for it."""
+    """Trains, evaluates or both, as the mode asks for."""
     from segdiff_jax import evaluate, train
     from segdiff_jax.runtime import consistency, signals
 
@@ -114,14 +96,14 @@ def train_and_evaluate(command: Command) -> None:
     elif mode in ("evaluate", "all"):
         gc.enable()
         with signals.raise_on_signal():
-            evaluate.evaluate_run(config, workdir)
+            evaluate.evaluate(config, workdir)
 
 
 def check(config: ConfigDict) -> None:
     """Reads every file of the data set.
 
     Raises:
-      UserError: files cannot be used; its details are a line for each.
+      UserError: files cannot be used; its details have a line for each.
     """
     from segdiff_jax.factory import datasets
 
@@ -132,11 +114,5 @@ def check(config: ConfigDict) -> None:
     print(f"{config.data.name}: every file can be used")
 
 
-def run() -> None:
-    """The console script."""
-    startup.reexec_with_huge_pages()
-    app.exit_program(main(sys.argv[1:]))
-
-
 if __name__ == "__main__":
-    run()
+    app.start(main)

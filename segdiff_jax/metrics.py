@@ -1,4 +1,18 @@
-"""How well two contours agree: the boundary F-measure of DARNet and of the authors' code."""
+"""Computes the scores of a predicted mask against the true one, and their means over images.
+
+NumPy, foreground only, one image at a time. Scores of empty masks; nan is undefined, left out of
+means and counted by `summarise`:
+
+                      both empty   truth empty   prediction empty
+  iou, dice               0             0               0
+  area_ratio             nan            0               0
+  weighted_coverage      nan           nan              0
+  boundary_f              1             0               0
+
+A full mask has no boundary either. The zeros and the one equal those of the authors' evaluation,
+which makes means comparable with theirs; it divides by zero for the area ratio of two empty masks.
+The weighted coverage is undefined without a true region: there are no weights.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,49 +22,6 @@ from scipy import ndimage
 
 from segdiff_jax.errors import INTERNAL, UserError
 
-
-def boundary(mask: np.ndarray) -> np.ndarray:
-    """Pixels [H, W] bool that differ from their right, lower or lower-right neighbour.
-
-    The boundary of the DAVIS benchmark. Neighbours outside the image count as equal, so the border
-    of the image is never a boundary.
-    """
-    inside = np.pad(np.asarray(mask, bool), ((0, 1), (0, 1)), mode="edge")
-    here = inside[:-1, :-1]
-    return (here ^ inside[:-1, 1:]) | (here ^ inside[1:, :-1]) | (here ^ inside[1:, 1:])
-
-
-def boundary_f(
-    pred: np.ndarray, true: np.ndarray, radii: Sequence[float] = (1, 2, 3, 4, 5)
-) -> float:
-    """F-measure of the two boundaries within a tolerance, averaged over tolerances ("FBound").
-
-    Precision is the share of predicted boundary pixels with a true one within the tolerance; recall
-    is the reverse.
-
-    Args:
-      pred: mask [H, W].
-      true: mask [H, W].
-      radii: the tolerances, Euclidean distances in pixels, themselves included.
-
-    Returns:
-      A number in 0..1: 1 when neither mask has a boundary, 0 when only one has.
-    """
-    pred, true = (boundary(mask) for mask in (pred, true))
-    if not pred.any() or not true.any():
-        return float(pred.any() == true.any())
-    # One distance transform answers for every radius r: at most r from a boundary is the same as
-    # inside the boundary dilated by a disk of radius r.
-    to_true = ndimage.distance_transform_edt(~true)[pred]  # type: ignore[index]
-    to_pred = ndimage.distance_transform_edt(~pred)[true]  # type: ignore[index]
-    scores = []
-    for radius in radii:
-        precision, recall = np.mean(to_true <= radius), np.mean(to_pred <= radius)
-        total = precision + recall
-        scores.append(2 * precision * recall / total if total else 0.0)
-    return float(np.mean(scores))
-
-
 LABELS = {
     "iou": "IoU",
     "dice": "Dice",
@@ -59,22 +30,20 @@ LABELS = {
     "boundary_f": "boundary F",
     "calibration": "calibration",
 }
-
-
 KEYS = tuple(LABELS)
 
 
 def iou(pred: np.ndarray, true: np.ndarray) -> float:
-    """Intersection over union of two masks [H, W]; in 0..1, 0 when both are empty."""
+    """Computes the intersection over union of two masks [H, W]; in 0..1, 0 when both are empty."""
     pred, true = _masks(pred, true)
     union = _area(pred | true)
     return _area(pred & true) / union if union else 0.0
 
 
 def dice(pred: np.ndarray, true: np.ndarray) -> float:
-    """Twice the intersection over the sum of the areas of two masks [H, W]; 0 when both are empty.
+    """Computes the Dice score of two masks [H, W]; in 0..1, 0 when both are empty.
 
-    The same number as F1 over foreground pixels.
+    Twice the intersection over the sum of the areas, equal to F1 over foreground pixels.
     """
     pred, true = _masks(pred, true)
     areas = _area(pred) + _area(true)
@@ -82,16 +51,17 @@ def dice(pred: np.ndarray, true: np.ndarray) -> float:
 
 
 def area_ratio(pred: np.ndarray, true: np.ndarray) -> float:
-    """The smaller area over the larger, wherever the pixels lie; nan when both masks are empty.
+    """Computes the smaller area over the larger; nan when both masks are empty.
 
-    This is what the authors' code computes under the name "WCov"; it is never below the IoU.
+    It ignores where the pixels lie, and is never below the IoU. The authors' code computes it under
+    the name "WCov".
     """
     small, large = sorted(_area(mask) for mask in _masks(pred, true))
     return small / large if large else float("nan")
 
 
 def weighted_coverage(pred: np.ndarray, true: np.ndarray) -> float:
-    """Mean over true regions, weighted by area, of the best IoU with any one predicted region.
+    """Computes the best IoU of each true region with a predicted one, averaged by area.
 
     The WCov of the literature (Silberman et al., ECCV 2014). Regions are 4-connected: nuclei that
     meet only at a corner are two. Masks are [H, W]; the result is in 0..1, nan when the truth is
@@ -113,17 +83,59 @@ def weighted_coverage(pred: np.ndarray, true: np.ndarray) -> float:
     return float(np.average(best[1:], weights=true_area[1:]))
 
 
+def boundary(mask: np.ndarray) -> np.ndarray:
+    """Marks the pixels [H, W] that differ from their right, lower or lower-right neighbour.
+
+    This is the boundary of the DAVIS benchmark. Neighbours outside the image count as equal, so the
+    border of the image is never a boundary.
+    """
+    inside = np.pad(np.asarray(mask, bool), ((0, 1), (0, 1)), mode="edge")
+    here = inside[:-1, :-1]
+    return (here ^ inside[:-1, 1:]) | (here ^ inside[1:, :-1]) | (here ^ inside[1:, 1:])
+
+
+def boundary_f(
+    pred: np.ndarray, true: np.ndarray, radii: Sequence[float] = (1, 2, 3, 4, 5)
+) -> float:
+    """Computes the F-measure of two boundaries, averaged over tolerances ("FBound").
+
+    Precision is the share of predicted boundary pixels with a true one within the tolerance; recall
+    is the reverse. This is the boundary F-measure of DARNet and of the authors' code.
+
+    Args:
+      pred: mask [H, W].
+      true: mask [H, W].
+      radii: the tolerances, Euclidean distances in pixels, inclusive.
+
+    Returns:
+      A number in 0..1: 1 when neither mask has a boundary, 0 when only one has.
+    """
+    pred, true = (boundary(mask) for mask in (pred, true))
+    if not pred.any() or not true.any():
+        return float(pred.any() == true.any())
+    # One distance transform serves every radius r: a distance of at most r to a boundary is the
+    # same as lying inside the boundary dilated by a disk of radius r.
+    to_true = ndimage.distance_transform_edt(~true)[pred]  # type: ignore[index]
+    to_pred = ndimage.distance_transform_edt(~pred)[true]  # type: ignore[index]
+    scores = []
+    for radius in radii:
+        precision, recall = np.mean(to_true <= radius), np.mean(to_pred <= radius)
+        total = precision + recall
+        scores.append(2 * precision * recall / total if total else 0.0)
+    return float(np.mean(scores))
+
+
 def calibration(probability: np.ndarray, true: np.ndarray, bins: int = 10) -> np.ndarray:
-    """The sums `calibration_score` needs; those of several images or hosts may be added.
+    """Computes the sums for `calibration_score`; those of several images or hosts may be added.
 
     Args:
       probability: [H, W] in 0..1.
       true: mask [H, W].
-      bins: number of equal intervals of 0..1; a probability on a border counts in the upper one,
-        1 in the last.
+      bins: number of equal intervals of 0..1; a probability on a border belongs to the upper
+        interval, 1 to the last.
 
     Returns:
-      [3, bins] float64: a bin's sum of probabilities, number of positive pixels, number of pixels.
+      [3, bins] float64: sum of probabilities, number of positive pixels, number of pixels by bin.
     """
     p = np.asarray(probability, np.float64).ravel()
     index = np.minimum((p * bins).astype(np.int64), bins - 1)
@@ -132,24 +144,24 @@ def calibration(probability: np.ndarray, true: np.ndarray, bins: int = 10) -> np
 
 
 def calibration_score(sums: np.ndarray) -> float:
-    """Mean over bins of (mean probability - share of positive pixels)^2, as the paper has it.
+    """Computes the mean over bins of (mean probability - share of positive pixels)^2.
 
-    Lower is better. Bins without pixels have neither mean and are left out; all others weigh the
-    same, however few their pixels. In 0..1; nan without pixels.
+    This is the paper's calibration score; lower is better. Bins without pixels are left out, all
+    others have equal weights. In 0..1; nan without pixels.
     """
     probability, positives, count = sums[:, sums[2] > 0]
     return float(np.mean(((probability - positives) / count) ** 2)) if count.size else float("nan")
 
 
 def scores(probability: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Every score of one image, under `KEYS`; the predicted mask is `probability > 0.5`.
+    """Computes every score of one image, by `KEYS`; the predicted mask is `probability > 0.5`.
 
     Args:
       probability: [H, W] in 0..1.
       true: mask [H, W].
 
     Raises:
-      UserError: a probability is outside 0..1 or not a number, which a mask would hide.
+      UserError: a probability is outside 0..1 or nan, which a mask would hide.
     """
     low, high = float(np.min(probability)), float(np.max(probability))
     if not (low >= 0 and high <= 1):  # also true of nan
@@ -166,7 +178,7 @@ def scores(probability: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 
 class Summary(NamedTuple):
-    """One score over images; the spread divides by n - 1 and is nan below two defined values."""
+    """Summarizes one score over images; the spread divides by n - 1, nan below two values."""
 
     mean: float
     standard_deviation: float
@@ -176,7 +188,7 @@ class Summary(NamedTuple):
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], keys: Sequence[str] = KEYS) -> dict[str, Summary]:
-    """Plain means over the images where a score is defined; the other images are counted."""
+    """Computes mean and spread over the images where a score is defined, and counts the others."""
     return {key: _summary(np.array([row[key] for row in rows], np.float64)) for key in keys}
 
 
@@ -195,7 +207,7 @@ def _summary(values: np.ndarray) -> Summary:
 
 
 def _regions(mask: np.ndarray) -> np.ndarray:
-    """Mask [H, W] -> int64 [H, W]: 0 outside, 1, 2, ... in its 4-connected regions."""
+    """Labels the 4-connected regions of a mask [H, W] by 1, 2, ..., int64; 0 outside."""
     regions = np.empty(mask.shape, np.int64)
     ndimage.label(mask, output=regions)
     return regions

@@ -1,163 +1,46 @@
-"""Trains a run: starts or resumes it, takes every step, saves and validates on the way."""
+"""Trains a run: starts or resumes it, takes every training step, saves and validates on the way."""
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import logging
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from segdiff_jax.checkpoint import manager, run_config, trust
-from segdiff_jax.data.batches import batches, rows
+from segdiff_jax.data.batches import rows
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import scoring
-from segdiff_jax.factory import datasets, networks, samplers
-from segdiff_jax.factory.training import build_step, init_fn, jit_replicated, run_key
+from segdiff_jax.factory import datasets, training
+from segdiff_jax.factory.training import TrainOptions, TrainSetup
 from segdiff_jax.runtime import consistency, distributed, files, lock, signals, watchdog
-from segdiff_jax.training import flat_state
-from segdiff_jax.training.metrics_writer import Pace, log, open_writer
+from segdiff_jax.training.metrics_writer import Pace, RunWriter, log
 from segdiff_jax.training.nonfinite import MetricsBuffer
 from segdiff_jax.training.step import Metrics, TrainState, split_state
 
 
-class Start:
-    """The beginning of a training.
-
-    Attributes:
-      shapes: of the state, with how they lie on the devices; known before there is a state.
-      layout: of the vectors that updates take in place of its trees.
-    """
-
-    def __init__(self, config: ConfigDict, examples: list[Example], mesh: Mesh) -> None:
-        """Holds the examples to what the network takes.
-
-        Raises:
-          UserError: an example's sides are not what the network can halve as often as it does.
-        """
-        view = datasets.crop_fn(config)
-        size = view(np.random.default_rng(0), examples[0])[1].shape
-        networks.check_size(config, size, examples[0].name)
-        short = sum(min(e.image.shape[:2]) < config.augment.crop for e in examples)
-        if short and config.data.name != "cityscapes":
-            logging.warning(
-                "%d of %d training images are smaller than augment.crop=%d: reflected at the "
-                "border",
-                short,
-                len(examples),
-                config.augment.crop,
-            )
-        fresh = init_fn(config, size)
-        self.shapes = manager.abstract(jax.eval_shape(fresh), distributed.everywhere(mesh))
-        self.layout = flat_state.FlatLayout(self.shapes.params)
-
-        def begin() -> TrainState:
-            return self.layout.flatten_state(fresh())
-
-        # as vectors at once: a program of 574 results, and one that joins them, load slowly
-        self._program = jit_replicated(begin, mesh)
-
-    def state(self, checkpoints: manager.Checkpoints) -> TrainState:
-        """Returns the latest checkpoint, or fresh weights that are a function of the seed.
-
-        Either is joined by `layout`.
-        """
-        found = checkpoints.restore(split_state(self.shapes))
-        if found is not None:
-            return self.layout.flatten_state_donating(TrainState(ema_params=found[0], **found[1]))
-        return signals.call_interruptible(self._program)
-
-
-class CompiledStep:
-    """A state and a batch in, the next state and its metrics out.
-
-    Attributes:
-      layout: of the vectors that the state consists of.
-    """
-
-    def __init__(
-        self, config: ConfigDict, shapes: TrainState, layout: flat_state.FlatLayout, mesh: Mesh
-    ) -> None:
-        """Nothing is compiled yet.
-
-        Args:
-          config: of the run.
-          shapes: of a state, as trees.
-          layout: of the vectors in their place.
-          mesh: of all devices.
-        """
-        self.layout = layout
-        joined = jax.eval_shape(layout.flatten_state, shapes)
-        self._shapes = manager.abstract(joined, distributed.everywhere(mesh))
-        self._step = build_step(config, mesh, self.layout)
-        self._key = run_key(config.seed, mesh)
-        self._ahead: threading.Thread | None = None
-
-    def compile_ahead(self, rows: Batch) -> None:
-        """Compiles for rows like these in a thread, while there is no state yet.
-
-        Only where one process can: several might find each other compiling different programs. An
-        error is left to the first update, which makes it again.
-        """
-        lower = getattr(self._step, "lower", None)
-        if jax.process_count() > 1 or lower is None:
-            return
-
-        def work() -> None:
-            try:
-                lower(self._shapes, rows, self._key).compile()
-            except Exception:
-                return
-
-        self._ahead = threading.Thread(target=work, name="compile_ahead", daemon=True)
-        self._ahead.start()
-
-    def __call__(self, state: TrainState, rows: Batch) -> tuple[TrainState, Metrics]:
-        """Makes an update; the state, joined by `layout`, is taken. The first call compiles."""
-        if self._ahead is not None:
-            self._ahead.join()
-            self._ahead = None
-        return self._step(state, rows, self._key)
-
-
-def device_batches(
-    config: ConfigDict, examples: list[Example], first: int, mesh: Mesh
-) -> Iterator[Batch]:
-    """Yields the rows of update first + 1, first + 2, ... as uint8 on the devices."""
-    process = jax.process_index(), jax.process_count()
-    c, view = config.train, datasets.crop_fn(config)
-    for batch in batches(examples, c.batch_size, config.seed, first, process, view):
-        yield distributed.split_rows(batch, mesh)
-
-
-def due(step: int, every: int, last: int) -> bool:
-    """Whether what happens every so many steps (0: never), and at the last, happens now."""
-    return every > 0 and (step % every == 0 or step == last)
-
-
 def train(config: ConfigDict, workdir: Path) -> TrainState:
-    """Trains until config.train.steps updates are made, and keeps all that changes in workdir.
+    """Trains until config.train.steps steps are taken; keeps everything that changes in workdir.
 
-    Called again with the same workdir it goes on where the last checkpoint was written; the result
-    is the same as without the interruption. A finished run is left as it is.
+    Called again with the same workdir it resumes from the last checkpoint; the result is bit-equal
+    to that of an uninterrupted run. A finished run is left as it is.
 
     Args:
       config: checked by `validate`.
-      workdir: made if need be.
+      workdir: created if missing.
 
     Returns:
       The last state, replicated over all devices.
 
     Raises:
       UserError: the data, the work directory or its checkpoints do not fit; another process uses
-        the directory; it cannot be written to; or the loss is no number any more.
+        the directory; it cannot be written to; or the loss becomes NaN or inf.
     """
     writing_process = jax.process_index() == 0
     trust.check_workdir(workdir)
@@ -169,29 +52,31 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
 
 def _train(config: ConfigDict, workdir: Path) -> TrainState:
-    with signals.raise_on_signal():  # nothing is lost before an update is made
-        mesh = distributed.all_devices()
-        config, examples = _opened(config, workdir, mesh)
+    with signals.raise_on_signal():  # nothing is lost before a step is taken
+        setup = prepare(config, workdir)
         checkpoints = manager.Checkpoints(workdir)
-        start = Start(config, examples, mesh)
-        updates = CompiledStep(config, start.shapes, start.layout, mesh)
-        if checkpoints.latest() < config.train.steps:
-            updates.compile_ahead(next(device_batches(config, examples, 0, mesh)))
-        state = start.state(checkpoints)
-    first, last = int(state.step), config.train.steps
+        step = CompiledStep(setup)
+        if checkpoints.latest() < setup.options.steps:
+            step.compile_ahead(next(setup.batches(0)))
+        state = start(setup, checkpoints)
+    first, last = int(state.step), setup.options.steps
     if first >= last:
         logging.info("%s: already trained, %d of %d updates", workdir, first, last)
     else:
-        logging.info(
-            "training on %d images, %d devices, from update %d", len(examples), mesh.size, first
-        )
-        state = loop(config, workdir, state, examples, checkpoints, mesh, updates)
+        count, devices = len(setup.examples), setup.mesh.size
+        logging.info("training on %d images, %d devices, from update %d", count, devices, first)
+        state = loop(setup, workdir, state, step, checkpoints)
     checkpoints.close()
-    return distributed.replicate(start.layout.to_host(state), mesh)
+    return distributed.replicate(setup.layout.to_host(state), setup.mesh)
 
 
-def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, list[Example]]:
-    """Returns the config with its statistics and what is trained on, held to what was before."""
+def prepare(config: ConfigDict, workdir: Path) -> TrainSetup:
+    """Checks the config against the run in workdir, records it there, and builds the setup.
+
+    Raises:
+      UserError: the config does not fit the devices or the run, or processes read different data.
+    """
+    mesh, split = distributed.all_devices(), config.data.train_split
     if config.train.batch_size % mesh.size:
         raise UserError(
             f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
@@ -201,110 +86,148 @@ def _opened(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[ConfigDict, 
     run_config.check_resume(config, workdir)
     if jax.process_index() == 0:
         run_config.write_config(config, workdir)
-    examples = datasets.examples(config, config.data.train_split)
+    examples = datasets.examples(config, split)
     if jax.process_index() == 0 and config.data.train_images:
         names = "".join(f"{example.name}\n" for example in examples)
         (workdir / "training_images.txt").write_text(names)
     if jax.process_count() > 1:
-        consistency.check(consistency.data_facts(examples, config.data.train_split))
-    return config, examples
+        consistency.check(consistency.data_facts(examples, split))
+    return training.setup(config, examples, mesh)
+
+
+def start(setup: TrainSetup, checkpoints: manager.Checkpoints) -> TrainState:
+    """Returns the state of the latest checkpoint, or fresh weights; as flat vectors."""
+    like = manager.abstract(setup.shapes, distributed.everywhere(setup.mesh))
+    found = checkpoints.restore(split_state(like))
+    if found is not None:
+        state = TrainState(ema_params=found[0], **found[1])
+        return setup.layout.flatten_state_donating(state)
+    return signals.call_interruptible(setup.initial_state)
+
+
+class CompiledStep:
+    """Takes training steps of flat states: (state, rows) -> (next state, metrics)."""
+
+    def __init__(self, setup: TrainSetup) -> None:
+        self._setup = setup
+        self._ahead: threading.Thread | None = None
+
+    def compile_ahead(self, rows: Batch) -> None:
+        """Compiles for rows of these shapes in a thread, before there is a state.
+
+        In a job of one process only: several could compile different programs. An error is left to
+        the first step, which raises it again.
+        """
+        setup = self._setup
+        lower = getattr(setup.step, "lower", None)
+        if jax.process_count() > 1 or lower is None:
+            return
+        flat = jax.eval_shape(setup.layout.flatten_state, setup.shapes)
+        shapes = manager.abstract(flat, distributed.everywhere(setup.mesh))
+
+        def work() -> None:
+            try:
+                lower(shapes, rows, setup.key).compile()
+            except Exception:
+                return
+
+        self._ahead = threading.Thread(target=work, name="compile_ahead", daemon=True)
+        self._ahead.start()
+
+    def __call__(self, state: TrainState, rows: Batch) -> tuple[TrainState, Metrics]:
+        """Takes a step; the state is donated. The first call compiles."""
+        if self._ahead is not None:
+            self._ahead.join()
+            self._ahead = None
+        return self._setup.step(state, rows, self._setup.key)
 
 
 def loop(
-    config: ConfigDict,
+    setup: TrainSetup,
     workdir: Path,
     state: TrainState,
-    examples: list[Example],
+    step: CompiledStep,
     checkpoints: manager.Checkpoints,
-    mesh: Mesh,
-    updates: CompiledStep,
 ) -> TrainState:
-    """Takes every step from state.step to the last, logging, saving and evaluating on the way.
-
-    The state, and that which is returned, is one that `updates.layout` has joined.
-    """
-    c = config.train
-    first, last = int(state.step), c.steps
-    writer = open_writer(workdir, first, enabled=jax.process_index() == 0)
-    layout = updates.layout
-    validate = validator(config, mesh, layout)
-    batch = device_batches(config, examples, first, mesh)
-    pace = Pace(first, last)
-    names = partial(row_names, config, examples)
-    numbers = MetricsBuffer(c.skip_nonfinite, names, checkpoints.last_good)
+    """Takes every step from state.step to the last; logs, validates and saves on the way."""
+    options, first = setup.options, int(state.step)
+    last, pace = options.steps, Pace(first, options.steps)
+    batches, validate = setup.batches(first), validator(setup)
+    writer = RunWriter(workdir, first, enabled=jax.process_index() == 0)
+    names = partial(row_names, options, setup.examples)
+    buffer = MetricsBuffer(options.skip_nonfinite, names, checkpoints.last_good)
     with closing(writer), signals.defer_signals() as request:
-        for step in range(first + 1, last + 1):
-            if step == first + 1:
-                take = partial(updates, state, next(batch))
-                state, metrics = first_update(take, request, f"update {step} of {last}")
-                logging.info("first update after %.1f s", pace.restart())
-                gc.enable()  # see main
-            else:
-                state, metrics = updates(state, next(batch))
-            numbers.push(step, metrics)
+        writer.parameters(setup.shapes.params)
+        for n in range(first + 1, last + 1):
+            take = partial(step, state, next(batches))
+            state, metrics = take() if n > first + 1 else first_step(take, request, n, pace)
+            buffer.push(n, metrics)
             checkpoints.check()
-            watchdog.heartbeat(f"update {step}")
-            if due(step, c.log_every, last):
-                log(writer, step, numbers.pop_means(), pace)
+            watchdog.heartbeat(f"update {n}")
+            if due(n, options.log_every, last):
+                log(writer, n, buffer.pop_means(), pace)
             scores = None
-            if due(step, c.evaluate_every, last):
-                numbers.flush()
-                watchdog.expect_compilation(f"the validation at update {step}")
+            if due(n, options.evaluate_every, last):
+                buffer.flush()
+                watchdog.expect_compilation(f"the validation at update {n}")
                 scores = request.run_interruptible(partial(validate, state))
                 if scores is not None:
-                    writer.scalars(step, {f"validation_{name}": x for name, x in scores.items()})
-                pace.restart(step)
+                    writer.scalars(n, {f"validation_{name}": x for name, x in scores.items()})
+                pace.restart(n)
             stop = request.is_set()
-            if stop or due(step, c.checkpoint_every or last, last):
-                numbers.flush()
-                checkpoints.save(step, *split_state(layout.to_host(state)), scores)
+            if stop or due(n, options.checkpoint_every or last, last):
+                buffer.flush()
+                checkpoints.save(n, *split_state(setup.layout.to_host(state)), scores)
             if stop:
                 checkpoints.close()  # waits until it is written
-                raise request.error(f"stopped at update {step} of {last}; the same command goes on")
+                raise request.error(f"stopped at update {n} of {last}; the same command goes on")
     return state
 
 
-def first_update(
-    take: Callable[[], tuple[TrainState, Metrics]], request: signals.StopRequest, which: str
-) -> tuple[TrainState, Metrics]:
-    """Takes the update that compiles the step, and waits for it.
+def due(step: int, every: int, last: int) -> bool:
+    """Returns whether a periodic action (every 0: never) is due at a step; the last always is."""
+    return every > 0 and (step % every == 0 or step == last)
 
-    Args:
-      take: the step, with all it is given.
-      request: whether to stop.
-      which: "update N of M".
+
+def first_step(
+    take: Callable[[], tuple[TrainState, Metrics]],
+    request: signals.StopRequest,
+    n: int,
+    pace: Pace,
+) -> tuple[TrainState, Metrics]:
+    """Takes step n of this process, which compiles, and waits for it.
 
     Raises:
-      TerminatedError, KeyboardInterrupt: a signal broke it off.
+      TerminatedError, KeyboardInterrupt: a signal interrupted it.
     """
     logging.info("compiling the training step")
     finished = partial(signals.call_interruptible, lambda: jax.block_until_ready(take()))
-    told = f"stopped before {which}: nothing is new since the start; the same command goes on"
-    return request.run_or_exit(finished, told)
+    result = request.run_or_exit(
+        finished,
+        f"stopped before update {n} of {pace.last}: nothing is new since the start; the same "
+        "command goes on",
+    )
+    logging.info("first update after %.1f s", pace.restart())
+    gc.enable()  # see main
+    return result
 
 
-def row_names(config: ConfigDict, examples: list[Example], step: int) -> list[str]:
-    """Returns the names of the examples that update `step`, from 1, has seen, row by row."""
-    chosen = rows(config.seed, step - 1, config.train.batch_size, len(examples))
+def row_names(options: TrainOptions, examples: list[Example], step: int) -> list[str]:
+    """Returns the names of the examples that training step `step`, from 1, sees, row by row."""
+    chosen = rows(options.seed, step - 1, options.batch_size, len(examples))
     return [examples[i].name for i in chosen]
 
 
-def validator(
-    config: ConfigDict, mesh: Mesh, layout: flat_state.FlatLayout
-) -> Callable[[TrainState], dict[str, float]]:
-    """Returns what scores a state on the validation split; the program is compiled once.
-
-    The state is one that `layout` has joined.
-    """
-    if not config.train.evaluate_every:
+def validator(setup: TrainSetup) -> Callable[[TrainState], dict[str, float]]:
+    """Returns the function that scores a flat state on the validation split; it compiles once."""
+    if not setup.options.evaluate_every:
         return lambda state: {}
-    examples = datasets.scored_examples(config, config.data.validation_split)
-    segmenter = samplers.segmenter(config, None, mesh)
+    segmenter, examples = setup.validation()
 
     def validate(state: TrainState) -> dict[str, float]:
-        params = distributed.replicate(layout.to_host(state.ema_params), mesh)
-        weighted = replace(segmenter, params=params)  # shares the compiled program
-        scores = scoring.mean_scores(weighted, examples, config.seed)
+        params = distributed.replicate(setup.layout.to_host(state.ema_params), setup.mesh)
+        with_params = replace(segmenter, params=params)
+        scores = scoring.mean_scores(with_params, examples, setup.options.seed)
         logging.info("validation: %s", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
         return scores
 

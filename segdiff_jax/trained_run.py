@@ -1,4 +1,4 @@
-"""A trained run, opened to be asked: its averaged weights, and the images it is asked about."""
+"""Loads a trained run: config, averaged weights and segmenter; for a score, its test split."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,30 +18,27 @@ from segdiff_jax.runtime import distributed, watchdog
 
 
 class TrainedRun(NamedTuple):
-    """A trained run, and what it is asked about.
+    """A trained run on the devices.
 
     Attributes:
       config: with mean and standard deviation of the images it was trained on.
-      step: updates that were made.
-      params: the averaged weights, on every device of the mesh.
-      mesh: of all devices.
-      examples: of the test split, as they are answered and scored.
+      step: training steps taken.
+      segmenter: with the averaged weights and the sampling settings of the config.
+      examples: of the test split, cropped as they are scored; [] if they were not asked for.
     """
 
     config: ConfigDict
     step: int
-    params: Params
-    mesh: Mesh
+    segmenter: Segmenter
     examples: list[Example]
-
-    @property
-    def segmenter(self) -> Segmenter:
-        """What answers, with the sampling settings of the config."""
-        return samplers.segmenter(self.config, self.params, self.mesh)
 
 
 def load(config: ConfigDict, workdir: Path) -> TrainedRun:
-    """Reads the averaged weights of a run, and the images of its test split.
+    """Restores a run to score it, and reads its test split.
+
+    Args:
+      config: of the run; its sampling settings may differ from those of the training.
+      workdir: of the run.
 
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
@@ -51,10 +48,14 @@ def load(config: ConfigDict, workdir: Path) -> TrainedRun:
     mesh = distributed.all_devices()
     config = run_config.check_evaluation(config, workdir)
     watchdog.expect_compilation("the start of the evaluation")
+    run = restore(config, workdir, mesh)
+    return run._replace(examples=datasets.scored_examples(config, config.data.test_split))
+
+
+def restore(config: ConfigDict, workdir: Path, mesh: Mesh) -> TrainedRun:
+    """Restores the averaged weights of a run to every device; reads no examples."""
     step, params = restore_ema(config, workdir, mesh)
-    return TrainedRun(
-        config, step, params, mesh, datasets.scored_examples(config, config.data.test_split)
-    )
+    return TrainedRun(config, step, samplers.segmenter(config, params, mesh), [])
 
 
 def restore_ema(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Params]:

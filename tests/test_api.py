@@ -1,4 +1,4 @@
-"""A run as a Python object: what it answers, and what it refuses."""
+"""A run as a Python object: its predictions, and the input it refuses."""
 
 import subprocess
 import sys
@@ -24,41 +24,46 @@ def model(run_of_chance):
 
 
 @pytest.fixture(scope="module")
-def answer(model):
+def prediction(model):
     return model.predict(IMAGE)
 
 
-def test_an_answer_has_the_size_of_the_image_and_the_ranges_that_are_promised(answer):
-    assert answer.probability.shape == answer.mask.shape == answer.uncertainty.shape == (40, 27)
-    assert answer.generations.shape == (3, 40, 27)
+def test_a_prediction_has_the_size_of_the_image_and_documented_ranges(prediction):
+    assert (
+        prediction.probability.shape
+        == prediction.mask.shape
+        == prediction.uncertainty.shape
+        == (40, 27)
+    )
+    assert prediction.generations.shape == (3, 40, 27)
     for values, high in (
-        (answer.probability, 1.0),
-        (answer.uncertainty, 0.5),
-        (answer.generations, 1.0),
+        (prediction.probability, 1.0),
+        (prediction.uncertainty, 0.5),
+        (prediction.generations, 1.0),
     ):
         assert values.dtype == np.float32 and values.min() >= 0 and values.max() <= high
-    assert answer.mask.dtype == np.uint8 and set(np.unique(answer.mask)) <= {0, 1}
+    assert prediction.mask.dtype == np.uint8 and set(np.unique(prediction.mask)) <= {0, 1}
 
 
-def test_probability_mask_and_uncertainty_follow_from_the_generations(answer):
-    generations = answer.generations.astype(np.float64)
-    np.testing.assert_allclose(answer.probability, generations.mean(0), atol=1e-6)
-    np.testing.assert_allclose(answer.uncertainty, generations.std(0), atol=1e-6)
+def test_probability_mask_and_uncertainty_follow_from_the_generations(prediction):
+    generations = prediction.generations.astype(np.float64)
+    np.testing.assert_allclose(prediction.probability, generations.mean(0), atol=1e-6)
+    np.testing.assert_allclose(prediction.uncertainty, generations.std(0), atol=1e-6)
     clear = abs(generations.mean(0) - 0.5) > 1e-6
-    np.testing.assert_array_equal(answer.mask[clear], (generations.mean(0) > 0.5)[clear])
+    np.testing.assert_array_equal(prediction.mask[clear], (generations.mean(0) > 0.5)[clear])
 
 
-def test_bands_of_several_images_are_their_answers_bit_for_bit(model, answer):
+def test_bands_of_several_images_are_their_predictions_bit_for_bit(model, prediction):
     other = IMAGE[::-1, :, ::-1].copy()
     bands = list(model.bands([IMAGE, other]))
-    for i, one in enumerate((answer, model.predict(other, number=1))):
+    for i, one in enumerate((prediction, model.predict(other, number=1))):
         rows = np.concatenate([b.generations for b in bands if b.image == i], axis=1)
         np.testing.assert_array_equal(np.clip(rows, 0, 1), one.generations)
 
 
-def test_the_same_call_gives_the_same_answer_and_another_number_another(model, answer):
-    np.testing.assert_array_equal(model.predict(IMAGE).generations, answer.generations)
-    assert np.abs(model.predict(IMAGE, number=1).generations - answer.generations).max() > 1e-3
+def test_the_same_call_gives_the_same_prediction_and_another_number_another(model, prediction):
+    np.testing.assert_array_equal(model.predict(IMAGE).generations, prediction.generations)
+    assert np.abs(model.predict(IMAGE, number=1).generations - prediction.generations).max() > 1e-3
 
 
 def test_grey_images_are_taken_as_three_equal_channels(model):
@@ -68,21 +73,22 @@ def test_grey_images_are_taken_as_three_equal_channels(model):
     np.testing.assert_array_equal(one.probability, other.probability)
 
 
-def test_programs_are_compiled_once_for_a_size_of_tile_on_one_device(run_of_chance):
+def test_programs_are_compiled_once_for_a_size_of_tile_on_one_device(run_of_chance, caplog):
     model, mesh = segdiff_jax.load(run_of_chance), mesh_of(1)
     params = distributed.replicate(model.params, mesh)
-    single = replace(model._single, mesh=mesh, params=params, _programs={})
-    for height, width in [(16, 16), (40, 27), (100, 16), (64, 64)]:
-        list(single([np.zeros((height, width, 3), np.uint8)], jax.random.key(0)))
-    (program,) = single._programs.values()
-    assert program._cache_size() == 1
+    model = replace(model, segmenter=replace(model.segmenter, mesh=mesh, params=params))
+    with jax.log_compiles():
+        for height, width in [(16, 16), (40, 27), (100, 16), (64, 64)]:
+            model.predict(np.zeros((height, width, 3), np.uint8))
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("Compiling jit(sample_rows)" in message for message in messages) == 1
 
 
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
-def test_eps_is_what_the_network_says_whatever_it_was_trained_to_predict(run_of_chance, kind):
+def test_eps_is_that_of_the_network_whatever_it_was_trained_to_predict(run_of_chance, kind):
     model = segdiff_jax.load(run_of_chance)
-    prediction = replace(model.segmenter.sampler.prediction, kind=kind)
-    sampler = replace(model.segmenter.sampler, prediction=prediction)
+    parameterization = replace(model.segmenter.sampler.prediction, kind=kind)
+    sampler = replace(model.segmenter.sampler, prediction=parameterization)
     model = replace(model, segmenter=replace(model.segmenter, sampler=sampler))
     rng = np.random.default_rng(1)
     x_t = rng.normal(size=(2, 16, 16, 1)).astype(np.float32)

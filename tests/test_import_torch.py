@@ -18,7 +18,7 @@ from segdiff_jax import errors, evaluate, import_torch, predict, train, trained_
 from segdiff_jax.checkpoint import manager, run_config
 from segdiff_jax.cli import app, import_args
 from segdiff_jax.data.example import Example
-from segdiff_jax.factory import datasets, networks
+from segdiff_jax.factory import datasets, networks, training
 from segdiff_jax.torch_weights import matching, names
 from segdiff_jax.torch_weights.pt_reader import read_tensors
 from segdiff_jax.torch_weights.pt_writer import write_tensors
@@ -63,9 +63,9 @@ def imported(network, tmp_path_factory):
     file = folder / "ema_0.9999_060000.pt"
     write_tensors(file, network.tensors)
     config, workdir = write_config(network, folder), folder / "run"
-    words = [f"--weights={file}", f"--config={config}", f"--workdir={workdir}"]
+    argv = [f"--weights={file}", f"--config={config}", f"--workdir={workdir}"]
     done = subprocess.run(
-        [sys.executable, "-m", "segdiff_jax.import_torch", *words],
+        [sys.executable, "-m", "segdiff_jax.import_torch", *argv],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -84,7 +84,7 @@ def test_eps_of_imported_weights_is_the_authors(network, imported):
     model = networks.model(run_config.read_config(imported))
     eps = jax.jit(model.apply)({"params": params}, network.image, network.x, network.t)
     assert step == 60_000
-    assert np.abs(eps - network.eps).max() < EPS_TOLERANCE
+    np.testing.assert_allclose(eps, network.eps, rtol=0, atol=EPS_TOLERANCE)
 
 
 def test_weights_go_there_and_back_bit_for_bit(network, imported, tmp_path):
@@ -151,8 +151,8 @@ def test_training_goes_on_from_imported_weights_with_a_fresh_optimizer(exported,
     run_import(exported, tmp_path / "run", config, step=5)
     examples = [Example(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), "x")]
     checkpoints = manager.Checkpoints(tmp_path / "run")
-    start = train.Start(config, examples, mesh_of(1))
-    state = start.layout.to_host(start.state(checkpoints))
+    setup = training.setup(config, examples, mesh_of(1))
+    state = setup.layout.to_host(train.start(setup, checkpoints))
     checkpoints.close()
     assert state.step == 5
     _, ema = restored(tmp_path / "run")
@@ -168,7 +168,7 @@ def test_an_imported_run_is_evaluated(exported, tmp_path):
     config.data.prepared_dir = str(tmp_path / "data")
     run_import(exported, tmp_path / "run", config)
     datasets.source(config).prepare()
-    page = evaluate.evaluate_run(config, tmp_path / "run")
+    page = evaluate.evaluate(config, tmp_path / "run")
     assert page.exists()
 
 
@@ -179,8 +179,8 @@ def test_an_imported_run_predicts_what_the_run_it_came_from_does(run_of_chance, 
     Image.fromarray(pixels).save(tmp_path / "image.png")
     found = []
     for i, workdir in enumerate((run_of_chance, tmp_path / "run")):
-        words = [f"--workdir={workdir}", f"--input={tmp_path / 'image.png'}"]
-        assert predict.main([*words, f"--output={tmp_path / str(i)}"]) == errors.DONE
+        argv = [f"--workdir={workdir}", f"--input={tmp_path / 'image.png'}"]
+        assert predict.main([*argv, f"--output={tmp_path / str(i)}"]) == errors.DONE
         found.append((tmp_path / str(i) / "probability" / "image.png").read_bytes())
     assert found[0] == found[1]
 
@@ -201,10 +201,10 @@ def tiny_config(tmp_path):
     return path
 
 
-def test_a_mismatch_is_told_from_both_sides(exported, tiny_config, tmp_path, capsys):
-    words = [f"--weights={exported}", f"--config={tiny_config}", f"--workdir={tmp_path / 'run'}"]
+def test_a_mismatch_is_listed_from_both_sides(exported, tiny_config, tmp_path, capsys):
+    argv = [f"--weights={exported}", f"--config={tiny_config}", f"--workdir={tmp_path / 'run'}"]
     changed = ["--config.model.rrdb_growth=4", "--config.model.attention_factors=()"]
-    assert import_torch.main([*words, *changed]) == errors.BAD_CHECKPOINT
+    assert import_torch.main([*argv, *changed]) == errors.BAD_CHECKPOINT
     *lines, last = lines_of(capsys)
     assert "segdiff: - rrdb.RRDB_trunk.0.RDB1.conv1.weight (2, 4, 3, 3)" in lines
     assert "segdiff: + rrdb.RRDB_trunk.0.RDB1.conv1.weight (4, 4, 3, 3)" in lines
@@ -216,11 +216,11 @@ def test_a_mismatch_is_told_from_both_sides(exported, tiny_config, tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_that_differs_everywhere_is_told_in_a_hundred_lines(
+def test_a_network_that_differs_everywhere_is_reported_in_a_hundred_lines(
     exported, tiny_config, tmp_path, capsys
 ):
-    words = [f"--weights={exported}", f"--config={tiny_config}", f"--workdir={tmp_path / 'run'}"]
-    assert import_torch.main([*words, "--config.model.channels=16"]) == errors.BAD_CHECKPOINT
+    argv = [f"--weights={exported}", f"--config={tiny_config}", f"--workdir={tmp_path / 'run'}"]
+    assert import_torch.main([*argv, "--config.model.channels=16"]) == errors.BAD_CHECKPOINT
     lines = lines_of(capsys)
     assert len(lines) == 102 and "lines more" in lines[100]
 
@@ -249,12 +249,12 @@ def test_a_table_of_times_is_not_exported(tmp_path):
 def test_what_all_names_begin_with_is_left_out(prefix, exported):
     wanted = read_tensors(exported)
     wrapped = {prefix + name: array for name, array in wanted.items()}
-    found = matching.matched(exported, wrapped, wanted)
+    found = matching.match(exported, wrapped, wanted)
     assert list(found) == list(wanted)
 
 
 @pytest.mark.parametrize(
-    ("array", "said"),
+    ("array", "message"),
     [
         (np.float32([np.nan]), "out.2.bias holds a number that is not finite"),
         (np.float32([-np.inf]), "out.2.bias holds a number that is not finite"),
@@ -262,17 +262,17 @@ def test_what_all_names_begin_with_is_left_out(prefix, exported):
         (np.int64([1]), "out.2.bias is of int64; weights are of float"),
     ],
 )
-def test_what_is_no_weight_is_refused(array, said, exported):
+def test_what_is_no_weight_is_refused(array, message, exported):
     wanted = read_tensors(exported)
-    with pytest.raises(errors.UserError, match=said) as caught:
-        matching.matched(exported, wanted | {"out.2.bias": array}, wanted)
+    with pytest.raises(errors.UserError, match=message) as caught:
+        matching.match(exported, wanted | {"out.2.bias": array}, wanted)
     assert caught.value.code == errors.BAD_DATA
 
 
-def test_settings_that_the_authors_do_not_have_are_told(caplog):
+def test_settings_that_the_authors_do_not_have_are_warned_of(caplog):
     config = tiny()
     config.model.kind = "twin"  # has parameters of the same names and shapes
-    import_torch._caution(config)
+    import_torch._warn_of_differences(config)
     assert "config.model.kind='twin': in the authors' code it is 'diffusion'" in caplog.text
     assert "config.model.norm_groups=2: in the authors' code it is 32" in caplog.text
     assert "config.diffusion.prediction='x0'" in caplog.text
@@ -304,15 +304,15 @@ def test_a_run_that_cannot_be_finished_leaves_nothing(exported, tmp_path, monkey
 )
 def test_the_update_is_the_number_in_the_name(name, step, tmp_path):
     (tmp_path / name).write_bytes(b"")
-    words = [f"--weights={tmp_path / name}", f"--config={ROOT / 'configs' / 'monuseg.py'}"]
-    words.append(f"--workdir={tmp_path / 'run'}")
-    assert import_args.parse(words).step == step
-    assert import_args.parse([*words, "--step=3"]).step == 3
-    assert import_args.parse([*words, "--step=0"]).step == 0
+    argv = [f"--weights={tmp_path / name}", f"--config={ROOT / 'configs' / 'monuseg.py'}"]
+    argv.append(f"--workdir={tmp_path / 'run'}")
+    assert import_args.parse(argv).step == step
+    assert import_args.parse([*argv, "--step=3"]).step == 3
+    assert import_args.parse([*argv, "--step=0"]).step == 0
 
 
 OK = ["--weights=w.pt", "--config=configs/monuseg.py", "--workdir=new"]
-BAD = [  # (words, what is said), in a directory with the files of `place`
+BAD = [  # (argv, what is message), in a directory with the files of `place`
     ([], "--weights=FILE.pt (to import) or --export=FILE.pt: one of the two"),
     ([*OK, "--export=x.pt"], "one of the two"),
     (OK[:2], "--workdir is missing"),
@@ -358,18 +358,18 @@ def place(tmp_path, monkeypatch):
         (tmp_path / folder / name).write_text("{}")
 
 
-@pytest.mark.parametrize(("words", "said"), BAD, ids=range(len(BAD)))
-def test_a_mistake_takes_one_line(words, said, place, capsys):
-    code = errors.BAD_CHECKPOINT if "holds no run" in said else errors.USAGE
-    assert import_torch.main(words) == code
+@pytest.mark.parametrize(("argv", "message"), BAD, ids=range(len(BAD)))
+def test_a_mistake_takes_one_line(argv, message, place, capsys):
+    code = errors.BAD_CHECKPOINT if "holds no run" in message else errors.USAGE
+    assert import_torch.main(argv) == code
     (line,) = lines_of(capsys)
-    assert line.startswith("segdiff: ") and said in line
+    assert line.startswith("segdiff: ") and message in line
 
 
 def test_a_file_that_is_no_state_dict_takes_one_line_and_exit_code_65(place, capsys):
     assert import_torch.main(OK) == errors.BAD_DATA
     (line,) = lines_of(capsys)
-    assert line == "segdiff: w.pt: is no file of torch.save, which writes zip files"
+    assert line == "segdiff: w.pt: is not a file of torch.save, which writes zip files"
     assert not Path("new").exists()
 
 
@@ -394,11 +394,11 @@ def test_pytorch_takes_the_golden_weights_there_and_back(network, tmp_path):
     torch = pytest.importorskip("torch")
     state = {name: torch.tensor(array) for name, array in network.tensors.items()}
     torch.save(state, tmp_path / "ema_0.9999_060000.pt")
-    words = [f"--weights={tmp_path / 'ema_0.9999_060000.pt'}", f"--workdir={tmp_path / 'run'}"]
+    argv = [f"--weights={tmp_path / 'ema_0.9999_060000.pt'}", f"--workdir={tmp_path / 'run'}"]
     config = write_config(network, tmp_path)
-    assert import_torch.main([*words, f"--config={config}"]) == errors.DONE
-    words = [f"--export={tmp_path / 'back_060000.pt'}", f"--workdir={tmp_path / 'run'}"]
-    assert import_torch.main(words) == errors.DONE
+    assert import_torch.main([*argv, f"--config={config}"]) == errors.DONE
+    argv = [f"--export={tmp_path / 'back_060000.pt'}", f"--workdir={tmp_path / 'run'}"]
+    assert import_torch.main(argv) == errors.DONE
     back = torch.load(tmp_path / "back_060000.pt", weights_only=True)
     assert list(back) == list(state)
     assert all(torch.equal(back[name], state[name]) for name in state)

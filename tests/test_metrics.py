@@ -54,7 +54,9 @@ def test_boundaries_equal_the_authors_at_every_tolerance(golden, i):
 def test_average_of_generations_is_the_authors_vote(vote, i):
     true = vote[f"plain{i}_gt01"]
     probability = average((vote[f"plain{i}_gens"][:, 0] + 1) / 2, true.shape)
-    np.testing.assert_allclose(probability, vote[f"plain{i}_mean"], atol=2e-6)
+    # the authors interpolate between places up to 64, which float32 rounds by up to 64 * 2^-24
+    near = 2 * 64 * 2**-24  # for two axes, where the map steps by up to 1
+    np.testing.assert_allclose(probability, vote[f"plain{i}_mean"], rtol=0, atol=near)
     np.testing.assert_array_equal(probability > 0.5, vote[f"plain{i}_mask"])
 
 
@@ -69,7 +71,7 @@ def test_mean_over_images_is_what_the_authors_log(vote):
     for key, name in (
         ("iou", "iou"), ("dice", "f1"), ("area_ratio", "WCov"), ("boundary_f", "boundF")
     ):  # fmt: skip
-        assert summary[key].mean == pytest.approx(logged[name], abs=1e-7)
+        assert summary[key].mean == pytest.approx(logged[name], abs=2**-22)  # a mean in float32
 
 
 def test_hand_computed_masks():
@@ -129,7 +131,7 @@ def test_one_half_is_background():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.01, 1.01])
-def test_probabilities_that_are_none_are_refused(bad):
+def test_probabilities_outside_0_to_1_are_refused(bad):
     probability = np.full((4, 4), 0.3, np.float32)
     probability[2, 1] = bad
     with pytest.raises(UserError, match="need 0..1"):

@@ -81,7 +81,7 @@ def test_a_call_of_that_kind_would_be_found(code):
     assert len(list(dangers(ast.parse(code)))) == 1
 
 
-def test_pillow_is_not_told_to_guess_and_shows_nothing():
+def test_pillow_neither_loads_truncated_files_nor_shows_images():
     for path in FILES:
         assert not re.search(r"LOAD_TRUNCATED|ImageShow", path.read_text())
 
@@ -162,10 +162,10 @@ def test_taking_the_whole_environment_would_be_found(code):
     assert whole_environments(ast.parse(code)) == [1]
 
 
-def test_no_knob_is_a_secret():
-    """config.json, the report and the messages of jobs that differ show every knob."""
+def test_no_config_field_is_a_secret():
+    """config.json, the report and the messages of jobs that differ show every field."""
     secret = re.compile(r"token|secret|passw|credential|(^|[._])key")
-    assert [knob for knob in flatten(default()) if secret.search(knob)] == []
+    assert [field for field in flatten(default()) if secret.search(field)] == []
 
 
 def test_no_shell_script_shows_what_it_expands():

@@ -80,7 +80,7 @@ def test_a_run_stopped_twice_ends_bit_equal_to_one_never_stopped(prepared, finis
 
 
 @pytest.mark.slow
-def test_a_run_told_to_stop_again_and_again_makes_every_update_and_validation_once(
+def test_a_run_stopped_repeatedly_takes_every_step_and_validation_once(
     prepared, tmp_path, monkeypatch
 ):
     """Stops at updates that are no multiples of the interval: the second resume starts from one."""
@@ -113,7 +113,7 @@ def test_a_run_told_to_stop_again_and_again_makes_every_update_and_validation_on
 
 
 @pytest.mark.slow  # three more programs
-def test_a_run_goes_on_with_its_draws_denoised_in_turn(prepared, tmp_path):
+def test_a_run_resumes_with_its_draws_denoised_one_by_one(prepared, tmp_path):
     draws = {"noise_draws_per_image": 2, "draws_at_once": 2}
     run(config_for(prepared, **draws), tmp_path / "whole")
     run(config_for(prepared, steps=4, **draws), tmp_path / "parts")
@@ -127,7 +127,7 @@ def test_a_run_goes_on_with_its_draws_denoised_in_turn(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_told_to_stop_saves_its_update_and_ends_as_if_it_had_not_been(
+def test_a_stopped_run_saves_its_step_and_ends_as_if_it_had_not_been(
     prepared, finished, tmp_path, monkeypatch, request, kind
 ):
     log = metrics_writer.log
@@ -161,9 +161,7 @@ def test_a_signal_during_validation_breaks_it_off_and_saves(prepared, tmp_path, 
     assert time.monotonic() - began < 60 and (tmp_path / "checkpoints" / "2").is_dir()
 
 
-def test_updates_after_the_last_checkpoint_are_made_again_as_they_were(
-    prepared, finished, tmp_path
-):
+def test_steps_after_the_last_checkpoint_are_repeated_bit_for_bit(prepared, finished, tmp_path):
     """What a kill -9 leaves: lines of updates that no checkpoint holds."""
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "checkpoints" / "6")
@@ -182,21 +180,24 @@ def test_a_finished_run_is_left_as_it_is(prepared, finished):
 def test_a_checkpoint_of_eight_devices_is_the_same_on_any_number(prepared, finished, devices):
     config, checkpoints = config_for(prepared), Checkpoints(finished[0], writes=False)
     examples = datasets.examples(config, "train")
-    start = train.Start(config, examples, mesh_of(devices))
-    state, whole = start.state(checkpoints), start.layout.flatten_state(finished[1])
+    setup = training.setup(config, examples, mesh_of(devices))
+    state, whole = train.start(setup, checkpoints), setup.layout.flatten_state(finished[1])
     checkpoints.close()
     assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
     for leaf, saved in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
         assert all(np.array_equal(shard.data, saved) for shard in leaf.addressable_shards)
 
 
-def test_a_fresh_start_is_the_joined_form_of_the_fresh_weights(prepared, tmp_path):
+def test_a_fresh_start_is_the_flat_form_of_the_fresh_weights(prepared, tmp_path):
     config, checkpoints = config_for(prepared), Checkpoints(tmp_path, writes=False)
-    start = train.Start(config, datasets.examples(config, "train"), mesh_of(2))
-    state, fresh = start.state(checkpoints), training.fresh_state(config, (16, 16), mesh_of(2))()
+    setup = training.setup(config, datasets.examples(config, "train"), mesh_of(2))
+    state, fresh = (
+        train.start(setup, checkpoints),
+        training.fresh_state(config, (16, 16), mesh_of(2)),
+    )
     checkpoints.close()
-    assert state.params.shape == (start.layout.size,)
-    jax.tree.map(np.testing.assert_array_equal, start.layout.to_host(state), jax.device_get(fresh))
+    assert state.params.shape == (setup.layout.size,)
+    jax.tree.map(np.testing.assert_array_equal, setup.layout.to_host(state), jax.device_get(fresh))
 
 
 def test_the_last_two_checkpoints_are_kept(finished):
@@ -225,8 +226,8 @@ def test_a_work_directory_of_other_settings_is_refused_with_both_values(prepared
     )
 
 
-def train_into(trouble, prepared, workdir, told):
-    """Tells with which code, after how many seconds, a run ends whose disk takes no more."""
+def train_into(trouble, prepared, workdir, reports):
+    """Reports with which code, after how many seconds, a run ends whose disk is full."""
     jax.config.update("jax_disable_most_optimizations", True)  # as in `quick_compilation`
     log, began, checkpoints = metrics_writer.log, [], workdir / "checkpoints"
     with ExitStack() as broken:
@@ -244,9 +245,9 @@ def train_into(trouble, prepared, workdir, told):
         try:
             train.train(config_for(prepared), workdir)
         except UserError as error:
-            told.put((str(error), error.code, time.monotonic() - began[0]))
-    told.close()
-    told.join_thread()
+            reports.put((str(error), error.code, time.monotonic() - began[0]))
+    reports.close()
+    reports.join_thread()
     os._exit(0)  # of several writes that fail, Orbax lets the others wait for minutes
 
 
@@ -256,10 +257,10 @@ def test_a_disk_that_takes_no_more_ends_the_run_at_once_and_the_same_command_goe
 ):
     spawn = multiprocessing.get_context("spawn")
     with mounted(tmp_path / "checkpoints", size="32m"):
-        told = spawn.Queue()
-        child = spawn.Process(target=train_into, args=(trouble, prepared, tmp_path, told))
+        reports = spawn.Queue()
+        child = spawn.Process(target=train_into, args=(trouble, prepared, tmp_path, reports))
         child.start()
-        message, code, seconds = told.get(timeout=120)
+        message, code, seconds = reports.get(timeout=120)
         child.join()
         assert "checkpoints: cannot be written: " in message
         assert code == CANNOT_WRITE and seconds < 10
@@ -268,7 +269,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_at_once_and_the_same_command_goe
     assert [x["step"] for x in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_work_directory_that_cannot_be_written_is_told_before_anything_is_read(
+def test_a_work_directory_that_cannot_be_written_is_reported_before_anything_is_read(
     prepared, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it began"))
@@ -288,7 +289,7 @@ def test_the_weights_of_a_run_are_not_scored_with_another_diffusion(prepared, fi
     config = config_for(prepared)
     config.diffusion.T = 50
     with pytest.raises(UserError, match=r"other settings \(diffusion.T\)") as error:
-        evaluate.evaluate_run(config, finished[0])
+        evaluate.evaluate(config, finished[0])
     assert error.value.code == BAD_CHECKPOINT
 
 
@@ -297,7 +298,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(prepared, tmp_path):
         train.train(config_for(prepared, batch_size=12), tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(prepared, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(prepared, tmp_path):
     with pytest.raises(UserError, match="update 2: loss is .* nothing was saved before") as error:
         train.train(config_for(prepared, learning_rate=1e20), tmp_path)
     assert error.value.code == INTERNAL
@@ -306,20 +307,18 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(prepared, tmp
 
 def test_an_empty_work_directory_cannot_be_evaluated(prepared, tmp_path):
     with pytest.raises(UserError, match="holds no run: it has no config.json") as error:
-        evaluate.evaluate_run(config_for(prepared), tmp_path)
+        evaluate.evaluate(config_for(prepared), tmp_path)
     assert error.value.code == BAD_CHECKPOINT
 
 
 def test_the_report_scores_every_test_image_beside_the_baselines(prepared, finished):
     config = config_for(prepared)
-    page = evaluate.evaluate_run(config, finished[0])
+    page = evaluate.evaluate(config, finished[0])
     report = json.loads((page.parent / "report.json").read_text())
     assert [row["name"] for row in report["images"]] == [f"test-{i:04d}" for i in range(32)]
     assert len(list((page.parent / "panels").glob("*.png"))) == 32
     assert len(report["baselines"]) == 3
-    again = json.loads(
-        (evaluate.evaluate_run(config, finished[0]).parent / "report.json").read_text()
-    )
+    again = json.loads((evaluate.evaluate(config, finished[0]).parent / "report.json").read_text())
     assert again["images"] == report["images"]
 
 

@@ -34,10 +34,10 @@ def without_warnings() -> Iterator[None]:
 
 
 def _register_whole_array_handler() -> None:
-    """Lets Orbax write one copy of a replicated array, where it would write a slice of each.
+    """Lets Orbax write a replicated array from one copy; by default each device writes a slice.
 
-    For that it compiles a slicing of every shape and device at the first save. That takes seconds,
-    or a minute, which may exceed the grace period of a preempted machine.
+    At the first save Orbax would compile the slicing, for every shape and device. That takes
+    seconds, or a minute, which may exceed the grace period of a preempted machine.
     """
     handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     with without_warnings():  # Orbax warns that a handler is replaced

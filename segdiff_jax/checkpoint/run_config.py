@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segdiff_jax.checkpoint import trust
-from segdiff_jax.config.defaults import default, flatten
+from segdiff_jax.config import default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.runtime.files import write_json
 

@@ -1,11 +1,12 @@
-"""What every programme shares: its help, its log, and how its errors end.
+"""Runs a program: --help, exit code, logging, and how errors are reported.
 
-A mistake of the user's takes one line on stderr; the traceback is for bugs only.
+A user's mistake takes one line on stderr; a traceback is printed for internal errors only.
 """
 
 import contextlib
 import errno
 import logging as python_logging
+import os
 import re
 import signal
 import sys
@@ -19,75 +20,70 @@ from absl import flags, logging
 
 from segdiff_jax import errors
 from segdiff_jax.errors import TerminatedError, UserError
-from segdiff_jax.runtime import watchdog
+from segdiff_jax.runtime import startup, watchdog
 
-# what JAX's collectives and its coordination service say when a process is gone
+# messages of JAX's collectives and its coordination service when a process is gone
 LOST = re.compile(r"Gloo .*failed|Connection (closed|reset) by peer|[Cc]oordination ?[Ss]ervice")
-
-
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
-
-
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+def start(main: Callable[[list[str]], int]) -> NoReturn:
+    """Runs the main function of a program with the arguments of this process, and exits."""
+    startup.reexec_with_huge_pages()
+    exit_program(main(sys.argv[1:]))
+
+
 def run(
-    function: Callable[[list[str]], object],
-    arguments: list[str],
-    doc: str | None,
+    program: Callable[[list[str]], object],
+    argv: list[str],
+    help_text: str | None,
     less_memory: str,
 ) -> int:
-    """Runs a programme and returns its exit code.
+    """Runs a program and returns its exit code.
 
     Args:
-      function: the programme; it is given the arguments.
-      arguments: the words after the name of the programme.
-      doc: what --help prints.
-      less_memory: what to do when the devices run out of it, as the end of a sentence.
+      program: called with the arguments.
+      argv: arguments without the name of the program.
+      help_text: printed by --help.
+      less_memory: what to do when the devices run out of memory; completes a sentence.
     """
-    assert doc  # python -OO, which takes docstrings away, is not supported
-    if HELP & set(arguments):
-        print(doc.strip())
-        return errors.DONE
-    told: list[int] = []  # signals
+    if HELP & set(argv):
+        return show(help_text or "")
+    received: list[int] = []
     try:
         with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, partial(_end_by, told))
+            signal.signal(signal.SIGTERM, partial(_raise, received))
             if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-                signal.signal(signal.SIGINT, partial(_end_by, told))
-        function(arguments)
-    except UserError as error:
-        for line in error.details:
-            fail(line, error.code)
-        return fail(str(error), error.code)
-    except KeyboardInterrupt as error:
-        return fail(str(error) or "interrupted", errors.INTERRUPTED)
-    except TerminatedError as error:
-        return fail(str(error) or "terminated", errors.TERMINATED)
-    except ImportError as error:
-        # numpy and others, written in C, make one of whatever is raised while they are imported
-        if not told:
-            return _end(error, less_memory)
-        terminated = told[-1] == signal.SIGTERM
-        how = (
-            ("terminated", errors.TERMINATED) if terminated else ("interrupted", errors.INTERRUPTED)
-        )
-        return fail(*how)
-    except Exception as error:
-        return _end(error, less_memory)
+                signal.signal(signal.SIGINT, partial(_raise, received))
+        program(argv)
+    except (Exception, KeyboardInterrupt, TerminatedError) as error:
+        if isinstance(error, ImportError) and received:
+            # numpy and other C extensions turn any exception during their import into this one
+            error = TerminatedError() if received[-1] == signal.SIGTERM else KeyboardInterrupt()
+        return _report(error, less_memory)
     return errors.DONE
 
 
-def _end_by(told: list[int], number: int, frame: FrameType | None) -> None:
-    """Handles a signal: notes it, and raises what ends the programme."""
-    told.append(number)
+def _raise(received: list[int], number: int, frame: FrameType | None) -> None:
+    """Handles a signal: records it and raises the exception that ends the program."""
+    received.append(number)
     raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
 
 
-def _end(error: Exception, less_memory: str) -> int:
-    """Says what went wrong outside of our own errors."""
-    lost = [line for line in _lines(error) if LOST.search(line)]
-    if lost and _joined():
+def _report(error: BaseException, less_memory: str) -> int:
+    """Prints what ended a program and returns its exit code."""
+    match error:
+        case UserError():
+            for line in error.details:
+                fail(line, error.code)
+            return fail(str(error), error.code)
+        case KeyboardInterrupt():
+            return fail(str(error) or "interrupted", errors.INTERRUPTED)
+        case TerminatedError():
+            return fail(str(error) or "terminated", errors.TERMINATED)
+    lost = [line for line in _messages(error) if LOST.search(line)]
+    if lost and _is_joined():
         return fail(f"lost another process of the job ({lost[0]})", errors.PEER_LOST)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return fail(f"{error.filename or 'writing'}: {error.strerror}", errors.CANNOT_WRITE)
@@ -96,18 +92,18 @@ def _end(error: Exception, less_memory: str) -> int:
         message = f"the devices have too little memory ({wanted}): {less_memory}"
         return fail(message, errors.INTERNAL)
     traceback.print_exception(error)
-    return fail("this is a bug of segdiff_jax, or of what it builds on", errors.INTERNAL)
+    return fail("internal error of segdiff_jax, or of a library it uses", errors.INTERNAL)
 
 
-def _lines(error: BaseException | None) -> Iterator[str]:
-    """Yields what an error says, and what it came from."""
+def _messages(error: BaseException | None) -> Iterator[str]:
+    """Yields the lines of an error's message and of those it was caused by."""
     while error is not None:
         yield from str(error).splitlines()
         error = error.__cause__ or error.__context__
 
 
-def _joined() -> bool:
-    """Whether this process is one of several; needs no import of jax."""
+def _is_joined() -> bool:
+    """Returns whether this process is one of several, without importing jax."""
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
 
@@ -115,34 +111,43 @@ def _joined() -> bool:
 def exit_program(code: int) -> NoReturn:
     """Ends the process with an exit code of `run`.
 
-    One of several that failed ends at once: an orderly exit would wait for the others for minutes,
-    and they wait for it in the next collective. So does one that was told to end, which has saved
-    what there is, and may have left a thread behind that compiles: an orderly exit would crash.
+    One of several that failed ends at once: an orderly exit would wait minutes for the others,
+    which wait for it in the next collective. So does one that was interrupted or terminated: its
+    state is saved, and a thread may still be compiling, which crashes an orderly exit.
     """
-    joined = bool(code) and _joined()
-    if joined or code in (errors.INTERRUPTED, errors.TERMINATED):
-        coordinator = joined and sys.modules["jax"].process_index() == 0
+    failed_peer = bool(code) and _is_joined()
+    if failed_peer or code in (errors.INTERRUPTED, errors.TERMINATED):
+        coordinator = failed_peer and sys.modules["jax"].process_index() == 0
         watchdog.exit_now("", code, coordinator)
     sys.exit(code)
 
 
 def set_up_logging() -> None:
-    """Shows our messages from INFO on, and those of the libraries from WARNING on."""
-    flags.FLAGS.mark_as_parsed()  # or absl says on every start that flags are not
+    """Shows messages of this package from INFO on, and those of libraries from WARNING on."""
+    flags.FLAGS.mark_as_parsed()  # or absl warns at every start that they are not
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
-    handler.addFilter(_wanted)
+    handler.addFilter(_is_shown)
     handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
 
 
-def _wanted(record: python_logging.LogRecord) -> bool:
+def _is_shown(record: python_logging.LogRecord) -> bool:
     orbax = "orbax" in record.pathname
     if orbax and "tracked_metric" in str(record.msg):  # at each checkpoint between validations
         return False
-    if orbax and record.exc_info:  # a save that failed: who waits for it says why in one line
+    if orbax and record.exc_info:  # of a failed save, which is reported in one line elsewhere
         return False
     return record.levelno >= python_logging.WARNING or "segdiff_jax" in record.pathname
+
+
+def show(text: str) -> int:
+    """Prints a text on stdout and returns exit code 0, also if the reader (`| head`) is gone."""
+    try:
+        print(text.strip(), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit fails, too
+    return errors.DONE
 
 
 def fail(message: str, code: int) -> int:

@@ -1,29 +1,56 @@
-"""From the words of an import's or export's command line to what is to be done; needs no jax."""
+"""Parses the command line of `import_torch`: import of the authors' weights, or export to them."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import flags
 from ml_collections import ConfigDict
 
-from segdiff_jax.cli import main_args, options
-from segdiff_jax.config import schema
+from segdiff_jax.cli import options
+from segdiff_jax.config import default
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 
-NAMES = ("weights", "export", "workdir", "step")
-
-
-# what the authors' code calls its checkpoints: ..._060000.pt and model060000.pt
+# names of the authors' checkpoints: ..._060000.pt and model060000.pt
 UPDATES = re.compile(r"(?:.*_|model)(\d{6,9})")
+IMPORT_HELP = """Makes a run of the weights of the authors' PyTorch code.
+
+  segdiff import --weights=FILE.pt --config=configs/monuseg.py --workdir=DIR
+
+  --weights=FILE.pt          checkpoint of the authors' code, such as ema_0.9999_060000.pt; it is
+                             read without PyTorch, and nothing in it is executed
+  --config=FILE[:ARGUMENT]   of the network that was trained; --config.GROUP.KEY=VALUE sets a field.
+                             Its args.json has the values: model.rrdb_blocks, diffusion.T, ...
+  --workdir=DIR              becomes a run, which predict and evaluate accept. Training continues
+                             from these weights, with a fresh state of the optimizer
+  --step=N                   updates the weights have seen; if not given, the number at the end of
+                             the file's name, _060000.pt or model060000.pt; 0 if there is none
+"""
+EXPORT_HELP = """Writes the averaged weights of a run as a file of the authors' PyTorch code.
+
+  segdiff export --export=FILE.pt --workdir=DIR
+
+  --workdir=DIR              directory of the run
+  --export=FILE.pt           file to write. The authors' scripts expect the number of updates at
+                             the end of its name: ema_0.9999_060000.pt
+"""
+COMMON_HELP = """  --help                     prints this text
+
+Exit codes: 0 done; 64 bad command line or config; 65 the file is unusable; 66 it holds another
+network, or the run has no checkpoint; 70 an internal error; 74 cannot write."""
+HELPS = {"import": IMPORT_HELP, "export": EXPORT_HELP, "": f"{IMPORT_HELP}\n{EXPORT_HELP}"}
+FLAGS = {
+    "import": ("weights", "workdir", "step"),
+    "export": ("export", "workdir"),
+    "": ("weights", "export", "workdir", "step"),
+}
 
 
 class Import(NamedTuple):
-    """A run is to be made of the authors' weights.
+    """Holds a parsed command line that imports weights.
 
     Attributes:
-      weights: their file; exists.
-      config: checked, of the run.
+      weights: the authors' file; exists.
+      config: of the run, checked.
       workdir: of the run; holds none yet.
       step: updates the weights have seen.
     """
@@ -35,63 +62,48 @@ class Import(NamedTuple):
 
 
 class Export(NamedTuple):
-    """The averaged weights of the run in `workdir` are to be written to a file, not there yet."""
+    """Holds a parsed command line that exports the run in `workdir` to a file not there yet."""
 
     file: Path
     workdir: Path
 
 
-def parse(arguments: list[str]) -> Import | Export:
-    """Reads a command line.
+def help_of(mode: str) -> str:
+    """Returns the help of "import", "export", or of the program if mode is ""."""
+    return HELPS[mode] + COMMON_HELP
+
+
+def parse(argv: list[str], mode: str = "") -> Import | Export:
+    """Parses a command line.
 
     Args:
-      arguments: the words after the name of the programme.
+      argv: arguments without the name of the program.
+      mode: "import", "export", or "": the flags decide.
 
     Raises:
-      UserError: anything that is misspelt, missing, or in the way.
+      UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
-    config_words, words = _split(arguments)
-    values = _read_flags(words)
-    if bool(values.weights) == bool(values.export):
+    sources, rest = options.config_sources(argv)
+    config = options.load_config(options.only(sources)) if sources else default()
+    values = dict.fromkeys(FLAGS[""], "")
+    values |= options.read_flags(dict.fromkeys(FLAGS[mode], ""), rest, config)
+    if needed := {"import": "weights", "export": "export"}.get(mode):
+        if not values[needed]:
+            raise UserError(f"--{needed} is missing: must be a .pt file")
+    elif bool(values["weights"]) == bool(values["export"]):
         raise UserError("--weights=FILE.pt (to import) or --export=FILE.pt: one of the two; --help")
-    if not values.workdir:
+    if not values["workdir"]:
         raise UserError("--workdir is missing: must be the directory of the run")
-    workdir = options.local_path("workdir", values.workdir)
-    if values.export:
-        if config_words or values.step:
+    workdir = options.directory("workdir", values["workdir"])
+    if values["export"]:
+        if sources or config != default() or values["step"]:
             raise UserError("--export takes no --config and no --step: the run has its own")
-        return _export(options.local_path("export", values.export), workdir)
-    config = main_args.parse([*config_words, f"--workdir={workdir}"]).config
-    return _import(options.local_path("weights", values.weights), config, workdir, values.step)
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Returns the words that are about the config, and the others."""
-    config_words, rest, words = [], [], iter(arguments)
-    for word in words:
-        if re.match(r"--?(no)?config([.=]|$)", word):
-            config_words.append(word)
-            if re.fullmatch(r"--?config", word):
-                config_words.append(next(words, ""))
-        else:
-            rest.append(word)
-    return config_words, rest
-
-
-def _read_flags(words: list[str]) -> flags.FlagValues:
-    values = flags.FlagValues()
-    for name in NAMES:
-        flags.DEFINE_string(name, "", "", flag_values=values)
-    try:
-        left = values(["segdiff-import", *words])[1:]
-    except flags.UnrecognizedFlagError as error:
-        near = schema.did_you_mean(error.flagname, (*NAMES, "config", "help")) or "; see --help"
-        raise UserError(f"--{error.flagname}: no such flag{near}") from error
-    except flags.Error as error:
-        raise UserError(str(error)) from error
-    if left:
-        raise UserError(f"{left[0]}: flags are written --NAME=VALUE; see --help")
-    return values
+        return _export(options.local_path("export", values["export"]), workdir)
+    options.only(sources)
+    options.check_config(config)
+    return _import(
+        options.local_path("weights", values["weights"]), config, workdir, values["step"]
+    )
 
 
 def _import(weights: Path, config: ConfigDict, workdir: Path, step: str) -> Import:
@@ -102,8 +114,8 @@ def _import(weights: Path, config: ConfigDict, workdir: Path, step: str) -> Impo
             raise UserError(f"--workdir={workdir}: holds a run already; choose another")
     if not config.data.mean:
         raise UserError(
-            "config.data.mean=(): must be given, with data.std: the numbers of the training whose "
-            "weights these are"
+            "config.data.mean=(): must be given, with data.std: those of the training that "
+            "produced the weights"
         )
     if config.train.result != "last":
         raise UserError("config.train.result='best': must be last: nothing has been validated here")

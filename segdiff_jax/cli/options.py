@@ -1,15 +1,161 @@
-"""Parses what all command lines share."""
+"""Parses what all command lines share: flags, config files, overrides of a config, paths."""
 
+import importlib.util
+import inspect
+import re
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from segdiff_jax.config import schema, validate
 from segdiff_jax.errors import UserError
+
+
+def read_flags(
+    defaults: Mapping[str, str | int | bool | None],
+    argv: Sequence[str],
+    config: ConfigDict | None = None,
+) -> dict[str, Any]:
+    """Returns the values of the flags, and applies --config.GROUP.KEY=VALUE to the config in place.
+
+    Args:
+      defaults: of the flags, by name: a str, int or bool, which is also the type; None: of type
+        str, not given.
+      argv: arguments without the name of the program and without --config=FILE.
+      config: to be changed; None: the program has none.
+
+    Raises:
+      UserError: an unknown flag, or a value of another type.
+    """
+    values, argv = flags.FlagValues(), ["segdiff", *argv]
+    define = {int: flags.DEFINE_integer, bool: flags.DEFINE_bool}
+    for name, default in defaults.items():
+        define.get(type(default), flags.DEFINE_string)(name, default, "", flag_values=values)
+    try:
+        if config is not None:
+            _check_overrides(argv)
+            config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        left = values(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise _unknown_flag(error.flagname, defaults, config is not None) from error
+    except flags.IllegalFlagValueError as error:
+        if match := re.match(r"flag --config\.([^=]*)=(.*?): ", str(error), re.DOTALL):
+            raise schema.invalid_value(match[1], match[2]) from error
+        raise UserError(str(error)) from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(str(error)) from error
+    if left:
+        raise UserError(f"{left[0]}: flags are written --NAME=VALUE; see --help")
+    return {name: values[name].value for name in defaults}
+
+
+def _check_overrides(argv: Iterable[str]) -> None:
+    for argument in argv:
+        if match := re.match(r"--?(?:no)?config\.([^=]*)", argument):
+            if match[1] not in schema.FIELDS:
+                raise schema.unknown_field(match[1])
+
+
+def _unknown_flag(name: str, known: Iterable[str], has_config: bool) -> UserError:
+    fields = schema.fields_named_like(name) if has_config else []
+    meant = " or ".join(f"--config.{field}" for field in fields)
+    near = schema.did_you_mean(name, (*known, "help", *["config"] * has_config))
+    hint = near or (f"; did you mean {meant}?" if meant else "; see --help")
+    return UserError(f"--{name}: no such flag{hint}")
+
+
+def read_config(argv: Sequence[str]) -> tuple[str, ConfigDict, list[str]]:
+    """Returns the value of --config, the config of that file, and the other arguments.
+
+    Raises:
+      UserError: --config is missing, given twice, or no usable file.
+    """
+    sources, rest = config_sources(argv)
+    return only(sources), load_config(only(sources)), rest
+
+
+def config_sources(argv: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Splits the arguments into the values of --config and the others."""
+    sources, rest, arguments = [], [], iter(argv)
+    for argument in arguments:
+        if re.fullmatch(r"--?config", argument):
+            sources.append(next(arguments, ""))
+        elif re.match(r"--?config=", argument):
+            sources.append(argument.split("=", 1)[1])
+        else:
+            rest.append(argument)
+    return sources, rest
+
+
+def only(sources: Sequence[str]) -> str:
+    """Returns the one value of --config.
+
+    Raises:
+      UserError: there is none, or more than one.
+    """
+    if len(sources) != 1 or not sources[0]:
+        known = ", ".join(map(str, sorted(Path().glob("configs/*.py"))))
+        problem = "is given twice" if len(sources) > 1 else "is missing"
+        raise UserError(f"--config {problem}: must be one file, {known or 'a config of yours'}")
+    return sources[0]
+
+
+def load_config(source: str) -> ConfigDict:
+    """Returns what get_config of "FILE" or "FILE:ARGUMENT" returns.
+
+    Raises:
+      UserError: there is no such local file, it cannot be run, or it refuses the argument.
+    """
+    if "://" in source:
+        raise UserError(f"--config={source}: must be a local file, since it is Python and is run")
+    name, _, argument = source.partition(":")
+    path = Path(name)
+    if not path.is_file() or path.suffix != ".py":
+        near = {str(p) for place in (path.parent, Path("configs")) for p in place.glob("*.py")}
+        hint = schema.did_you_mean(name, near) or f"; there are {', '.join(sorted(near))}"
+        raise UserError(f"--config={source}: no such Python file{hint if near else ''}")
+    try:
+        spec = importlib.util.spec_from_file_location("config_file", path.resolve())
+        assert spec and spec.loader  # it ends in .py
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if argument and not inspect.signature(module.get_config).parameters:
+            raise UserError(f"--config={source}: {name} takes no argument after a colon")
+        config = module.get_config(argument) if argument else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # the file is the user's and may raise anything
+        raise UserError(f"--config={source}: {_where(error, path)}{error}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={source}: get_config must return a ConfigDict, not {config!r}")
+    return config
+
+
+def _where(error: Exception, path: Path) -> str:
+    """Returns "line 12: KeyError: ", where 12 is the last line of the file that was run."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+    return f"{f'line {line}: ' if line else ''}{type(error).__name__}: "
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises UserError if a field, or a relation between fields, or data.dir is wrong."""
+    validate.check(config)
+    data_dir = config.data.dir
+    if data_dir and not Path(data_dir).expanduser().is_dir():
+        raise UserError(f"config.data.dir={data_dir!r}: must be a directory that exists")
 
 
 def local_path(name: str, text: str) -> Path:
     """Returns the path that a flag names.
 
     Raises:
-      UserError: it is the address of a bucket or of a page.
+      UserError: it is a URL, such as that of a bucket.
     """
     if "://" in text:
         raise UserError(
@@ -17,3 +163,16 @@ def local_path(name: str, text: str) -> Path:
             "be mounted, see launch/README.md"
         )
     return Path(text).expanduser()
+
+
+def directory(name: str, text: str) -> Path:
+    """Returns the path that a flag names: a directory, which need not exist.
+
+    Raises:
+      UserError: it is a URL, or it or one of its parents is a file.
+    """
+    path = local_path(name, text)
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"--{name}={path}: must be a directory; {place} is a file")
+    return path

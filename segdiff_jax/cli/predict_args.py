@@ -1,4 +1,4 @@
-"""From the words of a prediction's command line to what is to be done; needs no jax."""
+"""Parses the command line of `predict`."""
 
 import json
 import math
@@ -6,57 +6,73 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import flags
-
 from segdiff_jax.cli import options
-from segdiff_jax.config import schema
+from segdiff_jax.config.schema import MAX_SEED, Allowed, integer, number
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, Input, find
+from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, Input, find_images
 from segdiff_jax.prediction.summary import unrelated_content
 
-PLACES = ("workdir", "input", "output")
+HELP = """SegDiff: predicts the masks of new images with a trained run.
+
+  segdiff predict --workdir=RUN --input=FILE_OR_FOLDER --output=DIR
+  segdiff predict --workdir=RUN --input=slides --recursive --output=masks --generations=4
+
+  --workdir=RUN              directory of the run: config.json and checkpoints
+  --input=FILE_OR_FOLDER     PNG, JPEG or TIFF, any size; --recursive: sub-folders, too
+  --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
+                             uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
+                             generations, or sqrt(p(1-p)) of a network that predicts in one pass),
+                             overlay/ and summary.csv; as TIFF for TIFF, with its GeoTIFF tags,
+                             else as PNG. The same command again skips finished images
+  --overwrite                predicts finished images again
+  --save_generations         also writes each mask that is averaged: generations/NAME_1.png, ...
+  --generations=N --steps=N  number of masks that are averaged; reverse steps of each (0: all)
+  --overlap=PIXELS           width of the overlap of neighbouring tiles
+  --seed=N                   of the noise. These four are as in the run if not given
+  --threshold=P              foreground is where the mean probability is above it; 0.5
+  --max_pixels=N             larger images are refused (64000000)
+  --page=N                   of TIFF files with several pages, from 0
+  --float_range=LOW,HIGH     values of float images that are black and white
+  --help                     prints this text
+
+Exit codes: 0 done; 64 bad command line; 65 some images could not be read, the others are done;
+66 bad checkpoint; 70 a number is not finite, or an internal error; 74 cannot write; 130
+interrupted: finished images are complete, and the same command continues."""
 
 
-SWITCHES = ("save_generations", "recursive", "overwrite")
-
-
-class Number(NamedTuple):
-    """What a flag may be: its type, a test, and the end of the sentence "... must be"."""
-
-    kind: Callable[[str], Any]
-    accepts: Callable[[Any], bool]
-    allowed: str
-
-
-def _range(text: str) -> tuple[float, ...]:
+def _two_floats(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.strip("()").split(","))
 
 
-NUMBERS = {
-    "generations": Number(int, lambda v: v >= 1, "an integer, at least 1"),
-    "steps": Number(int, lambda v: v >= 0, "an integer, at least 1, or 0 for all"),
-    "overlap": Number(int, lambda v: v >= 0, "an integer, at least 0, in pixels"),
-    "seed": Number(int, lambda v: 0 <= v < 2**32, "an integer, at least 0, at most 4294967295"),
-    "threshold": Number(float, lambda v: 0 <= v < 1, "a number, at least 0, below 1"),
-    "max_pixels": Number(int, lambda v: v >= 1, "an integer, at least 1"),
-    "page": Number(int, lambda v: v >= 0, "an integer, at least 0"),
-    "float_range": Number(
-        _range,
-        lambda v: len(v) == 2 and all(map(math.isfinite, v)) and v[0] < v[1],
-        "LOW,HIGH: two numbers, the lower first",
-    ),
+def _is_range(v: tuple[float, ...]) -> bool:
+    return len(v) == 2 and all(map(math.isfinite, v)) and v[0] < v[1]
+
+
+PATHS = ("workdir", "input", "output")
+SWITCHES = ("save_generations", "recursive", "overwrite")
+# a number of the command line: how to parse it, and what it may be
+NUMBERS: dict[str, tuple[Callable[[str], Any], Allowed]] = {
+    "generations": (int, integer(1)),
+    "steps": (int, integer(0)._replace(text="an integer, at least 1, or 0 for all")),
+    "overlap": (int, integer(0)._replace(text="an integer, at least 0, in pixels")),
+    "seed": (int, integer(0, MAX_SEED)),
+    "threshold": (float, number(0, 1, below=True)),
+    "max_pixels": (int, integer(1)),
+    "page": (int, integer(0)),
+    "float_range": (_two_floats, Allowed("LOW,HIGH: two numbers, the lower first", _is_range)),
 }
+FLAGS = dict.fromkeys(PATHS, "") | dict.fromkeys(SWITCHES, False) | dict.fromkeys(NUMBERS)
 
 
 class Command(NamedTuple):
-    """What the user asked for.
+    """Holds a parsed command line.
 
     Attributes:
       workdir: of the run; holds config.json.
-      folder: of the input; names in the summary start there.
+      folder: of the input; names in the summary are relative to it.
       inputs: the images, at least one.
       output: need not exist.
-      numbers: by name, those of `NUMBERS` that were given; for the others the run's settings count.
+      numbers: those of `NUMBERS` that were given, by name.
       save_generations, overwrite: the switches.
     """
 
@@ -69,72 +85,42 @@ class Command(NamedTuple):
     overwrite: bool
 
 
-def parse(arguments: list[str]) -> Command:
-    """Reads a command line.
+def parse(argv: list[str]) -> Command:
+    """Parses a command line.
 
     Args:
-      arguments: the words after the name of the programme.
+      argv: arguments without the name of the program.
 
     Raises:
-      UserError: anything that is misspelt, out of range, or not there.
+      UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
-    values = _read_flags(arguments)
-    given = {
-        name: _number(name, str(values[name].value)) for name in NUMBERS if values[name].present
-    }
-    workdir, path, output = (_place(name, str(values[name].value)) for name in PLACES)
-    _check_run(workdir, given)
-    folder, inputs = find(path, bool(values.recursive))
+    values = options.read_flags(FLAGS, argv)
+    numbers = {name: _number(name, values[name]) for name in NUMBERS if values[name] is not None}
+    for name in PATHS:
+        if not values[name]:
+            raise UserError(f"--{name} is missing: --workdir, --input and --output are needed")
+    workdir, path = (options.local_path(name, values[name]) for name in ("workdir", "input"))
+    _check_run(workdir, numbers)
+    folder, inputs = find_images(path, values["recursive"])
+    output = options.directory("output", values["output"])
     _check_output(output, folder, inputs, values)
-    return Command(
-        workdir=workdir,
-        folder=folder,
-        inputs=inputs,
-        output=output,
-        numbers=given,
-        save_generations=bool(values.save_generations),
-        overwrite=bool(values.overwrite),
-    )
-
-
-def _read_flags(words: list[str]) -> flags.FlagValues:
-    values = flags.FlagValues()
-    for name in (*PLACES, *NUMBERS):
-        flags.DEFINE_string(name, "", "", flag_values=values)
-    for name in SWITCHES:
-        flags.DEFINE_bool(name, False, "", flag_values=values)
-    try:
-        left = values(["segdiff-predict", *words])[1:]
-    except flags.UnrecognizedFlagError as error:
-        names = (*PLACES, *NUMBERS, *SWITCHES, "help")
-        near = schema.did_you_mean(error.flagname, names) or "; see --help"
-        raise UserError(f"--{error.flagname}: no such flag{near}") from error
-    except flags.Error as error:
-        raise UserError(str(error)) from error
-    if left:
-        raise UserError(f"{left[0]}: flags are written --NAME=VALUE; see --help")
-    return values
+    switches = values["save_generations"], values["overwrite"]
+    return Command(workdir, folder, inputs, output, numbers, *switches)
 
 
 def _number(name: str, text: str) -> Any:
-    rule = NUMBERS[name]
+    read, allowed = NUMBERS[name]
     try:
-        value = rule.kind(text)
+        value = read(text)
     except ValueError:
         value = None
-    if value is None or not rule.accepts(value):
-        raise UserError(f"--{name}={text}: must be {rule.allowed}")
+    if value is None or not allowed.accepts(value):
+        raise UserError(f"--{name}={text}: must be {allowed.text}")
     return value
 
 
-def _place(name: str, text: str) -> Path:
-    if not text:
-        raise UserError(f"--{name} is missing: --workdir, --input and --output are needed")
-    return options.local_path(name, text)
-
-
-def _check_run(workdir: Path, given: dict[str, Any]) -> None:
-    """Holds the numbers to the config of the run, as far as JSON alone tells."""
+def _check_run(workdir: Path, numbers: Mapping[str, Any]) -> None:
+    """Checks the numbers against config.json of the run, which is read as plain JSON here."""
     if not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: must be the directory of a run")
     path = workdir / "config.json"
@@ -142,25 +128,21 @@ def _check_run(workdir: Path, given: dict[str, Any]) -> None:
         raise UserError(f"--workdir={workdir}: holds no run: no config.json", BAD_CHECKPOINT)
     try:
         saved = json.loads(path.read_text())
-        T = saved["diffusion"]["T"]
-        tile = saved["sampling"]["tile"]
+        T, tile = saved["diffusion"]["T"], saved["sampling"]["tile"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
-    if given.get("steps", 0) > T:
-        raise UserError(f"--steps={given['steps']}: must be at most {T}, the steps of the run")
-    if tile and given.get("overlap", 0) >= tile:
-        overlap = given["overlap"]
+    steps, overlap = numbers.get("steps", 0), numbers.get("overlap", 0)
+    if steps > T:
+        raise UserError(f"--steps={steps}: must be at most {T}, the steps of the run")
+    if tile and overlap >= tile:
         raise UserError(f"--overlap={overlap}: must be less than a tile, {tile} pixels")
 
 
 def _check_output(
-    output: Path, folder: Path, inputs: list[Input], values: flags.FlagValues
+    output: Path, folder: Path, inputs: list[Input], values: Mapping[str, Any]
 ) -> None:
-    for place in (output, *output.parents):
-        if place.exists() and not place.is_dir():
-            raise UserError(f"--output={output}: must be a directory; {place} is a file")
-    inside = output.resolve().is_relative_to(folder.resolve())
-    if values.recursive and inside:
+    """Checks that no image of the input, nor any unrelated file, is overwritten or read again."""
+    if values["recursive"] and output.resolve().is_relative_to(folder.resolve()):
         raise UserError(
             f"--output={output}: lies in {folder}, where --recursive would find it again: choose a "
             "place beside it"
@@ -168,7 +150,7 @@ def _check_output(
     written = {path for input in inputs for path in input.maps(output.resolve()).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")
-    if not values.overwrite and (name := unrelated_content(output, (*MAPS, GENERATIONS))):
+    if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, GENERATIONS))):
         raise UserError(
             f"--output={output}: holds {name}, which no prediction made: choose another, or "
             "--overwrite"

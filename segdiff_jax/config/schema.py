@@ -1,94 +1,92 @@
-"""What every knob of a config may be, one by one, and how a mistake is put into words."""
+"""Defines every config field: its default, its allowed values and its meaning, in one table.
+
+`configs/*.py` start from `default()` and set only what differs. "Code" and "paper" in the table are
+the authors' code and arXiv 2112.00390; the defaults are those of the code, for 256x256 input.
+"""
 
 import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
 from segdiff_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-
-
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+MARGIN = 20  # percent by which a prepared object of Cityscapes is larger than its box
+MAX_SEED = 2**32 - 1
 
 
-MARGIN = 20  # percent that a prepared object of Cityscapes is larger than its box
-
-
-class Field(NamedTuple):
-    """What one knob may be.
+class Allowed(NamedTuple):
+    """Describes the allowed values of a field or a flag.
 
     Attributes:
-      allowed: the end of the sentence "... must be".
-      accepts: whether a value of any type is allowed.
-      choices: the names to choose from; empty where there are none.
+      text: completes the sentence "... must be".
+      accepts: returns whether a value of any type is allowed.
+      choices: the allowed names; empty where there are none to choose from.
     """
 
-    allowed: str
+    text: str
     accepts: Callable[[Any], bool]
     choices: tuple[str, ...] = ()
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return (_is_integer(value) or isinstance(value, float)) and math.isfinite(value)
-
-
-def _integer(low: int, high: int | None = None) -> Field:
+def integer(low: int, high: int | None = None) -> Allowed:
+    """Returns the range of integers [low, high]; True and False are not integers."""
     upto = "" if high is None else f", at most {high}"
-    return Field(
+    return Allowed(
         f"an integer, at least {low}{upto}",
         lambda v: _is_integer(v) and v >= low and (high is None or v <= high),
     )
 
 
-def _number(
+def number(
     low: float, high: float = math.inf, *, above: bool = False, below: bool = False
-) -> Field:
-    """A finite number in [low, high]; `above` leaves out low, `below` high."""
-    allowed = "a number"
+) -> Allowed:
+    """Returns the finite numbers in [low, high]; `above` excludes low, `below` excludes high."""
+    text = "a number"
     if low > -math.inf:
-        allowed += f", {'above' if above else 'at least'} {low:g}"
+        text += f", {'above' if above else 'at least'} {low:g}"
     if high < math.inf:
-        allowed += f", {'below' if below else 'at most'} {high:g}"
-    return Field(
-        allowed,
-        lambda v: (
-            _is_number(v)
-            and (low < v if above else low <= v)
-            and (v < high if below else v <= high)
-        ),
-    )
+        text += f", {'below' if below else 'at most'} {high:g}"
+
+    def accepts(v: Any) -> bool:
+        if not (_is_integer(v) or isinstance(v, float)) or not math.isfinite(v):
+            return False
+        return (low < v if above else low <= v) and (v < high if below else v <= high)
+
+    return Allowed(text, accepts)
 
 
-def _choice(*names: str) -> Field:
-    return Field(f"one of {', '.join(names)}", lambda v: v in names, names)
+def choice(*names: str) -> Allowed:
+    """Returns a choice of one of the names."""
+    return Allowed(f"one of {', '.join(names)}", lambda v: v in names, names)
 
 
-def _several(rule: Field, length: int | None = None) -> Field:
-    """A tuple, or the list JSON makes of it; of at least one element if no length is given."""
+def several(each: Allowed, length: int | None = None) -> Allowed:
+    """Returns tuples of `length`, or of at least one element; a list stands for a tuple (JSON)."""
     count = "one or more values" if length is None else f"{length} values"
-    return Field(
-        f"{count} in brackets, each {rule.allowed}",
+    return Allowed(
+        f"{count} in brackets, each {each.text}",
         lambda v: (
             isinstance(v, tuple | list)
             and (len(v) == length if length else len(v) > 0)
-            and all(rule.accepts(x) for x in v)
+            and all(map(each.accepts, v))
         ),
     )
 
 
-def _or_none(rule: Field) -> Field:
-    return Field(f"{rule.allowed}; or ()", lambda v: v in ((), []) or rule.accepts(v))
+def or_none(allowed: Allowed) -> Allowed:
+    """Returns the allowed values and ()."""
+    return Allowed(f"{allowed.text}; or ()", lambda v: v in ((), []) or allowed.accepts(v))
 
 
-def _split(*, required: bool = False) -> Field:
+def _split(*, required: bool = False) -> Allowed:
+    """Returns the names of splits, joined by "+"; and "" unless `required`."""
     names = f"{', '.join(SPLITS)}, or some of them joined by +"
-    return Field(
+    return Allowed(
         names if required else f"{names}, or nothing",
         lambda v: (
             isinstance(v, str)
@@ -97,137 +95,239 @@ def _split(*, required: bool = False) -> Field:
     )
 
 
-_BOOL = Field("true or false", lambda v: isinstance(v, bool))
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-_TEXT = Field("text", lambda v: isinstance(v, str))
+def _is_power_of_two(value: Any) -> bool:
+    return _is_integer(value) and value > 0 and value.bit_count() == 1
 
 
+_BOOL = Allowed("true or false", lambda v: isinstance(v, bool))
+_TEXT = Allowed("text", lambda v: isinstance(v, str))
 _FOLDER = "a folder in a file system of this machine: a bucket has to be mounted"
+_PATH = Allowed(_FOLDER, lambda v: isinstance(v, str) and bool(v.strip()) and "://" not in v)
+_PATH_OR_NOTHING = Allowed(f"{_FOLDER}; or nothing", lambda v: v == "" or _PATH.accepts(v))
+_POWERS_OF_TWO = Allowed(
+    "powers of two in brackets, such as (16, 32); () for none",
+    lambda v: isinstance(v, tuple | list) and all(map(_is_power_of_two, v)),
+)
+_CONDITIONINGS = choice("sum", "concat", "stack", "inject1", "inject3", "inject5")
 
 
-_PLACE = Field(_FOLDER, lambda v: isinstance(v, str) and bool(v.strip()) and "://" not in v)
+class Field(NamedTuple):
+    """Describes one config field."""
+
+    default: Any
+    allowed: Allowed
+    comment: str
 
 
-_PLACE_OR_NOTHING = Field(f"{_FOLDER}; or nothing", lambda v: v == "" or _PLACE.accepts(v))
-
-
+# A comment continues the name: "train.warmup_steps: linear, from 0".
+# fmt: off
 FIELDS: dict[str, Field] = {
-    "seed": _integer(0, 2**32 - 1),
-    "data.name": _choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder"),
-    "data.dir": _PLACE_OR_NOTHING,
-    "data.prepared_dir": _PLACE,
-    "data.train_split": _split(required=True),
-    "data.train_images": _integer(0),
-    "data.validation_split": _split(),
-    "data.test_split": _split(),
-    "data.mean": _or_none(_several(_number(0, 255), 3)),
-    "data.std": _or_none(_several(_number(0, 255, above=True), 3)),
-    "reading.max_pixels": _integer(1),
-    "reading.page": _integer(-1),
-    "reading.float_range": _or_none(_several(_number(-math.inf), 2)),
-    "vaihingen.resize": _choice("authors", "area"),
-    "cityscapes.classes": _several(_choice(*CLASSES)),
-    "cityscapes.size": _integer(1),
-    "cityscapes.train_expansion": _several(_integer(0, MARGIN), 2),
-    "cityscapes.redraw": _BOOL,
-    "cityscapes.test_expansion": _integer(0, MARGIN),
-    "folder.mask_suffix": _TEXT,
-    "folder.validation_share": _number(0, 1, below=True),
-    "folder.test_share": _number(0, 1, below=True),
-    "folder.seed": _integer(0, 2**32 - 1),
-    "augment.crop": _integer(0),
-    "augment.horizontal_flip": _BOOL,
-    "augment.vertical_flip": _BOOL,
-    "augment.rotate": _number(0, 360),
-    "augment.scale": _several(_number(0, above=True), 2),
-    "augment.jitter": _several(_number(0), 4),
-    "model.kind": _choice("diffusion", "twin", "unet"),
-    "model.conditioning": _choice("sum", "concat", "stack", "inject1", "inject3", "inject5"),
-    "model.encoder": _choice("rrdb", "hardnet"),
-    "model.channels": _integer(1),
-    "model.multipliers": _several(_integer(1)),
-    "model.blocks_per_level": _integer(1),
-    "model.attention_factors": Field(
-        "powers of two in brackets, such as (16, 32); () for none",
-        lambda v: (
-            isinstance(v, tuple | list)
-            and all(_is_integer(x) and x > 0 and x.bit_count() == 1 for x in v)
-        ),
-    ),
-    "model.heads": _integer(1),
-    "model.norm_groups": _integer(1),
-    "model.dropout": _number(0, 1, below=True),
-    "model.time_embedding": _choice("sinusoidal", "table"),
-    "model.rrdb_blocks": _integer(1),
-    "model.rrdb_features": _integer(1),
-    "model.rrdb_growth": _integer(1),
-    "model.rrdb_form": _choice("auto", "concat", "parts", "spread"),
-    "model.remat": _choice("none", "rrdb", "unet", "all"),
-    "model.dtype": _choice("float32", "bfloat16"),
-    "diffusion.T": _integer(1),
-    "diffusion.schedule": _choice("linear", "linear_unscaled", "cosine"),
-    "diffusion.prediction": _choice("eps", "x0", "v"),
-    "diffusion.clip_x0": _BOOL,
-    "sampling.sampler": _choice("ddpm", "ddim"),
-    "sampling.steps": _integer(0),
-    "sampling.variance": _choice("beta", "posterior"),
-    "sampling.eta": _number(0, 1),
-    "sampling.generations": _integer(1),
-    "sampling.rows_at_once": _integer(0),
-    "sampling.tile": _integer(0),
-    "sampling.stride": _integer(0),
-    "train.steps": _integer(1),
-    "train.batch_size": _integer(1),
-    "train.noise_draws_per_image": _integer(1),
-    "train.draws_at_once": _integer(0),
-    "train.loss": _choice("sum", "mean"),
-    "train.learning_rate": _number(0, above=True),
-    "train.warmup_steps": _integer(0),
-    "train.decay": _choice("constant", "cosine"),
-    "train.weight_decay": _number(0),
-    "train.clip_norm": _number(0),
-    "train.ema_decay": _number(0, 1, below=True),
-    "train.ema_warmup": _BOOL,
-    "train.skip_nonfinite": _integer(0),
-    "train.max_seconds": _number(0),
-    "train.map": _choice("shard_map", "pmap"),
-    "train.log_every": _integer(1),
-    "train.checkpoint_every": _integer(1),
-    "train.evaluate_every": _integer(0),
-    "train.result": _choice("last", "best"),
-    "job.hang_seconds": _number(0),
-    "job.heartbeat_seconds": _integer(2),
-    "job.join_seconds": _integer(1),
-    "job.cpu_devices": _integer(0),
+    "seed": Field(0, integer(0, MAX_SEED),
+        "of weights, batch order, augmentation and noise, in training and evaluation"),
+    "data.name": Field("synthetic",
+        choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder"),
+        "data set: a key of data.datasets.registry.BUILDERS"),
+    "data.dir": Field("", _PATH_OR_NOTHING,
+        "directory of the official files, for data sets that are downloaded by hand"),
+    "data.prepared_dir": Field("~/.cache/segdiff_jax/data", _PATH, "prepared data sets"),
+    "data.train_split": Field("train", _split(required=True),
+        "split to train on; splits may be joined: 'train+validation'"),
+    "data.train_images": Field(0, integer(0),
+        "number of images of train_split, the first in an order that the seed gives; 0: all"),
+    "data.validation_split": Field("", _split(),
+        "split that selects the best checkpoint; '': none, the last weights are the result"),
+    "data.test_split": Field("test", _split(),
+        "split that is scored once, at the end; it never selects anything"),
+    "data.mean": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255), 3)),
+        "of the RGB channels, in 0..255; (): computed from train_split"),
+    "data.std": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255, above=True), 3)),
+        "like mean"),
+    # image files, in data sets of folders and for prediction
+    "reading.max_pixels": Field(64_000_000, integer(1), "larger images are refused undecoded"),
+    "reading.page": Field(-1, integer(-1),
+        "page of TIFF files with several, from 0; -1: such files are refused"),
+    "reading.float_range": Field((), or_none(several(number(-math.inf), 2)),
+        "(low, high) that are mapped to 0 and 255; (): float images are refused"),
+    "vaihingen.resize": Field("authors", choice("authors", "area"),
+        "512 to 256 pixels: 'authors', image by nearest pixel; 'area', image and mask averaged"),
+    "cityscapes.classes": Field(("bus",), several(choice(*CLASSES)), "classes of the objects"),
+    "cityscapes.size": Field(128, integer(1), "pixels; side of an object's resized crop"),
+    "cityscapes.train_expansion": Field((10, 20), several(integer(0, MARGIN), 2),
+        "of the object's box, percent; uniform between the two"),
+    "cityscapes.redraw": Field(True, _BOOL,
+        "whether the expansion is drawn at every visit; False: once per object (code)"),
+    "cityscapes.test_expansion": Field(15, integer(0, MARGIN), "percent; 0: the tight protocol"),
+    # the shares apply where there is no folder of that name
+    "folder.mask_suffix": Field("", _TEXT,
+        "what follows the image's name in the name of its mask, such as '_mask'"),
+    "folder.validation_share": Field(0.1, number(0, 1, below=True),
+        "share of the images, chosen by name and folder.seed"),
+    "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),
+    "folder.seed": Field(0, integer(0, MAX_SEED), "of the choice by name"),
+    # training only, on the device; image and mask are transformed alike
+    "augment.crop": Field(0, integer(0), "pixels; side of a random crop, on the host; 0: none"),
+    "augment.horizontal_flip": Field(False, _BOOL, "with probability 1/2"),
+    "augment.vertical_flip": Field(False, _BOOL, "with probability 1/2"),
+    "augment.rotate": Field(0.0, number(0, 360), "degrees; uniform in -rotate..+rotate"),
+    "augment.scale": Field((1.0, 1.0), several(number(0, above=True), 2),
+        "(lowest, highest) factor, uniform; above 1 enlarges"),
+    "augment.jitter": Field((0.0, 0.0, 0.0, 0.0), several(number(0), 4),
+        "of brightness, contrast, saturation and hue"),
+    "model.kind": Field("diffusion", choice("diffusion", "twin", "unet"),
+        "'twin': encoder G and U-Net predict the mask in one pass; 'unet': the U-Net alone"),
+    "model.conditioning": Field("sum", _CONDITIONINGS,
+        "how x_t and image are combined (paper, Table 4). 'sum': F(x_t) + G(I), the method; "
+        "'concat': variant 1; 'stack': variant 3, I beside x_t, no G; 'inject1', 'inject3', "
+        "'inject5': variants 4 to 6, G(I) added after that downsampling"),
+    "model.encoder": Field("rrdb", choice("rrdb", "hardnet"),
+        "G: 'rrdb'; 'hardnet': FC-HarDNet-70, variant 2"),
+    "model.channels": Field(128, integer(1), "C, the width of level 0"),
+    "model.multipliers": Field((1, 1, 1, 2, 2, 4, 4), several(integer(1)),
+        "the width of level l is multipliers[l] * C"),
+    "model.blocks_per_level": Field(3, integer(1),
+        "residual blocks of a level on the way down; one more on the way up"),
+    "model.attention_factors": Field((16, 32), _POWERS_OF_TWO,
+        "attention at the levels whose maps are this many times smaller than the input"),
+    "model.heads": Field(4, integer(1), "of every attention"),
+    "model.norm_groups": Field(32, integer(1),
+        "of every GroupNorm; a group of one channel erases t, see the docs"),
+    "model.dropout": Field(0.0, number(0, 1, below=True), "probability"),
+    "model.time_embedding": Field("sinusoidal", choice("sinusoidal", "table"),
+        "'sinusoidal' (code); 'table' (paper): a learned look-up"),
+    "model.rrdb_blocks": Field(12, integer(1), "of the encoder G, if it is 'rrdb'"),
+    "model.rrdb_features": Field(64, integer(1), "width of G's trunk"),
+    "model.rrdb_growth": Field(32, integer(1), "width that each dense layer of G adds"),
+    "model.rrdb_form": Field("auto", choice("auto", "concat", "parts", "spread"),
+        "computation of the dense blocks; all are equal up to rounding; 'auto': the fastest "
+        "known for the device"),
+    "model.remat": Field("none", choice("none", "rrdb", "unet", "all"),
+        "rematerialization, less memory for more time: the backward pass recomputes each RRDB "
+        "('rrdb'), each level of the U-Net ('unet') or both ('all') from its input"),
+    "model.dtype": Field("float32", choice("float32", "bfloat16"),
+        "of activations, not parameters"),
+    "diffusion.T": Field(100, integer(1), "steps of the forward process"),
+    "diffusion.schedule": Field("linear", choice("linear", "linear_unscaled", "cosine"),
+        "of beta: 'linear' (code), scaled by 1000/T; 'linear_unscaled' (paper); 'cosine'"),
+    "diffusion.prediction": Field("eps", choice("eps", "x0", "v"),
+        "what the network's output is; 'eps' (paper)"),
+    "diffusion.clip_x0": Field(False, _BOOL, "whether sampling clips estimates of x0 to [-1, 1]"),
+    "sampling.sampler": Field("ddpm", choice("ddpm", "ddim"), "reverse process"),
+    "sampling.steps": Field(0, integer(0), "reverse steps, evenly spaced among the T; 0: all T"),
+    "sampling.variance": Field("beta", choice("beta", "posterior"),
+        "of ddpm: 'beta' (code); 'posterior' (paper)"),
+    "sampling.eta": Field(0.0, number(0, 1),
+        "of ddim: 0, deterministic, to 1, as much noise as ddpm's posterior"),
+    "sampling.generations": Field(9, integer(1),
+        "masks that are averaged: 9 in the code, 30 in the paper; 1 if model.kind is no diffusion"),
+    "sampling.rows_at_once": Field(0, integer(0),
+        "(tile, generation) pairs that a device denoises together, which takes memory; 0: 16, but "
+        "1 on a CPU, where a prediction then does not depend on its batch, to the last bit"),
+    "sampling.tile": Field(256, integer(0), "pixels; larger images are cut into tiles; 0: never"),
+    "sampling.stride": Field(256, integer(0), "from tile to tile; overlaps are blended"),
+    "train.steps": Field(300_000, integer(1), "updates"),
+    "train.batch_size": Field(8, integer(1), "images, over all devices"),
+    "train.noise_draws_per_image": Field(1, integer(1),
+        "(t, noise) pairs that share one G(I); 1: the authors' loss"),
+    "train.draws_at_once": Field(0, integer(0),
+        "of them that are denoised together, which takes memory; 0: all, but 1 on a CPU, where it "
+        "is fastest"),
+    "train.loss": Field("sum", choice("sum", "mean"), "of the error over pixels; 'sum' (code)"),
+    "train.learning_rate": Field(1e-4, number(0, above=True), "after the warm-up"),
+    "train.warmup_steps": Field(0, integer(0), "linear, from 0"),
+    "train.decay": Field("constant", choice("constant", "cosine"),
+        "of the learning rate after the warm-up; 'cosine': to 0"),
+    "train.weight_decay": Field(0.0, number(0), "of AdamW"),
+    "train.clip_norm": Field(0.0, number(0), "largest norm of the whole gradient; 0: no limit"),
+    "train.ema_decay": Field(0.9999, number(0, 1, below=True),
+        "of the averaged weights, which are the ones evaluated"),
+    "train.ema_warmup": Field(False, _BOOL,
+        "decay = min(ema_decay, (1 + n) / (10 + n)), n updates"),
+    "train.skip_nonfinite": Field(0, integer(0),
+        "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: the first "
+        "one ends the run"),
+    "train.max_seconds": Field(0.0, number(0), "then it ends as by SIGTERM; 0: no limit"),
+    "train.map": Field("shard_map", choice("shard_map", "pmap"), "'pmap': one process only"),
+    "train.log_every": Field(100, integer(1), "updates between lines of metrics.jsonl"),
+    "train.checkpoint_every": Field(1000, integer(1),
+        "updates between checkpoints; the last one is always written"),
+    "train.evaluate_every": Field(0, integer(0), "updates between validations; 0: never"),
+    "train.result": Field("last", choice("last", "best"),
+        "weights that are scored on test_split; 'best': on validation_split"),
+    # one process or several; the results are equal up to rounding
+    "job.hang_seconds": Field(1800.0, number(0),
+        "without an update or image: stack traces, exit code 142; 0: never"),
+    "job.heartbeat_seconds": Field(100, integer(2), "after which a silent process counts as lost"),
+    "job.join_seconds": Field(300, integer(1), "to wait until all processes have started"),
+    "job.cpu_devices": Field(0, integer(0),
+        "made of a CPU, each with a share of batch and generations and a copy of the state; "
+        "0: up to 4, at most the cores, a divisor of the batch; 1 with several processes"),
 }
+# fmt: on
+
+
+def default() -> ConfigDict:
+    """Returns the defaults of all fields."""
+    config = ConfigDict()
+    for key, field in FIELDS.items():
+        group, _, name = key.rpartition(".")
+        if group and group not in config:
+            config[group] = ConfigDict()
+        (config[group] if group else config)[name] = field.default
+    return config
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of a config as {"train.steps": value, ...}."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def check_fields(values: dict[str, Any]) -> None:
+    """Raises UserError at the first field that is unknown, missing or not allowed."""
+    for key in values:
+        if key not in FIELDS:
+            raise unknown_field(key)
+    for key, field in FIELDS.items():
+        if key not in values:
+            raise UserError(f"config.{key} is missing: must be {field.allowed.text}")
+        if not field.allowed.accepts(values[key]):
+            raise invalid_value(key, values[key])
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Returns "; did you mean X?" for the nearest of `names`, "" if none is near."""
+    """Returns "; did you mean X?" for the most similar of `names`, "" if none is similar."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def invalid_value(key: str, value: Any) -> UserError:
-    """Returns the error that says what the knob `key` (dotted) may be, and what it is."""
-    rule = FIELDS[key]
-    hint = did_you_mean(value, rule.choices) if isinstance(value, str) else ""
-    return UserError(f"config.{key}={value!r}: must be {rule.allowed}{hint}")
+    """Returns the error for a value that the field `key` must not have."""
+    allowed = FIELDS[key].allowed
+    hint = did_you_mean(value, allowed.choices) if isinstance(value, str) else ""
+    return UserError(f"config.{key}={value!r}: must be {allowed.text}{hint}")
 
 
 def unknown_field(key: str) -> UserError:
-    """Returns the error for a dotted key that no knob has."""
+    """Returns the error for a dotted key that is no field."""
     if group := [f"config.{k}" for k in FIELDS if k.startswith(f"{key}.")]:
-        return UserError(f"config.{key} is a group of knobs; set one of {', '.join(group)}")
-    if near := names(key) or difflib.get_close_matches(key, FIELDS, n=1):
+        return UserError(f"config.{key} is a group of fields; set one of {', '.join(group)}")
+    if near := fields_named_like(key) or difflib.get_close_matches(key, FIELDS, n=1):
         meant = " or ".join(f"config.{k}" for k in near)
         return UserError(f"config.{key}: no such key; did you mean {meant}?")
     siblings = [k for k in FIELDS if k.split(".")[0] == key.split(".")[0]]
-    known = f"there are {', '.join(siblings)}" if siblings else "see segdiff_jax/config.py"
+    known = f"there are {', '.join(siblings)}" if siblings else "see segdiff_jax/config/schema.py"
     return UserError(f"config.{key}: no such key; {known}")
 
 
-def names(key: str) -> list[str]:
-    """Returns the knobs whose last part is that of `key`: someone forgot or mistook the group."""
+def fields_named_like(key: str) -> list[str]:
+    """Returns the fields of any group whose last part is that of `key`."""
     return [k for k in FIELDS if k.split(".")[-1] == key.split(".")[-1]]

@@ -1,181 +1,137 @@
-"""Which configs are allowed: every knob by its rule, and no contradiction between them.
+"""Checks a whole config: every field by itself, then the relations between fields.
 
-Needs neither jax nor the file system's data, so a mistake is reported within a second of the
-command. `check` raises, `warnings_for` only tells.
+Needs neither jax nor the data, so that a mistake is reported within a second of the command.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from segdiff_jax.config.defaults import flatten
-from segdiff_jax.config.schema import FIELDS, invalid_value, unknown_field
+from segdiff_jax.config.schema import check_fields, flatten
 from segdiff_jax.errors import UserError
+
+Violations = Iterator[tuple[str, str]]  # (field, what it must be instead)
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError at the first knob that is unknown, missing or not allowed."""
-    knobs = flatten(config)
-    for key in knobs:
-        if key not in FIELDS:
-            raise unknown_field(key)
-    for key, rule in FIELDS.items():
-        if key not in knobs:
-            raise UserError(f"config.{key} is missing: must be {rule.allowed}")
-        if not rule.accepts(knobs[key]):
-            raise invalid_value(key, knobs[key])
-    for key, holds, demand in (
-        *_data_demands(knobs),
-        *_model_demands(knobs),
-        *_variant_demands(knobs),
-        *_size_demands(knobs),
-        *_sampling_demands(knobs),
-        *_training_demands(knobs),
-    ):
-        if not holds:
-            raise UserError(f"config.{key}={knobs[key]!r}: {demand}")
+    """Raises UserError at the first field, or relation between fields, that is not allowed."""
+    values = flatten(config)
+    check_fields(values)
+    for violations in (_data, _widths, _variants, _sizes, _sampling, _training):
+        for key, demand in violations(config):
+            raise UserError(f"config.{key}={values[key]!r}: {demand}")
 
 
-# (key, whether it holds, what to say if not); the knobs are allowed one by one
-Relations = Iterator[tuple[str, bool, str]]
+def _data(c: ConfigDict) -> Violations:
+    order = "must be the lower, then the higher"
+    low, high = c.reading.float_range or (0, 1)
+    if low >= high:
+        yield "reading.float_range", order
+    low, high = c.cityscapes.train_expansion
+    if low > high:
+        yield "cityscapes.train_expansion", order
+    if bool(c.data.mean) != bool(c.data.std):
+        yield "data.std", "must be given if data.mean is, and computed, (), if it is not"
+    if _repeats(c.cityscapes.classes):
+        yield "cityscapes.classes", "names a class twice"
+    if c.folder.test_share + c.folder.validation_share >= 1:
+        yield "folder.test_share", "must leave images to train on, with folder.validation_share"
 
 
-def _data_demands(k: dict[str, Any]) -> Relations:
-    both = "must be the lower, then the higher"
-    low, high = k["reading.float_range"] or (0, 1)
-    yield "reading.float_range", low < high, both
-    low, high = k["cityscapes.train_expansion"]
-    yield "cityscapes.train_expansion", low <= high, both
-    yield (
-        "data.std",
-        bool(k["data.mean"]) == bool(k["data.std"]),
-        "must be given if data.mean is, and computed, (), if it is not",
-    )
-    classes = k["cityscapes.classes"]
-    yield "cityscapes.classes", len(set(classes)) == len(classes), "names a class twice"
-    yield (
-        "folder.test_share",
-        k["folder.test_share"] + k["folder.validation_share"] < 1,
-        "must leave images to train on, with folder.validation_share",
-    )
-
-
-def _model_demands(k: dict[str, Any]) -> Relations:
-    multipliers, factors = k["model.multipliers"], k["model.attention_factors"]
+def _widths(c: ConfigDict) -> Violations:
+    multipliers, factors = c.model.multipliers, c.model.attention_factors
     levels = len(multipliers)
-    yield (
-        "model.multipliers",
-        multipliers[0] == 1,
-        "the first must be 1: image and mask enter with model.channels",
-    )
-    yield (
-        "model.attention_factors",
-        len(set(factors)) == len(factors) and max(factors, default=1) < 2**levels,
-        f"must differ and be at most {2 ** (levels - 1)}, as model.multipliers has {levels} levels",
-    )
+    if multipliers[0] != 1:
+        yield "model.multipliers", "the first must be 1: image and mask enter with model.channels"
+    if _repeats(factors) or max(factors, default=1) >= 2**levels:
+        largest = f"must differ and be at most {2 ** (levels - 1)}"
+        yield "model.attention_factors", f"{largest}, as model.multipliers has {levels} levels"
     for level, multiplier in enumerate(multipliers):
-        width = multiplier * k["model.channels"]
+        width = multiplier * c.model.channels
         where = f"level {level} is {width} wide"
-        yield (
-            "model.norm_groups",
-            width % k["model.norm_groups"] == 0,
-            f"must divide the width of every level; {where}",
-        )
+        if width % c.model.norm_groups:
+            yield "model.norm_groups", f"must divide the width of every level; {where}"
         attends = 2**level in factors or level == levels - 1  # the bottleneck always does
-        yield (
-            "model.heads",
-            not attends or width % k["model.heads"] == 0,
-            f"must divide the width of every level that attends; {where}",
-        )
+        if attends and width % c.model.heads:
+            yield "model.heads", f"must divide the width of every level that attends; {where}"
 
 
-def _variant_demands(k: dict[str, Any]) -> Relations:
-    kind, conditioning = k["model.kind"], k["model.conditioning"]
+def _variants(c: ConfigDict) -> Violations:
+    kind, conditioning, levels = c.model.kind, c.model.conditioning, len(c.model.multipliers)
     if conditioning.startswith("inject"):
-        after, levels = int(conditioning.removeprefix("inject")), len(k["model.multipliers"])
-        yield (
-            "model.conditioning",
-            levels > after,
-            f"needs at least {after + 1} levels in model.multipliers, which has {levels}, as G(I) "
-            f"joins after downsampling {after}",
-        )
-    yield (
-        "model.encoder",
-        k["model.encoder"] == "rrdb" or (kind != "unet" and conditioning != "stack"),
-        "must stay 'rrdb' with model.kind='unet' or model.conditioning='stack', which have no "
-        "encoder",
-    )
-    if kind == "diffusion":
-        return
-    yield (
-        "model.conditioning",
-        conditioning == "sum",
-        f"must stay 'sum' with model.kind={kind!r}, which sees no noisy mask",
-    )
-    for key in ("sampling.generations", "train.noise_draws_per_image"):
-        yield key, k[key] == 1, f"must be 1 with model.kind={kind!r}, which draws no noise"
+        after = int(conditioning.removeprefix("inject"))
+        if levels <= after:
+            wanted = f"needs at least {after + 1} levels in model.multipliers, which has {levels}"
+            yield "model.conditioning", f"{wanted}, as G(I) joins after downsampling {after}"
+    if c.model.encoder != "rrdb" and (kind == "unet" or conditioning == "stack"):
+        without = "model.kind='unet' or model.conditioning='stack', which have no encoder"
+        yield "model.encoder", f"must stay 'rrdb' with {without}"
+    if kind != "diffusion":
+        if conditioning != "sum":
+            demand = f"must stay 'sum' with model.kind={kind!r}, which has no noisy mask as input"
+            yield "model.conditioning", demand
+        demand = f"must be 1 with model.kind={kind!r}, which draws no noise"
+        if c.sampling.generations != 1:
+            yield "sampling.generations", demand
+        if c.train.noise_draws_per_image != 1:
+            yield "train.noise_draws_per_image", demand
 
 
-def _size_demands(k: dict[str, Any]) -> Relations:
-    halvings = len(k["model.multipliers"]) - 1
+def _sizes(c: ConfigDict) -> Violations:
+    halvings = len(c.model.multipliers) - 1
     unit, why = 2**halvings, f"the network halves it {halvings} times"
-    if k["model.encoder"] == "hardnet" and unit < 4:
+    if c.model.encoder == "hardnet" and unit < 4:
         unit, why = 4, "model.encoder='hardnet' works at a quarter of it"
-    sizes = ("cityscapes.size",) if k["data.name"] == "cityscapes" else ()
-    for key in ("augment.crop", "sampling.tile", *sizes):
+    sizes = {"augment.crop": c.augment.crop, "sampling.tile": c.sampling.tile}
+    if c.data.name == "cityscapes":
+        sizes["cityscapes.size"] = c.cityscapes.size
+    for key, size in sizes.items():
+        if size % unit:
+            yield key, f"must be 0 or a multiple of {unit}: {why}"
+    tile, (low, high) = c.sampling.tile, c.augment.scale
+    if tile and not 1 <= c.sampling.stride <= tile:
+        demand = f"must be at least 1 and at most sampling.tile={tile}, or pixels are missed"
+        yield "sampling.stride", demand
+    if low > high:
+        yield "augment.scale", "must be the lowest, then the highest"
+    if c.augment.jitter[3] > 0.5:
+        yield "augment.jitter", "the fourth, hue, must be at most 0.5"
+
+
+def _sampling(c: ConfigDict) -> Violations:
+    T = c.diffusion.T
+    if c.diffusion.schedule == "linear" and T <= 20:
         yield (
-            key,
-            k[key] % unit == 0,
-            f"must be 0 or a multiple of {unit}: {why}",
+            "diffusion.T",
+            "must be at least 21 with diffusion.schedule='linear', whose last beta, 20/T, must "
+            "stay below 1; 'cosine' works with any T",
         )
-    tile, (low, high) = k["sampling.tile"], k["augment.scale"]
-    yield (
-        "sampling.stride",
-        tile == 0 or 1 <= k["sampling.stride"] <= tile,
-        f"must be at least 1 and at most sampling.tile={tile}, or pixels are missed",
-    )
-    yield "augment.scale", low <= high, "must be the lowest, then the highest"
-    yield "augment.jitter", k["augment.jitter"][3] <= 0.5, "the fourth, hue, must be at most 0.5"
+    if c.sampling.steps > T:
+        yield "sampling.steps", f"must be at most diffusion.T={T}; 0 for all"
 
 
-def _sampling_demands(k: dict[str, Any]) -> Relations:
-    T = k["diffusion.T"]
-    yield (
-        "diffusion.T",
-        k["diffusion.schedule"] != "linear" or T > 20,
-        "must be at least 21 with diffusion.schedule='linear', whose last beta, 20/T, must stay "
-        "below 1; 'cosine' works with any T",
-    )
-    yield "sampling.steps", k["sampling.steps"] <= T, f"must be at most diffusion.T={T}; 0 for all"
+def _training(c: ConfigDict) -> Violations:
+    validation, test = c.data.validation_split, c.data.test_split
+    draws = c.train.noise_draws_per_image
+    if c.train.draws_at_once and draws % c.train.draws_at_once:
+        yield "train.draws_at_once", f"must be 0 or divide train.noise_draws_per_image={draws}"
+    if c.train.evaluate_every and not validation:
+        yield (
+            "train.evaluate_every",
+            "must be 0 unless data.validation_split names a split to score",
+        )
+    if c.train.result != "last" and not c.train.evaluate_every:
+        yield "train.result", "must be last unless train.evaluate_every scores the validation split"
+    for name in ("train_split", "validation_split", "test_split"):
+        if _repeats(c.data[name].split("+")):
+            yield f"data.{name}", "names a split twice"
+    if _shared(validation, test):
+        demand = f"must share nothing with data.test_split={test!r}, as it selects the checkpoint"
+        yield "data.validation_split", demand
 
 
-def _training_demands(k: dict[str, Any]) -> Relations:
-    validation, test = k["data.validation_split"], k["data.test_split"]
-    draws, at_once = k["train.noise_draws_per_image"], k["train.draws_at_once"]
-    yield (
-        "train.draws_at_once",
-        at_once == 0 or draws % at_once == 0,
-        f"must be 0 or divide train.noise_draws_per_image={draws}",
-    )
-    yield (
-        "train.evaluate_every",
-        k["train.evaluate_every"] == 0 or validation != "",
-        "must be 0 unless data.validation_split names a split to score",
-    )
-    yield (
-        "train.result",
-        k["train.result"] == "last" or k["train.evaluate_every"] > 0,
-        "must be last unless train.evaluate_every scores the validation split",
-    )
-    for key in ("data.train_split", "data.validation_split", "data.test_split"):
-        parts = k[key].split("+")
-        yield key, len(set(parts)) == len(parts), "names a split twice"
-    yield (
-        "data.validation_split",
-        not _shared(validation, test),
-        f"must share nothing with data.test_split={test!r}, as it chooses the best checkpoint",
-    )
+def _repeats(values: tuple | list) -> bool:
+    return len(set(values)) < len(values)
 
 
 def _shared(a: str, b: str) -> set[str]:
@@ -184,35 +140,31 @@ def _shared(a: str, b: str) -> set[str]:
 
 
 def warnings_for(config: ConfigDict) -> list[str]:
-    """Returns a line for each setting that is allowed but seldom meant, of a checked config."""
-    k = flatten(config)
-    groups, trained = k["model.norm_groups"], k["data.train_split"]
-    widths = [multiplier * k["model.channels"] for multiplier in k["model.multipliers"]]
-    lines = []
-    kind = k["model.kind"]
-    # the mean that such a norm takes away is the added time vector
+    """Returns a line for each allowed setting of a checked config that is rarely intended."""
+    return [f"config.{line}" for line in _warnings(config)]
+
+
+def _warnings(c: ConfigDict) -> Iterator[str]:
+    kind, groups = c.model.kind, c.model.norm_groups
+    widths = [multiplier * c.model.channels for multiplier in c.model.multipliers]
+    # with one channel a group, the mean that a norm subtracts is the added time vector
     if groups in widths and kind == "diffusion":
         levels = ", ".join(str(level) for level, width in enumerate(widths) if width == groups)
-        lines.append(
-            f"config.model.norm_groups={groups}: one channel a group at level {levels}, whose "
-            f"blocks are therefore blind to t; at most {groups // 2} is better"
+        yield (
+            f"model.norm_groups={groups}: one channel a group at level {levels}, whose blocks are "
+            f"therefore blind to t; at most {groups // 2} is better"
         )
-    for key in ("data.validation_split", "data.test_split"):
-        if both := "+".join(sorted(_shared(trained, k[key]))):
-            lines.append(
-                f"config.{key}={k[key]!r}: {both} is trained on as well, so its scores say "
-                "nothing about new images"
+    for name in ("validation_split", "test_split"):
+        if both := "+".join(sorted(_shared(c.data.train_split, c.data[name]))):
+            yield (
+                f"data.{name}={c.data[name]!r}: {both} is trained on as well, so its scores do not "
+                "measure how well new images are segmented"
             )
-    steps, warmup = k["train.steps"], k["train.warmup_steps"]
+    steps, warmup = c.train.steps, c.train.warmup_steps
     if warmup >= steps:
-        lines.append(
-            f"config.train.warmup_steps={warmup}: the learning rate does not reach its value "
-            f"within train.steps={steps}"
-        )
-    if k["sampling.steps"] and kind != "diffusion":
-        lines.append(
-            f"config.sampling.steps={k['sampling.steps']}: model.kind={kind!r} has no reverse steps"
-        )
-    if k["sampling.eta"] and k["sampling.sampler"] != "ddim":
-        lines.append(f"config.sampling.eta={k['sampling.eta']}: only the sampler ddim uses it")
-    return lines
+        reached = f"the learning rate does not reach its value within train.steps={steps}"
+        yield f"train.warmup_steps={warmup}: {reached}"
+    if c.sampling.steps and kind != "diffusion":
+        yield f"sampling.steps={c.sampling.steps}: model.kind={kind!r} has no reverse steps"
+    if c.sampling.eta and c.sampling.sampler != "ddim":
+        yield f"sampling.eta={c.sampling.eta}: only the sampler ddim uses it"

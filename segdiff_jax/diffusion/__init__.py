@@ -1,4 +1,4 @@
-r"""The mathematics of diffusion on masks: forward process, predictions, reverse processes.
+r"""Defines diffusion on masks: forward process, parameterizations, reverse processes.
 
 Letters are the paper's (arXiv 2112.00390, section 3): x0 in {-1, +1} is the mask, t runs from 1
 to T, and
@@ -11,8 +11,8 @@ from t to any s < t. With beta = 1 - alpha_bar_t / alpha_bar_s both DDPM (eq. 10
 
   x_s = a x0 + b eps + c x_t + sigma z
 
-so a reverse process is a table of four numbers a step, made in float64 on the host, and sampling is
-one scan over its rows.
+so a reverse process is a table of four numbers a step, computed in float64 on the host, and
+sampling is one scan over its rows.
 """
 
 from segdiff_jax.diffusion.noise import Noise as Noise

@@ -1,4 +1,4 @@
-"""Standard normal noise for sampling, by the number of the step it is for."""
+"""Draws standard normal noise for sampling, indexed by reverse step."""
 
 from collections.abc import Callable
 
@@ -6,21 +6,19 @@ import jax
 import jax.numpy as jnp
 
 Noise = Callable[[jax.Array | int], jax.Array]  # 0: x_T; i + 1: z of the step i -> as x_t
-
-
-BLOCK = 16  # pixels; the field is made of squares of this side, each under a key of its own
+BLOCK = 16  # pixels; the field consists of squares of this side, each drawn under its own key
 
 
 def gaussian(key: jax.Array, shape: tuple[int, ...]) -> Noise:
-    """Returns noise of a shape, float32, a function of the key and the number alone."""
+    """Returns noise of a shape, float32, a function of the key and the step alone."""
     return lambda i: jax.random.normal(jax.random.fold_in(key, i), shape)
 
 
 def field(key: jax.Array, corner: jax.Array, size: tuple[int, int]) -> Noise:
-    """Returns a window [h, w, 1] of one endless field of noise, fixed by the key.
+    """Returns a window [h, w, 1] of an unbounded field of noise that the key determines.
 
-    Windows that overlap hold the same noise where they do, so that tiles of one image start from,
-    and are led by, the same random numbers and agree at their seams.
+    Overlapping windows hold the same noise where they overlap: tiles of one image see the same
+    random numbers there and agree at their seams.
 
     Args:
         key: of the field.
@@ -28,19 +26,19 @@ def field(key: jax.Array, corner: jax.Array, size: tuple[int, int]) -> Noise:
         size: (h, w) of the window.
     """
     first, inside = corner // BLOCK, corner % BLOCK
-    # one block more than fits, because the window may begin within a block
+    # one block more than fits: the window may begin within a block
     counts = [-(-side // BLOCK) + 1 for side in size]
 
     def block(key: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
-        place = jax.random.fold_in(jax.random.fold_in(key, row), column)
-        return jax.random.normal(place, (BLOCK, BLOCK))
+        block_key = jax.random.fold_in(jax.random.fold_in(key, row), column)
+        return jax.random.normal(block_key, (BLOCK, BLOCK))
 
     blocks = jax.vmap(jax.vmap(block, (None, None, 0)), (None, 0, None))
     rows, columns = (first[axis] + jnp.arange(counts[axis]) for axis in (0, 1))
 
     def window(i: jax.Array | int) -> jax.Array:
-        made = blocks(jax.random.fold_in(key, i), rows, columns)  # [n, m, BLOCK, BLOCK]
-        whole = made.transpose(0, 2, 1, 3).reshape(counts[0] * BLOCK, counts[1] * BLOCK)
+        drawn = blocks(jax.random.fold_in(key, i), rows, columns)  # [n, m, BLOCK, BLOCK]
+        whole = drawn.transpose(0, 2, 1, 3).reshape(counts[0] * BLOCK, counts[1] * BLOCK)
         return jax.lax.dynamic_slice(whole, (inside[0], inside[1]), size)[..., None]
 
     return window

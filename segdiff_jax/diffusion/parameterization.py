@@ -1,4 +1,4 @@
-"""What the network's output means, read in one place by the loss and by every sampler."""
+"""Converts between the network's output (eps, x0 or v) and estimates of x0 and eps."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -12,9 +12,9 @@ Kind = Literal["eps", "x0", "v"]
 
 
 class Estimate(NamedTuple):
-    """What is believed about x_t: x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps.
+    """An estimate of (x0, eps) with x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps.
 
-    Samplers take this and never a network's raw output, so eps, x0 and v cannot be mixed up.
+    Samplers take this and never a network's raw output, so eps, x0 and v cannot be confused.
     """
 
     x0: jax.Array
@@ -23,24 +23,24 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the output of the network means.
+    """Defines what the network's output parameterises.
 
     Attributes:
       kind: "eps" (paper, eq. 18), "x0", or "v" = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0
         (Salimans and Ho, arXiv 2202.00512).
-      clip: clip estimates of x0 to [-1, 1]; eps is made to agree. Off in the authors' settings.
+      clip: clip estimates of x0 to [-1, 1] and recompute eps; off in the authors' settings.
     """
 
     kind: Kind = "eps"
     clip: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses an unknown kind."""
+        """Raises ValueError for an unknown kind."""
         if self.kind not in ("eps", "x0", "v"):
             raise ValueError(f"prediction is {self.kind!r}; allowed: 'eps', 'x0', 'v'")
 
     def target(self, schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
-        """Returns what the network should have said. Shapes as in `add_noise`."""
+        """Returns the regression target of the network. Shapes as in `add_noise`."""
         if self.kind == "eps":
             return eps
         if self.kind == "x0":
@@ -48,7 +48,7 @@ class Prediction:
         return pixels(schedule.signal(t)) * eps - pixels(schedule.noise(t)) * x0
 
     def read(self, schedule: Schedule, x_t: jax.Array, t: jax.Array, output: jax.Array) -> Estimate:
-        """Returns the estimate that the network's output [..., H, W, 1] stands for; t >= 1."""
+        """Converts the network's output [..., H, W, 1] to an estimate; t >= 1."""
         signal, noise = pixels(schedule.signal(t)), pixels(schedule.noise(t))
         if self.kind == "eps":
             estimate = Estimate((x_t - noise * output) / signal, output)

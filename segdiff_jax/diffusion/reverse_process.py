@@ -1,4 +1,4 @@
-"""The reverse process: tables of steps, and the scan over them."""
+"""Computes reverse processes: DDPM and DDIM as tables of steps, and the scan over them."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -34,7 +34,7 @@ def respaced(T: int, steps: int) -> np.ndarray:
       ValueError: steps is not in 1..T.
     """
     if not 1 <= steps <= T:
-        raise ValueError(f"{steps} reverse steps asked for; allowed: 1..{T}")
+        raise ValueError(f"{steps} reverse steps; allowed: 1..{T}")
     return np.rint(np.linspace(T, 0, steps + 1)).astype(np.int32)
 
 
@@ -43,7 +43,7 @@ def ddpm(schedule: Schedule, times: np.ndarray, variance: Variance) -> Steps:
 
     Args:
       schedule: of the forward process.
-      times: int [n + 1], as made by `respaced`.
+      times: int [n + 1], see `respaced`.
       variance: of z, "beta" (the authors' code) or "posterior" (the paper's beta-tilde, eq. 13).
     """
     t, at, as_ = _ends(schedule, times)
@@ -60,7 +60,7 @@ def ddim(schedule: Schedule, times: np.ndarray, eta: float) -> Steps:
 
     Args:
       schedule: of the forward process.
-      times: int [n + 1], as made by `respaced`.
+      times: int [n + 1], see `respaced`.
       eta: 0 is deterministic after x_T, 1 as noisy as `ddpm` with the posterior variance.
     """
     t, at, as_ = _ends(schedule, times)
@@ -78,8 +78,8 @@ def reverse(
 ) -> jax.Array:
     """Returns x0 [..., H, W, 1] float32, starting from x_T of that shape.
 
-    One `lax.scan` over the rows of the table; `denoise` is called once a row. z: number of the
-    step, 0..n - 1 -> noise, as x_t.
+    One `lax.scan` over the rows of the table; `denoise` is called once a row. z: index of the
+    step, 0..n - 1 -> noise, of the shape of x_t.
     """
     return _scan(steps, denoise, x_T, z, keep=False)[0]
 
@@ -91,7 +91,7 @@ def _scan(
     z: Callable[[jax.Array], jax.Array],
     keep: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Returns (x0, what was believed of x0 at every step [n, ..., H, W, 1] if it is to be kept)."""
+    """Returns (x0, the estimates of x0 at every step [n, ..., H, W, 1] if `keep`)."""
 
     def step(x_t: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array | None]:
         i, t, a, b, c, sigma = row
@@ -103,19 +103,19 @@ def _scan(
 
 
 def sample(steps: Steps, denoise: Denoiser, noise: Noise) -> jax.Array:
-    """Returns x0, starting from pure noise; see `noise` for what its numbers are for."""
+    """Samples x0 from pure noise; `noise` maps 0 to x_T and i + 1 to z of step i."""
     return reverse(steps, denoise, noise(0), lambda i: noise(i + 1))
 
 
 def estimates(steps: Steps, denoise: Denoiser, noise: Noise) -> jax.Array:
-    """Returns the estimates of x0 along the chain that `sample` goes, [n, ..., H, W, 1].
+    """Returns the estimates of x0 along the chain of `sample`, [n, ..., H, W, 1].
 
-    The i-th is what the network believed at steps.t[i]; the last step leads to its own estimate, so
-    the last of them is what `sample` returns.
+    The i-th is the network's estimate at steps.t[i]. The last step goes to its own estimate, so the
+    last of them equals the result of `sample`.
     """
-    kept = _scan(steps, denoise, noise(0), lambda i: noise(i + 1), keep=True)[1]
-    assert kept is not None
-    return kept
+    found = _scan(steps, denoise, noise(0), lambda i: noise(i + 1), keep=True)[1]
+    assert found is not None
+    return found
 
 
 def _ends(schedule: Schedule, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The forward process: how much of the mask is left after t steps."""
+"""Defines the forward process: noise schedules, and x_t given x0."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Schedule:
-    """How much of the mask is left after t steps.
+    """A noise schedule.
 
     Attributes:
-      alpha_bar: float64 [T + 1], from 1 at t = 0 down to nearly 0 at t = T.
+      alpha_bar: float64 [T + 1], the share of signal variance left after t steps, from 1 at t = 0
+        down to nearly 0 at t = T.
     """
 
     alpha_bar: np.ndarray
@@ -38,7 +39,7 @@ def make_schedule(beta: np.ndarray) -> Schedule:
       beta: [T], the variance added by each step; all inside (0, 1).
 
     Raises:
-      ValueError: a beta is outside (0, 1): at 1 the signal is gone and x0 cannot be estimated.
+      ValueError: a beta is outside (0, 1); at 1 no signal is left and x0 cannot be estimated.
     """
     beta = np.asarray(beta, np.float64)
     bad = np.flatnonzero(~((beta > 0) & (beta < 1)))
@@ -81,5 +82,5 @@ def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) -
 
 
 def pixels(per_example: jax.Array) -> jax.Array:
-    """[...] -> [..., 1, 1, 1], to be multiplied with [..., H, W, 1]."""
+    """Reshapes [...] to [..., 1, 1, 1], which broadcasts against [..., H, W, 1]."""
     return per_example[..., None, None, None]

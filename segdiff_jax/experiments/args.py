@@ -4,13 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import flags
 from ml_collections import ConfigDict
 
 from segdiff_jax.cli import options
-from segdiff_jax.cli.main_args import load_config, read_flags, take_config
-from segdiff_jax.config import schema, validate
-from segdiff_jax.config.defaults import flatten
+from segdiff_jax.config import flatten, schema, validate
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.experiments.grids import GRIDS, LOCATION_FIELDS, NO_EFFECT, Cell, Values, plan
 from segdiff_jax.runtime.files import atomic_write
@@ -51,34 +48,30 @@ def parse(arguments: list[str]) -> Command:
       UserError: anything that is misspelt, out of range, or not there; or the directory holds a
         grid of another config.
     """
-    source, rest = take_config(arguments)
-    config = load_config(source)
+    _, config, rest = options.read_config(arguments)
     defaults = {name: _written(getattr(Values(), name)) for name in Values._fields}
-    values = read_flags(config, rest, FLAGS | defaults)
+    values = options.read_flags(FLAGS | defaults, rest, config)
     validate.check(config)
-    if not values.dir:
+    if not values["dir"]:
         raise UserError("--dir is missing: must be the directory of the grid; it is made if need")
-    directory = options.local_path("dir", values.dir)
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"--dir={directory}: must be a directory")
-    grids = tuple(values.grid.split(",")) if values.grid else tuple(GRIDS)
+    directory = options.directory("dir", values["dir"])
+    grids = tuple(values["grid"].split(",")) if values["grid"] else tuple(GRIDS)
     for grid in grids:
         if grid not in GRIDS:
             hint = schema.did_you_mean(grid, GRIDS)
             raise UserError(f"--grid={grid}: must be some of {', '.join(GRIDS)}{hint}")
-    cells = plan(Values(*(_numbers(name, values) for name in Values._fields)), grids)
+    cells = plan(Values(*(_numbers(name, values[name]) for name in Values._fields)), grids)
     words = [word for word in arguments if word.lstrip("-") not in ("list", "retry")]
     hold_to(directory, config)
-    return Command(config, directory, cells, words, values.list, values.retry)
+    return Command(config, directory, cells, words, values["list"], values["retry"])
 
 
 def _written(numbers: Any) -> str:
     return ",".join(map(str, numbers)) if isinstance(numbers, tuple) else str(numbers)
 
 
-def _numbers(name: str, values: flags.FlagValues) -> Any:
+def _numbers(name: str, text: str) -> Any:
     """Returns the numbers of --T, --blocks, --images, or the one of --generations."""
-    text = str(values[name].value)
     least = 0 if name == "images" else 1
     try:
         numbers = [int(part) for part in text.split(",")]

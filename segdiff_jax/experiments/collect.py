@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.checkpoint.run_config import read_config
-from segdiff_jax.config.defaults import flatten
+from segdiff_jax.config import flatten
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.experiments.args import DESCRIPTION
 from segdiff_jax.experiments.grids import CellPaths

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
-from segdiff_jax.config.defaults import flatten
+from segdiff_jax.config import flatten
 
 Measure = Literal["scores", "generations", "reverse", "seconds"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from segdiff_jax import __version__, evaluate, metrics, train, trained_run
-from segdiff_jax.config.defaults import flatten
+from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import scoring
 from segdiff_jax.experiments.samples import SampleRecorder
@@ -84,7 +84,7 @@ def describe(loaded: TrainedRun) -> Result:
 def scores(config: ConfigDict, run: Path, output: Path) -> Result:
     """Scores a run on its test split; writes a report and the samples for figures."""
     loaded, recorder = trained_run.load(config, run), SampleRecorder()
-    evaluate.evaluate_loaded(loaded, run, output / "report", recorder)
+    evaluate.evaluate_run(loaded, run, output / "report", recorder)
     recorder.save(output)
     report = json.loads((output / "report" / "report.json").read_text())
     summaries = {key: report[key] for key in ("summary", "groups", "baselines")}
@@ -122,7 +122,8 @@ def running_means(soft: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarra
 def reverse(config: ConfigDict, run: Path, output: Path) -> Result:
     """Scores of the estimate of x0 after each reverse step, averaged over generations (Fig. 4)."""
     loaded, recorder = trained_run.load(config, run), SampleRecorder()
-    segment = samplers.trajectory_segmenter(loaded.config, loaded.params, loaded.mesh)
+    params, mesh = loaded.segmenter.params, loaded.segmenter.mesh
+    segment = samplers.trajectory_segmenter(loaded.config, params, mesh)
     images = (example.image for example in loaded.examples)
     key = scoring.noise_key(config.seed)
     table = []

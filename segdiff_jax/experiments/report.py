@@ -19,14 +19,10 @@ write.
 import io
 import sys
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import flags
-
 from segdiff_jax.cli import app, options
-from segdiff_jax.config import schema
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import charts, html_page
 from segdiff_jax.experiments import figures, plots, table_formats, tables
@@ -65,31 +61,19 @@ def parse(arguments: list[str]) -> Command:
     Raises:
       UserError: anything that is misspelt or not there.
     """
-    values = flags.FlagValues()
-    for name in NAMES:
-        flags.DEFINE_string(name, "", "", flag_values=values)
-    try:
-        left = values(["report", *arguments])[1:]
-    except flags.UnrecognizedFlagError as error:
-        hint = schema.did_you_mean(error.flagname, (*NAMES, "help")) or "; see --help"
-        raise UserError(f"--{error.flagname}: no such flag{hint}") from error
-    except flags.Error as error:
-        raise UserError(str(error)) from error
-    if left:
-        raise UserError(f"{left[0]}: flags are written --NAME=VALUE; see --help")
-    directories, runs = (_paths(name, values) for name in ("dir", "runs"))
+    values = options.read_flags(dict.fromkeys(NAMES, ""), arguments)
+    directories, runs = (_paths(name, values[name]) for name in ("dir", "runs"))
     if not directories and not runs:
         raise UserError("--dir is missing: must be directories of segdiff_jax.experiments.run")
-    if not directories and not values.output:
+    if not directories and not values["output"]:
         raise UserError("--output is missing: must be a directory, as there is no --dir")
-    output = (
-        options.local_path("output", values.output) if values.output else directories[0] / "report"
-    )
+    output = values["output"]
+    output = options.local_path("output", output) if output else directories[0] / "report"
     return Command(directories, runs, output)
 
 
-def _paths(name: str, values: flags.FlagValues) -> list[Path]:
-    found = [options.local_path(name, part) for part in str(values[name].value).split(",") if part]
+def _paths(name: str, text: str) -> list[Path]:
+    found = [options.local_path(name, part) for part in text.split(",") if part]
     for path in found:
         if not path.is_dir():
             raise UserError(f"--{name}={path}: must be a directory that exists")
@@ -107,60 +91,46 @@ def write(grids: Sequence[Grid], runs: Sequence[Path], output: Path) -> Path:
         path = output / "tables" / table.name
         files.write_bytes(path.with_suffix(".md"), table_formats.markdown(table).encode())
         files.write_bytes(path.with_suffix(".csv"), table_formats.comma_separated(table).encode())
-    parts = [table_formats.html(table) for table in filled]
-    parts += [_figure(drawn, output / "figures") for drawn in figures.every(grids)]
-    page = output / "report.html"
-    files.write_bytes(page, _page(grids, parts).encode())
-    return page
+    drawn = [(figure, _write_figure(figure, output / "figures")) for figure in figures.every(grids)]
+    page = html_page.render_template(
+        "experiments/report.html.j2",
+        title="Tables and figures",
+        progress=[_progress(grid) for grid in grids],
+        tables=filled,
+        figures=drawn,
+    )
+    files.write_bytes(output / "report.html", page.encode())
+    return output / "report.html"
 
 
-def _figure(drawn: plots.Drawn, folder: Path) -> str:
-    """Writes a figure and returns its part of the page; removes an old file of its name."""
-    title = f"Figure {drawn.name.removeprefix('figure')}"
-    missing = "".join(f"<li>{escape(line)}</li>" for line in drawn.missing)
-    notes = f'<ul class="small">{missing}</ul>'
+def _write_figure(drawn: plots.Drawn, folder: Path) -> str | None:
+    """Writes a figure and returns its data URL; removes old files of a figure not drawn."""
     png, pdf = (folder / f"{drawn.name}.{suffix}" for suffix in ("png", "pdf"))
     if drawn.figure is None:
         png.unlink(missing_ok=True)
         pdf.unlink(missing_ok=True)
-        why = "Not drawn: nothing of it has been run."
-        return f"<h2>{title}</h2><p>{escape(drawn.caption)}</p><p><b>{why}</b></p>{notes}"
+        return None
     for path in (png, pdf):
         files.write_bytes(path, rendered(drawn, path.suffix))
-    url = charts.embed(png)
-    return (
-        f'<h2>{title}</h2><figure><img src="{url}" alt="{title}">'
-        f"<figcaption>{escape(drawn.caption)}</figcaption></figure>{notes}"
-    )
+    return charts.embed(png)
 
 
 def rendered(drawn: plots.Drawn, suffix: str) -> bytes:
     """Returns a figure as the bytes of a PNG or PDF file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    assert drawn.figure is not None
+    if suffix == ".png":
+        return charts.render_png(drawn.figure)
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
-    assert drawn.figure is not None
-    file = io.BytesIO()
-    if suffix == ".pdf":  # without a date: equal results give equal files
-        FigureCanvasPdf(drawn.figure).print_pdf(file, metadata={"CreationDate": None})
-    else:
-        FigureCanvasAgg(drawn.figure).print_png(file)
+    file = io.BytesIO()  # without a date: equal results give equal files
+    FigureCanvasPdf(drawn.figure).print_pdf(file, metadata={"CreationDate": None})
     return file.getvalue()
 
 
-def _page(grids: Sequence[Grid], parts: Sequence[str]) -> str:
-    lines = []
-    for grid in grids:
-        cells = [cell for group in grid.cells.values() for cell in group.values()]
-        done = sum(cell.result is not None for cell in cells)
-        line = f"{grid.data}: {done} of {len(cells)} cells done, in {grid.directory}"
-        lines.append(f"<li>{escape(line)}</li>")
-    head = (
-        f'<meta charset="utf-8"><title>Tables and figures</title><style>{html_page.STYLE}\n'
-        "li { overflow-wrap: anywhere }</style>"
-    )
-    body = "\n".join(["<h1>Tables and figures</h1><ul>", *lines, "</ul>", *parts])
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+def _progress(grid: Grid) -> str:
+    cells = [cell for group in grid.cells.values() for cell in group.values()]
+    done = sum(cell.result is not None for cell in cells)
+    return f"{grid.data}: {done} of {len(cells)} cells done, in {grid.directory}"
 
 
 if __name__ == "__main__":

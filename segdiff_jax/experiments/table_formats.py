@@ -1,9 +1,8 @@
-"""Writes a table as Markdown, CSV and HTML."""
+"""Writes a table as Markdown and CSV."""
 
 import csv
 import io
 from collections.abc import Iterable
-from html import escape
 from typing import NamedTuple
 
 
@@ -42,19 +41,3 @@ def comma_separated(table: Table) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
     return text.getvalue()
-
-
-def html(table: Table) -> str:
-    """Returns the table as a part of an HTML page."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    rows = "\n".join(
-        f'<tr class="{"ours" if "ours" in "".join(row[:2]) else ""}">'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for row in table.rows
-    )
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
-    return (
-        f"<h2>{escape(table.title)}</h2><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}"
-        f'</tbody></table><ul class="small">{notes}</ul>'
-    )

@@ -54,7 +54,7 @@ def scored_examples(config: ConfigDict, split: str) -> list[Example]:
 
 
 def augmentation(config: ConfigDict) -> augment.Augment:
-    """Returns what happens to a training example after its `crop_fn`, in the authors' order."""
+    """Returns the augmentation of a training example after its crop, in the authors' order."""
     c = config.augment
     return augment.chain(
         augment.flip(c.horizontal_flip, c.vertical_flip),

@@ -1,4 +1,4 @@
-"""The part of the door that makes networks: which parts, and what sizes they take."""
+"""Builds networks from a config, and checks the sizes of their inputs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,19 +7,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from segdiff_jax.errors import UserError
 from segdiff_jax.models.conditioning import Concat, Downsampled, Encoded, Inject, Plain, Stack, Sum
 from segdiff_jax.models.hardnet import STRIDE, HarDNet
 from segdiff_jax.models.ops.dense_block import FORMS
-from segdiff_jax.models.ops.group_norm import Dtype
 from segdiff_jax.models.rrdb import RRDBNet
 from segdiff_jax.models.segdiff import SegDiff
 from segdiff_jax.models.unet import UNet
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
 
 CONDITIONINGS: dict[str, Callable[..., nn.Module]] = {
     "sum": Sum,
@@ -28,8 +27,7 @@ CONDITIONINGS: dict[str, Callable[..., nn.Module]] = {
     **{f"inject{k}": partial(Inject, after=k) for k in (1, 3, 5)},
 }
 
-
-ENCODERS: dict[str, Callable[[ConfigDict, Dtype], nn.Module]] = {
+ENCODERS: dict[str, Callable[[ConfigDict, DTypeLike], nn.Module]] = {
     "rrdb": lambda c, dtype: RRDBNet(
         c.channels,
         c.rrdb_blocks,
@@ -42,28 +40,30 @@ ENCODERS: dict[str, Callable[[ConfigDict, Dtype], nn.Module]] = {
     "hardnet": lambda c, dtype: HarDNet(c.channels, dtype=dtype),
 }
 
-
-# how the image enters a network that sees neither x_t nor t
+# conditionings of networks without x_t and t
 ONE_PASS: dict[str, Callable[..., nn.Module]] = {"twin": Encoded, "unet": Plain}
-
 
 TITLES = {"diffusion": "SegDiff", "twin": "Deterministic twin", "unet": "Plain U-Net"}
 
 
 def choose(table: dict[str, Any], name: str, key: str) -> Any:
-    """Returns table[name], or says what is allowed."""
+    """Looks up table[name].
+
+    Raises:
+      UserError: no such name; lists what is allowed.
+    """
     if name not in table:
         raise UserError(f"{key} is {name!r}; allowed: {', '.join(map(repr, table))}")
     return table[name]
 
 
 def one_pass(config: ConfigDict) -> bool:
-    """Returns whether the network finds the mask in one pass, without diffusion."""
+    """Returns whether the network predicts the mask in one pass, without diffusion."""
     return choose({kind: kind in ONE_PASS for kind in TITLES}, config.model.kind, "model.kind")
 
 
 def model(config: ConfigDict) -> SegDiff:
-    """Returns the network; parameters are made by `step.init_state`."""
+    """Builds the network; `training.step.init_state` draws its parameters."""
     c = config.model
     dtype = choose(DTYPES, c.dtype, "model.dtype")
     if one_pass(config):
@@ -72,9 +72,9 @@ def model(config: ConfigDict) -> SegDiff:
         conditioning = choose(CONDITIONINGS, c.conditioning, "model.conditioning")
         conditioning = conditioning(channels=c.channels, dtype=dtype)
     after = conditioning.after if isinstance(conditioning, Inject) else 0
-    sees_image = isinstance(conditioning, Stack | Plain)
+    takes_image = isinstance(conditioning, Stack | Plain)
     return SegDiff(
-        encoder=None if sees_image else encoder(config, after, dtype),
+        encoder=None if takes_image else encoder(config, after, dtype),
         conditioning=conditioning,
         unet=UNet(
             channels=c.channels,
@@ -94,27 +94,27 @@ def model(config: ConfigDict) -> SegDiff:
 
 
 def dense_form(form: str) -> str:
-    """Returns how dense blocks are computed; "auto": as is fastest, on TPUs by their compiler."""
+    """Returns the form of dense blocks; "auto": the fastest on this backend."""
     auto = "parts" if jax.default_backend() == "cpu" else "spread"
     return choose({"auto": auto} | {name: name for name in FORMS}, form, "model.rrdb_form")
 
 
-def encoder(config: ConfigDict, after: int, dtype: Dtype) -> nn.Module:
-    """Returns G, which ends where the U-Net has halved its input `after` times."""
+def encoder(config: ConfigDict, after: int, dtype: DTypeLike) -> nn.Module:
+    """Builds G, downsampled to where the U-Net has halved its input `after` times."""
     c = config.model
-    made = choose(ENCODERS, c.encoder, "model.encoder")(c, dtype)
+    network = choose(ENCODERS, c.encoder, "model.encoder")(c, dtype)
     widths = tuple(multiplier * c.channels for multiplier in c.multipliers[:after])
-    return Downsampled(made, widths, dtype) if after else made
+    return Downsampled(network, widths, dtype) if after else network
 
 
 def multiple(config: ConfigDict) -> int:
-    """Returns what a side of the network's input must be a multiple of: it is halved so often."""
+    """Returns the number that sides of the network's input must be multiples of."""
     halved = 2 ** (len(config.model.multipliers) - 1)
     return max(halved, STRIDE) if config.model.encoder == "hardnet" else halved
 
 
 def check_size(config: ConfigDict, size: tuple[int, ...], name: str) -> None:
-    """Holds an input to sides that the network can halve as often as it does.
+    """Checks that the network can halve the sides of an input as often as it does.
 
     Raises:
       UserError: a side is no multiple of `multiple`.
@@ -128,7 +128,7 @@ def check_size(config: ConfigDict, size: tuple[int, ...], name: str) -> None:
 
 
 def describe(config: ConfigDict) -> dict[str, Any]:
-    """Returns what the network is, and how it comes to a mask."""
+    """Describes the network and its sampling, for reports."""
     c, kind = config.sampling, config.model.kind
     if kind == "unet":
         parts = "U-Net of the image"

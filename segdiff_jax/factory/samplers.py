@@ -1,7 +1,7 @@
-"""The door: it and `networks` alone turn a config into objects. Inside are plain values."""
+"""Builds the noise schedule, the reverse process, the sampler and the segmenter of a config."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import replace
 
 from absl import logging
 from jax.sharding import Mesh
@@ -9,14 +9,8 @@ from ml_collections import ConfigDict
 
 from segdiff_jax import diffusion
 from segdiff_jax.errors import UserError
-from segdiff_jax.factory.networks import check_size as check_size
 from segdiff_jax.factory.networks import choose, model, multiple, one_pass
-from segdiff_jax.inference.sampler import (
-    DiffusionSampler,
-    MaskSampler,
-    OneShotSampler,
-    TrajectorySampler,
-)
+from segdiff_jax.inference.sampler import DiffusionSampler, MaskSampler, OneShotSampler
 from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.models.segdiff import Params
 
@@ -25,37 +19,34 @@ SCHEDULES: dict[str, Callable[[int], diffusion.Schedule]] = {
     "linear_unscaled": lambda T: diffusion.linear_schedule(T, scaled=False),
     "cosine": diffusion.cosine_schedule,
 }
-
-
-# (tile, generation) pairs for a device in one call; an accelerator denoises them together
-ROWS = 16
+ROWS = 16  # (tile, generation) rows of a device in one call; an accelerator denoises them together
 
 
 def schedule(config: ConfigDict) -> diffusion.Schedule:
-    """Returns the forward process; warns when x_T is not nearly noise.
+    """Returns the forward process; warns when x_T is not nearly pure noise.
 
     Raises:
-      UserError: the schedule cannot work.
+      UserError: a beta of the schedule is outside (0, 1).
     """
     c = config.diffusion
     try:
-        made = choose(SCHEDULES, c.schedule, "diffusion.schedule")(c.T)
+        forward = choose(SCHEDULES, c.schedule, "diffusion.schedule")(c.T)
     except ValueError as error:
         raise UserError(f"diffusion.schedule is {c.schedule!r}: {error}") from error
-    left = made.alpha_bar[-1]
-    if left > 0.01:
+    signal = forward.alpha_bar[-1]
+    if signal > 0.01:
         logging.warning(
             "diffusion.schedule %r with T = %d leaves %.0f %% of the signal at x_T: training never "
             "shows the pure noise that sampling starts from",
             c.schedule,
             c.T,
-            100 * left,
+            100 * signal,
         )
-    return made
+    return forward
 
 
 def prediction(config: ConfigDict) -> diffusion.Prediction:
-    """Returns what the network's output means."""
+    """Returns what the network's output parameterises."""
     return diffusion.Prediction(config.diffusion.prediction, config.diffusion.clip_x0)
 
 
@@ -71,7 +62,7 @@ def reverse_steps(config: ConfigDict, forward: diffusion.Schedule) -> diffusion.
 
 
 def mask_sampler(config: ConfigDict) -> MaskSampler:
-    """Returns what makes a mask of a tile."""
+    """Returns the sampler of one mask of one tile."""
     common = {
         "model": model(config),
         "mean": tuple(config.data.mean),
@@ -85,34 +76,29 @@ def mask_sampler(config: ConfigDict) -> MaskSampler:
 
 
 def segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
-    """Returns what turns images into masks; params are replicated over the mesh."""
-    return _segmenter(config, mask_sampler(config), params, mesh)
-
-
-def trajectory_segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
-    """Returns what gives the estimates of x0 after each reverse step, [S, n, H, W] an image.
-
-    Raises:
-      UserError: the network finds the mask in one pass.
-    """
-    sampler = mask_sampler(config)
-    if not isinstance(sampler, DiffusionSampler):
-        raise UserError(f"config.model.kind={config.model.kind!r}: has no reverse steps")
-    parts = {field.name: getattr(sampler, field.name) for field in fields(sampler)}
-    return _segmenter(config, TrajectorySampler(**parts), params, mesh)
-
-
-def _segmenter(config: ConfigDict, sampler: MaskSampler, params: Params, mesh: Mesh) -> Segmenter:
+    """Returns the segmenter of images; params are replicated over the mesh."""
     c = config.sampling
-    limit = c.rows_at_once or (1 if mesh.devices.flat[0].platform == "cpu" else ROWS)
+    rows = c.rows_at_once or (1 if mesh.devices.flat[0].platform == "cpu" else ROWS)
     return Segmenter(
-        sampler,
+        mask_sampler(config),
         params,
         mesh,
         generations=c.generations,
         tile=c.tile,
         stride=c.stride,
-        most=max(1, mesh.size * max(limit, ROWS) // c.generations),
-        limit=limit,
+        max_tiles_per_call=max(1, mesh.size * max(rows, ROWS) // c.generations),
+        rows_per_device=rows,
         multiple=multiple(config),
     )
+
+
+def trajectory_segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
+    """Returns a segmenter that yields the estimates of x0 after each reverse step, [S, n, H, W].
+
+    Raises:
+      UserError: the network predicts the mask in one pass.
+    """
+    of_masks = segmenter(config, params, mesh)
+    if not isinstance(of_masks.sampler, DiffusionSampler):
+        raise UserError(f"config.model.kind={config.model.kind!r}: has no reverse steps")
+    return replace(of_masks, sampler=replace(of_masks.sampler, trajectory=True))

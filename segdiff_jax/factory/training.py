@@ -1,29 +1,165 @@
-"""Builds the objective, the optimizer, the learning rate and the compiled step from a config."""
+"""Builds everything a training run needs from a config: objective, optimizer, compiled step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from segdiff_jax.factory.datasets import augmentation
-from segdiff_jax.factory.networks import choose, model, one_pass
-from segdiff_jax.factory.samplers import prediction, schedule
+from segdiff_jax.data.batches import batches
+from segdiff_jax.data.example import Batch, Example
+from segdiff_jax.factory import datasets, networks
+from segdiff_jax.factory.samplers import prediction, schedule, segmenter
+from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.runtime import distributed
-from segdiff_jax.training import flat_state
+from segdiff_jax.training.flat_state import FlatLayout
 from segdiff_jax.training.loss import CrossEntropyObjective, DenoisingObjective, Objective
-from segdiff_jax.training.step import TrainState, init_state, train_step
+from segdiff_jax.training.step import Learner, Metrics, TrainState, init_state
+
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Holds the settings of the training loop, of the same names in config.train."""
+
+    steps: int
+    batch_size: int
+    seed: int
+    log_every: int
+    checkpoint_every: int
+    evaluate_every: int
+    skip_nonfinite: int
+
+
+@dataclass(frozen=True, eq=False)
+class TrainSetup:
+    """Holds everything a training run needs; no config is read after it is built.
+
+    Attributes:
+      options: of the loop.
+      mesh: of all devices.
+      examples: to train on.
+      shapes: of a state as trees.
+      layout: of the vectors that `initial_state` and `step` have in place of those trees.
+      initial_state: () -> fresh weights, a function of the seed, on every device.
+      step: (state, rows, key) -> (state, metrics), mapped over the mesh.
+      key: all randomness of training follows from it; on every device.
+      batches: n -> the rows of training steps n + 1, n + 2, ... as uint8 on the devices.
+      validation: reads the validation split; returns it with a segmenter without parameters.
+    """
+
+    options: TrainOptions
+    mesh: Mesh
+    examples: list[Example]
+    shapes: TrainState
+    layout: FlatLayout
+    initial_state: Callable[[], TrainState]
+    step: Step
+    key: jax.Array
+    batches: Callable[[int], Iterator[Batch]]
+    validation: Callable[[], tuple[Segmenter, list[Example]]]
+
+
+def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup:
+    """Builds what a training run on these examples needs; compiles nothing large.
+
+    Raises:
+      UserError: the network cannot halve an example's sides as often as it has levels.
+    """
+    size = input_size(config, examples)
+    fresh = init_fn(config, size)
+    shapes = jax.eval_shape(fresh)
+    layout = FlatLayout(shapes.params)
+
+    def initial_state() -> TrainState:
+        return layout.flatten_state(fresh())
+
+    return TrainSetup(
+        options=options(config),
+        mesh=mesh,
+        examples=examples,
+        shapes=shapes,
+        layout=layout,
+        # flat at once: a program with 574 results, and one that joins them, are slow to load
+        initial_state=jit_replicated(initial_state, mesh),
+        step=build_step(config, mesh, layout),
+        key=run_key(config.seed, mesh),
+        batches=partial(device_batches, config, examples, mesh=mesh),
+        validation=partial(validation, config, mesh),
+    )
+
+
+def options(config: ConfigDict) -> TrainOptions:
+    """Returns the settings of the training loop."""
+    c = config.train
+    return TrainOptions(
+        steps=c.steps,
+        batch_size=c.batch_size,
+        seed=config.seed,
+        log_every=c.log_every,
+        checkpoint_every=c.checkpoint_every,
+        evaluate_every=c.evaluate_every,
+        skip_nonfinite=c.skip_nonfinite,
+    )
+
+
+def input_size(config: ConfigDict, examples: list[Example]) -> tuple[int, int]:
+    """Returns (H, W) of the network's input; warns of images smaller than the crop.
+
+    Raises:
+      UserError: the network cannot halve the sides as often as it has levels.
+    """
+    crop = config.augment.crop
+    height, width = datasets.crop_fn(config)(np.random.default_rng(0), examples[0])[1].shape
+    networks.check_size(config, (height, width), examples[0].name)
+    small = sum(min(example.image.shape[:2]) < crop for example in examples)
+    if small and config.data.name != "cityscapes":
+        logging.warning(
+            "%d of %d training images are smaller than augment.crop=%d: reflected at the border",
+            *(small, len(examples), crop),
+        )
+    return height, width
+
+
+def objective(config: ConfigDict) -> Objective:
+    """Returns the objective that training minimises."""
+    common = {
+        "model": networks.model(config),
+        "augment": datasets.augmentation(config),
+        "mean": tuple(config.data.mean),
+        "std": tuple(config.data.std),
+        "reduction": config.train.loss,
+    }
+    if networks.one_pass(config):
+        return CrossEntropyObjective(**common)
+    return DenoisingObjective(
+        schedule=schedule(config),
+        prediction=prediction(config),
+        draws=config.train.noise_draws_per_image,
+        draws_at_once=draws_at_once(config),
+        **common,
+    )
+
+
+def draws_at_once(config: ConfigDict) -> int:
+    """Returns how many draws of an image are denoised in one batch; one is fastest on a CPU."""
+    automatic = 1 if jax.default_backend() == "cpu" else config.train.noise_draws_per_image
+    return config.train.draws_at_once or automatic
 
 
 def learning_rate(config: ConfigDict) -> optax.Schedule:
-    """Returns updates made -> learning rate: a linear warm-up, then constant or a cosine to 0."""
+    """Returns steps taken -> learning rate: a linear warm-up, then constant or a cosine to 0."""
     c = config.train
     constant = optax.constant_schedule(c.learning_rate)
     falling = optax.cosine_decay_schedule(c.learning_rate, max(c.steps - c.warmup_steps, 1))
-    rate = choose({"constant": constant, "cosine": falling}, c.decay, "train.decay")
+    rate = networks.choose({"constant": constant, "cosine": falling}, c.decay, "train.decay")
     if not c.warmup_steps:
         return rate
     rising = optax.linear_schedule(0.0, c.learning_rate, c.warmup_steps)
@@ -33,7 +169,7 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
 def optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """Returns AdamW with PyTorch's defaults, after clipping if it is on.
 
-    It is given all parameters as one vector (`flat`), so it must treat every array alike.
+    It takes all parameters as one vector (`flat_state`), so it must treat every array alike.
     """
     c = config.train
     clip = [optax.clip_by_global_norm(c.clip_norm)] if c.clip_norm else []
@@ -41,7 +177,7 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def ema_decay(config: ConfigDict) -> Callable[[jax.Array], jax.Array]:
-    """Returns number of the update (from 1) -> decay of the moving average of the weights."""
+    """Returns number of the step (from 1) -> decay of the moving average of the weights."""
     decay, warmup = config.train.ema_decay, config.train.ema_warmup
 
     def at(step: jax.Array) -> jax.Array:
@@ -51,81 +187,57 @@ def ema_decay(config: ConfigDict) -> Callable[[jax.Array], jax.Array]:
     return at
 
 
-def objective(config: ConfigDict) -> Objective:
-    """Returns what training minimises."""
-    common = {
-        "model": model(config),
-        "augment": augmentation(config),
-        "mean": tuple(config.data.mean),
-        "std": tuple(config.data.std),
-        "reduction": config.train.loss,
-    }
-    if one_pass(config):
-        return CrossEntropyObjective(**common)
-    return DenoisingObjective(
-        schedule=schedule(config),
-        prediction=prediction(config),
-        draws=config.train.noise_draws_per_image,
-        at_once=draws_at_once(config),
-        **common,
-    )
+def learner(config: ConfigDict) -> Learner:
+    """Returns what takes training steps, of states that hold trees."""
+    return Learner(objective(config), optimizer(config), ema_decay(config), distributed.AXIS)
 
 
-def draws_at_once(config: ConfigDict) -> int:
-    """Returns how many draws of an image are denoised together; on a CPU one is fastest."""
-    automatic = 1 if jax.default_backend() == "cpu" else config.train.noise_draws_per_image
-    return config.train.draws_at_once or automatic
+def build_step(config: ConfigDict, mesh: Mesh, layout: FlatLayout) -> Step:
+    """Returns (state, rows, key) -> (state, metrics), mapped over the mesh, of flat states."""
+    flat = replace(learner(config), unflatten=layout.unflatten)
+    return distributed.map_step(flat.train_step, mesh, config.train.map)
 
 
 def init_fn(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainState]:
-    """Returns what makes fresh weights, a function of the seed; it is traced once.
+    """Returns the initialisation of the weights, a function of the seed; it is traced once.
 
     Args:
       config: of the run.
       size: (H, W) of the network's input.
     """
     fresh = partial(init_state, objective(config), optimizer(config), size)
-
-    def begin() -> TrainState:
-        return fresh(jax.random.key(config.seed))
-
-    return jax.jit(begin)
+    return jax.jit(lambda: fresh(jax.random.key(config.seed)))
 
 
 def fresh_state(config: ConfigDict, size: tuple[int, int], mesh: Mesh) -> Callable[[], TrainState]:
-    """Returns the program that makes fresh weights, a function of the seed, on every device.
-
-    Args:
-      config: of the run.
-      size: (H, W) of the network's input.
-      mesh: of all devices.
-    """
+    """Returns the program that initialises a state of trees on every device."""
     return jit_replicated(init_fn(config, size), mesh)
 
 
-def jit_replicated(begin: Callable[[], TrainState], mesh: Mesh) -> Callable[[], TrainState]:
-    """Compiles a function of no arguments whose result lies on every device of the mesh."""
-    # a draw and thousands of small cuts: optimizing them takes a CPU seconds and saves nothing
+def jit_replicated(init: Callable[[], TrainState], mesh: Mesh) -> Callable[[], TrainState]:
+    """Compiles a function without arguments whose result is replicated over the mesh."""
+    # one draw and thousands of small slices: optimizing them takes a CPU seconds and saves nothing
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(begin, out_shardings=distributed.everywhere(mesh), compiler_options=options)
+    return jax.jit(init, out_shardings=distributed.everywhere(mesh), compiler_options=options)
 
 
 def run_key(seed: int, mesh: Mesh) -> jax.Array:
-    """Returns the key all randomness of training follows from, on every device."""
+    """Returns the key that all randomness of training follows from, on every device."""
     make = partial(jax.random.fold_in, jax.random.key(seed), 1)
     return jax.jit(make, out_shardings=distributed.everywhere(mesh))()
 
 
-def build_step(config: ConfigDict, mesh: Mesh, layout: flat_state.FlatLayout) -> Callable:
-    """Returns (state, rows, key) -> (state, metrics), compiled and mapped over the mesh.
+def device_batches(
+    config: ConfigDict, examples: list[Example], first: int, mesh: Mesh
+) -> Iterator[Batch]:
+    """Yields the rows of training steps first + 1, first + 2, ... as uint8 on the devices."""
+    process = jax.process_index(), jax.process_count()
+    size, crop = config.train.batch_size, datasets.crop_fn(config)
+    for batch in batches(examples, size, config.seed, first, process, crop):
+        yield distributed.split_rows(batch, mesh)
 
-    The state is one that `layout` has joined.
-    """
-    step = partial(
-        train_step,
-        objective=objective(config),
-        optimizer=optimizer(config),
-        ema_decay=ema_decay(config),
-        split=layout.unflatten,
-    )
-    return distributed.map_step(step, mesh, config.train.map)
+
+def validation(config: ConfigDict, mesh: Mesh) -> tuple[Segmenter, list[Example]]:
+    """Returns a segmenter without parameters, and the examples of the validation split."""
+    examples = datasets.scored_examples(config, config.data.validation_split)
+    return segmenter(config, None, mesh), examples

@@ -1,1 +1,1 @@
-"""Samples masks: from an image through tiles and devices to averaged generations."""
+"""Samples masks: an image -> tiles -> devices -> averaged generations."""

@@ -1,4 +1,4 @@
-"""Several generations of one mask -> one probability map at the size of the annotation."""
+"""Averages several generations of a mask into one probability map at the annotation's size."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from segdiff_jax.data.resize import bilinear
 
 
 def uncertainty(soft: np.ndarray, random: bool = True) -> np.ndarray:
-    """How unsure the answer is, pixel by pixel, 0..0.5.
+    """Computes the uncertainty of a prediction pixel by pixel, 0..0.5.
 
     Args:
-      soft: [S, ...] in 0..1, generations; or the one probability of a network that draws nothing.
-      random: whether they are drawn.
+      soft: [S, ...] in 0..1, generations; or the one probability of a one-pass network.
+      random: whether the generations are samples.
 
     Returns:
       [...] the standard deviation between generations; or sqrt(p (1 - p)), that of a pixel which is
@@ -24,13 +24,13 @@ def average(generations: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Args:
       generations: [S, h, w] floats, probabilities. A sampler without clipping leaves values outside
-        0..1; keep them, since clipping before the resize moves the contour of the mask.
+        0..1; clipping them before the resize would move the contour of the mask.
       size: (H, W) of the annotation, pixels.
 
     Returns:
       [H, W] float32 in 0..1; nan where a generation is nan.
     """
     total = np.zeros(size, np.float64)
-    for generation in generations:  # one by one: the maps may be small and the annotation large
+    for generation in generations:  # one at a time: the maps may be small and the annotation large
         total += np.clip(bilinear(generation, size), 0, 1)
     return (total / len(generations)).astype(np.float32)

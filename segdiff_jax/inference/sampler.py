@@ -1,4 +1,4 @@
-"""One generation of one tile, and all those that a device draws (paper, Alg. 1)."""
+"""Samples one mask of one tile (paper, Alg. 1), and all rows that a device samples in a call."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -23,17 +23,16 @@ from segdiff_jax.diffusion import (
 from segdiff_jax.models.segdiff import Params, SegDiff, call
 from segdiff_jax.runtime import distributed
 
-AXIS = distributed.AXIS
 
-
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MaskSampler(ABC):
-    """What turns a tile into a mask, whatever the network answers.
+    """Encodes a tile and samples one mask per key.
 
     Attributes:
       model: the network.
       mean, std: of the image's channels, in 0..255.
-      random: whether another key draws another mask; if not, one mask says all, and its values
-        are the network's own probabilities.
+      random: whether another key gives another mask; if not, one mask is all there is, and its
+        values are the network's own probabilities.
     """
 
     model: SegDiff
@@ -42,53 +41,52 @@ class MaskSampler(ABC):
     random: ClassVar[bool]
 
     def encode(self, params: Params, tiles: jax.Array) -> jax.Array:
-        """Tiles [N, h, w, 3] uint8 -> G(I), [N, h, w, C]; once, whatever is then drawn."""
-        normalised = normalise(tiles, self.mean, self.std)
-        return call(self.model, "encode", params, normalised)
+        """Computes G(I) of tiles, [N, h, w, 3] uint8 -> [N, h, w, C]; all samples share it."""
+        return call(self.model, "encode", params, normalise(tiles, self.mean, self.std))
 
     @abstractmethod
     def sample(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
-        """One generation: soft mask [H, W], about 0..1.
+        """Samples one generation: a soft mask [H, W], about 0..1.
 
         Args:
           params: of the model.
-          features: of the tile, [h, w, C].
+          features: G of the tile, [h, w, C].
           key: of the image and the generation.
-          corner: [2] int32, where the tile lies in the image's field of noise.
+          corner: [2] int32, the tile's top left pixel in the image's field of noise.
         """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DiffusionSampler(MaskSampler):
-    """The reverse process of diffusion (paper, Alg. 1).
+    """Samples by the reverse process of diffusion (paper, Alg. 1).
 
     Attributes:
-      model, mean, std, random: see `MaskSampler`.
       schedule: of the forward process.
-      prediction: what the network's output means.
+      prediction: what the network's output parameterises.
       steps: the reverse process.
+      trajectory: whether `sample` returns the estimates of x0 after each of n steps, [n, H, W], in
+        place of the mask [H, W], which is the last of them.
     """
 
-    model: SegDiff
     schedule: Schedule
     prediction: Prediction
     steps: Steps
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    trajectory: bool = False
     random: ClassVar[bool] = True
 
     def sample(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
-        """One generation, from noise; see `MaskSampler`."""
-        return to_probability(sample(*self.chain(params, features, key, corner)))
+        """Samples one generation from noise; see `MaskSampler` and `trajectory`."""
+        run = estimates if self.trajectory else sample
+        return to_probability(run(*self.chain(params, features, key, corner)))
 
     def chain(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> tuple[Steps, Denoiser, Noise]:
-        """Returns the reverse process of one generation; arguments as those of `draw`."""
+        """Returns the reverse process of one generation; arguments as those of `sample`."""
 
         def denoise(x_t: jax.Array, t: jax.Array) -> Estimate:
             output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
@@ -98,98 +96,85 @@ class DiffusionSampler(MaskSampler):
         return self.steps, denoise, field(key, corner, (height, width))
 
 
-class TrajectorySampler(DiffusionSampler):
-    """A sampler that also tells how it came to its mask."""
-
-    def sample(
-        self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
-    ) -> jax.Array:
-        """What one generation would be if it ended after each step: [n, H, W], about 0..1."""
-        return to_probability(estimates(*self.chain(params, features, key, corner)))
-
-
-def row_key(key: jax.Array, image: Array, generation: Array) -> jax.Array:
-    """Returns the key of a field of noise: it belongs to (seed, image, generation), no layout."""
-    return jax.random.fold_in(jax.random.fold_in(key, image), generation)
-
-
-def sample_rows(
-    params: Params,
-    rounds: jax.Array,
-    tiles: jax.Array,
-    index: jax.Array,
-    key_data: jax.Array,
-    corners: jax.Array,
-    *,
-    sampler: MaskSampler,
-    tiles_at_once: int,
-    rows_at_once: int,
-) -> jax.Array:
-    """One device's share: encodes its tiles, shares the features, draws its rows.
-
-    Args:
-      params: of the model, replicated.
-      rounds: [1, 2] int32, how often to encode and to draw; what is left over is not computed.
-      tiles: [N / devices, h, w, 3] uint8, this device's.
-      index: [R / devices] int32, which of the N tiles each row is of.
-      key_data: [R / devices, ...] uint32, a key for each row.
-      corners: [R / devices, 2] int32, the place of each row's tile in its image.
-      sampler: what to do with them.
-      tiles_at_once: how many are encoded together.
-      rows_at_once: how many are denoised together.
-
-    Returns:
-      [R / devices, h, w] soft masks, or what else `draw` gives for a row.
-    """
-
-    def encode(tile: jax.Array) -> jax.Array:
-        return sampler.encode(params, tile[None])[0]
-
-    features = in_rounds(encode, (tiles,), rounds[0, 0], tiles_at_once)
-    features = jax.lax.all_gather(features, AXIS, tiled=True)  # [N, h, w, C]
-
-    def row(i: jax.Array, key: jax.Array, corner: jax.Array) -> jax.Array:
-        return sampler.sample(params, features[i], jax.random.wrap_key_data(key), corner)
-
-    return in_rounds(row, (index, key_data, corners), rounds[0, 1], rows_at_once)
-
-
-def in_rounds(
-    function: Callable[..., jax.Array],
-    rows: tuple[jax.Array, ...],
-    rounds: jax.Array,
-    at_once: int,
-) -> jax.Array:
-    """Returns `function` of each row, `at_once` rows together; zeros for those after the rounds.
-
-    How many rounds there are is no constant, because a compiler that knows of one round only drops
-    the loop and fuses its body with what is around it: the last bits are others then.
-    """
-    many = jax.vmap(function)
-
-    def part(i: jax.Array) -> list[jax.Array]:
-        return [jax.lax.dynamic_slice_in_dim(x, i * at_once, at_once) for x in rows]
-
-    def add(i: jax.Array, out: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(out, many(*part(i)), i * at_once, 0)
-
-    one = jax.eval_shape(lambda: many(*part(jnp.int32(0))))
-    out = jnp.zeros((len(rows[0]), *one.shape[1:]), one.dtype)
-    return jax.lax.fori_loop(0, rounds, add, out)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class OneShotSampler(MaskSampler):
-    """One pass of the network; attributes as in `sampler.MaskSampler`."""
+    """Computes the probability of each pixel in one pass of the network."""
 
-    model: SegDiff
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     random: ClassVar[bool] = False
 
     def sample(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
-        """The probability of each pixel, whatever the key and the corner; see `MaskSampler`."""
+        """Returns the probability of each pixel [H, W]; key and corner do not matter."""
         logits = call(self.model, "denoise", params, None, None, features[None])
         return jax.nn.sigmoid(logits[0, ..., 0])
+
+
+def row_key(key: jax.Array, image: Array, generation: Array) -> jax.Array:
+    """Returns the key of a field of noise; it depends on (seed, image, generation) alone."""
+    return jax.random.fold_in(jax.random.fold_in(key, image), generation)
+
+
+def sample_rows(
+    params: Params,
+    iterations: jax.Array,
+    tiles: jax.Array,
+    tile_index: jax.Array,
+    key_data: jax.Array,
+    corners: jax.Array,
+    *,
+    sampler: MaskSampler,
+    tiles_per_iteration: int,
+    rows_per_iteration: int,
+) -> jax.Array:
+    """Samples one device's rows of a call: encodes its tiles, gathers all features, samples.
+
+    Args:
+      params: of the model, replicated.
+      iterations: [1, 2] int32, iterations of the encoder and of the sampler; padding beyond them is
+        not computed.
+      tiles: [N / devices, h, w, 3] uint8, this device's.
+      tile_index: [R / devices] int32, which of the N tiles each row is of.
+      key_data: [R / devices, ...] uint32, the key of each row.
+      corners: [R / devices, 2] int32, the corner of each row's tile in its image.
+      sampler: of the masks.
+      tiles_per_iteration: tiles that are encoded in one batch.
+      rows_per_iteration: rows that are denoised in one batch.
+
+    Returns:
+      [R / devices, h, w] soft masks, or whatever `MaskSampler.sample` returns for each row.
+    """
+
+    def encode(tile: jax.Array) -> jax.Array:
+        return sampler.encode(params, tile[None])[0]
+
+    def row(tile: jax.Array, key: jax.Array, corner: jax.Array) -> jax.Array:
+        return sampler.sample(params, features[tile], jax.random.wrap_key_data(key), corner)
+
+    features = map_batches(encode, (tiles,), iterations[0, 0], tiles_per_iteration)
+    features = jax.lax.all_gather(features, distributed.AXIS, tiled=True)  # [N, h, w, C]
+    return map_batches(row, (tile_index, key_data, corners), iterations[0, 1], rows_per_iteration)
+
+
+def map_batches(
+    function: Callable[..., jax.Array],
+    rows: tuple[jax.Array, ...],
+    iterations: jax.Array,
+    batch: int,
+) -> jax.Array:
+    """Maps a function over rows, `batch` of them an iteration; rows beyond the last become zeros.
+
+    The number of iterations is an operand, not a constant: a compiler that knows of a single
+    iteration drops the loop and fuses its body with its surroundings, which changes the last bits.
+    """
+    mapped = jax.vmap(function)
+
+    def batch_of(i: jax.Array) -> list[jax.Array]:
+        return [jax.lax.dynamic_slice_in_dim(x, i * batch, batch) for x in rows]
+
+    def body(i: jax.Array, out: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(out, mapped(*batch_of(i)), i * batch, 0)
+
+    shape = jax.eval_shape(lambda: mapped(*batch_of(jnp.int32(0))))
+    out = jnp.zeros((len(rows[0]), *shape.shape[1:]), shape.dtype)
+    return jax.lax.fori_loop(0, iterations, body, out)

@@ -1,8 +1,18 @@
-"""How to answer: images in, several masks of each out (paper, Alg. 1 and section 4.1)."""
+"""Segments images: tiles -> (tile, generation) rows -> devices -> finished rows of each image.
+
+A call samples the rows of up to `max_tiles_per_call` tiles. Rows are dealt to the devices in turn,
+and each device keeps its own from the front, so that padding lies behind them and is not computed.
+Seven rows on two devices, two rows an iteration:
+
+    slot        0   1   2   3 | 4   5   6   7
+    device      0   0   0   0 | 1   1   1   1
+    row         0   2   4   6 | 1   3   5   -
+    iteration   0   0   1   1 | 0   0   1   1
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import groupby, islice
 from typing import NamedTuple
 
@@ -12,58 +22,57 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from segdiff_jax.data.tiling import Grid, RowBlender, extract_tiles, grid
-from segdiff_jax.inference.sampler import AXIS, MaskSampler, row_key, sample_rows
+from segdiff_jax.inference.sampler import MaskSampler, row_key, sample_rows
 from segdiff_jax.models.segdiff import Params
 from segdiff_jax.runtime import distributed, signals
 
 
 class CallPlan(NamedTuple):
-    """How the rows of a call lie on the devices; one compiled program serves all calls of a layout.
+    """The padded shapes of a call; one compiled program serves all calls of a plan.
 
     Attributes:
-      devices: how many there are.
-      tiles: in a call, with padding that makes all devices' shares alike.
-      tiles_at_once: a device encodes together.
-      rows: (tile, generation) pairs in a call, with padding.
-      rows_at_once: a device denoises together.
+      devices: of the mesh.
+      tiles: slots for tiles, over all devices.
+      tiles_per_iteration: tiles that a device encodes in one batch.
+      rows: slots for (tile, generation) rows, over all devices.
+      rows_per_iteration: rows that a device denoises in one batch.
     """
 
     devices: int
     tiles: int
-    tiles_at_once: int
+    tiles_per_iteration: int
     rows: int
-    rows_at_once: int
+    rows_per_iteration: int
 
     def iterations(self, tiles: int, rows: int) -> np.ndarray:
         """Returns how often each device encodes and denoises for so many: [devices, 2] int32.
 
-        A device with less to do leaves the cores to the others where they share them.
+        A device with fewer rows stops earlier and leaves shared CPU cores to the others.
         """
-        wanted = np.array([tiles, rows]) - np.arange(self.devices)[:, None]  # from each on
-        at_once = np.array([self.tiles_at_once, self.rows_at_once])
-        return -(-wanted // (self.devices * at_once)).astype(np.int32)
+        remaining = np.array([tiles, rows]) - np.arange(self.devices)[:, None]  # from each one on
+        per_iteration = np.array([self.tiles_per_iteration, self.rows_per_iteration])
+        return -(-remaining // (self.devices * per_iteration)).astype(np.int32)
 
 
-def layout(tiles: int, generations: int, devices: int, limit: int) -> CallPlan:
-    """Spreads the rows evenly over the devices, at most `limit` at once on each of them."""
-    tiles_at_once, share_of_tiles = _portions(tiles, devices, limit)
-    rows_at_once, share_of_rows = _portions(tiles * generations, devices, limit)
-    shares = devices * share_of_tiles, devices * share_of_rows
-    return CallPlan(devices, shares[0], tiles_at_once, shares[1], rows_at_once)
+def plan_call(tiles: int, generations: int, devices: int, rows_per_device: int) -> CallPlan:
+    """Plans a call that spreads the rows evenly, at most `rows_per_device` of them an iteration."""
+    tiles_per_iteration, tile_slots = _slots(tiles, devices, rows_per_device)
+    rows_per_iteration, row_slots = _slots(tiles * generations, devices, rows_per_device)
+    return CallPlan(devices, tile_slots, tiles_per_iteration, row_slots, rows_per_iteration)
 
 
-def _portions(count: int, devices: int, limit: int) -> tuple[int, int]:
-    """Returns how many of its share a device takes at once, and the share, a multiple of that."""
-    share = -(-count // devices)  # rounded up
-    rounds = -(-share // limit)
-    at_once = -(-share // rounds)
-    return at_once, rounds * at_once
+def _slots(count: int, devices: int, most: int) -> tuple[int, int]:
+    """Returns how many a device takes in an iteration, and the slots of all devices."""
+    per_device = -(-count // devices)  # rounded up
+    iterations = -(-per_device // most)
+    per_iteration = -(-per_device // iterations)
+    return per_iteration, devices * iterations * per_iteration
 
 
-def interleaved_slots(count: int, total: int, devices: int) -> np.ndarray:
-    """Returns where things are put among `total` so that the devices have equally many of them."""
-    share, device = np.divmod(np.arange(count), devices)
-    return device * (total // devices) + share
+def interleaved_slots(count: int, slots: int, devices: int) -> np.ndarray:
+    """Returns the slot of each of `count` items: item i goes to device i modulo devices."""
+    position, device = np.divmod(np.arange(count), devices)
+    return device * (slots // devices) + position
 
 
 class Tile(NamedTuple):
@@ -86,7 +95,7 @@ class ImageRows(NamedTuple):
     """Finished rows of an image.
 
     Attributes:
-      image: its place among the images, from 0.
+      image: index of the image, from 0.
       top: the first of the rows.
       generations: [S, rows, W] float32 soft masks, about 0..1 and not clipped.
       last: whether these are the image's last rows.
@@ -98,26 +107,23 @@ class ImageRows(NamedTuple):
     last: bool
 
 
-def chunks(tiles: Iterator[Tile], size: int) -> Iterator[list[Tile]]:
-    """Yields the tiles in lists of this size; the last may be shorter."""
-    while group := list(islice(tiles, size)):
-        yield group
-
-
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """Draws `generations` masks of each image, on every device of the mesh.
+    """Samples `generations` masks of each image, on every device of the mesh.
+
+    Segmenters that share sampler and mesh share their compiled programs, so `dataclasses.replace`
+    of any other field compiles nothing that was compiled before.
 
     Attributes:
       sampler: see `MaskSampler`.
       params: replicated over the mesh.
       mesh: of all devices.
       generations: S.
-      tile, stride: larger images are cut, see `data.tiles`; tile 0: never.
-      most: tiles that are handed to the devices in one call.
-      limit: rows that one device denoises together; bounds memory. With 1 no answer depends, not in
-        its last bit, on what else is answered: libraries sum the products of one row in another
-        order when there are more.
+      tile, stride: larger images are cut, see `data.tiling`; tile 0: never.
+      max_tiles_per_call: tiles that are sent to the devices in one call.
+      rows_per_device: rows that one device denoises in one batch, at most; bounds memory. With 1 a
+        prediction is independent, to its last bit, of what else is predicted: for larger batches
+        libraries sum the products of a row in another order.
       multiple: what the sides of the network's input must be multiples of.
     """
 
@@ -127,10 +133,9 @@ class Segmenter:
     generations: int
     tile: int
     stride: int
-    most: int
-    limit: int
+    max_tiles_per_call: int
+    rows_per_device: int
     multiple: int
-    _programs: dict[CallPlan, Callable] = field(default_factory=dict, repr=False)
 
     def __call__(self, images: Iterable[np.ndarray], key: jax.Array) -> Iterator[np.ndarray]:
         """Yields the generations of each image in turn, [S, H, W] float32.
@@ -138,90 +143,98 @@ class Segmenter:
         They are soft masks (x0 + 1) / 2, about 0..1 and not clipped: `averaging.average` resizes,
         clips and averages, in this order. With the same key a generation is the same whatever the
         number of generations and devices, and whatever other images there are: to the last bit on
-        a CPU if `limit` is 1, else but for rounding.
+        a CPU if `rows_per_device` is 1, else up to rounding.
 
         Args:
           images: [H, W, 3] uint8 each; each size of tile that occurs is compiled for once.
           key: of the whole data set; see `row_key`.
         """
-        rows: list[np.ndarray] = []
-        for band in self.bands(images, key):
-            rows.append(band.generations)
-            if band.last:
-                yield rows[0] if len(rows) == 1 else np.concatenate(rows, axis=-2)
-                rows = []
+        parts: list[np.ndarray] = []
+        for rows in self.bands(images, key):
+            parts.append(rows.generations)
+            if rows.last:
+                yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
+                parts = []
 
     def bands(
         self, images: Iterable[np.ndarray], key: jax.Array, first: int = 0
     ) -> Iterator[ImageRows]:
-        """Yields what `__call__` does in bands of rows, holding no more than a row of tiles.
+        """Yields finished rows of image after image; holds no more than one row of tiles.
 
         Args:
           images: as in `__call__`.
           key: as in `__call__`.
           first: the number of the first image, which its noise depends on.
         """
-        strip: RowBlender | None = None
-        for _, run in groupby(self._tiles(images, first), lambda tile: tile.pixels.shape):
-            plan = None
-            for group in chunks(run, self.most):
-                if plan is None:  # powers of two, so that few programs serve any number of tiles
-                    tiles = min(self.most, 1 << (len(group) - 1).bit_length())
-                    plan = layout(tiles, self.generations, self.mesh.size, self.limit)
-                for tile, answer in zip(group, self._run(group, plan, key), strict=True):
-                    strip = strip or RowBlender(tile.grid, answer.shape[:-2])
-                    if (band := strip.add(answer)) is None:
-                        continue
-                    last = band.top + band.values.shape[-2] == tile.grid.shape[0]
-                    yield ImageRows(tile.image - first, band.top, band.values, last)
-                    strip = None if last else strip
+        blender: RowBlender | None = None
+        for tile, masks in self._tile_masks(self._tiles(images, first), key):
+            blender = blender or RowBlender(tile.grid, masks.shape[:-2])
+            if (rows := blender.add(masks)) is None:
+                continue
+            last = rows.top + rows.values.shape[-2] == tile.grid.shape[0]
+            yield ImageRows(tile.image - first, rows.top, rows.values, last)
+            blender = None if last else blender
 
     def _tiles(self, images: Iterable[np.ndarray], first: int) -> Iterator[Tile]:
         for number, image in enumerate(images, first):
-            places = grid(image.shape, self.tile, self.stride, self.multiple)
-            for corner, pixels in zip(places.corners, extract_tiles(image, places), strict=True):
-                yield Tile(number, corner, pixels, places)
+            tiling = grid(image.shape, self.tile, self.stride, self.multiple)
+            for corner, pixels in zip(tiling.corners, extract_tiles(image, tiling), strict=True):
+                yield Tile(number, corner, pixels, tiling)
+
+    def _tile_masks(
+        self, tiles: Iterator[Tile], key: jax.Array
+    ) -> Iterator[tuple[Tile, np.ndarray]]:
+        """Yields each tile with its generations [S, h, w]."""
+        for _, same_size in groupby(tiles, lambda tile: tile.pixels.shape):
+            plan = None
+            while group := list(islice(same_size, self.max_tiles_per_call)):
+                if plan is None:  # powers of two: few programs serve any number of tiles
+                    slots = min(self.max_tiles_per_call, 1 << (len(group) - 1).bit_length())
+                    plan = plan_call(slots, self.generations, self.mesh.size, self.rows_per_device)
+                yield from zip(group, self._run(group, plan, key), strict=True)
 
     def _run(self, group: list[Tile], plan: CallPlan, key: jax.Array) -> np.ndarray:
-        """Draws all generations of a group of tiles of one size: [N, S, h, w]."""
+        """Samples all generations of a group of tiles of one size: [N, S, h, w]."""
         n, S = len(group), self.generations
-        index, generation = np.divmod(np.arange(n * S), S)
+        tile, generation = np.divmod(np.arange(n * S), S)
         image = np.array([tile.image for tile in group])
-        keys = jax.vmap(row_key, (None, 0, 0))(key, image[index], generation)
+        keys = jax.vmap(row_key, (None, 0, 0))(key, image[tile], generation)
         corners = np.array([tile.corner for tile in group], np.int32)
-        at_tile = interleaved_slots(n, plan.tiles, plan.devices)
-        at_row = interleaved_slots(n * S, plan.rows, plan.devices)
-        rows = (
+        tile_slots = interleaved_slots(n, plan.tiles, plan.devices)
+        row_slots = interleaved_slots(n * S, plan.rows, plan.devices)
+        operands = (
             plan.iterations(n, n * S),
-            _put(np.stack([tile.pixels for tile in group]), at_tile, plan.tiles),
-            _put(at_tile[index].astype(np.int32), at_row, plan.rows),
-            _put(np.asarray(jax.random.key_data(keys)), at_row, plan.rows),
-            _put(corners[index], at_row, plan.rows),
+            _scatter(np.stack([tile.pixels for tile in group]), tile_slots, plan.tiles),
+            _scatter(tile_slots[tile].astype(np.int32), row_slots, plan.rows),
+            _scatter(np.asarray(jax.random.key_data(keys)), row_slots, plan.rows),
+            _scatter(corners[tile], row_slots, plan.rows),
         )
-        if plan not in self._programs:
-            self._programs[plan] = self._program(plan)
-        program, rows = self._programs[plan], distributed.split(rows, self.mesh)
-        # which compiles the program, or waits for the devices for as long as many steps take
-        out = signals.call_interruptible(lambda: distributed.gather(program(self.params, *rows)))
-        return out[at_row].reshape(n, S, *out.shape[1:])
-
-    def _program(self, plan: CallPlan) -> Callable:
-        step = partial(
-            sample_rows,
-            sampler=self.sampler,
-            tiles_at_once=plan.tiles_at_once,
-            rows_at_once=plan.rows_at_once,
+        program = _program(self.sampler, self.mesh, plan)
+        operands = distributed.split(operands, self.mesh)
+        # the first call compiles; later ones wait for the devices, as long as many training steps
+        out = signals.call_interruptible(
+            lambda: distributed.gather(program(self.params, *operands))
         )
-        in_specs = P(), *[P(AXIS)] * 5
-        return jax.jit(
-            jax.shard_map(
-                step, mesh=self.mesh, in_specs=in_specs, out_specs=P(AXIS), check_vma=False
-            )
-        )
+        return out[row_slots].reshape(n, S, *out.shape[1:])
 
 
-def _put(values: np.ndarray, where: np.ndarray, total: int) -> np.ndarray:
-    """Returns `total` things, the values in their places and zeros elsewhere."""
+@lru_cache(maxsize=32)  # a segmenter needs about one plan for each power of two of tiles
+def _program(sampler: MaskSampler, mesh: Mesh, plan: CallPlan) -> Callable:
+    """Returns the program of a plan, mapped over the mesh; it compiles once for a size of tile."""
+    step = partial(
+        sample_rows,
+        sampler=sampler,
+        tiles_per_iteration=plan.tiles_per_iteration,
+        rows_per_iteration=plan.rows_per_iteration,
+    )
+    axis = P(distributed.AXIS)
+    return jax.jit(
+        jax.shard_map(step, mesh=mesh, in_specs=(P(), *[axis] * 5), out_specs=axis, check_vma=False)
+    )
+
+
+def _scatter(values: np.ndarray, slots: np.ndarray, total: int) -> np.ndarray:
+    """Returns an array of `total` items: values at their slots, zeros elsewhere."""
     out = np.zeros((total, *values.shape[1:]), values.dtype)
-    out[where] = values
+    out[slots] = values
     return out

@@ -1,1 +1,1 @@
-"""Networks: the image encoder G, the mask encoder F, the U-Net E and D, and their assembly."""
+"""Defines the networks: the image encoder G, the mask encoder F, the U-Net E and D, SegDiff."""

@@ -1,30 +1,32 @@
-"""Attention of every pixel to every pixel. NHWC."""
+"""Attention between all pixels of a map. NHWC."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from segdiff_jax.models.layers import GroupNorm, Linear
-from segdiff_jax.models.ops.attention import attended
-from segdiff_jax.models.ops.group_norm import Dtype
 
 
 class SelfAttention(nn.Module):
-    """Attention of every pixel to every pixel, with a residual around it.
+    """Multi-head self-attention between all pixels, with a residual connection around it.
 
-    The 3C channels of `qkv` are head-major: for each head its query, key and value in turn.
+    The 3C channels of `qkv` are head-major: for each head its query, key and value in turn. The
+    softmax is computed in float32.
     """
 
     heads: int
     groups: int
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, C]; C must be a multiple of heads."""
+        """Maps [B, H, W, C] to [B, H, W, C]; C must be a multiple of heads."""
         B, H, W, C = x.shape
+        depth = C // self.heads
         h = GroupNorm(self.groups, self.dtype, name="norm")(x).reshape(B, H * W, C)
         qkv = Linear(3 * C, dtype=self.dtype, name="qkv")(h)
-        h = attended(qkv, self.heads)
-        h = Linear(C, zero=True, dtype=self.dtype, name="out")(h)
+        q, k, v = jnp.moveaxis(qkv.reshape(B, H * W, self.heads, 3, depth), 3, 0)
+        h = jax.nn.dot_product_attention(q, k, v, scale=depth**-0.5)
+        h = Linear(C, zero=True, dtype=self.dtype, name="out")(h.reshape(B, H * W, C))
         return x + h.reshape(B, H, W, C)

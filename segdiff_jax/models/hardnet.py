@@ -1,21 +1,20 @@
-"""G of variant two: FC-HarDNet-70, a U-Net of harmonic dense blocks, at a quarter of the size.
+"""G of variant two: FC-HarDNet-70, a U-Net of harmonic dense blocks at a quarter of the size.
 
 Chao et al., "HarDNet: A Low Memory Traffic Network" (arXiv 1909.00948), describe the blocks; the
 segmentation network of 70 layers is in the public code of its authors, PingoLH/FCHarDNet. Their
-"V2" is the same function and the same number of parameters, computed with fewer copies in memory
-(issue 33 there), so one network stands for both.
+"V2" is the same function with the same number of parameters, computed with fewer copies in memory
+(issue 33 there), so one network represents both.
 
 With their head for 19 classes it has 4,119,257 parameters; the published figure is 4.1 million.
-Without it there are 4,118,326, and our last convolution to 128 channels makes them 4,173,750.
+Without the head it has 4,118,326; with our last convolution to 128 channels, 4,173,750.
 
-It differs from theirs in this:
-  * GroupNorm of one group stands for BatchNorm, with as many parameters. Statistics of a batch
-    would be state besides the weights, to be averaged, saved and gathered from all devices, and a
-    mask would depend on what it is batched with. One group, because some widths are odd.
-  * Bilinear steps take pixels as areas (half-pixel centres), as everywhere in this library; theirs
-    align the corners.
-  * The last block is brought to full size, and one convolution gives the width of the stem; theirs
-    gives the classes first.
+Differences:
+  * GroupNorm of one group replaces BatchNorm, with as many parameters. Statistics of a batch would
+    be state besides the weights, to be averaged, saved and gathered from all devices, and a mask
+    would depend on the rest of its batch. One group, because some widths are odd.
+  * Bilinear resizing uses half-pixel centres, as everywhere in this library; theirs aligns corners.
+  * The last block is resized to full size before one convolution to the width of the stem; theirs
+    computes the classes first.
 """
 
 from functools import partial
@@ -23,14 +22,12 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from segdiff_jax.models.layers import Conv, GroupNorm
-from segdiff_jax.models.ops.group_norm import Dtype
 
-STRIDE = 4  # of the first convolutions; all blocks work at this or a smaller size
-
-
-MULTIPLIER = 1.7  # a layer's width, for every link it has beyond the first
+STRIDE = 4  # of the first convolutions together; all blocks work at this or a smaller size
+MULTIPLIER = 1.7  # of a layer's width, for every link beyond its first
 
 
 def links(layer: int) -> list[int]:
@@ -47,16 +44,16 @@ def layer_width(layer: int, growth: int) -> int:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, norm, ReLU."""
+    """A convolution without bias, norm, ReLU."""
 
     features: int
     size: int = 3
     stride: int = 1
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H / stride, W / stride, features], rounded up."""
+        """Maps [B, H, W, C] to [B, H / stride, W / stride, features], rounded up."""
         conv = Conv(
             self.features, self.size, self.stride, bias=False, dtype=self.dtype, name="conv"
         )
@@ -64,34 +61,33 @@ class ConvNorm(nn.Module):
 
 
 class HarDBlock(nn.Module):
-    """Layers that read each other by `links`; the odd ones and the last are the output."""
+    """Layers that read each other by `links`; the output is the odd layers and the last."""
 
     growth: int
     layers: int
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, sum of the widths of the output's layers]."""
+        """Maps [B, H, W, C] to [B, H, W, sum of the widths of the output's layers]."""
         maps = [x]
         for i in range(1, self.layers + 1):
             inputs = jnp.concatenate([maps[j] for j in links(i)], axis=-1)
             width = layer_width(i, self.growth)
             maps.append(ConvNorm(width, dtype=self.dtype, name=f"layer{i}")(inputs))
         last = self.layers
-        kept = [maps[i] for i in range(1, last + 1) if i % 2 == 1 or i == last]
-        return jnp.concatenate(kept, axis=-1)
+        outputs = [maps[i] for i in range(1, last + 1) if i % 2 == 1 or i == last]
+        return jnp.concatenate(outputs, axis=-1)
 
 
 class HarDNet(nn.Module):
-    """Four convolutions to a quarter of the size, blocks down, blocks up, full size, conv.
+    """Four convolutions to a quarter of the size, blocks down, blocks up, resize, conv.
 
     Attributes:
       out: width of the result.
       first: widths of the four convolutions; the first and the third halve the size.
-      growths, layers: of each block, from fine to coarse; on the way up they are those of the
-        block of the same size on the way down.
-      widths: to which a 1 x 1 convolution brings the output of each block on the way down.
+      growths, layers: of each block, from fine to coarse, the same on the way down and up.
+      widths: outputs of the 1 x 1 convolution after each block on the way down.
       dtype: of activations.
     """
 
@@ -100,14 +96,14 @@ class HarDNet(nn.Module):
     growths: tuple[int, ...] = (10, 16, 18, 24, 32)
     layers: tuple[int, ...] = (4, 4, 8, 8, 8)
     widths: tuple[int, ...] = (64, 96, 160, 224, 320)
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """Normalised image [B, H, W, 3] -> [B, H, W, out].
+        """Maps a normalised image [B, H, W, 3] to [B, H, W, out].
 
-        Height and width must be multiples of 4. Where a smaller map has odd sides, halves are
-        rounded up; with multiples of 64 there are none.
+        Height and width must be multiples of 4. Halves of odd sides are rounded up; with multiples
+        of 64 there are none.
         """
         conv = partial(ConvNorm, dtype=self.dtype)
         block = partial(HarDBlock, dtype=self.dtype)
@@ -122,7 +118,7 @@ class HarDNet(nn.Module):
             h = block(growth, layers, name=f"down{i}")(h)
             skips.append(h)
             h = conv(width, size=1, name=f"down{i}_width")(h)
-        skips.pop()  # of the coarsest block; h is made of it
+        skips.pop()  # of the coarsest block, from which h is computed
         for i, skip in reversed(list(enumerate(skips))):
             h = jnp.concatenate([resize(h, skip.shape), skip], axis=-1)
             h = conv(h.shape[-1] // 2, size=1, name=f"up{i}_width")(h)
@@ -131,12 +127,12 @@ class HarDNet(nn.Module):
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """Means of 2 x 2 pixels: [B, H, W, C] -> [B, H / 2, W / 2, C]; odd edges are repeated."""
+    """Averages 2 x 2 pixels: [B, H, W, C] -> [B, H / 2, W / 2, C]; odd edges are repeated."""
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
     rows = x[:, ::2] + x[:, 1::2]
     return (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
 
 
 def resize(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """[B, h, w, C] -> [B, H, W, C] for a shape (any, H, W, any), bilinear, half-pixel centres."""
+    """Resizes [B, h, w, C] to [B, H, W, C] of a shape (any, H, W, any), bilinearly."""
     return jax.image.resize(x, (x.shape[0], *shape[1:3], x.shape[3]), "bilinear", antialias=False)

@@ -1,11 +1,11 @@
-"""How each parameter starts, said by the module that makes it and drawn for all at once.
+"""Initialises all parameters of a network from one PRNG draw.
 
-Drawn one by one, as linen does, hundreds of arrays make a program of hundreds of random generators,
-which takes a CPU most of a minute to compile. So a module leaves beside each parameter, in the
-collection `COLLECTION`, what it starts as, and `draw` makes all of them from one generator.
+Linen draws each parameter by itself: hundreds of arrays are a program of hundreds of random number
+generators, which a CPU compiles for most of a minute. Here a module stores the distribution of each
+parameter beside it, in the collection `COLLECTION`, and `draw` cuts all parameters out of one draw.
 
-What stands in that collection has no arrays: to JAX it is part of the structure of a tree. Each is
-also an initializer of linen, so that `model.init` gives weights of the same distributions.
+The entries of that collection are static pytree nodes without arrays. Each is also an initializer
+of linen, so that `model.init` draws from the same distributions.
 """
 
 import math
@@ -24,50 +24,47 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 COLLECTION = "initial"
 
-
 Shape = tuple[int, ...]
-
-
 Variables = Mapping[str, Any]  # collections: nested dictionaries
 
 
 class Initial(ABC):
-    """What a parameter starts as: values made of numbers from U(-1, 1)."""
+    """The distribution of a fresh parameter, computed from numbers of U(-1, 1)."""
 
     def count(self, shape: Shape) -> int:
-        """Returns how many numbers an array takes."""
+        """Returns how many numbers an array needs."""
         return math.prod(shape)
 
     @abstractmethod
     def values(self, numbers: jax.Array, shape: Shape) -> jax.Array:
-        """Returns the array, of the dtype of the numbers [count(shape)]."""
+        """Maps numbers [count(shape)] to an array of this shape and their dtype."""
 
     def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
-        """Returns an array of its own draw, as an initializer of linen does."""
+        """Draws an array under a key, as an initializer of linen does."""
         return self.values(_numbers(key, self.count(shape), dtype), shape)
 
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Uniform(Initial):
-    """U(-bound, bound)."""
+    """The distribution U(-bound, bound)."""
 
     bound: float
 
     def values(self, numbers: jax.Array, shape: Shape) -> jax.Array:
-        """Returns the numbers, scaled."""
+        """Scales the numbers."""
         return (self.bound * numbers).reshape(shape)
 
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Normal(Initial):
-    """N(0, std^2)."""
+    """The distribution N(0, std^2)."""
 
     std: float
 
     def values(self, numbers: jax.Array, shape: Shape) -> jax.Array:
-        """Returns the quantiles of the numbers, scaled."""
+        """Maps the numbers to quantiles and scales them."""
         least = np.nextafter(np.array(-1, numbers.dtype), np.array(0, numbers.dtype))
         inside = jnp.maximum(numbers, least)  # the quantile of -1 itself is infinite
         return (self.std * math.sqrt(2) * jax.lax.erf_inv(inside)).reshape(shape)
@@ -76,53 +73,53 @@ class Normal(Initial):
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Constant(Initial):
-    """The same value everywhere."""
+    """A constant value."""
 
     value: float
 
     def count(self, shape: Shape) -> int:
-        """Returns 0: nothing is drawn."""
+        """Returns 0: a constant needs no numbers."""
         return 0
 
     def values(self, numbers: jax.Array, shape: Shape) -> jax.Array:
-        """Returns the value, everywhere."""
+        """Fills the array with the value."""
         return jnp.full(shape, self.value, numbers.dtype)
 
 
-def by_inputs(inputs: int, zero: bool = False) -> Initial:
-    """Returns U(-1/sqrt(inputs), 1/sqrt(inputs)), or zero.
+def fan_in_uniform(fan_in: int, zero: bool = False) -> Initial:
+    """Returns U(-1/sqrt(fan_in), 1/sqrt(fan_in)), or zero.
 
-    It is PyTorch's default for kernels and biases, which the authors train from.
+    It is PyTorch's default for kernels and biases, which the authors use.
     """
-    return Constant(0.0) if zero else Uniform(1 / math.sqrt(inputs))
+    return Constant(0.0) if zero else Uniform(1 / math.sqrt(fan_in))
 
 
 def parameter(module: nn.Module, name: str, initial: Initial, shape: Shape) -> jax.Array:
-    """Returns a parameter of a module, float32, and leaves beside it what it starts as.
+    """Declares a float32 parameter of a module, and stores its distribution beside it.
 
-    Without a key only its shape is right, which is what `draw` asks for.
+    Without a key its values are zero: `draw` needs only its shape.
     """
     if module.is_initializing():
         module.put_variable(COLLECTION, name, initial)
         if not module.has_rng("params"):
             module.put_variable("params", name, jnp.zeros(shape))
-    found: Any = module.get_variable("params", name)
-    if found is not None and found.shape == shape:
-        return found  # linen would trace the initializer to learn its shape
+    value: Any = module.get_variable("params", name)
+    if value is not None and value.shape == shape:
+        return value  # linen would trace the initializer to compare its shape
     return module.param(name, initial, shape)
 
 
 def draw(init: Callable[[Any], Variables], key: jax.Array) -> dict[str, Any]:
-    """Returns fresh parameters, cut out of one draw in the order of their names.
+    """Draws fresh parameters: one array of numbers, cut in the order of their paths.
 
     Args:
-      init: key, or {} for the shapes alone -> the variables of a network. It is run only for
-        parameters that were not made by `parameter`, which get the values that it gives them.
-      key: of all that is drawn.
+      init: maps a key, or {} for the shapes alone, to the variables of a network. It is run only
+        where some parameters were not declared by `parameter`; those keep its values.
+      key: of the draw.
     """
     try:
         variables = jax.eval_shape(lambda: init({}))
-    except InvalidRngError:  # of linen's own parameters, which are drawn where they are made
+    except InvalidRngError:  # of linen's own parameters, which need a key
         variables = jax.eval_shape(init, key)
     shapes = {path: leaf.shape for path, leaf in _flat(variables["params"]).items()}
     initials = _flat(variables.get(COLLECTION, {}))
@@ -141,5 +138,5 @@ def _numbers(key: jax.Array, count: int, dtype: Any = jnp.float32) -> jax.Array:
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
-    """Returns what nested dictionaries hold, by path, in the order of jax.tree."""
+    """Flattens nested dictionaries to {path: leaf}, in the order of jax.tree."""
     return dict(sorted(cast(dict[tuple[str, ...], Any], flatten_dict(tree)).items()))

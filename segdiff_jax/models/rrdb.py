@@ -1,78 +1,84 @@
-"""The parameters of a dense block, and its numbers."""
+"""G, the image encoder: the residual-in-residual dense blocks of ESRGAN (arXiv 1809.00219).
+
+How a dense block is computed depends on the device (`ops.dense_block`), so the modules of blocks
+only declare parameters; functions compute with them.
+"""
 
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from segdiff_jax.models.layers import Conv, ConvWeights
-from segdiff_jax.models.ops.dense_block import LOOPED, dense_block
-from segdiff_jax.models.ops.dense_params import RESIDUAL, Weights, leaky
-from segdiff_jax.models.ops.group_norm import Dtype
+from segdiff_jax.models.layers import Conv
+from segdiff_jax.models.ops.dense_block import SCANNED, dense_block
+from segdiff_jax.models.ops.dense_block_reference import RESIDUAL, Weights, leaky_relu
+
+DENSE_BLOCKS = 3  # of an RRDB
+INNER_LAYERS = 4  # of a dense block, followed by one of the trunk's width
 
 
 class DenseWeights(nn.Module):
-    """The parameters of five convolutions, each of all that came before it."""
+    """Declares the parameters of a dense block: five convolutions, each of all maps before it."""
 
     features: int
     growth: int
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self) -> Weights:
-        """-> those of each layer, as `dtype`."""
+        """Returns kernel and bias of each layer, of `dtype`."""
         weights: Weights = []
-        for i, width in enumerate([*[self.growth] * 4, self.features]):
-            inputs = self.features + i * self.growth
-            kernel, bias = ConvWeights(inputs, width, name=f"conv{i + 1}")()
+        for i, width in enumerate([*[self.growth] * INNER_LAYERS, self.features]):
+            conv = Conv(width, name=f"conv{i + 1}")
+            kernel, bias = conv.weights(self.features + i * self.growth)
+            assert bias is not None
             weights.append((kernel.astype(self.dtype), bias.astype(self.dtype)))
         return weights
 
 
-DENSE = 3  # dense blocks of an RRDB
-
-
 class RRDBWeights(nn.Module):
-    """The parameters of three dense blocks."""
+    """Declares the parameters of the three dense blocks of an RRDB."""
 
     features: int
     growth: int
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self) -> list[Weights]:
-        """-> those of each dense block, as `dtype`."""
-        names = [f"dense{i + 1}" for i in range(DENSE)]
+        """Returns the weights of each dense block, of `dtype`."""
+        names = [f"dense{i + 1}" for i in range(DENSE_BLOCKS)]
         return [DenseWeights(self.features, self.growth, self.dtype, name=n)() for n in names]
 
 
 def rrdb(form: str, blocks: list[Weights], x: jax.Array) -> jax.Array:
-    """Three dense blocks with a residual around them: [B, H, W, C] -> [B, H, W, C]."""
+    """Computes three dense blocks and a residual around them: [B, H, W, C] -> [B, H, W, C]."""
     h = x
     for weights in blocks:
         h = dense_block(form, weights, h)
     return RESIDUAL * h + x
 
 
-def looped(form: str, rrdbs: list[list[Weights]], x: jax.Array) -> jax.Array:
-    """All RRDBs as one loop over dense blocks, so that a program holds only one of those.
+def scan_rrdbs(form: str, rrdbs: list[list[Weights]], x: jax.Array) -> jax.Array:
+    """Computes all RRDBs as one `lax.scan` over dense blocks: [B, H, W, C] -> [B, H, W, C].
 
-    A CPU loads it sooner, and its working memory is less.
+    The program holds one dense block instead of all: a CPU loads it faster, and needs less working
+    memory.
     """
 
-    def dense(
+    def step(
         maps: tuple[jax.Array, jax.Array], block: tuple[Weights, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        (entered, h), (weights, last) = maps, block
+        (rrdb_input, h), (weights, last) = maps, block
         h = dense_block(form, weights, h)
-        left = RESIDUAL * h + entered  # the RRDB, where it was its last
-        return (jnp.where(last, left, entered), jnp.where(last, left, h)), None
+        rrdb_output = RESIDUAL * h + rrdb_input  # where this dense block is the last of its RRDB
+        return (jnp.where(last, rrdb_output, rrdb_input), jnp.where(last, rrdb_output, h)), None
 
-    every = [weights for blocks in rrdbs for weights in blocks]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *every)
-    last = jnp.arange(len(every)) % DENSE == DENSE - 1
-    return jax.lax.scan(dense, (x, x), (stacked, last))[0][0]
+    blocks = [weights for blocks in rrdbs for weights in blocks]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+    last = jnp.arange(len(blocks)) % DENSE_BLOCKS == DENSE_BLOCKS - 1
+    return jax.lax.scan(step, (x, x), (stacked, last))[0][0]
 
 
 class RRDBNet(nn.Module):
@@ -82,37 +88,39 @@ class RRDBNet(nn.Module):
 
     Attributes:
       out: channels of the features.
-      blocks, features, growth: RRDBs, width of the trunk, width that each dense layer adds.
+      blocks: number of RRDBs.
+      features: width of the trunk.
+      growth: width that each inner layer of a dense block adds.
       dtype: of activations; parameters are float32.
       form: how dense blocks are computed, a key of `dense_block.FORMS`.
-      remat: keep only what enters an RRDB for the backward pass, and compute it anew there.
+      remat: store only the input of each RRDB for the backward pass, and recompute the rest there.
     """
 
     out: int
     blocks: int
     features: int = 64
     growth: int = 32
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     form: str = "concat"
     remat: bool = False
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """Normalised image [B, H, W, 3] -> [B, H, W, out]."""
+        """Maps a normalised image [B, H, W, 3] to [B, H, W, out]."""
         conv = partial(Conv, self.features, dtype=self.dtype)
         first = conv(name="first")(image)
-        h = first + conv(name="trunk")(self.blocked(first))
-        h = leaky(conv(name="high")(h))
+        h = first + conv(name="trunk")(self.rrdbs(first))
+        h = leaky_relu(conv(name="high")(h))
         return Conv(self.out, dtype=self.dtype, name="last")(h)
 
-    def blocked(self, x: jax.Array) -> jax.Array:
-        """All RRDBs: [B, H, W, features] -> [B, H, W, features]."""
+    def rrdbs(self, x: jax.Array) -> jax.Array:
+        """Computes all RRDBs: [B, H, W, features] -> [B, H, W, features]."""
         names = [f"rrdb{i}" for i in range(self.blocks)]
-        rrdbs = [RRDBWeights(self.features, self.growth, self.dtype, name=n)() for n in names]
-        if self.form in LOOPED and not self.remat:
-            return looped(self.form, rrdbs, x)
+        weights = [RRDBWeights(self.features, self.growth, self.dtype, name=n)() for n in names]
+        if self.form in SCANNED and not self.remat:
+            return scan_rrdbs(self.form, weights, x)
         block = partial(rrdb, self.form)
         block = jax.checkpoint(block) if self.remat else block
-        for blocks in rrdbs:
+        for blocks in weights:
             x = block(blocks, x)
         return x

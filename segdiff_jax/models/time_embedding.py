@@ -1,4 +1,4 @@
-"""How the network knows t."""
+"""Embeds the time step t."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ from segdiff_jax.models.layers import Linear
 
 
 def sinusoid(t: jax.Array, channels: int) -> jax.Array:
-    """Returns [..., channels] float32: cosines first, then sines, of t / 10000^(i / half)."""
+    """Embeds t [...] as cosines, then sines, of t / 10000^(i / half): [..., channels] float32."""
     half = channels // 2
     frequencies = jnp.asarray(np.exp(-np.log(10_000) * np.arange(half) / half), jnp.float32)
     angles = t[..., None].astype(jnp.float32) * frequencies
@@ -19,24 +19,24 @@ def sinusoid(t: jax.Array, channels: int) -> jax.Array:
 
 
 class Table(nn.Module):
-    """Rows of numbers to be learned; they start with a squared length of one, as linen's do."""
+    """A learned embedding table; the expected squared length of a fresh row is 1, as in linen."""
 
     rows: int
     features: int
 
     @nn.compact
     def __call__(self, row: jax.Array) -> jax.Array:
-        """[B] int32 in 0..rows - 1 -> [B, features] float32."""
-        start = Normal(self.features**-0.5)
-        table = parameter(self, "embedding", start, (self.rows, self.features))
+        """Maps [B] int32 in 0..rows - 1 to [B, features] float32."""
+        initial = Normal(self.features**-0.5)
+        table = parameter(self, "embedding", initial, (self.rows, self.features))
         return jnp.take(table, row, axis=0)
 
 
 class TimeEmbedding(nn.Module):
-    """t in 1..T -> [B, 4 channels], float32, shared by every block of the U-Net.
+    """Embeds t in 1..T as a vector that every block of the U-Net shares.
 
-    kind "sinusoidal" is the authors' code: fixed waves, linear, SiLU, linear. "table" is the
-    paper's learned look-up (section 4) of T rows.
+    kind "sinusoidal" is the authors' code: sinusoids, linear, SiLU, linear. "table" is the paper's
+    learned table of T rows (section 4).
     """
 
     channels: int
@@ -45,7 +45,7 @@ class TimeEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, t: jax.Array) -> jax.Array:
-        """[B] int32 in 1..T -> [B, 4 * channels] float32."""
+        """Maps [B] int32 in 1..T to [B, 4 * channels] float32."""
         t = t - 1  # the authors count from 0
         if self.kind == "table":
             return Table(self.T, 4 * self.channels, name="table")(t)

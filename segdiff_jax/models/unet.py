@@ -1,4 +1,4 @@
-"""E and D: a U-Net with attention that turns the stem and t into the network's output."""
+"""E and D: a U-Net with attention that maps the stem and t to the network's output."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -6,16 +6,15 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from segdiff_jax.models.attention import SelfAttention
-from segdiff_jax.models.layers import Conv, GroupNorm, ResBlock
-from segdiff_jax.models.ops.group_norm import Dtype
+from segdiff_jax.models.layers import Conv, GroupNorm, ResBlock, Upsample
 from segdiff_jax.models.time_embedding import TimeEmbedding
-from segdiff_jax.models.upsample import Upsample
 
 
 class UNet(nn.Module):
-    """The stem [B, H, W, C] and t [B] to [B, H, W, 1] float32.
+    """Maps the stem [B, H, W, C] and t [B] to [B, H, W, 1] float32.
 
     Height and width must be multiples of 2^(levels - 1).
 
@@ -25,9 +24,9 @@ class UNet(nn.Module):
       blocks: residual blocks a level on the way down; one more on the way up.
       attention_factors: attend where the map is this many times smaller than the input.
       heads, groups, dropout: of every attention, norm and residual block.
-      time_embedding, T: see `TimeEmbedding`; "none": t is not looked at.
+      time_embedding, T: see `TimeEmbedding`; "none": t is ignored.
       dtype: of activations; parameters, time, norms and the output head are float32.
-      remat: keep only what enters a level for the backward pass, and compute it anew there.
+      remat: store only the input of each level for the backward pass, and recompute the rest there.
     """
 
     channels: int
@@ -39,7 +38,7 @@ class UNet(nn.Module):
     dropout: float = 0.0
     time_embedding: str = "sinusoidal"
     T: int = 100
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     @nn.compact
@@ -50,17 +49,20 @@ class UNet(nn.Module):
         keys: jax.Array | None = None,
         additions: Mapping[int, jax.Array] | None = None,
     ) -> jax.Array:
-        """Stem [B, H, W, c] of any width, t [B] or [1] int32 in 1..T -> [B, H, W, 1] float32.
+        """Maps a stem [B, H, W, c] of any width and t [B] or [1] int32 in 1..T to [B, H, W, 1].
 
-        `additions` holds what joins after the k-th downsampling, by k from 1:
-        [B or 1, H / 2^k, W / 2^k, width of level k - 1]. The skip at that place carries the sum.
-        `keys` [B], one a row, turn dropout on.
+        Args:
+          stem: the conditioned input.
+          t: may be None where `time_embedding` is "none".
+          keys: [B], one a row, enable dropout.
+          additions: maps [B or 1, H / 2^k, W / 2^k, width of level k - 1], by k from 1, added after
+            the k-th downsampling. The skip connection of that map carries the sum.
         """
         time = None
         if self.time_embedding != "none":
             assert t is not None, "this network needs the time"
             time = TimeEmbedding(self.channels, self.time_embedding, self.T, name="time")(t)
-        lift = nn.remat if self.remat else lambda function: function
+        remat = nn.remat if self.remat else lambda function: function
         widths = [m * self.channels for m in self.multipliers]
         h = stem.astype(self.dtype)
         skips = [h]
@@ -68,21 +70,21 @@ class UNet(nn.Module):
             shrink = level < len(widths) - 1
             added = (additions or {}).get(level + 1)
             down = partial(UNet.down, level=level, width=width, shrink=shrink, keys=keys)
-            skips += lift(down)(self, skips[-1], time, added)
+            skips += remat(down)(self, skips[-1], time, added)
 
         h = self.middle(skips[-1], time, keys)
 
         for level, width in reversed(list(enumerate(widths))):
             up = partial(UNet.up, level=level, width=width, keys=keys)
             count = self.blocks + 1
-            skips, here = skips[:-count], skips[-count:]
-            h = lift(up)(self, h, time, here)
+            skips, level_skips = skips[:-count], skips[-count:]
+            h = remat(up)(self, h, time, level_skips)
         assert not skips
 
         h = GroupNorm(self.groups, silu=True, name="out_norm")(h.astype(jnp.float32))
         return Conv(1, zero=True, name="out")(h)
 
-    def parts(self) -> tuple[Callable[..., ResBlock], Callable[..., SelfAttention]]:
+    def modules(self) -> tuple[Callable[..., ResBlock], Callable[..., SelfAttention]]:
         """Returns the constructors of a residual block and of an attention."""
         res = partial(ResBlock, groups=self.groups, dropout=self.dropout, dtype=self.dtype)
         return res, partial(SelfAttention, self.heads, self.groups, self.dtype)
@@ -99,7 +101,7 @@ class UNet(nn.Module):
         keys: jax.Array | None,
     ) -> list[jax.Array]:
         """Returns all maps of a level on the way down, the last being the next level's input."""
-        res, attend = self.parts()
+        res, attend = self.modules()
         maps = []
         for i in range(self.blocks):
             h = res(width, name=f"down{level}_res{i}")(h, time, keys)
@@ -112,8 +114,8 @@ class UNet(nn.Module):
         return maps
 
     def middle(self, h: jax.Array, time: jax.Array | None, keys: jax.Array | None) -> jax.Array:
-        """At the lowest level: residual block, attention, residual block."""
-        res, attend = self.parts()
+        """Applies residual block, attention and residual block at the lowest level."""
+        res, attend = self.modules()
         width = self.multipliers[-1] * self.channels
         h = res(width, name="middle_res0")(h, time, keys)
         h = attend(name="middle_attend")(h)
@@ -129,8 +131,8 @@ class UNet(nn.Module):
         width: int,
         keys: jax.Array | None,
     ) -> jax.Array:
-        """Joins the skips of a level, the last one first, on the way up."""
-        res, attend = self.parts()
+        """Concatenates the skips of a level, the last one first, on the way up."""
+        res, attend = self.modules()
         for i, skip in enumerate(reversed(skips)):
             h = res(width, name=f"up{level}_res{i}")(jnp.concatenate([h, skip], -1), time, keys)
             if 2**level in self.attention_factors:

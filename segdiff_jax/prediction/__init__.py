@@ -1,1 +1,1 @@
-"""Turns a folder of images into a folder of masks: the parts of `predict`."""
+"""Predicts a folder of images: the parts of the program `predict`."""

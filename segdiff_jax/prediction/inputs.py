@@ -1,4 +1,4 @@
-"""The images to predict, and the names of what is made of each; all decided before the first."""
+"""Lists the images of a folder and names the output files of each, before the first is read."""
 
 import os
 from collections import Counter
@@ -8,48 +8,46 @@ from typing import NamedTuple
 from segdiff_jax.data.image_io.reading import is_image_name, list_images
 from segdiff_jax.errors import BAD_DATA, UserError
 
-MAPS = ("probability", "mask", "uncertainty", "overlay")  # folders of the output
-
-
-GENERATIONS = "generations"  # one more, if they are kept
+# folders of the output
+MAPS = ("probability", "mask", "uncertainty", "overlay")
+GENERATIONS = "generations"  # only with --save_generations
 
 
 class Input(NamedTuple):
-    """One image file.
+    """Describes an image file and its outputs.
 
     Attributes:
-      number: its place among all images of the folder, from 0; its noise depends on it.
+      number: its index among all images of the folder; the noise depends on it.
       path: of the file.
-      name: its path from the folder, with "/"; it stands in the summary.
-      place: of what is made of it, from the folder of each map, without suffix.
-      suffix: of what is made of it: ".tif" for TIFF, ".png" for all others.
+      name: path relative to the folder, with "/"; used in the summary.
+      output_stem: path of its outputs relative to the folder of each map, without suffix.
+      suffix: of its outputs: ".tif" for TIFF, else ".png".
     """
 
     number: int
     path: Path
     name: str
-    place: str
+    output_stem: str
     suffix: str
 
     def maps(self, output: Path) -> dict[str, Path]:
-        """Returns the file of each of `MAPS`."""
-        return {name: output / name / f"{self.place}{self.suffix}" for name in MAPS}
+        """Returns the output file of each of `MAPS`."""
+        return {name: output / name / f"{self.output_stem}{self.suffix}" for name in MAPS}
 
     def generations(self, output: Path, count: int) -> list[Path]:
-        """Returns the files of the generations, which are counted from 1."""
+        """Returns the output files of the generations, which are counted from 1."""
         folder = output / GENERATIONS
-        return [folder / f"{self.place}_{k + 1}{self.suffix}" for k in range(count)]
+        return [folder / f"{self.output_stem}_{k + 1}{self.suffix}" for k in range(count)]
 
 
-def find(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]:
-    """Returns (the folder, its images), or of a file its folder and this one image.
+def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]:
+    """Returns a folder and its images; for a file, its folder and this one image.
 
-    Names and numbers are those of the whole folder, so an image gets the same ones alone.
+    Names and numbers depend on the whole folder, so an image alone has the same ones.
 
     Args:
       path: a file or a folder.
-      recursive: whether to look into the folders of the folder too; links to folders and hidden
-        ones are not followed.
+      recursive: whether to include sub-folders, except hidden ones and links.
 
     Raises:
       UserError: there is no such file or folder, or it holds no image.
@@ -72,7 +70,7 @@ def find(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]:
 
 
 def _folders(top: Path) -> list[Path]:
-    """All folders below, without hidden ones and links."""
+    """Returns all folders below, without hidden ones and links."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: {error.strerror}", BAD_DATA)
@@ -91,15 +89,15 @@ def _inputs(top: Path, folders: list[Path]) -> list[Input]:
         inside = folder.relative_to(top)
         for file, stem in zip(files, _stems([file.name for file in files]), strict=True):
             suffix = ".tif" if file.suffix.lower() in (".tif", ".tiff") else ".png"
-            name, place = (inside / file.name).as_posix(), (inside / stem).as_posix()
-            found.append(Input(len(found), file, name, place, suffix))
+            name, output = (inside / file.name).as_posix(), (inside / stem).as_posix()
+            found.append(Input(len(found), file, name, output, suffix))
     return found
 
 
 def _stems(names: list[str]) -> list[str]:
-    """Names without suffix; where two would be the same, both keep theirs: a.png, a.jpg."""
+    """Returns names without suffix; where two would be equal, both keep it: a.png, a.jpg."""
     stems = [Path(name).stem for name in names]
-    while True:  # a whole name may be the stem of a third file, which then keeps its own as well
+    while True:  # a name may equal the stem of a third file, which then keeps its suffix, too
         counts = Counter(stems)
         shared = [i for i, stem in enumerate(stems) if counts[stem] > 1 and stem != names[i]]
         if not shared:

@@ -1,7 +1,7 @@
-"""From finished rows of soft masks to what is kept of an image, without the image in floats.
+"""Accumulates the output maps of an image from finished rows of its generations.
 
-A generation of 10,000 x 10,000 pixels takes 400 MB in float32, and there are several. Here rows
-become integers as they come, five bytes a pixel in all, and scores are sums.
+A generation of 10,000 x 10,000 pixels takes 400 MB in float32, and there are several. So rows are
+converted to integers as they arrive, five bytes a pixel in all, and statistics are running sums.
 """
 
 import math
@@ -16,21 +16,19 @@ from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.runtime.files import reporting_write_errors
 
-MOST = 65535  # of 16 bits
-
-
-AT_ONCE = 2**21  # values of all generations that are looked at together: bounds memory
+UINT16_MAX = 65535
+MAX_VALUES = 2**21  # of all generations that are processed together: bounds memory
 
 
 class MapStatistics(NamedTuple):
-    """What is known of the masks of an image without its truth.
+    """Holds statistics of an image's prediction that need no ground truth.
 
     Attributes:
       foreground_share: of the pixels, in the final mask.
       mean_confidence: mean over pixels of max(p, 1 - p), 0.5..1.
       mean_uncertainty: mean over pixels of the uncertainty, 0..0.5.
       agreement: mean over generations of the Dice of a generation's own mask with the final one,
-        0..1; two empty masks agree. Low where the network is torn; 1 if it draws nothing.
+        0..1; two empty masks agree. Low where generations disagree; 1 if there is only one.
     """
 
     foreground_share: float
@@ -40,15 +38,15 @@ class MapStatistics(NamedTuple):
 
 
 class OutputMaps:
-    """The maps of one image, filled band by band from the top.
+    """Holds the maps of one image, which are filled by rows from the top.
 
     Attributes:
-      probability: [H, W] uint16, the mean over generations; 65535 stands for 1. Halves are
-        rounded down, so that above 32767 means above 0.5.
-      uncertainty: [H, W] uint16, see `averaging.uncertainty`; 65535 stands for 0.5, which is the
-        largest standard deviation that numbers in 0..1 can have.
+      probability: [H, W] uint16, mean over generations; 65535 is 1. Halves are rounded
+        down, so that above 32767 means above 0.5.
+      uncertainty: [H, W] uint16, see `averaging.uncertainty`; 65535 is 0.5, the largest standard
+        deviation of numbers in 0..1.
       mask: [H, W] uint8, 255 where the mean is above the threshold, else 0.
-      generations: [S, H, W] uint16 like probability, in a file without a name, or None if not
+      generations: [S, H, W] uint16 like probability, in an unnamed temporary file; None if not
         kept.
     """
 
@@ -59,13 +57,13 @@ class OutputMaps:
         keep_in: Path | None = None,
         random: bool = True,
     ) -> None:
-        """Makes room for an image.
+        """Allocates the maps.
 
         Args:
           shape: (H, W).
           threshold: of the mask, in 0..1.
-          keep_in: a folder with room for the generations; None: they are not kept.
-          random: whether the masks are drawn, see `averaging.uncertainty`.
+          keep_in: folder for the temporary file of the generations; None: they are not kept.
+          random: whether the masks are sampled, see `averaging.uncertainty`.
         """
         self.probability = np.zeros(shape, np.uint16)
         self.uncertainty = np.zeros(shape, np.uint16)
@@ -74,13 +72,13 @@ class OutputMaps:
         self._threshold, self._keep_in, self._random = threshold, keep_in, random
         self._rows = 0  # finished
         self._confidence = self._deviation = 0.0  # sums over pixels
-        self._common = self._own = np.zeros(0)  # [S] pixels in both masks, and in either's own
+        self._common = self._own = np.zeros(0)  # [S] pixels: in own and final mask; in own
 
     def add(self, top: int, generations: np.ndarray) -> None:
-        """Takes the next rows.
+        """Adds the next rows.
 
         Args:
-          top: the first of them.
+          top: index of the first.
           generations: [S, rows, W] float soft masks, about 0..1; they are clipped here.
 
         Raises:
@@ -89,13 +87,13 @@ class OutputMaps:
         """
         count, rows, width = generations.shape
         if top != self._rows or top + rows > len(self.mask) or width != self.mask.shape[1]:
-            came = f"{rows} rows of {width} from row {top}"
-            raise ValueError(f"{came}, after {self._rows} rows of {self.mask.shape}")
+            added = f"{rows} rows of {width} from row {top}"
+            raise ValueError(f"{added}, after {self._rows} rows of {self.mask.shape}")
         if self._rows == 0:
             self._common, self._own = np.zeros(count), np.zeros(count)
             if self._keep_in is not None:
-                self.generations = _unnamed((count, *self.mask.shape), self._keep_in)
-        step = max(1, AT_ONCE // (count * width))
+                self.generations = _temporary((count, *self.mask.shape), self._keep_in)
+        step = max(1, MAX_VALUES // (count * width))
         for first in range(0, rows, step):
             self._add(top + first, generations[:, first : first + step])
         self._rows = top + rows
@@ -103,7 +101,7 @@ class OutputMaps:
     def _add(self, top: int, generations: np.ndarray) -> None:
         rows = slice(top, top + generations.shape[1])
         if not np.isfinite(generations).all():
-            raise UserError(f"row {top}: the network's answer is not a finite number", INTERNAL)
+            raise UserError(f"row {top}: the prediction is not a finite number", INTERNAL)
         soft = np.clip(generations, 0, 1)
         mean, deviation = soft.mean(axis=0), uncertainty(soft, self._random)
         final, own = mean > self._threshold, soft > self._threshold
@@ -116,8 +114,8 @@ class OutputMaps:
         self._common = self._common + (own & final).sum(axis=(1, 2))
         self._own = self._own + own.sum(axis=(1, 2))
 
-    def figures(self) -> MapStatistics:
-        """Returns the figures of the finished image.
+    def statistics(self) -> MapStatistics:
+        """Returns the statistics of the finished image.
 
         Raises:
           ValueError: rows are missing.
@@ -136,14 +134,14 @@ class OutputMaps:
 
 
 def _integer(values: np.ndarray) -> np.ndarray:
-    """0..1 -> 0..65535, halves down."""
-    return np.ceil(values * MOST - np.float32(0.5)).astype(np.uint16)
+    """Maps 0..1 to 0..65535, halves rounded down."""
+    return np.ceil(values * UINT16_MAX - np.float32(0.5)).astype(np.uint16)
 
 
-def _unnamed(shape: tuple[int, ...], folder: Path) -> np.ndarray:
-    """An array of uint16 in a file that is gone as soon as nothing holds it, even after kill -9."""
+def _temporary(shape: tuple[int, ...], folder: Path) -> np.ndarray:
+    """Returns an array of uint16 in an unnamed file: the system frees it, even after kill -9."""
     folder.mkdir(parents=True, exist_ok=True)
     with reporting_write_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate"):  # a page that finds no room kills the process
+        if hasattr(os, "posix_fallocate"):  # writing to a page without disk space kills
             os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
         return np.memmap(file, np.uint16, "w+", shape=shape)

@@ -1,34 +1,24 @@
-"""An image with the outline of its mask, and a tint where the generations disagree."""
+"""Draws an image with the outline of its mask, and a tint where the generations disagree."""
 
 import numpy as np
 from PIL import Image
 
-# A light line beside a dark one shows on any ground, whatever colours the eye tells apart.
+# A light line beside a dark one is visible on any background, also without colour vision.
 INSIDE, OUTSIDE = (255, 230, 0), (0, 0, 0)
-
-
 TINT = (0, 150, 255)
-
-
-UNSURE, TORN = 0.1, 0.35  # standard deviations at which the tint begins and is full
-
-
+TINT_FROM, TINT_FULL = 0.1, 0.35  # standard deviations at which the tint begins and is full
 STRENGTH = 0.7  # of the full tint; the image stays visible below
-
-
 LONGEST = 4096  # pixels of the longer side; larger images are reduced
-
-
-STRIP = 256  # rows of the result that are made at a time: bounds memory
+STRIP = 256  # rows of the result that are computed at a time: bounds memory
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
-    """Draws the overlay; sides of more than `LONGEST` are divided by a whole number.
+    """Draws the overlay; if a side is longer than `LONGEST`, all are divided by an integer.
 
     Args:
       image: [H, W, 3] uint8.
-      mask: [H, W] uint8, 0 is background and 255 foreground.
-      uncertainty: [H, W] uint16, 65535 stands for a standard deviation of one half.
+      mask: [H, W] uint8, 0 is background, 255 foreground.
+      uncertainty: [H, W] uint16, 65535 is a standard deviation of one half.
 
     Returns:
       [h, w, 3] uint8.
@@ -41,7 +31,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.
         picture[rows] = _tinted(picture[rows], spread[rows])
     inside = _reduced(mask, factor) > 127
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines
-        grown, shrunk = _grown(inside), ~_grown(~inside)
+        grown, shrunk = _dilated(inside), ~_dilated(~inside)
         picture[grown & ~inside] = OUTSIDE
         picture[inside & ~shrunk] = INSIDE
         inside = shrunk
@@ -49,25 +39,25 @@ def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.
 
 
 def _reduced(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means over squares of factor x factor pixels, as uint8; 16 bits keep their upper eight."""
+    """Returns means over factor x factor pixels as uint8; of uint16 the upper eight bits."""
 
     def strip(rows: np.ndarray) -> np.ndarray:
         rows = (rows >> 8).astype(np.uint8) if rows.dtype == np.uint16 else rows
         return np.asarray(Image.fromarray(rows).reduce(factor))
 
-    step = STRIP * factor  # a copy of a large image as a whole would double the memory
+    step = STRIP * factor  # a copy of the whole image would double the memory
     return np.concatenate([strip(values[top : top + step]) for top in range(0, len(values), step)])
 
 
 def _tinted(picture: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Mixes [h, w, 3] uint8 with `TINT` by a spread [h, w] of 0..255, where 255 is one half."""
+    """Blends [h, w, 3] uint8 with `TINT` by a spread [h, w] of 0..255, where 255 is 0.5."""
     deviation = spread[..., None].astype(np.float32) / 255 / 2
-    weight = STRENGTH * np.clip((deviation - UNSURE) / (TORN - UNSURE), 0, 1)
+    weight = STRENGTH * np.clip((deviation - TINT_FROM) / (TINT_FULL - TINT_FROM), 0, 1)
     return np.rint(picture * (1 - weight) + np.array(TINT, np.float32) * weight).astype(np.uint8)
 
 
-def _grown(area: np.ndarray) -> np.ndarray:
-    """An area [h, w] of bool and the pixels that share a side with it."""
+def _dilated(area: np.ndarray) -> np.ndarray:
+    """Returns an area [h, w] of bool, dilated by the pixels that share a side with it."""
     grown = area.copy()
     grown[1:] |= area[:-1]
     grown[:-1] |= area[1:]

@@ -1,6 +1,7 @@
-"""What an output folder says of itself: settings.json, and summary.csv with a row per image.
+"""Reads and writes settings.json and summary.csv of an output folder.
 
-A row is written after all files of its image, so what has a row is done.
+summary.csv has a row for each image, which is written after all files of the image: an image that
+has a row is done.
 """
 
 import csv
@@ -18,16 +19,17 @@ from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
 
 
 class Row(NamedTuple):
-    """One image; the columns of summary.csv in their order.
+    """Holds the columns of summary.csv for one image, in their order.
 
     Attributes:
-      name: of the file, from the folder of the input.
+      name: of the file, relative to the folder of the input.
       width, height: pixels.
-      foreground_share, mean_confidence, mean_uncertainty, agreement: see `masks.Figures`.
-      look_rank: 1 is the image that most needs a human's look; 0 until the ranks are made.
-      seconds: that it took, from the image before it to the last of its files.
-      file_bytes, file_modified: of the image file when it was read; the second in nanoseconds
-        since 1970.
+      foreground_share, mean_confidence, mean_uncertainty, agreement: see `MapStatistics`.
+      review_rank: 1 is the image that most needs a human's review; 0 until the ranks are computed.
+        Its column is called look_rank.
+      seconds: from the end of the image before it to the last of its files.
+      file_bytes, file_modified: size of the image file and time of its last change, in nanoseconds
+        since 1970, when it was read.
     """
 
     name: str
@@ -37,22 +39,29 @@ class Row(NamedTuple):
     mean_confidence: float
     mean_uncertainty: float
     agreement: float
-    look_rank: int
+    review_rank: int
     seconds: float
     file_bytes: int
     file_modified: int
 
 
+COLUMNS = tuple({"review_rank": "look_rank"}.get(name, name) for name in Row._fields)
+
+
 def row(
-    name: str, shape: tuple[int, int], figures: MapStatistics, seconds: float, state: os.stat_result
+    name: str,
+    shape: tuple[int, int],
+    statistics: MapStatistics,
+    seconds: float,
+    state: os.stat_result,
 ) -> Row:
-    """Returns the row of an image of shape (H, W), whose file was in this state when read."""
+    """Returns the row of an image of shape (H, W), whose file had this state when it was read."""
     return Row(
         name=name,
         width=shape[1],
         height=shape[0],
-        **{key: round(figure, 6) for key, figure in figures._asdict().items()},
-        look_rank=0,
+        **{key: round(value, 6) for key, value in statistics._asdict().items()},
+        review_rank=0,
         seconds=round(seconds, 3),
         file_bytes=state.st_size,
         file_modified=state.st_mtime_ns,
@@ -60,45 +69,45 @@ def row(
 
 
 def review_priority(row: Row) -> tuple[Any, ...]:
-    """What rows are sorted by to have those first that most need a look."""
+    """Returns the sort key that puts the rows first that most need a review."""
     return row.agreement, -row.mean_uncertainty, row.mean_confidence, row.name
 
 
 class Summary:
-    """summary.csv of an output folder; use it in a `with` block, at whose end rows are ranked.
+    """Keeps summary.csv of an output folder; at the end of its `with` block, rows are ranked.
 
     Attributes:
       path: of the file.
-      rows: by name.
+      rows: by name of the image.
     """
 
     def __init__(self, output: Path, fresh: bool = False) -> None:
-        """Takes the rows that are there; an unfinished last line is dropped.
+        """Reads the existing rows; an incomplete last line is dropped.
 
         Args:
           output: the folder.
-          fresh: whether to begin without them.
+          fresh: whether to start without them.
 
         Raises:
-          UserError: the file is not ours.
+          UserError: the file was written by something else.
         """
         self.path = output / "summary.csv"
         rows = [] if fresh or not self.path.exists() else _read(self.path)
         self.rows = {row.name: row for row in rows}
 
     def __enter__(self) -> "Summary":
-        """Writes the rows that count, so that others can be appended."""
+        """Writes the existing rows, so that others can be appended."""
         self._write(self.rows.values())
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ranks the rows, also when the work was cut short."""
+        """Ranks and writes the rows, also after an exception."""
         ranked = sorted(self.rows.values(), key=review_priority)
-        self.rows = {row.name: row._replace(look_rank=i) for i, row in enumerate(ranked, start=1)}
+        self.rows = {row.name: row._replace(review_rank=i) for i, row in enumerate(ranked, start=1)}
         self._write(self.rows.values())
 
     def is_done(self, name: str, file: Path, outputs: Iterable[Path]) -> bool:
-        """Whether all that is made of a file is there, made of the file as it is now."""
+        """Returns whether all outputs of a file exist and it has not changed since."""
         if name not in self.rows or not file.exists():
             return False
         row, state = self.rows[name], file.stat()
@@ -106,19 +115,19 @@ class Summary:
         return same and all(path.is_file() for path in outputs)
 
     def add(self, row: Row) -> None:
-        """Appends a row; a second one of the same name takes the place of the first."""
+        """Appends a row; it replaces an earlier one of the same name."""
         self.rows[row.name] = row
         with reporting_write_errors(self.path), open(self.path, "ab", buffering=0) as file:
-            text = _lines([row])
-            if file.write(text) < len(text):  # in one call, so that others see whole lines
+            text = _csv([row])
+            if file.write(text) < len(text):  # one call, so that readers see whole lines
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, rows: Iterable[Row]) -> None:
         with atomic_write(self.path) as temporary:
-            temporary.write_bytes(_lines([Row._fields, *rows]))
+            temporary.write_bytes(_csv([COLUMNS, *rows]))
 
 
-def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
+def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode(errors="surrogateescape")
@@ -129,29 +138,29 @@ def _read(path: Path) -> list[Row]:
     lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
     types = list(Row.__annotations__.values())
     try:
-        if not lines or tuple(lines[0]) != Row._fields:
+        if not lines or tuple(lines[0]) != COLUMNS:
             raise ValueError("another header")
         return [Row(*(kind(x) for kind, x in zip(types, line, strict=True))) for line in lines[1:]]
     except ValueError as error:
         raise UserError(
-            f"{path}: is not as this programme writes it ({error}): choose another --output, or "
-            "remove it to have all images predicted anew"
+            f"{path}: is not in the format this program writes ({error}): choose another --output, "
+            "or remove it to predict all images again"
         ) from error
 
 
 def check_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> bool:
-    """Writes settings.json, or holds a continued prediction to what it began with.
+    """Writes settings.json, or checks the settings against those of an earlier command.
 
     Args:
       output: the folder.
-      settings: all that the answers depend on, of types that JSON has.
-      overwrite: whether other settings may take the place of those that are there.
+      settings: everything the predictions depend on, of types that JSON has.
+      overwrite: whether other settings may replace the existing ones.
 
     Returns:
-      Whether what is in the folder was made with these settings.
+      Whether the folder's content was made with these settings.
 
     Raises:
-      UserError: it was made with others, which are named, and may not be overwritten.
+      UserError: it was made with others, which are named, and must not be overwritten.
     """
     path, settings = output / "settings.json", json.loads(json.dumps(settings))
     saved: dict[str, Any] | None = None
@@ -164,22 +173,26 @@ def check_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> b
     if saved == settings:
         return True
     if saved is not None and not overwrite:
-        differ = "; ".join(
-            f"{key} was {saved.get(key)}, now {settings.get(key)}"
-            for key in [*settings, *(saved.keys() - settings.keys())]
-            if saved.get(key) != settings.get(key)
-        )
         raise UserError(
-            f"--output={output}: holds predictions made with other settings ({differ}): choose "
-            "another --output, or --overwrite to make them anew"
+            f"--output={output}: holds predictions made with other settings "
+            f"({_differences(saved, settings)}): choose another --output, or --overwrite to "
+            "replace them"
         )
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
     return False
 
 
+def _differences(saved: dict[str, Any], settings: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{key} was {saved.get(key)}, now {settings.get(key)}"
+        for key in [*settings, *(saved.keys() - settings.keys())]
+        if saved.get(key) != settings.get(key)
+    )
+
+
 def unrelated_content(output: Path, folders: Iterable[str]) -> str:
-    """Returns what lies where a prediction would write that no prediction has written, or ""."""
+    """Returns a name in `output` that would be overwritten and is no prediction's, or ""."""
     if (output / "settings.json").exists():
         return ""
     if (output / "summary.csv").exists():

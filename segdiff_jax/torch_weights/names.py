@@ -1,9 +1,9 @@
-"""The authors' names and layouts of the parameters, and ours, one to one.
+"""Maps the authors' parameter names and layouts to ours and back, one to one.
 
-A parameter of ours is a path, "unet/down0_res0/conv1/conv/kernel"; of theirs a name,
+Ours is a path, "unet/down0_res0/conv1/conv/kernel", theirs a name,
 "input_blocks.1.0.in_layers.2.weight". Kernels are [H, W, in, out] here and [out, in, H, W] there;
-linear layers [in, out] and [out, in], with an axis of length 1 more in attention, whose order of
-query, key, value and heads is the same.
+linear layers are [in, out] and [out, in], with a further axis of length 1 in attention. The order
+of query, key, value and heads is the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,27 +19,21 @@ RES_BLOCK = {  # their module -> ours
     "out_layers.3": "conv2/conv",
     "skip_connection": "skip/conv",
 }
-
-
 ATTENTION = {"norm": "norm", "qkv": "qkv/dense", "proj_out": "out/dense"}
-
-
 TIME = {
     "time_embed.0": "unet/time/linear1/dense",
     "time_embed.2": "unet/time/linear2/dense",
 }
-
-
 HEAD = {"out.0": "unet/out_norm", "out.2": "unet/out/conv"}
 
 
 class Shape(NamedTuple):
-    """What decides the names of a network; the rest only decides sizes.
+    """Holds the settings on which the names depend; all others only change sizes.
 
     Attributes:
       levels: of the U-Net.
-      blocks: residual blocks of a level on the way down.
-      attention_factors: the levels that attend, as 2^level.
+      blocks: residual blocks of each level of the encoder path.
+      attention_factors: the levels with attention, as 2^level.
       rrdb_blocks: of the image encoder.
     """
 
@@ -67,7 +61,7 @@ def modules(shape: Shape) -> dict[str, str]:
 
 
 def rrdb_modules(blocks: int, theirs: str = "", ours: str = "") -> dict[str, str]:
-    """Returns {their module: our module} of the image encoder, behind the given beginnings."""
+    """Returns {their module: our module} of the image encoder, with prefixes."""
     names = {f"{theirs}conv_first": f"{ours}first/conv"}
     for i in range(blocks):
         for j in range(1, 4):
@@ -116,7 +110,7 @@ def to_ours(theirs: Mapping[str, np.ndarray], modules: Mapping[str, str]) -> dic
     """Returns {our path: array in our layout}, views of theirs.
 
     Raises:
-      KeyError: a name is of no module.
+      KeyError: a name belongs to no module.
     """
     found = {}
     for name, array in theirs.items():
@@ -136,7 +130,7 @@ def to_ours(theirs: Mapping[str, np.ndarray], modules: Mapping[str, str]) -> dic
 def to_theirs(ours: Mapping[str, np.ndarray], modules: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Returns {their name: array in their layout}, views of ours, in the order of `modules`.
 
-    What the authors' network does not have keeps its path for a name, and comes last.
+    Parameters that the authors' network does not have keep their paths as names and come last.
     """
     left, found = dict(ours), {}
     for module, path in modules.items():

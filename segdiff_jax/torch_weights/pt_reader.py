@@ -38,10 +38,9 @@ CHUNK = 1 << 24  # bytes of a single read
 MAX_DIMENSIONS = 8
 MAX_KEY = 500  # characters
 # what zipfile and pickle raise for damaged data
-DAMAGE = (
-    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, pickle.UnpicklingError, EOFError),
-    *(ValueError, OverflowError, struct.error, IndexError, TypeError, AttributeError),
-)
+DAMAGE = (ValueError, EOFError, OverflowError, struct.error)
+ZIP_DAMAGE = (*DAMAGE, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+PICKLE_DAMAGE = (*DAMAGE, pickle.UnpicklingError, IndexError, TypeError, AttributeError)
 
 
 class FormatError(Exception):
@@ -101,7 +100,7 @@ def read_tensors(path: Path, limits: Limits = LIMITS) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: {refusal}", BAD_DATA) from refusal
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}", BAD_DATA) from error
-    except DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise UserError(f"{path}: is damaged: {printable(error)}", BAD_DATA) from error
 
 
@@ -196,7 +195,7 @@ def _unpickle(data: bytes) -> Any:
     except KeyError as error:  # of `dispatch`
         opcode = repr(chr(error.args[0]))
         raise FormatError(f"has the instruction {opcode}, which no state dict needs") from error
-    except DAMAGE as error:
+    except PICKLE_DAMAGE as error:
         raise FormatError(f"is not a state dict: {printable(error) or 'it is cut off'}") from error
     _require(file.tell() == len(data), "goes on after its end")
     _require(not unpickler.stack and not unpickler.metastack, "ends with something left over")

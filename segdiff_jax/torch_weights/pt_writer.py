@@ -1,6 +1,6 @@
-"""Writes weights as a .pt file that `torch.load(FILE, weights_only=True)` reads; needs no PyTorch.
+"""Writes weights as a .pt file for `torch.load(FILE, weights_only=True)`; needs no PyTorch.
 
-The format is that of PyTorch 1.6 and later: a zip of one folder, nothing compressed.
+The format is that of PyTorch 1.6 and later: a zip archive of one folder, uncompressed.
 """
 
 import errno
@@ -14,25 +14,21 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = "archive"
-
-
-EMPTY = b"ccollections\nOrderedDict\n)R"  # call OrderedDict with nothing
-
-
-SINCE = (1980, 1, 1, 0, 0, 0)  # the same weights, the same bytes
+EMPTY = b"ccollections\nOrderedDict\n)R"  # OrderedDict()
+DATE = (1980, 1, 1, 0, 0, 0)  # a constant: equal weights give equal files
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a state dict; the file appears when it is whole.
+    """Writes a state dict atomically; never overwrites a file.
 
     Args:
       path: of the file, in a directory that exists.
-      tensors: name -> float32 array of at least one number.
+      tensors: name -> float32 array, not empty.
 
     Raises:
       ValueError: an array is not of float32, or is empty.
-      FileExistsError: there is such a file.
-      OSError: it cannot be written.
+      FileExistsError: the file exists.
+      OSError: the file cannot be written.
     """
     for name, array in tensors.items():
         if array.dtype != np.float32 or not array.size:
@@ -52,11 +48,11 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(f"{FOLDER}/{name}", SINCE), data)
+    archive.writestr(zipfile.ZipInfo(f"{FOLDER}/{name}", DATE), data)
 
 
 def pickled(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
-    """Returns the pickle of a state dict of float32 tensors, the i-th being all of storage i."""
+    """Returns the pickle of a state dict of float32 tensors; tensor i is the whole storage i."""
     parts = [b"\x80\x02", EMPTY, b"("]
     for key, (name, shape) in enumerate(shapes.items()):
         strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]

@@ -1,1 +1,1 @@
-"""Learns: the losses, the training step and its metrics, as pure functions without a config."""
+"""Trains: objectives, the training step and its metrics, as pure functions without a config."""

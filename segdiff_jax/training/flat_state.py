@@ -1,9 +1,8 @@
-"""The state of training as a few long vectors, which is how an update takes it.
+"""Flattens params, EMA and optimizer moments into one vector each, for the training step.
 
-A network has hundreds of arrays, and an optimizer keeps three more of each. What is done to every
-one alike, done to one vector that holds them all, is a handful of operations instead of thousands:
-less to trace, to compile, to load and to launch. Checkpoints, and all who read weights by their
-names, have trees.
+A network has hundreds of arrays, and training holds three more of each. Operations on one vector in
+place of every array are a handful instead of thousands: less to trace, to compile, to load and to
+launch. Checkpoints, and all code that reads weights by name, have trees.
 """
 
 import math
@@ -19,7 +18,7 @@ Tree = Any
 
 
 class FlatLayout:
-    """Where in a vector [P] each array of a tree of parameters lies.
+    """Maps a tree of parameters to a vector [P] and back.
 
     Attributes:
       size: P, the number of parameters.
@@ -37,11 +36,11 @@ class FlatLayout:
         self.size = sum(self._sizes)
 
     def flatten(self, params: Tree) -> jax.Array:
-        """Returns the vector [P] that holds a tree of parameters."""
+        """Concatenates a tree of parameters into a vector [P]."""
         return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(params)])
 
     def unflatten(self, vector: Any) -> Tree:
-        """Returns the tree that a vector [P] holds: views of it, if it is of numpy."""
+        """Splits a vector [P] into the tree of parameters; views of it, if it is of numpy."""
         if isinstance(vector, np.ndarray):
             pieces = np.split(vector, np.cumsum(self._sizes)[:-1])
         else:
@@ -56,25 +55,22 @@ class FlatLayout:
         )
 
     def flatten_state_donating(self, state: TrainState) -> TrainState:
-        """Returns `flatten_state` of it, and takes it as a step does: its arrays are deleted."""
+        """Returns `flatten_state(state)` and deletes the arrays of the state."""
         leaves = jax.tree.leaves(state)
-        join = jax.jit(self.flatten_state, out_shardings=leaves[0].sharding)
-        made = jax.block_until_ready(join(state))
+        flatten = jax.jit(self.flatten_state, out_shardings=leaves[0].sharding)
+        flat = jax.block_until_ready(flatten(state))
         for leaf in leaves:
             leaf.delete()
-        return made
+        return flat
 
     def to_host(self, state: Tree) -> Tree:
-        """Returns a joined state, or a part of one, as trees of numpy arrays; waits for it.
+        """Copies a flat state, or a part of one, from one device to trees of numpy arrays."""
 
-        They are copies, made from one device.
-        """
-
-        def copied(x: jax.Array) -> Tree:
+        def copy(x: jax.Array) -> Tree:
             host = np.array(x.addressable_data(0))
             return self.unflatten(host) if host.shape == (self.size,) else host
 
-        return jax.tree.map(copied, state)
+        return jax.tree.map(copy, state)
 
     def _is_params(self, x: Any) -> bool:
         return jax.tree.structure(x) == self._structure

@@ -1,4 +1,4 @@
-"""What people see of a run while it goes on: its numbers and its pace."""
+"""Writes the metrics of a run: metrics.jsonl, TensorBoard files, the log; measures its pace."""
 
 import errno
 import importlib
@@ -8,85 +8,66 @@ import os
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from absl import logging
+from clu import parameter_overview
 
 
-@contextmanager
-def hide_package(package: str) -> Iterator[None]:
-    """Within it, importing a package that is not imported yet is the error of one not installed.
+def _import(name: str, stand_ins: Mapping[str, Any]) -> Any:
+    """Imports a module while other modules are replaced; None: as if not installed.
 
-    Only for imports: no other thread should be importing the package meanwhile.
-
-    Args:
-      package: the name of the top-level package.
+    clu.metric_writers imports TensorFlow, for its own TensorBoard writer in one submodule (clu
+    0.0.12; requirements.txt bounds the version and a test holds the submodule's name); tensorboardX
+    imports an installed torch, which takes two seconds, to name it in annotations. Both stay
+    importable afterwards. No other thread may be importing the replaced modules meanwhile.
     """
     modules: dict[str, Any] = sys.modules
-    if package in modules:
-        yield
-        return
-    modules[package] = None  # as the documentation of `import` has it
+    absent = {key: module for key, module in stand_ins.items() if key not in modules}
+    modules.update(absent)
     try:
-        yield
+        return importlib.import_module(name)
     finally:
-        del modules[package]
+        for key in absent:
+            del modules[key]
 
 
-with hide_package("torch"):  # only to be named in annotations, and it takes two seconds
-    from tensorboardX import summary
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-
-METRICS = "metrics.jsonl"
-
-
-def _clu_writers() -> types.ModuleType:
-    """Returns clu.metric_writers, without the TensorFlow that its own TensorBoard writer imports.
-
-    That writer comes from one submodule, so an empty one is put in its place first. (clu 0.0.12;
-    the bound in requirements.txt and a test hold the name of the submodule.)
-    """
-    name = "clu.metric_writers.summary_writer"
-    if name not in sys.modules:
-        stand_in = types.ModuleType(name)
-        setattr(stand_in, "SummaryWriter", None)  # noqa: B010 (a module has no such attribute yet)
-        sys.modules[name] = stand_in
-    return importlib.import_module("clu.metric_writers")
-
-
-clu_writers = _clu_writers()
+_NO_WRITER: Any = types.ModuleType("summary_writer")
+_NO_WRITER.SummaryWriter = None
+clu_writers = _import("clu.metric_writers", {"clu.metric_writers.summary_writer": _NO_WRITER})
+summary = _import("tensorboardX.summary", {"torch": None})
+events = _import("tensorboardX.event_file_writer", {"torch": None})
+protocol = _import("tensorboardX.proto.event_pb2", {"torch": None})
 
 
 class TensorBoardWriter(clu_writers.MetricWriter):
-    """clu's interface over tensorboardX; what the project does not write is not supported.
+    """Writes scalars through clu's interface with tensorboardX; refuses everything else.
 
-    Attributes:
-      directory: where the event files go.
-      start_step: what an earlier run wrote after this step is hidden by TensorBoard.
+    tensorboardX's own SummaryWriter hands events to a thread that ends at the first error, and then
+    waits for that thread indefinitely; this one writes events directly.
+
+    Args:
+      directory: of the event files.
+      start_step: TensorBoard hides what an earlier run wrote after this step.
     """
 
     def __init__(self, directory: Path, start_step: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        # tensorboardX's own SummaryWriter hands everything to a thread, which ends at the first
-        # error, and then waits for it for ever
-        self._events = EventsWriter(str(directory / "events"))
-        begun = SessionLog(status=SessionLog.START)
-        self._write(start_step + 1, session_log=begun)
+        self._events = events.EventsWriter(str(directory / "events"))
+        session = protocol.SessionLog(status=protocol.SessionLog.START)
+        self._write(start_step + 1, session_log=session)
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Writes floats; tensorboardX complains about what is not finite, so that is left out."""
+        """Writes the finite ones of a step's scalars; tensorboardX warns about the others."""
         for name, value in scalars.items():
             if math.isfinite(value):
                 self._write(step, summary=summary.scalar(name, float(value)))
         self._events.flush()
 
-    def _write(self, step: int, **what: Any) -> None:
-        self._events.write_event(Event(wall_time=time.time(), step=step, **what))
+    def _write(self, step: int, **content: Any) -> None:
+        self._events.write_event(protocol.Event(wall_time=time.time(), step=step, **content))
 
     def _refuse(self, *args: Any, **kwargs: Any) -> None:
         raise NotImplementedError("only scalars are written")
@@ -95,24 +76,34 @@ class TensorBoardWriter(clu_writers.MetricWriter):
     write_texts = write_histograms = write_hparams = _refuse
 
     def flush(self) -> None:
-        """Writes what is held back."""
+        """Writes buffered events."""
         self._events.flush()
 
     def close(self) -> None:
-        """Writes what is held back and closes the file."""
+        """Writes buffered events and closes the file."""
         self._events.close()
 
 
 class JsonLines:
-    """One line of JSON a step, appended whole, so that a killed run tears at most the last one."""
+    """Appends whole lines of JSON, one a step; a killed run truncates at most the last one.
+
+    Args:
+      path: of the file; its lines of steps after start_step are removed.
+      start_step: the step from which the run resumes.
+    """
 
     def __init__(self, path: Path, start_step: int) -> None:
         if path.exists():
-            _cut(path, start_step)
+            before = path.read_bytes()
+            kept = b"".join(line for line in before.splitlines(True) if _step(line) <= start_step)
+            if kept != before:
+                partial = path.with_suffix(".jsonl.tmp")
+                partial.write_bytes(kept)
+                os.replace(partial, path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Appends {"step", "time" (seconds since 1970), ...}; what is not finite becomes null."""
+        """Appends {"step", "time" (seconds since 1970), ...}; NaN and inf become null."""
         line = {"step": step, "time": round(time.time(), 3)}
         line |= {k: float(v) if math.isfinite(v) else None for k, v in scalars.items()}
         text = f"{json.dumps(line)}\n".encode()
@@ -126,130 +117,98 @@ class JsonLines:
         os.close(self._file)
 
 
-def _cut(path: Path, start_step: int) -> None:
-    """Keeps the whole lines of steps up to start_step, in one atomic replacement."""
-    before = path.read_bytes()
-    kept = b"".join(line for line in before.splitlines(True) if _step(line) <= start_step)
-    if kept != before:
-        partial = path.with_suffix(".jsonl.tmp")
-        partial.write_bytes(kept)
-        os.replace(partial, path)
-
-
 def _step(line: bytes) -> float:
-    """Returns the step of a line; infinity for a torn one."""
+    """Returns the step of a line; infinity for a truncated one."""
     try:
         return json.loads(line)["step"] if line.endswith(b"\n") else math.inf
     except (ValueError, KeyError, TypeError):
         return math.inf
 
 
-class Writer(Protocol):
-    """Where the numbers of a run go."""
-
-    def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes numbers of a step; names may differ from step to step."""
-
-    def flush(self) -> None:
-        """Waits until everything is written."""
-
-    def close(self) -> None:
-        """Writes what is held back; nothing may be written after it."""
-
-
-class NoWriter:
-    """The writer of the processes that do not write."""
-
-    def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Does nothing."""
-
-    def flush(self) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""
-
-
 class RunWriter:
-    """Writes metrics.jsonl at once, and TensorBoard files from a thread of clu's."""
+    """Writes metrics.jsonl immediately, TensorBoard files from a thread of clu's, parameters.txt.
 
-    def __init__(self, workdir: Path, start_step: int) -> None:
+    An error of writing is logged once and never ends a training run.
+
+    Args:
+      workdir: of the run; created if missing.
+      start_step: the step of the checkpoint that the run resumes from; 0 for a new one.
+      enabled: False in all processes of a job but the first: writes nothing.
+    """
+
+    def __init__(self, workdir: Path, start_step: int, enabled: bool = True) -> None:
+        self._workdir, self._enabled, self._warned = workdir, enabled, False
         self._lines: JsonLines | None = None
         self._board: Any = None
-        self._told = False
-        self._guard(self._open, workdir, start_step)
+        if enabled:
+            self._guard(self._open, start_step)
 
-    def _open(self, workdir: Path, start_step: int) -> None:
-        workdir.mkdir(parents=True, exist_ok=True)
-        self._lines = JsonLines(workdir / METRICS, start_step)
-        board = TensorBoardWriter(workdir / "tensorboard", start_step)
+    def _open(self, start_step: int) -> None:
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        self._lines = JsonLines(self._workdir / "metrics.jsonl", start_step)
+        board = TensorBoardWriter(self._workdir / "tensorboard", start_step)
         self._board = clu_writers.AsyncMultiWriter([board])
 
-    def _guard(self, act: Callable[..., None], *args: Any) -> None:
+    def _guard(self, action: Callable[..., object], *args: Any) -> None:
         try:
-            act(*args)
-        except Exception as error:  # whatever it is, it must not cost a training run
-            if not self._told:
+            action(*args)
+        except Exception as error:  # of any kind: metrics are worth less than the run
+            if not self._warned:
                 logging.warning("metrics are not written any more, or not all: %s", error)
-            self._told = True
+            self._warned = True
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes numbers of a step; names may differ from step to step."""
+        """Writes scalars of a step; their names may differ from step to step."""
         if self._lines:
             self._guard(self._lines.write, step, scalars)
         if self._board:
             self._guard(self._board.write_scalars, step, dict(scalars))
 
-    def flush(self) -> None:
-        """Waits until everything is written."""
-        if self._board:
-            self._guard(self._board.flush)
+    def parameters(self, params: Any) -> None:
+        """Logs the number of parameters; writes name, shape and size of each to parameters.txt.
+
+        Args:
+          params: arrays or `jax.ShapeDtypeStruct`s, in nested dictionaries.
+        """
+        if self._enabled:
+            logging.info("%d parameters", parameter_overview.count_parameters(params))
+            table = parameter_overview.get_parameter_overview(params, include_stats=False)
+            self._guard((self._workdir / "parameters.txt").write_text, f"{table}\n")
 
     def close(self) -> None:
-        """Writes what is held back and closes the files; a second call does nothing."""
+        """Writes buffered metrics and closes the files; a second call does nothing."""
         lines, board, self._lines, self._board = self._lines, self._board, None, None
         for part in (lines, board):
             if part:
                 self._guard(part.close)
 
 
-def open_writer(workdir: Path, start_step: int, enabled: bool = True) -> Writer:
-    """Returns a writer of what comes after start_step; lines of later steps are cut off.
-
-    Args:
-      workdir: gets metrics.jsonl and tensorboard/; made if need be.
-      start_step: the step of the checkpoint the run goes on from; 0 for a new one.
-      enabled: False in all processes of a job but the first.
-    """
-    return RunWriter(Path(workdir), start_step) if enabled else NoWriter()
-
-
 class Pace:
-    """Updates a second and the time left, from the clock."""
+    """Measures training steps per second since the last restart."""
 
     def __init__(self, step: int, last: int) -> None:
         self.step, self.last, self.since = step, last, time.monotonic()
 
     def restart(self, step: int | None = None) -> float:
-        """Starts to measure from here; returns the seconds since the last start."""
+        """Starts measuring at this step (None: one after the last start); returns the seconds."""
         now = time.monotonic()
         seconds, self.since = now - self.since, now
         self.step = self.step + 1 if step is None else step
         return seconds
 
     def rate(self, step: int) -> float | None:
-        """Updates a second since the last start; None where none was made."""
-        made = step - self.step
+        """Returns steps per second since the last start, and restarts; None if none was taken."""
+        taken = step - self.step
         seconds = self.restart(step)
-        return made / seconds if made else None
+        return taken / seconds if taken else None
 
 
-def log(writer: Writer, step: int, numbers: dict[str, float], pace: Pace) -> None:
-    """Writes the numbers of the updates since the last line, for people and for machines."""
+def log(writer: RunWriter, step: int, metrics: dict[str, float], pace: Pace) -> None:
+    """Logs and writes the means of the metrics since the last log line."""
     rate = pace.rate(step)
-    told = f"update {step} of {pace.last}, loss {numbers['loss']:.5g}, mse {numbers['mse']:.4g}"
+    line = f"update {step} of {pace.last}, loss {metrics['loss']:.5g}, mse {metrics['mse']:.4g}"
     if rate is not None:
-        told += f", {rate:.3g} updates/s, {(pace.last - step) / rate / 60:.1f} min left"
-        numbers = numbers | {"steps_per_second": rate}
-    logging.info("%s", told)
-    writer.scalars(step, numbers)
+        line += f", {rate:.3g} updates/s, {(pace.last - step) / rate / 60:.1f} min left"
+        metrics = metrics | {"steps_per_second": rate}
+    logging.info("%s", line)
+    writer.scalars(step, metrics)

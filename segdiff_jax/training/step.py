@@ -1,7 +1,7 @@
-"""How to learn: one step of the optimizer (paper, Alg. 2)."""
+"""One training step (paper, Alg. 2): loss, gradient, optimizer, moving average of the weights."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,20 +15,17 @@ from segdiff_jax.models import init
 from segdiff_jax.models.segdiff import Params
 from segdiff_jax.training.loss import Objective
 
-AXIS = "data"  # the name of the mapped axis: devices
-
-
 Metrics = dict[str, jax.Array]
 
 
 @struct.dataclass
 class TrainState:
-    """All that changes while training, and all that is saved.
+    """Everything that changes during training, and that a checkpoint holds.
 
     Attributes:
-      step: int32 [], updates made.
+      step: int32 [], training steps taken.
       params: the weights.
-      ema_params: their exponential moving average, which is what is evaluated.
+      ema_params: their exponential moving average, which is evaluated.
       opt_state: of the optimizer.
     """
 
@@ -44,7 +41,7 @@ def init_state(
     size: tuple[int, int],
     key: jax.Array,
 ) -> TrainState:
-    """Returns fresh weights; size is (H, W) of the network's input and leaves no trace in them."""
+    """Initialises the weights; size is any valid (H, W) of the input and does not affect them."""
     image, x_t = jnp.zeros((1, *size, 3)), jnp.zeros((1, *size, 1))
     t = jnp.ones((1,), jnp.int32)
     params = init.draw(lambda key: objective.model.init(key, image, x_t, t), key)
@@ -53,92 +50,88 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), params, ema_params, optimizer.init(params))
 
 
-def train_step(
-    state: TrainState,
-    batch: Batch,
-    key: jax.Array,
-    *,
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    ema_decay: Callable[[jax.Array], jax.Array],
-    split: Callable[[Any], Params] = lambda params: params,
-) -> tuple[TrainState, Metrics]:
-    """One update on one device of the mapped axis `AXIS`, without effect if it is not finite.
+@dataclass(frozen=True)
+class Learner:
+    """Takes training steps on one device of a mapped axis.
 
-    An update whose loss or gradient is not finite is counted and has no other effect, so the state
-    stays as good as it was; who reads the metrics decides whether the run goes on. Arguments and
-    results are those of `update`.
-    """
-    made, metrics = update(
-        state,
-        batch,
-        key,
-        objective=objective,
-        optimizer=optimizer,
-        ema_decay=ema_decay,
-        split=split,
-    )
-    good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-    return jax.tree.map(partial(jnp.where, good), made, replace(state, step=made.step)), metrics
-
-
-def update(
-    state: TrainState,
-    batch: Batch,
-    key: jax.Array,
-    *,
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    ema_decay: Callable[[jax.Array], jax.Array],
-    split: Callable[[Any], Params] = lambda params: params,
-) -> tuple[TrainState, Metrics]:
-    """One update on one device of the mapped axis `AXIS`, whatever becomes of the numbers.
-
-    Random numbers belong to the row of the global batch, not to the device, so the number of
-    devices does not change what is learned.
-
-    Args:
-      state: replicated.
-      batch: this device's rows.
-      key: of the run; the same for all steps and devices.
-      objective: what is minimised.
+    Attributes:
+      objective: computes the loss.
       optimizer: of optax.
-      ema_decay: number of this update (from 1) -> decay of the moving average.
-      split: state.params -> what the model takes, where the state holds it otherwise (`flat`).
-
-    Returns:
-      The next state, and {"loss", "mse", "grad_norm"} with "finite_rows", [global batch] bool:
-      whether the loss of each row is finite; replicated.
+      ema_decay: number of the step (from 1) -> decay of the moving average.
+      axis: name of the mapped axis.
+      unflatten: state.params -> the model's parameters, where the state holds a vector
+        (`flat_state`).
     """
-    rows = batch.mask.shape[0]
-    first = jax.lax.axis_index(AXIS) * rows
-    step_key = jax.random.fold_in(key, state.step)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, first + jnp.arange(rows))
 
-    def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        return objective.loss(split(params), batch, keys)
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    ema_decay: Callable[[jax.Array], jax.Array]
+    axis: str
+    unflatten: Callable[[Any], Params] = lambda params: params
 
-    (loss, (losses, mses)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    everyone = jnp.zeros(rows * jax.lax.axis_size(AXIS))  # a sum, to share the one all-reduce
-    finite = jax.lax.dynamic_update_slice(
-        everyone, jnp.isfinite(losses).astype(jnp.float32), (first,)
-    )
-    loss, mse, grads, finite = jax.lax.pmean((loss, jnp.mean(mses), grads, finite), AXIS)
+    def train_step(
+        self, state: TrainState, batch: Batch, key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        """Takes a step, or skips it if its loss or gradient is not finite; see `update`.
 
-    grads = jax.lax.optimization_barrier(grads)  # made once for what follows and for its norm
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    step = state.step + 1
-    ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay(step))
-    metrics = {
-        **{"loss": loss, "mse": mse, "grad_norm": optax.tree.norm(grads)},
-        "finite_rows": finite > 0,
-    }
-    return TrainState(step, params, ema_params, opt_state), metrics
+        A skipped step is counted and changes nothing else, so the state stays finite; the host
+        reads the metrics and decides whether the run continues (`nonfinite`).
+        """
+        updated, metrics = self.update(state, batch, key)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+        skipped = replace(state, step=updated.step)
+        return jax.tree.map(partial(jnp.where, finite), updated, skipped), metrics
+
+    def update(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        """Takes a step without checking that it is finite.
+
+        Args:
+          state: replicated.
+          batch: this device's rows.
+          key: of the run; the same for all steps and devices.
+
+        Returns:
+          The next state, and {"loss", "mse", "grad_norm"} with "finite_rows", [global batch] bool:
+          whether the loss of each row is finite; replicated.
+        """
+        first = jax.lax.axis_index(self.axis) * len(batch.mask)  # in the global batch
+        keys = row_keys(key, state.step, first, len(batch.mask))
+
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            return self.objective.loss(self.unflatten(params), batch, keys)
+
+        (loss, (losses, mses)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        # each device fills its part of a zero vector, so that one all-reduce does for everything
+        finite = jax.lax.dynamic_update_slice(
+            jnp.zeros(len(losses) * jax.lax.axis_size(self.axis)),
+            jnp.isfinite(losses).astype(jnp.float32),
+            (first,),
+        )
+        loss, mse, grads, finite = jax.lax.pmean((loss, jnp.mean(mses), grads, finite), self.axis)
+
+        # materialized, because the optimizer and the norm both read it
+        grads = jax.lax.optimization_barrier(grads)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        step = state.step + 1
+        decay = self.ema_decay(step)
+        ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
+        metrics = {"loss": loss, "mse": mse, "grad_norm": optax.tree.norm(grads)}
+        metrics["finite_rows"] = finite > 0
+        return TrainState(step, params, ema_params, opt_state), metrics
+
+
+def row_keys(key: jax.Array, step: jax.Array, first: jax.Array, rows: int) -> jax.Array:
+    """Returns the keys [rows] of the rows first, first + 1, ... of the global batch of a step.
+
+    They belong to the row, not to the device: training does not depend on the number of devices.
+    """
+    step_key = jax.random.fold_in(key, step)
+    return jax.vmap(jax.random.fold_in, (None, 0))(step_key, first + jnp.arange(rows))
 
 
 def split_state(state: TrainState) -> tuple[dict, dict]:
-    """The two parts of a checkpoint: the averaged weights, and the rest."""
+    """Splits a state into the two parts of a checkpoint: the averaged weights, and the rest."""
     return state.ema_params, {
         "step": state.step,
         "params": state.params,

@@ -1,4 +1,4 @@
-"""What a user can mistype ends at once in one line that names it, and in an exit code."""
+"""A mistake in a command line is reported at once, in one line that names it, and an exit code."""
 
 import errno
 import importlib
@@ -17,7 +17,7 @@ OK = "--config=configs/synthetic.py"
 AUTHORS = "--config=configs/monuseg.py"
 DISPATCH = main.run_mode
 
-# (the words of a command line, what its one line says)
+# (command line, part of the error message)
 BAD = [
     ([], "--config is missing: must be one file, configs/cityscapes.py"),
     (["--config"], "--config is missing"),
@@ -57,8 +57,8 @@ BAD = [
     ),
     ([OK, "--config.train.T=3"], "config.train.T: no such key; did you mean config.diffusion.T?"),
     ([OK, "--config.train.qqqqqq=3"], "no such key; there are train.steps, train.batch_size"),
-    ([OK, "--config.qqqqqq=3"], "config.qqqqqq: no such key; see segdiff_jax/config.py"),
-    ([OK, "--config.train=3"], "config.train is a group of knobs; set one of config.train.steps"),
+    ([OK, "--config.qqqqqq=3"], "config.qqqqqq: no such key; see segdiff_jax/config/schema.py"),
+    ([OK, "--config.train=3"], "config.train is a group of fields; set one of config.train.steps"),
     ([OK, "--config.model.multipliers[0]=2"], "no such key; did you mean config.model.multipliers"),
     ([OK, "--config.train.steps=ten"], "config.train.steps='ten': must be an integer, at least 1"),
     ([OK, "--config.train.steps=1.5"], "config.train.steps='1.5': must be an integer"),
@@ -119,15 +119,15 @@ def one_line(capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), BAD, ids=lambda x: " ".join(x)[:60] if isinstance(x, list) else ""
+    ("argv", "message"), BAD, ids=lambda x: " ".join(x)[:60] if isinstance(x, list) else ""
 )
-def test_a_mistake_takes_one_line(words, said, capsys):
-    assert main.main(words) == errors.USAGE
-    assert said in one_line(capsys)
+def test_a_mistake_takes_one_line(argv, message, capsys):
+    assert main.main(argv) == errors.USAGE
+    assert message in one_line(capsys)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("def get_config(:\n", "line 1: SyntaxError"),
         ("import nothing_of_this_name\n", "line 1: ModuleNotFoundError"),
@@ -147,15 +147,15 @@ def test_a_mistake_takes_one_line(words, said, capsys):
         ("\0", "SyntaxError"),
     ],
 )
-def test_a_broken_config_file_takes_one_line(text, said, tmp_path, capsys):
+def test_a_broken_config_file_takes_one_line(text, message, tmp_path, capsys):
     path = tmp_path / "mine.py"
     path.write_text(text)
     assert main.main([f"--config={path}"]) == errors.USAGE
-    assert said in one_line(capsys)
+    assert message in one_line(capsys)
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "said"),
+    ("raised", "code", "message"),
     [
         (errors.UserError("no images in x", errors.BAD_DATA), 65, "segdiff: no images in x"),
         (errors.UserError("two\nlines", errors.BAD_CHECKPOINT), 66, "segdiff: two lines"),
@@ -168,17 +168,17 @@ def test_a_broken_config_file_takes_one_line(text, said, tmp_path, capsys):
         ),
     ],
 )
-def test_trouble_below_keeps_its_exit_code(raised, code, said, capsys, monkeypatch):
+def test_an_error_of_a_mode_keeps_its_exit_code(raised, code, message, capsys, monkeypatch):
     def dispatch(command):
         raise raised
 
     monkeypatch.setattr(main, "run_mode", dispatch)
     monkeypatch.setattr(main.app, "set_up_logging", lambda: None)
     assert main.main([OK]) == code
-    assert said in one_line(capsys)
+    assert message in one_line(capsys)
 
 
-def test_a_bug_shows_where_it_is(capsys, monkeypatch):
+def test_an_internal_error_shows_its_traceback(capsys, monkeypatch):
     def dispatch(command):
         raise ZeroDivisionError("ours")
 
@@ -189,19 +189,19 @@ def test_a_bug_shows_where_it_is(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "directory"),
+    ("argv", "directory"),
     [
         ([OK], "runs/synthetic"),
         (["--config", "configs/monuseg.py:small"], "runs/monuseg-small"),
         ([AUTHORS, "--workdir=elsewhere"], "elsewhere"),
     ],
 )
-def test_a_good_command_line_arrives(words, directory, monkeypatch):
+def test_a_correct_command_line_is_parsed(argv, directory, monkeypatch):
     commands = []
     monkeypatch.setattr(main, "run_mode", commands.append)
     monkeypatch.setattr(main.app, "set_up_logging", lambda: None)
     more = ["--config.train.steps=3", "--config.augment.scale=1,2", "--mode=train"]
-    assert main.main(words + more + ["--noconfig.augment.vertical_flip"]) == errors.DONE
+    assert main.main(argv + more + ["--noconfig.augment.vertical_flip"]) == errors.DONE
     (command,) = commands
     assert str(command.workdir) == directory
     assert (command.mode, command.config.train.steps) == ("train", 3)
@@ -213,11 +213,11 @@ def test_a_good_command_line_arrives(words, directory, monkeypatch):
 @pytest.mark.parametrize(
     ("mode", "called"),
     [
-        ("all", ["prepare", "start", "compare", "train", "evaluate_run"]),
+        ("all", ["prepare", "start", "compare", "train", "evaluate"]),
         ("prepare", ["prepare"]),
         ("check", ["problems"]),
         ("train", ["start", "compare", "train"]),
-        ("evaluate", ["start", "compare", "evaluate_run"]),
+        ("evaluate", ["start", "compare", "evaluate"]),
     ],
 )
 def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
@@ -232,7 +232,7 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
         "runtime.distributed": {"start": recorder("start"), "leads_others": lambda: False},
         "runtime.consistency": {"run_facts": lambda *_: {}, "check": recorder("compare")},
         "train": {"train": recorder("train")},
-        "evaluate": {"evaluate_run": recorder("evaluate_run")},
+        "evaluate": {"evaluate": recorder("evaluate")},
     }
     for name, functions in modules.items():
         package, _, last = f"segdiff_jax.{name}".rpartition(".")
@@ -251,11 +251,11 @@ def test_help_is_one_screen(capsys):
     assert text.count("\n") < 28 and max(map(len, text.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("words", [[OK, "--config.train.step=3"], ["--config=configs/no.py"]])
-def test_a_mistake_shows_within_five_seconds(words):
+@pytest.mark.parametrize("argv", [[OK, "--config.train.step=3"], ["--config=configs/no.py"]])
+def test_a_mistake_shows_within_five_seconds(argv):
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "segdiff_jax.main", *words], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "segdiff_jax.main", *argv], cwd=ROOT, capture_output=True, text=True
     )
     assert time.monotonic() - start < 5
     assert done.returncode == errors.USAGE

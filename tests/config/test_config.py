@@ -1,9 +1,9 @@
-"""Every knob has a rule, every config of the project passes, contradictions are refused."""
+"""Every field has a default and a rule, all configs pass, contradictions are refused."""
 
 import pytest
 from tiny_config import ROOT
 
-from segdiff_jax.cli import main_args
+from segdiff_jax.cli import options
 from segdiff_jax.config import default, flatten, schema, validate
 from segdiff_jax.errors import UserError
 
@@ -15,7 +15,7 @@ CONFIGS = (
 ELSEWHERE = {ROOT / "configs" / "folder.py"}  # needs a folder: see test_folder
 
 
-def set_knob(config, key, value):
+def set_field(config, key, value):
     *groups, name = key.split(".")
     for group in groups:
         config = config[group]
@@ -25,15 +25,15 @@ def set_knob(config, key, value):
 
 def load(source):
     name, _, argument = source.partition(":")
-    return main_args.load_config(f"{ROOT / name}:{argument}" if argument else str(ROOT / name))
+    return options.load_config(f"{ROOT / name}:{argument}" if argument else str(ROOT / name))
 
 
-def test_every_knob_has_a_rule_and_every_rule_a_knob():
+def test_the_default_has_every_field_of_the_table():
     assert set(flatten(default())) == set(schema.FIELDS)
 
 
 @pytest.mark.parametrize("source", CONFIGS)
-def test_a_config_of_the_project_passes_without_a_caution(source):
+def test_a_config_of_the_project_passes_without_a_warning(source):
     config = load(source)
     validate.check(config)
     assert validate.warnings_for(config) == []
@@ -52,7 +52,7 @@ def test_the_default_passes():
 
 def test_monuseg_is_the_authors_settings():
     config = load("configs/monuseg.py")
-    knobs = flatten(config)
+    values = flatten(config)
     expected = {
         "model.channels": 128,
         "model.multipliers": (1, 1, 1, 2, 2, 4, 4),
@@ -89,11 +89,11 @@ def test_monuseg_is_the_authors_settings():
         "data.mean": (142.07, 98.48, 132.96),
         "data.std": (65.78, 57.05, 57.78),
     }
-    assert {key: knobs[key] for key in expected} == expected
+    assert {key: values[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"model.multipliers": (2, 1)}, "config.model.multipliers=(2, 1): the first must be 1"),
         ({"model.multipliers": ()}, "one or more values"),
@@ -178,20 +178,20 @@ def test_monuseg_is_the_authors_settings():
         ({"seed": 2**32}, "at most 4294967295"),
     ],
 )
-def test_a_contradiction_is_refused_in_words(changes, words):
+def test_a_contradiction_is_refused_and_explained(changes, message):
     config = default()
     for key, value in changes.items():
-        set_knob(config, key, value)
-    if words is None:
+        set_field(config, key, value)
+    if message is None:
         validate.check(config)
         return
     with pytest.raises(UserError) as caught:
         validate.check(config)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(f"config.{next(iter(changes))}")
 
 
-def test_a_config_file_that_misspells_a_knob_is_refused():
+def test_a_config_file_that_misspells_a_field_is_refused():
     config = default()
     config.train.learning_rat = 1e-3
     with pytest.raises(
@@ -200,7 +200,7 @@ def test_a_config_file_that_misspells_a_knob_is_refused():
         validate.check(config)
 
 
-def test_a_missing_knob_is_named():
+def test_a_missing_field_is_named():
     config = default()
     del config.train.steps
     with pytest.raises(UserError, match=r"config\.train\.steps is missing: must be an integer"):
@@ -208,7 +208,7 @@ def test_a_missing_knob_is_named():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"model.channels": 32}, "one channel a group at level 0, 1, 2, whose blocks are"),
         ({"data.test_split": "train"}, "train is trained on as well"),
@@ -220,16 +220,16 @@ def test_a_missing_knob_is_named():
         ),
     ],
 )
-def test_what_is_seldom_meant_is_told(changes, words):
+def test_what_is_rarely_intended_is_warned_of(changes, message):
     config = default()
     for key, value in changes.items():
-        set_knob(config, key, value)
+        set_field(config, key, value)
     validate.check(config)
     (line,) = validate.warnings_for(config)
-    assert words in line
+    assert message in line
 
 
 def test_the_known_data_sets_are_those_that_can_be_built():
     from segdiff_jax.data.datasets.registry import BUILDERS
 
-    assert set(schema.FIELDS["data.name"].choices) == set(BUILDERS)
+    assert set(schema.FIELDS["data.name"].allowed.choices) == set(BUILDERS)

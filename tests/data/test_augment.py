@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bounds import assert_within
 from jax import Array
 from PIL import Image, ImageEnhance
 
@@ -140,18 +141,18 @@ def test_masks_stay_bytes_of_zero_and_one(monuseg):
 
 @pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.4])
 @pytest.mark.parametrize(
-    ("kind", "enhancer", "tolerance"),
+    ("kind", "enhancer", "bound"),
     [
-        (augment.BRIGHTNESS, ImageEnhance.Brightness, 1.01),
-        (augment.CONTRAST, ImageEnhance.Contrast, 1.51),  # PIL rounds the mean as well
-        (augment.SATURATION, ImageEnhance.Color, 1.51),  # PIL rounds the grey image as well
+        (augment.BRIGHTNESS, ImageEnhance.Brightness, 1.0),  # PIL cuts to whole numbers
+        (augment.CONTRAST, ImageEnhance.Contrast, 1.5),  # PIL rounds the mean as well
+        (augment.SATURATION, ImageEnhance.Color, 1.5),  # PIL rounds the grey image as well
     ],
 )
-def test_blends_are_the_enhancers_of_pil(kind, enhancer, tolerance: float, factor: float):
+def test_blends_are_the_enhancers_of_pil(kind, enhancer, bound: float, factor: float):
     image = np.floor(noise()[0] * np.array([1.0, 0.7, 0.3], np.float32))
     truth = enhancer(Image.fromarray(image.astype(np.uint8))).enhance(factor)
     out = blend(jnp.asarray(image), kind, factor)
-    np.testing.assert_allclose(out, np.asarray(truth), atol=tolerance)
+    assert_within(out, truth, bound, 1e-3)  # float32 tells 255 from its neighbours by 1.5e-5
 
 
 @pytest.mark.parametrize("turns", [-0.5, -0.1, 0.0, 0.025, 0.3])

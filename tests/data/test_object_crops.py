@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bounds import assert_within
 from object_windows import by_rule
 from refusals import refused
 from scipy import ndimage
@@ -67,7 +68,7 @@ def test_a_scored_object_is_its_resized_window_and_the_mask_as_it_is(percent, si
     scored = object_crops.eval_crop(example, percent, size)
     crop = bilinear(example.image[top:bottom, left:right], size)
     assert scored.image.dtype == np.uint8 and scored.image.shape == (size, size, 3)
-    assert np.abs(scored.image - crop).max() <= 0.5 + 1e-4  # rounded, not cut
+    assert_within(scored.image, crop, 0.5, 1e-4)  # rounded, not cut
     np.testing.assert_array_equal(scored.mask, example.mask[top:bottom, left:right])
     assert (scored.name, scored.box, scored.group) == ("an object", None, "bus")
 

@@ -69,7 +69,7 @@ def test_directions_are_each_others_complement():
         np.testing.assert_array_equal(above, ~below)
 
 
-def test_a_larger_mask_is_met_by_nearest_neighbour():
+def test_an_image_is_resized_to_a_larger_mask_by_nearest_neighbour():
     image = np.zeros((2, 2, 3), np.uint8)
     image[0, 1] = 200
     mask = np.zeros((6, 4), np.uint8)

@@ -139,7 +139,7 @@ def test_of_processes_that_race_for_cells_each_cell_is_done_by_one(tmp_path):
     lines = [line.split() for line in log.read_text().splitlines()]
     assert sorted(int(i) for i, _ in lines) == list(range(40))
     assert {name for _, name in lines} == {"a", "b"}  # both took part
-    assert not list(tmp_path.rglob(lock.NAME))
+    assert not list(tmp_path.rglob(lock.HOLDER))
 
 
 CELL = Cell("g", "c", {})
@@ -171,7 +171,7 @@ def test_the_cell_of_a_process_that_was_killed_is_taken_over_at_once(paths):
         "with locked(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(paths.run_lock)], cwd=ROOT)
-    assert (paths.run_lock / lock.NAME).exists()
+    assert (paths.run_lock / lock.HOLDER).exists()
     assert cell_state(paths).name == "open"
     do(paths)
     assert (paths.run / TRAINED).exists()
@@ -265,4 +265,4 @@ def test_a_contradictory_cell_is_written_down_and_named_at_the_end(
     assert "conditioning/six" in caught.value.details[1]
     assert "needs at least 6 levels" in caught.value.details[1]
     assert "failed: config.model.conditioning" in run.listed(command)[-1]
-    assert not list(tmp_path.rglob(lock.NAME))
+    assert not list(tmp_path.rglob(lock.HOLDER))

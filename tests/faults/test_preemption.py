@@ -112,7 +112,7 @@ def compiles(module, flags, program):
 
 PHASES = {
     "importing": Phase("main", LONG, imports_jax, "training on"),
-    "compiling the weights": compiles("main", LONG, "begin"),
+    "compiling the weights": compiles("main", LONG, "initial_state"),
     "compiling the step": compiles("main", LONG, "train_step"),
     "making an update": Phase("main", (*LONG, SELDOM), says("update 3 of")),
     "saving": Phase("main", (*LONG, "--config.train.checkpoint_every=1"), saves),

@@ -180,7 +180,7 @@ def test_a_draw_is_the_same_compiled_or_not():
 
 def test_the_least_number_that_is_drawn_makes_no_infinite_weight():
     least = Normal(1.0).values(jnp.array([-1.0, 0.0, 1 - 2**-22]), (3,))
-    np.testing.assert_allclose(least, [-5.42, 0, 5.1], atol=0.1)
+    np.testing.assert_allclose(least, [-5.420, 0, 5.167], rtol=0, atol=2e-3)  # by SciPy
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -19,8 +19,7 @@ MODELS = Path(segdiff_jax.models.__file__).parent
 # mistake -> (file, what stands there, what a mistaken port has)
 MISTAKES = {
     "qkv_layout_3_heads": [
-        ("ops/attention", "heads, 3, C // heads)", "3, heads, C // heads)"),
-        ("ops/attention", "qkv[:, :, :, i], 1, 2)", "qkv[:, :, i], 1, 2)"),
+        ("attention", "self.heads, 3, depth), 3, 0)", "3, self.heads, depth), 2, 0)"),
     ],
     "sin_before_cos": [
         (
@@ -30,7 +29,7 @@ MISTAKES = {
         )
     ],
     "groupnorm_eps_1e6": [("ops/group_norm", "EPSILON = 1e-5", "EPSILON = 1e-6")],
-    "lrelu_slope_001": [("ops/dense_params", "SLOPE = 0.2  # of", "SLOPE = 0.01  # of")],
+    "lrelu_slope_001": [("ops/dense_block_reference", "SLOPE = 0.2  # of", "SLOPE = 0.01  # of")],
     "sum_after_skip_push": [
         ("conditioning", "return Conv", "Sum.alone = Conv"),
         ("conditioning", "(x_t) + features", "(x_t)\n        return Sum.alone + features"),
@@ -42,7 +41,7 @@ MISTAKES = {
         ("unet", "import jax\n", "import importlib\nimport jax\n"),
     ],
     "skip_concat_order": [("unet", "[h, skip]", "[skip, h]")],
-    "attn_scale": [("ops/attention", "(C // heads) ** -0.25", "(C // heads) ** -0.5")],
+    "attn_scale": [("attention", "depth**-0.5", "depth**-1.0")],
     "down_same_padding": [
         (
             "layers",
@@ -87,13 +86,14 @@ def test_every_recorded_mistake_is_tried():
 def test_a_mistaken_network_fails_the_golden_eps(mistake, network, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     name = copy_of_models(tmp_path, f"mutant_{mistake}", MISTAKES.get(mistake, []))
-    error = np.abs(eps_of(name, network) - network.eps).max()
+    eps = eps_of(name, network)
     for module in [m for m in sys.modules if m.startswith(name)]:
         del sys.modules[module]
     recorded = json.loads((GOLDEN / "mutants.json").read_text())[mistake]["unet_a"]
     if mistake == "none":
-        assert error < EPS_TOLERANCE
+        np.testing.assert_allclose(eps, network.eps, rtol=0, atol=EPS_TOLERANCE)
     else:
+        error = np.abs(eps - network.eps).max()
         assert error > EPS_TOLERANCE
         assert error == pytest.approx(recorded, rel=0.6)  # the very mistake that was recorded
 

@@ -7,7 +7,7 @@ import pytest
 from tiny_config import ROOT, tiny
 
 from segdiff_jax import __version__, errors
-from segdiff_jax.config.defaults import flatten
+from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
 from segdiff_jax.runtime import consistency
 

@@ -1,35 +1,37 @@
-"""Golden vectors: networks of the authors, with their names and layouts of the parameters."""
+"""Loads the golden vectors: recorded networks of the authors with their parameter names."""
 
 import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 from flax import traverse_util
+from tiny_config import ROOT
 
 from segdiff_jax.torch_weights import names
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 
 
 def golden(name):
+    """Returns the arrays of a golden file by name."""
     with np.load(GOLDEN / f"{name}.npz") as z:
         return {key: z[key] for key in z.files}
 
 
 def params_of(tensors, modules):
-    """Returns our nested parameters of {their name: tensor}."""
+    """Returns nested parameters of our model from {their name: tensor}."""
     ours = names.to_ours(tensors, modules)
     assert len(ours) == len(tensors)
     return traverse_util.unflatten_dict(ours, sep="/")
 
 
 def nhwc(array):
+    """Moves the channels of [..., C, H, W] to the end."""
     return np.moveaxis(array, -3, -1)
 
 
 def model_of(c, package="segdiff_jax.models"):
-    """Returns our network of a recorded config; the package may be a copy of ours."""
+    """Returns our network of a recorded config; `package` may name a copy of our models."""
 
     def part(module):
         return importlib.import_module(f"{package}.{module}")
@@ -49,7 +51,7 @@ def model_of(c, package="segdiff_jax.models"):
 
 
 class Network:
-    """One golden network: our model, its parameters, and everything that was recorded."""
+    """Holds a golden network: our model, its parameters, and the recorded inputs and outputs."""
 
     def __init__(self, name):
         self.data = golden(name)

@@ -1,9 +1,9 @@
-"""A `gcloud` for tests: one slice, whose workers are folders, and whose commands really run.
+"""Emulates `gcloud` for one slice, whose workers are folders, and runs commands for real.
 
-It knows the five commands that launch/tpu_pod.sh gives, refuses any other word, and does what the
-real one does where that matters: `ssh --worker=all` runs on all workers at once, waits for all,
-runs a worker's command again when the connection drops (255), and exits with the first bad code in
-the order of the workers. FAKE names a folder with plan.json, which says what goes wrong.
+It has the commands that launch/tpu_pod.sh uses, refuses any other argument, and behaves like the
+real one: `ssh --worker=all` runs on all workers in parallel, waits for all, repeats a worker's
+command when the connection drops (255), and exits with the first bad code in the order of the
+workers. FAKE names a folder with plan.json, which lists the faults to emulate.
 """
 
 import json

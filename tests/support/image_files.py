@@ -1,4 +1,4 @@
-"""Image files byte by byte, for tests that must not trust the library under test to write them."""
+"""Writes image files byte by byte, independently of the library under test."""
 
 import struct
 import zlib
@@ -14,7 +14,7 @@ def chunk(kind, data):
 
 
 def png(array, colour, depth=8, before=b"", after=b""):
-    """A PNG of an array [H, W] or [H, W, C]; `before` and `after` are chunks around its pixels."""
+    """Returns a PNG of an array [H, W] or [H, W, C]; `before`, `after`: chunks around its data."""
     height, width = array.shape[:2]
     if depth < 8:
         bits = np.unpackbits(array.astype(np.uint8)[..., None], axis=-1)[..., 8 - depth :]
@@ -28,12 +28,12 @@ def png(array, colour, depth=8, before=b"", after=b""):
 
 
 def exif(orientation):
-    """What an eXIf chunk holds."""
+    """Returns the content of an eXIf chunk."""
     return b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0)
 
 
 def tiff(*pages, photometric=None, order="<", compressed=False, tags=()):
-    """A TIFF of arrays [H, W] or [H, W, C]; `tags` are (number, value) of 16 bits to add or set."""
+    """Returns a TIFF of arrays [H, W] or [H, W, C]; `tags`: (number, value) of 16 bits to set."""
     file = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
     link = 4
     for array in pages:

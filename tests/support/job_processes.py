@@ -10,6 +10,7 @@ from launch.local import MAIN
 from segdiff_jax import train
 from segdiff_jax.checkpoint.manager import Checkpoints
 from segdiff_jax.data.datasets.registry import Source
+from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
 
 CONFIG = f"""
@@ -68,8 +69,8 @@ def final_state(folder, workdir):
     config = tiny()
     examples = Source("synthetic", "", str(folder / "data")).load("train")
     checkpoints = Checkpoints(workdir)
-    start = train.Start(config, examples, distributed.all_devices())
-    state = start.layout.to_host(start.state(checkpoints))
+    setup = training.setup(config, examples, distributed.all_devices())
+    state = setup.layout.to_host(train.start(setup, checkpoints))
     checkpoints.close()
     return state
 

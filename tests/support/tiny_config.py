@@ -1,11 +1,11 @@
-"""Configs for tests, and what the machine they run on is given."""
+"""Configs, meshes and runs of the tiny network, and constants of the tests' environment."""
 
 import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# In the environment of the programmes that tests start; no log and no file of theirs may hold one.
+# In the environment of the programs that tests start; no log and no file of theirs may contain one.
 CANARY = "canary-"
 SECRETS = {
     "HF_TOKEN": f"{CANARY}5b1e",
@@ -16,12 +16,12 @@ SECRETS = {
 
 
 def slack():
-    """How many times longer than on a quiet machine something may take now."""
+    """Returns the factor of time limits: the load per core, at least 1."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def tiny():
-    """A config small enough to compile in seconds: 16x16 crops of the synthetic set."""
+    """Returns a config that compiles in seconds: 16x16 crops of the synthetic set."""
     from segdiff_jax.config import default
 
     c = default()
@@ -49,7 +49,7 @@ def mesh_of(n):
 
 
 def config_of(name, argument=""):
-    """Returns what `configs/<name>.py` makes of an argument."""
+    """Returns the config of `configs/<name>.py` with an argument."""
     import importlib.util
 
     spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
@@ -59,7 +59,7 @@ def config_of(name, argument=""):
 
 
 def write_run(config, workdir, step):
-    """Writes what training leaves behind, with weights that are drawn, not learned."""
+    """Writes a run with random weights: its config and one checkpoint; returns the weights."""
     import jax
     import jax.numpy as jnp
 

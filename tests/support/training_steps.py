@@ -1,6 +1,6 @@
 """Training steps of the tiny network on one fixed batch, on any number of devices."""
 
-from functools import partial
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -9,20 +9,15 @@ from tiny_config import mesh_of, tiny
 from segdiff_jax.data.example import Batch
 from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
-from segdiff_jax.training.step import train_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
 BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
 
 
-def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, function=train_step):
-    config = config or tiny()
-    step = partial(
-        function,
-        objective=training.objective(config),
-        optimizer=optimizer or training.optimizer(config),
-        ema_decay=training.ema_decay(config),
-    )
+def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, guarded=True):
+    learner = training.learner(config or tiny())
+    learner = replace(learner, optimizer=optimizer or learner.optimizer)
+    step = learner.train_step if guarded else learner.update
     return distributed.map_step(step, mesh, kind)
 
 
@@ -34,11 +29,11 @@ def run_steps(
     optimizer=None,
     config=None,
     batch=BATCH,
-    function=train_step,
+    guarded=True,
 ):
     """Returns the state and the metrics of each step, on the host."""
     mesh = mesh_of(devices)
-    step = mapped_step(mesh, kind, optimizer, config, function)
+    step = mapped_step(mesh, kind, optimizer, config, guarded)
     optimizer = optimizer or training.optimizer(config or tiny())
     state = distributed.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
     rows = distributed.split_rows(batch, mesh)

@@ -28,17 +28,17 @@ WATCHED = ("os.", "exec", "compile", "import", "subprocess", "pickle", "shutil",
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory):
-    """A list to which Python's own audit adds all that is watched, unless it is empty."""
+    """A list to which Python's audit adds the watched events, unless it is empty."""
     seen = []
     path = tmp_path_factory.mktemp("first") / "good.pt"
     path.write_bytes(archive())
-    read_tensors(path)  # what reading imports, such as the codec of zip's names, is there now
+    read_tensors(path)  # imports what reading needs, such as the codec of zip's names
 
     def hook(event, arguments):
         if seen and event.startswith(WATCHED):
             seen.append((event, str(arguments)[:200]))
 
-    sys.addaudithook(hook)  # for good, which is why it rests unless it is armed
+    sys.addaudithook(hook)  # cannot be removed, hence armed only while needed
     return seen
 
 
@@ -69,7 +69,7 @@ def in_a_dictionary(value, protocol=2):
     return pickle.dumps({"w": value}, protocol)
 
 
-# what would write the canary, if it were run: canary -> a pickle
+# pickles that would write the canary if they were run: canary -> pickle
 DEADLY = {
     "os.system": lambda c: in_a_dictionary(Reduced(os.system, touch(c))),
     "eval": lambda c: in_a_dictionary(Reduced(eval, f"open({str(c)!r}, 'w').close()")),
@@ -103,7 +103,7 @@ DEADLY = {
     ),
 }
 
-BAD_TENSORS = {  # tensor -> what is said
+BAD_TENSORS = {  # tensor -> part of the message
     "an offset below 0": (tensor(offset=-1), "shape, strides or offset are not counts"),
     "a stride below 0": (tensor(strides=(-2, 1)), "shape, strides or offset are not counts"),
     "a side below 0": (tensor(shape=(-2, -2)), "shape, strides or offset are not counts"),
@@ -295,7 +295,7 @@ def flagged_as_encrypted():
 
 
 def claiming(count):
-    """A zip whose directory is said to be as long as this."""
+    """A zip that states this length of its directory."""
     data = bytearray(archive(entries=[("data/0", FILLING)]))
     place = data.rindex(b"PK\5\6")
     data[place + 12 : place + 16] = struct.pack("<I", count)
@@ -374,7 +374,7 @@ BAD_FILES = {
 
 
 def refused(path, audited, canary):
-    """Returns the one line that a file ends with, after which nothing has happened."""
+    """Returns the one-line message with which a file is refused, without side effects."""
     audited.append("armed")
     try:
         with pytest.raises(UserError) as caught:
@@ -545,7 +545,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_numbers_of_every_kind_are_read(kind, file):
+def test_every_storage_class_is_read(kind, file):
     values = KINDS[kind]
     pickled = program(state(("w", tensor(of=storage(kind)))))
     found = read_tensors(file(archive(pickled, [("data/0", values.tobytes())])))["w"]
@@ -584,7 +584,7 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again.pt", "w.pt"]
 
 
-def test_what_is_written_is_never_written_over(tmp_path):
+def test_an_existing_file_is_never_overwritten(tmp_path):
     path = tmp_path / "w.pt"
     path.write_text("mine")
     with pytest.raises(FileExistsError):
@@ -612,7 +612,7 @@ def test_pytorch_reads_what_is_written(torch, tmp_path):
         assert type(found).__name__ == "OrderedDict"
 
 
-def test_a_module_of_pytorch_takes_what_is_written(torch, tmp_path):
+def test_a_module_of_pytorch_loads_what_is_written(torch, tmp_path):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.GroupNorm(2, 4))
     wanted = {k: v.numpy() + 1 for k, v in module.state_dict().items()}
     write_tensors(tmp_path / "w.pt", wanted)
@@ -642,7 +642,7 @@ def test_what_pytorch_writes_is_read(kind, torch, tmp_path):
 @pytest.mark.parametrize(
     "kind", ["float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool"]
 )
-def test_every_kind_of_number_is_read(kind, torch, tmp_path):
+def test_every_dtype_of_pytorch_is_read(kind, torch, tmp_path):
     values = (torch.arange(12).reshape(3, 4) % 5 - int(kind != "uint8")).to(getattr(torch, kind))
     torch.save({"w": values.t(), "part": values[1:, ::2]}, tmp_path / "w.pt")
     found = read_tensors(tmp_path / "w.pt")

@@ -1,4 +1,4 @@
-"""A mean of terms in turn is the mean, has its gradient, and keeps nothing of a term."""
+"""The accumulated mean equals the mean and its gradient, and holds one term in memory."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_it_is_the_mean_with_and_without_a_gradient():
     np.testing.assert_allclose(slope["w"], gradient["w"], rtol=0, atol=1e-7)
 
 
-def test_its_gradient_is_scaled_by_what_is_made_of_it():
+def test_its_gradient_is_scaled_by_the_cotangent():
     def made(mean, given):
         return jnp.exp(3 * mean(given)[0]) + given["w"].sum()
 
@@ -46,7 +46,7 @@ def test_its_gradient_is_scaled_by_what_is_made_of_it():
 
 
 def test_gradients_in_bfloat16_do_not_lose_what_many_terms_add():
-    """A sum of 2000 ones in bfloat16 ends at 256, where one more is less than it can tell."""
+    """A sum of 2000 ones in bfloat16 ends at 256, where one more is rounded away."""
     given, keys = jnp.ones((3,), jnp.bfloat16), jax.random.split(jax.random.key(0), 2000)
     total = lambda given, key: (given.astype(jnp.float32).sum(), ())  # noqa: E731
     slope = jax.grad(lambda given: accumulate_mean(total, given, keys)[0])(given)

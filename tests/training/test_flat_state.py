@@ -1,4 +1,4 @@
-"""The state of training as vectors, against the same state as trees."""
+"""The flat training state against the same state as trees."""
 
 from functools import partial
 
@@ -35,34 +35,34 @@ def assert_equal(one, other):
 
 def test_a_state_comes_back_from_its_vectors_as_it_was(fresh):
     layout = flat_state.FlatLayout(fresh.params)
-    joined = layout.flatten_state_donating(distributed.replicate(fresh, mesh_of(8)))
-    assert_equal(layout.to_host(joined), fresh)
+    flat = layout.flatten_state_donating(distributed.replicate(fresh, mesh_of(8)))
+    assert_equal(layout.to_host(flat), fresh)
 
 
-def test_four_vectors_hold_all_parameters_and_what_is_kept_of_each(fresh):
+def test_four_vectors_hold_parameters_average_and_moments(fresh):
     layout = flat_state.FlatLayout(fresh.params)
-    joined = jax.eval_shape(layout.flatten_state, fresh)
+    flat = jax.eval_shape(layout.flatten_state, fresh)
     count = sum(x.size for x in jax.tree.leaves(fresh.params))
-    long = [x.shape for x in jax.tree.leaves(joined) if x.shape]
+    long = [x.shape for x in jax.tree.leaves(flat) if x.shape]
     assert long == [(count,)] * 4  # weights, average, two moments
 
 
-def test_what_was_joined_is_gone_and_its_copy_on_the_host_is_not_what_the_device_holds(fresh):
+def test_a_flattened_state_is_deleted_and_its_host_copy_shares_no_memory_with_the_device(fresh):
     layout = flat_state.FlatLayout(fresh.params)
     state = distributed.replicate(fresh, mesh_of(1))
-    joined = layout.flatten_state_donating(state)
+    flat = layout.flatten_state_donating(state)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-    host = layout.to_host(joined)
+    host = layout.to_host(flat)
     for leaf in jax.tree.leaves(host.params):
         leaf[...] = 7
-    assert_equal(layout.to_host(joined), fresh)
+    assert_equal(layout.to_host(flat), fresh)
 
 
 def test_an_update_of_vectors_is_the_update_of_trees(fresh):
     config, mesh = tiny(), mesh_of(8)
     layout, rows = flat_state.FlatLayout(fresh.params), distributed.split_rows(BATCH, mesh)
-    joined = layout.flatten_state_donating(distributed.replicate(fresh, mesh))
-    vectors, seen = training.build_step(config, mesh, layout)(joined, rows, jax.random.key(5))
+    flat = layout.flatten_state_donating(distributed.replicate(fresh, mesh))
+    vectors, seen = training.build_step(config, mesh, layout)(flat, rows, jax.random.key(5))
     trees, wanted = mapped_step(mesh)(distributed.replicate(fresh, mesh), rows, jax.random.key(5))
     for name in ("loss", "mse", "grad_norm"):
         assert float(seen[name]) == pytest.approx(float(wanted[name]), rel=1e-5)

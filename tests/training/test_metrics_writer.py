@@ -1,5 +1,6 @@
 """Metrics reach their files whole, go on after a resume, and never stop a run."""
 
+import gc
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tiny_config import ROOT
@@ -37,7 +39,7 @@ def events(workdir):
 
 
 def write(workdir, start, stop):
-    writer = metrics_writer.open_writer(workdir, start)
+    writer = metrics_writer.RunWriter(workdir, start)
     for step in range(start + 1, stop + 1):
         writer.scalars(step, {"loss": step / 2})
     writer.close()
@@ -55,7 +57,7 @@ def test_scalars_reach_both_files(tmp_path):
 
 
 def test_a_line_is_on_disk_when_scalars_returns(tmp_path):
-    writer = metrics_writer.open_writer(tmp_path, 0)
+    writer = metrics_writer.RunWriter(tmp_path, 0)
     writer.scalars(1, {"loss": 1.0})
     assert steps(tmp_path) == [1]
     writer.close()
@@ -77,7 +79,7 @@ def test_a_torn_last_line_is_dropped(torn, tmp_path):
 
 
 def test_a_number_that_is_not_finite_is_valid_json(tmp_path):
-    writer = metrics_writer.open_writer(tmp_path, 0)
+    writer = metrics_writer.RunWriter(tmp_path, 0)
     writer.scalars(1, {"loss": float("nan"), "norm": float("inf"), "rate": 1.0})
     writer.close()
     text = (tmp_path / "metrics.jsonl").read_text()
@@ -86,21 +88,20 @@ def test_a_number_that_is_not_finite_is_valid_json(tmp_path):
 
 
 def test_other_processes_write_nothing(tmp_path):
-    writer = metrics_writer.open_writer(tmp_path, 0, enabled=False)
+    writer = metrics_writer.RunWriter(tmp_path, 0, enabled=False)
     writer.scalars(1, {"loss": 1.0})
-    writer.flush()
     writer.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_trouble_is_told_once_and_stops_nothing(tmp_path, caplog):
+def test_an_error_is_logged_once_and_stops_nothing(tmp_path, caplog):
     (tmp_path / "run").write_text("a file where the directory should be")
     with caplog.at_level(logging.WARNING):
         write(tmp_path / "run", 0, 3)
     assert len(caplog.records) == 1 and "metrics are not written" in caplog.text
 
 
-def test_a_full_disk_is_told_once_and_leaves_whole_lines(tmp_path, caplog, monkeypatch):
+def test_a_full_disk_is_logged_once_and_leaves_whole_lines(tmp_path, caplog, monkeypatch):
     writer = metrics_writer.RunWriter(tmp_path, 0)
     writer.scalars(1, {"loss": 1.0})
     write, free = os.write, [9, 0, 0]  # bytes there is room for
@@ -114,12 +115,13 @@ def test_a_full_disk_is_told_once_and_leaves_whole_lines(tmp_path, caplog, monke
     assert len(caplog.records) == 1
 
 
+# of the file that cannot be flushed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_disk_that_takes_no_more_events_does_not_make_a_run_wait(tmp_path, caplog):
     def write_much():
-        writer = metrics_writer.open_writer(tmp_path, 0)
+        writer = metrics_writer.RunWriter(tmp_path, 0)
         for step in range(1, 200):
             writer.scalars(step, {"loss": 1.0, "mse": 2.0})
-        writer.flush()
         writer.close()
 
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -132,11 +134,12 @@ def test_a_disk_that_takes_no_more_events_does_not_make_a_run_wait(tmp_path, cap
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert not thread.is_alive()
+    gc.collect()  # here, not in a later test
     assert caplog.text.count("metrics are not written") == 1
     assert steps(tmp_path) == list(range(1, 1 + len(lines(tmp_path))))  # whole lines
 
 
-def test_trouble_in_the_background_stops_nothing(tmp_path, caplog, monkeypatch):
+def test_an_error_in_the_background_stops_nothing(tmp_path, caplog, monkeypatch):
     def broken(*args):
         raise OSError("no space")
 
@@ -144,6 +147,21 @@ def test_trouble_in_the_background_stops_nothing(tmp_path, caplog, monkeypatch):
     with caplog.at_level(logging.WARNING, logger="absl"):
         write(tmp_path, 0, 3)
     assert steps(tmp_path) == [1, 2, 3]
+
+
+def test_parameters_are_counted_in_the_log_and_listed_in_a_file(tmp_path, caplog):
+    params = {"unet": {"out": {"kernel": np.zeros((3, 3, 8, 1), np.float32)}, "bias": np.ones(5)}}
+    with caplog.at_level(logging.INFO, logger="absl"):
+        for enabled, directory in ((True, tmp_path), (False, tmp_path / "other")):
+            writer = metrics_writer.RunWriter(directory, 0, enabled)
+            writer.parameters(params)
+            writer.close()
+    assert [r.getMessage() for r in caplog.records if "param" in r.getMessage()] == [
+        "77 parameters"
+    ]
+    table = (tmp_path / "parameters.txt").read_text()
+    assert "unet/out/kernel" in table and "(3, 3, 8, 1)" in table and "72" in table
+    assert not (tmp_path / "other").exists()
 
 
 def test_tensorflow_is_not_imported_even_where_it_is_installed(tmp_path):

@@ -1,4 +1,4 @@
-"""Numbers that are none: what the step keeps, what the host says, and when the run ends."""
+"""Non-finite steps: the state is unchanged, the host reports them, the run ends in time."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from tiny_config import tiny
 from segdiff_jax import train
 from segdiff_jax.checkpoint.manager import Checkpoints
 from segdiff_jax.errors import INTERNAL, UserError
-from segdiff_jax.factory import datasets
+from segdiff_jax.factory import datasets, training
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training.nonfinite import MAX_STEPS_IN_FLIGHT, MetricsBuffer
 
@@ -29,55 +29,60 @@ def metrics(bad_rows=(), loss=1.0, grad_norm=2.0):
     return {k: jnp.float32(v) for k, v in scalars.items()} | {"finite_rows": jnp.asarray(finite)}
 
 
-def numbers(allowed=0):
+def metrics_buffer(allowed=0):
     return MetricsBuffer(allowed, lambda step: NAMES, lambda: "the last good checkpoint is 2")
 
 
-def feed(watch, bad, until):
+def feed(buffer, bad, until):
     """Adds updates 1, 2, ..., of which those in `bad` are not finite."""
     for step in range(1, until + 1):
-        watch.add(step, metrics((3,) if step in bad else ()))
+        buffer.push(step, metrics((3,) if step in bad else ()))
 
 
 def test_the_first_one_ends_the_run_with_its_update_its_row_and_the_way_back():
-    watch = numbers()
+    buffer = metrics_buffer()
     with pytest.raises(UserError, match=r"update 5: loss is nan, .*row 3 \(d\); .*checkpoint is 2"):
-        feed(watch, {5}, 5 + MAX_STEPS_IN_FLIGHT)
-    feed(watch := numbers(), {5}, 5)
+        feed(buffer, {5}, 5 + MAX_STEPS_IN_FLIGHT)
+    feed(buffer := metrics_buffer(), {5}, 5)
     with pytest.raises(UserError, match="update 5") as error:
-        watch.flush()
+        buffer.flush()
     assert error.value.code == INTERNAL
 
 
 def test_it_is_noticed_eight_updates_later_at_most():
-    watch = numbers()
-    feed(watch, {5}, 5 + MAX_STEPS_IN_FLIGHT - 1)
+    buffer = metrics_buffer()
+    feed(buffer, {5}, 5 + MAX_STEPS_IN_FLIGHT - 1)
     with pytest.raises(UserError, match="update 5"):
-        watch.push(5 + MAX_STEPS_IN_FLIGHT, metrics())
+        buffer.push(5 + MAX_STEPS_IN_FLIGHT, metrics())
 
 
 @pytest.mark.parametrize(
     ("allowed", "bad", "ends_at"),
     [(1, {3}, None), (1, {3, 5}, None), (1, {3, 4}, 4), (2, {3, 4}, None), (2, {3, 4, 5}, 5)],
 )
-def test_as_many_in_a_row_as_allowed_are_skipped_and_told(allowed, bad, ends_at, caplog):
-    watch = numbers(allowed)
+def test_as_many_in_a_row_as_allowed_are_skipped_and_logged(allowed, bad, ends_at, caplog):
+    buffer = metrics_buffer(allowed)
     with caplog.at_level(logging.WARNING):
-        feed(watch, bad, 7)
+        feed(buffer, bad, 7)
         if ends_at:
             with pytest.raises(UserError, match=f"update {ends_at}: "):
-                watch.flush()
+                buffer.flush()
         else:
-            assert watch.pop_means() == {"loss": 1, "mse": 0.5, "grad_norm": 2, "skipped": len(bad)}
-            assert watch.pop_means()["skipped"] == 0
+            assert buffer.pop_means() == {
+                "loss": 1,
+                "mse": 0.5,
+                "grad_norm": 2,
+                "skipped": len(bad),
+            }
+            assert buffer.pop_means()["skipped"] == 0
     assert len(caplog.records) == len(bad) - bool(ends_at)
 
 
 def test_a_gradient_that_is_not_finite_is_noticed_though_every_loss_is():
-    watch = numbers()
-    watch.push(1, metrics(grad_norm=np.inf))
+    buffer = metrics_buffer()
+    buffer.push(1, metrics(grad_norm=np.inf))
     with pytest.raises(UserError, match="grad_norm is inf; .* their gradient is not: a, b, c, d, "):
-        watch.flush()
+        buffer.flush()
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +106,16 @@ def poisoned(tmp_path_factory):
     return c
 
 
+def names_of(config, examples, step):
+    """Returns the names of the rows of a step, as training does."""
+    return train.row_names(training.options(config), examples, step)
+
+
 def bad_update(config):
     """Returns the first update that sees the white image, and its row."""
     examples = datasets.source(config).load("train")
     for step in range(1, 9):
-        names = train.row_names(config, examples, step)
+        names = names_of(config, examples, step)
         white = [i for i, name in enumerate(names) if name.startswith("30")]
         if white:
             return step, white[0], names[white[0]]
@@ -118,7 +128,7 @@ def with_seed(config):
     examples = datasets.source(config).load("train")
 
     def twice(step):
-        return any(name.startswith("30") for name in train.row_names(config, examples, step + 1))
+        return any(name.startswith("30") for name in names_of(config, examples, step + 1))
 
     while (step := bad_update(config)[0]) < 3 or twice(step):
         config.seed += 1
@@ -126,13 +136,13 @@ def with_seed(config):
 
 
 def checkpoint(config, workdir, step):
-    examples = datasets.source(config).load("train")
     for path in (workdir / "checkpoints").iterdir():
         if path.name.isdigit() and int(path.name) > step:
             path.rename(path.with_name(f"later-{path.name}"))
     checkpoints = Checkpoints(workdir, writes=False)
-    start = train.Start(config, examples, distributed.all_devices())
-    state = start.layout.to_host(start.state(checkpoints))
+    examples = datasets.source(config).load("train")
+    setup = training.setup(config, examples, distributed.all_devices())
+    state = setup.layout.to_host(train.start(setup, checkpoints))
     checkpoints.close()
     assert int(state.step) == step
     return state

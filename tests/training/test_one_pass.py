@@ -1,4 +1,4 @@
-"""The deterministic twin and the plain U-Net: what they learn, and what is said of them."""
+"""The deterministic twin and the plain U-Net: their training, predictions and reports."""
 
 import json
 
@@ -42,7 +42,7 @@ def config_for(kind, **settings):
 def test_the_loss_is_the_cross_entropy_of_the_pixels_and_mse_that_of_the_probability(
     reduction, factor
 ):
-    """By a stand-in network that says the same logit everywhere, and by the formula."""
+    """With a stand-in network of one logit everywhere, against the formula."""
     config = config_for("unet", loss=reduction)
     config.augment.horizontal_flip = False
     objective = training.objective(config)
@@ -76,7 +76,7 @@ def test_a_batch_is_learned_by_heart():
         )
     )(jax.random.key(0))
     _, seen = run_steps(jax.tree.map(np.asarray, state), 60, 1, config=config)
-    assert seen[0]["mse"] == pytest.approx(0.25)  # a fresh network says one half everywhere
+    assert seen[0]["mse"] == pytest.approx(0.25)  # a fresh network predicts one half everywhere
     assert seen[0]["loss"] == pytest.approx(24 * 24 * np.log(2), rel=1e-5)
     assert seen[-1]["mse"] < 0.5 * seen[0]["mse"]
 
@@ -95,7 +95,7 @@ def trained(request, tmp_path_factory):
 
 def test_a_network_in_one_pass_trains_and_its_report_claims_no_generations(trained):
     config, workdir, _ = trained
-    page = evaluate.evaluate_run(config, workdir)
+    page = evaluate.evaluate(config, workdir)
     report = json.loads((page.parent / "report.json").read_text())
     assert len(report["images"]) == 32 and len(report["training_curve"]) == 2
     names = {"twin": "Deterministic twin", "unet": "Plain U-Net"}
@@ -107,7 +107,7 @@ def test_a_network_in_one_pass_trains_and_its_report_claims_no_generations(train
     assert "generation" not in page.read_text()
 
 
-def test_a_loaded_network_answers_with_its_probability_and_how_sure_it_is(trained):
+def test_a_loaded_network_predicts_its_probability_and_the_uncertainty_of_it(trained):
     config, workdir, params = trained
     model = segdiff_jax.load(workdir)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
@@ -124,7 +124,7 @@ def test_a_loaded_network_answers_with_its_probability_and_how_sure_it_is(traine
     assert answer.generations.shape == (1, 16, 16)
     with pytest.raises(ValueError, match="in one pass"):
         model.eps(np.zeros((1, 16, 16, 1)), np.array([1]), image[None])
-    with pytest.raises(UserError, match="steps=5: .* answers in one pass"):
+    with pytest.raises(UserError, match="steps=5: .* predicts in one pass"):
         segdiff_jax.load(workdir, steps=5)
     with pytest.raises(UserError, match=r"sampling\.generations=3: must be 1 with model\.kind"):
         segdiff_jax.load(workdir, generations=3)

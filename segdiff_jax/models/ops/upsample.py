@@ -1,32 +1,46 @@
-"""Doubles both sides of a map and convolves it."""
+"""Doubles the sides of a map by nearest-neighbour upsampling, then convolves it. NHWC.
+
+`upsample_reference` is the definition, and the faster form on a GPU. `upsample_by_phases` computes
+each of the four pixels of a 2 x 2 cell by a kernel of its own (polyphase decomposition, sub-pixel
+convolution): three neighbours in a doubled row hold only two different pixels, so the two taps that
+read the same pixel are added first. 16 products a pixel instead of 36; equal but for rounding.
+"""
 
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.ops.conv import convolve, interleaved
+from segdiff_jax.models.ops.conv import conv2d, interleave_phases
+from segdiff_jax.models.ops.switch import use_reference
 
 
-def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[B, H, W, C] with [3, 3, C, D] float32 -> [B, 2H, 2W, D]."""
+def upsample_reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Repeats each pixel 2 x 2 times and convolves: the definition of `upsample`."""
     doubled = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-    return convolve(doubled, kernel.astype(x.dtype))
+    return conv2d(doubled, kernel.astype(x.dtype))
 
 
-def folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[B, H, W, C] with [3, 3, C, D] float32 -> [B, 2H, 2W, D]."""
-    places = [
+def upsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] by a kernel [3, 3, C, D] float32 to [B, 2H, 2W, D] of x's dtype."""
+    if use_reference() or jax.default_backend() == "gpu":
+        return upsample_reference(x, kernel)
+    return upsample_by_phases(x, kernel)
+
+
+def upsample_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Computes `upsample` by four 2 x 2 convolutions, one for each position in a 2 x 2 cell."""
+    phases = [
         [
-            convolve(x, small.astype(x.dtype), ((1 - i, i), (1 - j, j)))
-            for j, small in enumerate(_folded(tall, axis=1))
+            conv2d(x, small.astype(x.dtype), ((1 - i, i), (1 - j, j)))
+            for j, small in enumerate(_phase_kernels(tall, axis=1))
         ]
-        for i, tall in enumerate(_folded(kernel, axis=0))
+        for i, tall in enumerate(_phase_kernels(kernel, axis=0))
     ]
-    return interleaved(places)
+    return interleave_phases(phases)
 
 
-def _folded(kernel: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """Returns what the first and the second of a doubled pixel see: three taps become two."""
-    before, here, after = jnp.split(kernel, 3, axis)
-    first = jnp.concatenate([before, here + after], axis)  # of the pixel before, and its own
-    second = jnp.concatenate([before + here, after], axis)  # of its own, and the one after
+def _phase_kernels(kernel: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Adds taps along an axis: three become two for the first and for the second of a pair."""
+    before, center, after = jnp.split(kernel, 3, axis)
+    first = jnp.concatenate([before, center + after], axis)  # reads the previous pixel, and its own
+    second = jnp.concatenate([before + center, after], axis)  # reads its own, and the next
     return first, second

@@ -1,15 +1,19 @@
-"""Winograd's minimal filtering of 3 x 3 convolutions (Lavin and Gray, arXiv 1509.09308). NHWC.
+"""Winograd convolution F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308). NHWC.
 
-A tile of 4 x 4 results takes 144 products by definition and 36 so: maps and kernels are turned into
-36 planes each, which are multiplied plane by plane, as matrices, and turned into results,
+A map is cut into tiles d of 6 x 6 pixels that overlap by 2; each yields 4 x 4 outputs Y of a 3 x 3
+kernel g. With the matrices B, G and A of the paper
 
-  convolve(x, kernel) = results(input_planes(x) @ kernel_planes(kernel)).
+  V = B^T d B     transform_input     [B, H, W, C] -> [36, tiles, C]
+  U = G g G^T     transform_filter    [3, 3, C, D] -> [36, C, D]
+  M = V U         multiply            36 matrix products, summed over C
+  Y = A^T M A     transform_output    [36, tiles, D] -> [B, H, W, D]
 
-All three are linear, and gradients are products of the same planes with their transposes, which are
-here too. It is the same convolution but for rounding, which is some times larger: polynomials are
-multiplied at 0, 1, -1, 2, -2 and infinity.
+36 multiplications a tile and pair of channels instead of 144. Every step is linear, so gradients
+are its transposes, the functions `*_vjp`. Rounding is larger than that of a direct convolution: the
+interpolation points are 0, 1, -1, 2, -2 and infinity.
 
-The 36 planes are one array, so that a program has one product where it would have 36.
+The 36 transformed values are one leading axis, so that a program has one batched matrix product
+instead of 36.
 """
 
 from collections.abc import Sequence
@@ -21,13 +25,12 @@ import numpy as np
 
 from segdiff_jax.models.ops.xla import optimization_barrier, transposed_product
 
-TILE_IN = 6
+Maps = tuple[int, int, int]  # B, H and W
 
+TILE_IN = 6  # pixels of a side of d
+TILE_OUT = 4  # outputs of a side of Y
+OPPOSITE_POINTS = (1, 2), (3, 4)  # rows of the points 1 and -1, 2 and -2
 
-PAIRS = (1, 2), (3, 4)  # of the points: 1 and -1, 2 and -2
-
-
-# the planes of 6 values, of 3 values of a kernel, and the 4 results of 6 planes, along one side
 B_T = np.array(
     [
         [4, 0, -5, 0, 1, 0],
@@ -38,43 +41,141 @@ B_T = np.array(
         [0, 4, 0, -5, 0, 1],
     ]
 )
-
-
 G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-
-
 A_T = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+G_2D = np.kron(G, G).astype(np.float32)  # [36, 9]: G g G^T of a flattened g
+
+# Each transform is jitted, and so traced once for all layers of one shape. A barrier stands where
+# XLA would recompute a transform in each of its consumers.
 
 
-def stacked(matrix: np.ndarray, values: Sequence[jax.Array], axis: int = 0) -> jax.Array:
-    """Returns the product of a matrix and a vector of arrays, along a new axis."""
-    return jnp.stack(combined(matrix, values), axis)
+@jax.jit
+def transform_input(x: jax.Array) -> jax.Array:
+    """Computes V = B^T d B of all tiles of a zero-padded map: [B, H, W, C] -> [36, tiles, C]."""
+    _, H, W, C = x.shape
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = stacked_matvec(B_T, [x[:, i : i + H - 3 : TILE_OUT] for i in range(TILE_IN)])
+    rows = optimization_barrier(rows)  # [6, B, H / 4, W + 2, C]
+    v = stacked_matvec(B_T, [rows[:, :, :, j : j + W - 3 : TILE_OUT] for j in range(TILE_IN)])
+    return optimization_barrier(v.reshape(TILE_IN**2, -1, C))
 
 
-def combined(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
-    """Returns the product of a matrix and a vector of arrays.
+@partial(jax.jit, static_argnums=1)
+def transform_input_vjp(dv: jax.Array, maps: Maps) -> jax.Array:
+    """Computes the gradient of `transform_input` in x: [36, tiles, C] -> [B, H, W, C]."""
+    B, H, W = maps
+    C = dv.shape[-1]
+    dv = dv.reshape(TILE_IN, TILE_IN, B, H // TILE_OUT, W // TILE_OUT, C)
+    rows = _overlap_add([dv[:, i] for i in range(TILE_IN)], 2)  # 4 of [6, B, H / 4, W / 4, C]
+    rows = optimization_barrier(jnp.stack(rows, 3).reshape(TILE_IN, B, H, W // TILE_OUT, C))
+    return jnp.stack(_overlap_add([rows[j] for j in range(TILE_IN)], 2), 3).reshape(B, H, W, C)
 
-    What belongs to x and to -x differs in the sign of odd powers: a sum and a difference of the two
-    take fewer operations, which a program has for every layer.
+
+@partial(jax.jit, static_argnums=1)
+def transform_output(m: jax.Array, maps: Maps) -> jax.Array:
+    """Computes Y = A^T M A: [36, tiles, D] -> [B, H, W, D]."""
+    B, H, W = maps
+    D = m.shape[-1]
+    m = m.reshape(TILE_IN, TILE_IN, B, H // TILE_OUT, W // TILE_OUT, D)
+    rows = stacked_matvec(A_T, [m[:, i] for i in range(TILE_IN)], 3)
+    rows = optimization_barrier(rows.reshape(TILE_IN, B, H, W // TILE_OUT, D))
+    return stacked_matvec(A_T, [rows[j] for j in range(TILE_IN)], 3).reshape(B, H, W, D)
+
+
+@jax.jit
+def transform_output_vjp(dy: jax.Array) -> jax.Array:
+    """Computes the gradient of `transform_output` in M: [B, H, W, D] -> [36, tiles, D]."""
+    B, H, W, D = dy.shape
+    dy = dy.reshape(B, H, W // TILE_OUT, TILE_OUT, D)
+    columns = stacked_matvec(A_T.T, [dy[:, :, :, j] for j in range(TILE_OUT)])
+    columns = optimization_barrier(columns).reshape(
+        TILE_IN, B, H // TILE_OUT, TILE_OUT, W // TILE_OUT, D
+    )
+    dm = stacked_matvec(A_T.T, [columns[:, :, :, i] for i in range(TILE_OUT)], 1)
+    return optimization_barrier(dm.reshape(TILE_IN**2, -1, D))
+
+
+def transform_filter(kernel: jax.Array) -> jax.Array:
+    """Computes U = G g G^T, columns before rows as in V and M: [3, 3, C, D] -> [36, C, D]."""
+    flat = kernel.swapaxes(0, 1).reshape(9, -1)
+    u = jnp.dot(G_2D, flat, precision=jax.lax.Precision.HIGHEST)
+    return u.reshape(-1, *kernel.shape[2:])
+
+
+def transform_filter_vjp(du: jax.Array) -> jax.Array:
+    """Computes the gradient of `transform_filter` in g: [36, C, D] -> [3, 3, C, D]."""
+    flat = du.reshape(TILE_IN**2, -1)
+    kernel = jnp.dot(G_2D.T, flat, precision=jax.lax.Precision.HIGHEST)
+    return kernel.reshape(3, 3, *du.shape[1:]).swapaxes(0, 1)
+
+
+def multiply(v: jax.Array, u: jax.Array) -> jax.Array:
+    """Computes M = V U: [36, tiles, C] and [36, C, D] -> [36, tiles, D]."""
+    return jax.lax.dot_general(v, u, (((2,), (1,)), ((0,), (0,))))
+
+
+def multiply_vjp_input(u: jax.Array, dm: jax.Array) -> jax.Array:
+    """Computes the gradient of `multiply` in V: [36, C, D] and [36, tiles, D] -> [36, tiles, C]."""
+    return jax.lax.dot_general(dm, u, (((2,), (2,)), ((0,), (0,))))
+
+
+def multiply_vjp_filter(v: jax.Array, dm: jax.Array) -> jax.Array:
+    """Computes the gradient of `multiply` in U: [36, tiles, C] and [36, tiles, D] -> [36, C, D]."""
+    return transposed_product(v, dm)
+
+
+def _overlap_add(values: Sequence[jax.Array], axis: int) -> list[jax.Array]:
+    """Multiplies by B and adds what neighbouring tiles contribute to the pixels of a tile.
+
+    A tile of 6 begins one pixel before its own 4: its first pixel is the last of the previous
+    tile's 4, and its last the first of the next tile's.
+
+    Args:
+      values: the 6 transformed values of each tile.
+      axis: along which tiles lie.
+
+    Returns:
+      The 4 pixels of each tile.
+    """
+    before, *own, after = matvec(B_T.T, values)
+
+    def shift(x: jax.Array, by: int) -> jax.Array:
+        pad = [(0, 0, 0)] * x.ndim
+        pad[axis] = by, -by, 0
+        return jax.lax.pad(x, jnp.zeros((), x.dtype), pad)
+
+    return [own[0] + shift(after, 1), own[1], own[2], own[3] + shift(before, -1)]
+
+
+def stacked_matvec(matrix: np.ndarray, values: Sequence[jax.Array], axis: int = 0) -> jax.Array:
+    """Multiplies a constant matrix by a vector of arrays, and stacks the results on a new axis."""
+    return jnp.stack(matvec(matrix, values), axis)
+
+
+def matvec(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
+    """Multiplies a constant matrix by a vector of arrays, with few additions.
+
+    Rows (or columns) of the points x and -x differ in the sign of odd powers. Computing half their
+    sum and half their difference first (a butterfly) takes fewer operations.
     """
     values, rows = list(values), []
-    for i, j in PAIRS:
-        if (fewer := _halved(matrix.T, i, j)) is not None:
-            matrix = fewer.T
+    for i, j in OPPOSITE_POINTS:
+        if (sparser := _butterfly(matrix.T, i, j)) is not None:
+            matrix = sparser.T
             values[i], values[j] = values[i] + values[j], values[i] - values[j]
-        elif (fewer := _halved(matrix, i, j)) is not None:
-            matrix = fewer
+        elif (sparser := _butterfly(matrix, i, j)) is not None:
+            matrix = sparser
             rows.append((i, j))
-    made = [_sum(m, values) for m in matrix]
+    results = [_weighted_sum(row, values) for row in matrix]
     for i, j in rows:
-        made[i], made[j] = made[i] + made[j], made[i] - made[j]
-    return made
+        results[i], results[j] = results[i] + results[j], results[i] - results[j]
+    return results
 
 
-def _halved(matrix: np.ndarray, i: int, j: int) -> np.ndarray | None:
-    """Returns half the sum of two rows and half their difference in their place.
+def _butterfly(matrix: np.ndarray, i: int, j: int) -> np.ndarray | None:
+    """Replaces two rows by half their sum and half their difference.
 
-    None where rows do not belong to points, or are no shorter so.
+    Returns None where rows do not belong to points, or where the result has no more zeros.
     """
     if len(matrix) != TILE_IN:
         return None
@@ -83,114 +184,6 @@ def _halved(matrix: np.ndarray, i: int, j: int) -> np.ndarray | None:
     return halved if np.count_nonzero(halved) < np.count_nonzero(matrix) else None
 
 
-def _sum(row: np.ndarray, values: Sequence[jax.Array]) -> jax.Array:
-    terms = [v if m == 1 else float(m) * v for m, v in zip(row, values, strict=True) if m]
+def _weighted_sum(weights: np.ndarray, values: Sequence[jax.Array]) -> jax.Array:
+    terms = [v if w == 1 else float(w) * v for w, v in zip(weights, values, strict=True) if w]
     return sum(terms[1:], start=terms[0])
-
-
-TILE_OUT = 4  # results along a side
-
-
-PLANES = np.kron(G, G).astype(np.float32)  # [36, 9], of the whole kernel
-
-
-Maps = tuple[int, int, int]  # B, H and W
-
-
-# Each step is traced once for all layers of one shape, since it is a function of its own. Where a
-# barrier stands, the compiler would compute what is before it anew for each that reads it.
-
-
-@jax.jit
-def transform_input(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [36, tiles, C] of tiles of 6 x 6, which overlap; around x are zeros."""
-    _, H, W, C = x.shape
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows = stacked(B_T, [x[:, i : i + H - 3 : TILE_OUT] for i in range(TILE_IN)])
-    rows = optimization_barrier(rows)  # [6, B, H / 4, W + 2, C]
-    planes = stacked(B_T, [rows[:, :, :, j : j + W - 3 : TILE_OUT] for j in range(TILE_IN)])
-    return optimization_barrier(planes.reshape(TILE_IN**2, -1, C))
-
-
-@partial(jax.jit, static_argnums=1)
-def transform_input_vjp(planes: jax.Array, maps: Maps) -> jax.Array:
-    """[36, tiles, C] -> [B, H, W, C]: the gradient in x."""
-    B, H, W = maps
-    C = planes.shape[-1]
-    planes = planes.reshape(TILE_IN, TILE_IN, B, H // TILE_OUT, W // TILE_OUT, C)
-    rows = _overlapping([planes[:, i] for i in range(TILE_IN)], 2)  # 4 of [6, B, H / 4, W / 4, C]
-    rows = optimization_barrier(jnp.stack(rows, 3).reshape(TILE_IN, B, H, W // TILE_OUT, C))
-    return jnp.stack(_overlapping([rows[j] for j in range(TILE_IN)], 2), 3).reshape(B, H, W, C)
-
-
-@partial(jax.jit, static_argnums=1)
-def transform_output(planes: jax.Array, maps: Maps) -> jax.Array:
-    """[36, tiles, D] -> [B, H, W, D]."""
-    B, H, W = maps
-    D = planes.shape[-1]
-    planes = planes.reshape(TILE_IN, TILE_IN, B, H // TILE_OUT, W // TILE_OUT, D)
-    rows = stacked(A_T, [planes[:, i] for i in range(TILE_IN)], 3)
-    rows = optimization_barrier(rows.reshape(TILE_IN, B, H, W // TILE_OUT, D))
-    return stacked(A_T, [rows[j] for j in range(TILE_IN)], 3).reshape(B, H, W, D)
-
-
-@jax.jit
-def transform_output_vjp(dy: jax.Array) -> jax.Array:
-    """[B, H, W, D] -> [36, tiles, D]."""
-    B, H, W, D = dy.shape
-    dy = dy.reshape(B, H, W // TILE_OUT, TILE_OUT, D)
-    columns = stacked(A_T.T, [dy[:, :, :, j] for j in range(TILE_OUT)])
-    columns = optimization_barrier(columns).reshape(
-        TILE_IN, B, H // TILE_OUT, TILE_OUT, W // TILE_OUT, D
-    )
-    planes = stacked(A_T.T, [columns[:, :, :, i] for i in range(TILE_OUT)], 1)
-    return optimization_barrier(planes.reshape(TILE_IN**2, -1, D))
-
-
-def transform_filter(kernel: jax.Array) -> jax.Array:
-    """[3, 3, C, D] -> [36, C, D], in the order of the others: the plane of column j, row i."""
-    flat = kernel.swapaxes(0, 1).reshape(9, -1)
-    planes = jnp.dot(PLANES, flat, precision=jax.lax.Precision.HIGHEST)
-    return planes.reshape(-1, *kernel.shape[2:])
-
-
-def transform_filter_vjp(planes: jax.Array) -> jax.Array:
-    """[36, C, D] -> [3, 3, C, D]: the gradient in the kernel."""
-    flat = planes.reshape(TILE_IN**2, -1)
-    kernel = jnp.dot(PLANES.T, flat, precision=jax.lax.Precision.HIGHEST)
-    return kernel.reshape(3, 3, *planes.shape[1:]).swapaxes(0, 1)
-
-
-def multiply(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Planes [36, tiles, C] and [36, C, D] -> [36, tiles, D]."""
-    return jax.lax.dot_general(inputs, kernel, (((2,), (1,)), ((0,), (0,))))
-
-
-def input_gradient_planes(kernel: jax.Array, dy: jax.Array) -> jax.Array:
-    """Planes [36, C, D] and [36, tiles, D] -> [36, tiles, C]."""
-    return jax.lax.dot_general(dy, kernel, (((2,), (2,)), ((0,), (0,))))
-
-
-def kernel_gradient_planes(inputs: jax.Array, dy: jax.Array) -> jax.Array:
-    """Planes [36, tiles, C] and [36, tiles, D] -> [36, C, D]."""
-    return transposed_product(inputs, dy)
-
-
-def _overlapping(values: Sequence[jax.Array], axis: int) -> list[jax.Array]:
-    """Returns the 4 pixels of each tile: what it gives to them, and what its neighbours do.
-
-    A tile of 6 begins one pixel before its four, so its first meets the last of the tile before,
-    and its last the first of the tile after.
-
-    Args:
-      values: of the 6 planes.
-      axis: along which the tiles lie.
-    """
-    before, *own, after = combined(B_T.T, values)
-
-    def moved(x: jax.Array, by: int) -> jax.Array:
-        pad = [(0, 0, 0)] * x.ndim
-        pad[axis] = by, -by, 0
-        return jax.lax.pad(x, jnp.zeros((), x.dtype), pad)
-
-    return [own[0] + moved(after, 1), own[1], own[2], own[3] + moved(before, -1)]

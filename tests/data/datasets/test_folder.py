@@ -386,8 +386,8 @@ def test_the_config_imports_no_jax_and_no_tfds(tmp_path):
     made(tmp_path / "mine", 3, (64, 64))
     code = """
 import sys
-from segdiff_jax.cli import main_args
-main_args.load_config(sys.argv[1])
+from segdiff_jax.cli import options
+options.load_config(sys.argv[1])
 sys.exit("jax" in sys.modules or "tensorflow_datasets" in sys.modules)
 """
     argument = f"configs/folder.py:{tmp_path / 'mine'},small"
