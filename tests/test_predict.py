@@ -401,7 +401,7 @@ def test_a_large_overlay_is_reduced_and_loses_its_tags(call, folder, monkeypatch
     assert pixels_of(output / "overlay" / "a.x.tif").shape == (11, 3, 3)
     tags = {m: writing.read_tags(output / m / "a.x.tif").tiff for m in inputs.MAPS}
     assert 33550 not in tags.pop("overlay")
-    assert all(tag[33550] == (12, (2.0, 2.0, 0.0)) for tag in tags.values())
+    assert all(tag[33550] == (12, 3, (2.0, 2.0, 0.0)) for tag in tags.values())
     assert pixels_of(output / "mask" / "a.x.tif").shape == (33, 9)
 
 

@@ -83,8 +83,8 @@ def _sizes(c: ConfigDict) -> Violations:
     if c.model.encoder == "hardnet" and unit < 4:
         unit, why = 4, "model.encoder='hardnet' works at a quarter of it"
     sizes = {"augment.crop": c.augment.crop, "sampling.tile": c.sampling.tile}
-    if c.data.name == "cityscapes":
-        sizes["cityscapes.size"] = c.cityscapes.size
+    if "size" in (group := c.get(c.data.name, {})):  # a data set that resizes its examples
+        sizes[f"{c.data.name}.size"] = group.size
     for key, size in sizes.items():
         if size % unit:
             yield key, f"must be 0 or a multiple of {unit}: {why}"

@@ -119,8 +119,9 @@ def input_size(config: ConfigDict, examples: list[Example]) -> tuple[int, int]:
     crop = config.augment.crop
     height, width = datasets.crop_fn(config)(np.random.default_rng(0), examples[0])[1].shape
     networks.check_size(config, (height, width), examples[0].name)
-    small = sum(min(example.image.shape[:2]) < crop for example in examples)
-    if small and config.data.name != "cityscapes":
+    # an example with a box is cropped by the box, whatever augment.crop is
+    small = sum(e.box is None and min(e.image.shape[:2]) < crop for e in examples)
+    if small:
         logging.warning(
             "%d of %d training images are smaller than augment.crop=%d: reflected at the border",
             *(small, len(examples), crop),

@@ -87,7 +87,7 @@ def seen_percent(example, image, mask, size):
     return percent
 
 
-def test_training_draws_every_whole_percentage_alike_and_anew():
+def test_training_draws_every_whole_percentage_equally_often_at_every_visit():
     example, random = drawn_object(), np.random.default_rng(0)
     view = object_crops.train_crop(32, 10, 20, True, 0)
     drawn = [seen_percent(example, *view(random, example), 32) for _ in range(550)]

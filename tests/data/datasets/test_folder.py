@@ -277,7 +277,7 @@ def test_a_folder_in_no_layout_is_refused(tmp_path, made, words):
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_folder_the_way_to_give_one_is_told():
+def test_without_a_folder_the_message_says_how_to_set_one():
     for ask in (Folder.plan, Folder.variants):
         with pytest.raises(errors.UserError, match="config.data.dir is empty: set config.data.dir"):
             ask(None, OPTIONS)
@@ -289,8 +289,8 @@ def test_an_image_in_two_splits_is_warned_of(tmp_path, caplog):
     shutil.copy(tmp_path / "train/images/a.png", tmp_path / "train/images/a again.png")
     shutil.copy(tmp_path / "train/masks/a.png", tmp_path / "train/masks/a again.png")
     assert lines(plan(tmp_path)) == []
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told == [
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [
         f"{tmp_path / 'test/images' / twin}.png of test is the same file as "
         f"{tmp_path / 'train/images' / name}.png of train"
         for twin, name in (("d", "b"), ("e", "c"))
@@ -394,7 +394,7 @@ sys.exit("jax" in sys.modules or "tensorflow_datasets" in sys.modules)
     assert subprocess.run([sys.executable, "-c", code, argument], cwd=ROOT).returncode == 0
 
 
-def test_the_check_names_every_bad_file_and_passes_once_they_are_mended(tmp_path, capsys):
+def test_the_check_names_every_bad_file_and_passes_once_they_are_fixed(tmp_path, capsys):
     flat(tmp_path, ["a", "b", "c", "d"])
     good = (tmp_path / "images/b.png").read_bytes()
     (tmp_path / "images/b.png").write_bytes(good[:-20])

@@ -289,7 +289,7 @@ def test_two_preparations_of_the_drawings_are_equal(tmp_path, few_drawings):
         assert (a.mask == b.mask).all() and (a.mask == mask).all()
 
 
-def test_drawings_of_older_code_are_drawn_anew(tmp_path, few_drawings, monkeypatch):
+def test_drawings_of_other_code_are_prepared_again(tmp_path, few_drawings, monkeypatch):
     registry.Source("synthetic", "", str(tmp_path)).prepare()
     monkeypatch.setattr(synthetic, "SEED", 1)
     (example, *_) = registry.Source("synthetic", "", str(tmp_path)).load("test")

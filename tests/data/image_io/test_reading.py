@@ -554,10 +554,10 @@ print(peak() - before)
 """
     command = [sys.executable, "-W", "error", "-c", code, str(path)]
     lines = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    *told, size, growth = lines.stdout.splitlines()
-    assert len(told) == 2 and "has 10000 x 10000 pixels" in told[0] and told[0] == told[1]
+    *lines, size, growth = lines.stdout.splitlines()
+    assert len(lines) == 2 and "has 10000 x 10000 pixels" in lines[0] and lines[0] == lines[1]
     assert size == "(10000, 10000)" and int(growth) < 20
-    print(f"{told[0]} | +{growth} MB")
+    print(f"{lines[0]} | +{growth} MB")
 
 
 def test_pillows_own_limit_does_not_count(path, monkeypatch):
