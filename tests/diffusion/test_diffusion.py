@@ -19,7 +19,7 @@ from segdiff_jax.diffusion import (
     linear_schedule,
     make_schedule,
     respaced,
-    reverse_process,
+    reverse,
     sample,
 )
 
@@ -221,7 +221,7 @@ def test_the_denoiser_receives_the_time_of_each_step():
         return Estimate(x_t, x_t)
 
     jax.block_until_ready(
-        reverse_process(steps, denoise, jnp.zeros((2, 2, 1)), lambda i: jnp.zeros((2, 2, 1)))
+        reverse(steps, denoise, jnp.zeros((2, 2, 1)), lambda i: jnp.zeros((2, 2, 1)))
     )
     jax.effects_barrier()
     assert seen == [100, 75, 50, 25]
