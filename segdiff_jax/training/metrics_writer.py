@@ -80,8 +80,12 @@ class TensorBoardWriter(clu_writers.MetricWriter):
         self._events.flush()
 
     def close(self) -> None:
-        """Writes buffered events and closes the file."""
-        self._events.close()
+        """Writes buffered events and closes the file, also on a full disk."""
+        try:
+            self._events.close()
+        except OSError:  # it flushes first, and leaves a file open that it cannot flush
+            self._events._py_recordio_writer.close()
+            raise
 
 
 class JsonLines:

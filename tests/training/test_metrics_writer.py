@@ -115,8 +115,6 @@ def test_a_full_disk_is_logged_once_and_leaves_whole_lines(tmp_path, caplog, mon
     assert len(caplog.records) == 1
 
 
-# of the file that cannot be flushed
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_disk_that_takes_no_more_events_does_not_make_a_run_wait(tmp_path, caplog):
     def write_much():
         writer = metrics_writer.RunWriter(tmp_path, 0)
@@ -134,7 +132,7 @@ def test_a_disk_that_takes_no_more_events_does_not_make_a_run_wait(tmp_path, cap
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert not thread.is_alive()
-    gc.collect()  # here, not in a later test
+    gc.collect()  # warns here, not in a later test, of a file that was left open
     assert caplog.text.count("metrics are not written") == 1
     assert steps(tmp_path) == list(range(1, 1 + len(lines(tmp_path))))  # whole lines
 
