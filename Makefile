@@ -1,5 +1,5 @@
-# Everything happens in a private virtual environment. `make PYTHON=/path/to/python3` picks the
-# interpreter it is made with; otherwise the newest supported one that runs is taken.
+# Everything runs in a private virtual environment. `make PYTHON=/path/to/python3` selects its
+# interpreter; the default is the newest supported one that runs.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -14,7 +14,7 @@ LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes -
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed  ## make the environment and install the package in it
+install: $(VENV)/.installed  ## create the environment and install the package in it
 
 install-dev: $(VENV)/.installed-dev
 
@@ -22,18 +22,19 @@ demo: install  ## train on made-up nuclei and evaluate: minutes on a CPU, ends w
 	$(PY) -m segdiff_jax.main --config=configs/synthetic.py --workdir=$(DEMO)
 	@echo "open $(abspath $(DEMO))/report/report.html"
 
-# A third of the time of the quick tests was LLVM's: here it translates without optimising. `faults`
+# A third of the time of the quick tests was LLVM's: here it compiles without optimization. `faults`
 # and `test-all` compile as users do.
-test: install-dev  ## the tests that are quick
+test: install-dev  ## the fast tests
 	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(PY) -m pytest -q -n $(JOBS) -m "not slow and not fault"
 
-faults: install-dev  ## kills, damages, lost and hung processes, launchers; prints its figures
+faults: install-dev  ## kills, damage, lost and hung processes, launchers; prints its figures
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "fault and not slow" -rP --show-capture=stdout
 
 test-all: install-dev  ## every test
 	$(PY) -m pytest -q -n $(JOBS)
 
-# Another machine rounds elsewhere: what each test uses of its tolerance, under six code generators.
+# Other machines round differently: the share of its tolerance that each test uses, under six code
+# generators.
 tolerances: install-dev  ## the tests that compare with a tolerance; prints the share that each uses
 	$(PY) tests/support/code_generators.py -n $(JOBS)
 

@@ -152,7 +152,7 @@ class Authors:
         return self.torch.autocast(self.device.type, self.torch.float16)
 
     def _work(self, do: Callable[[], object], training: bool = False) -> Work:
-        """Returns a work that runs `do` in its mode and precision and waits for the device."""
+        """Returns a workload that runs `do` in its mode and precision and waits for the device."""
 
         def work() -> None:
             self.model.train(training)
@@ -195,7 +195,7 @@ class Authors:
         return self._work(lambda: loop.run_step(mask, condition), training=True)
 
     def encoding(self, count: int) -> Work:
-        """Returns a work that computes G of `count` images."""
+        """Returns a workload that computes G of `count` images."""
         images = self._images(count)
         return self._work(lambda: self.model.rrdb(images))
 
@@ -212,7 +212,7 @@ class Authors:
         )
 
     def sampling(self, generations: int, steps: int) -> Work:
-        """Returns a work that samples and averages all generations of one image, as one batch."""
+        """Returns a workload that samples and averages all generations of an image in one batch."""
         diffusion = self._diffusion(steps)
         images = self._images(1).repeat(generations, 1, 1, 1)
         shape = generations, 1, self._side, self._side

@@ -5,8 +5,8 @@ settings. Therefore theirs has its own process, with the environment of the user
 ours computes. Each message is a line of JSON. Requests:
 
   {"config": {...}, "side": 64}                   builds the network; always the first
-  {"work": "encoding", "arguments": [1]}          prepares a work; the answer is its number
-  {"do": 0}                                       runs the work of this number
+  {"work": "encoding", "arguments": [1]}          prepares a workload; the reply is its number
+  {"do": 0}                                       runs the workload with this number
 
 Replies: {"answer": ...} or {"error": "...", "details": ["...", ...]}
 
@@ -59,7 +59,7 @@ class Elsewhere:
         self._process, self._requests, self._answers = process, requests, answers
 
     def ask(self, description: str, **request: Any) -> Any:
-        """Sends a request and waits for its answer.
+        """Sends a request and waits for its reply.
 
         Args:
           description: of the request, for error messages.
@@ -91,7 +91,7 @@ class Elsewhere:
         return self._work("training_step", batch)
 
     def encoding(self, count: int) -> Work:
-        """Returns a work that computes G of `count` images."""
+        """Returns a workload that computes G of `count` images."""
         return self._work("encoding", count)
 
     def reverse_step(self, rows: int) -> Work:
@@ -99,7 +99,7 @@ class Elsewhere:
         return self._work("reverse_step", rows)
 
     def sampling(self, generations: int, steps: int) -> Work:
-        """Returns a work that samples and averages all generations of one image, as one batch."""
+        """Returns a workload that samples and averages all generations of an image in one batch."""
         return self._work("sampling", generations, steps)
 
 

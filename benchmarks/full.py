@@ -27,7 +27,7 @@ PRODUCTS = 16
 
 
 def matrix_products(dtype: str, side: int) -> Callable[[], jax.Array]:
-    """Returns a work that multiplies random square matrices, each product by the next factor."""
+    """Returns a workload that multiplies square matrices, each product by the next factor."""
     keys = jax.random.split(jax.random.key(0))
     factors = [jax.random.normal(key, (side, side), dtype) / side**0.5 for key in keys]
 

@@ -49,7 +49,7 @@ def updates(plan: Plan, mesh: Mesh) -> list[Row]:
 
 
 def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
-    """Returns a work of `STEPS` training steps that reads their metrics as training does."""
+    """Returns a workload of `STEPS` training steps that reads their metrics as training does."""
     metrics_buffer = nonfinite.MetricsBuffer(0, lambda step: [], lambda: "")
 
     def read(step: int, metrics: Metrics) -> None:
@@ -62,7 +62,7 @@ def guarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> W
 
 
 def unguarded_updates(config: ConfigDict, mesh: Mesh, batch: Iterator[Batch]) -> Work:
-    """Returns a work of `STEPS` training steps without the test for NaN and inf."""
+    """Returns a workload of `STEPS` training steps without the test for NaN and inf."""
     layout, joined = ours.joined_state(config, mesh)
     learner = replace(training.learner(config), unflatten=layout.unflatten)
 
@@ -98,7 +98,7 @@ def _updates(
 
 
 def saves(plan: Plan, mesh: Mesh) -> list[Row]:
-    """Times checkpoints from the call to the last byte, with and without sums, and sums alone."""
+    """Times checkpoints to the last byte, with and without checksums, and checksums alone."""
     layout, joined = ours.joined_state(plan.config, mesh)
     parts = split_state(layout.to_host(joined))  # as training saves it
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(parts))

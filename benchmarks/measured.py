@@ -25,7 +25,7 @@ class Plan(NamedTuple):
 
     Attributes:
       config: the reduced one.
-      repeats: the number of measurements of each work.
+      repeats: the number of measurements of each workload.
       authors: checkout of their repository; None: ours alone.
       dtype: of our activations in the full configuration.
     """
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 
 
 def compared(samples: dict[str, Sample], name: str, bar: float | None = None) -> list[Row]:
-    """Returns the times of a work of both sides, and how many times faster ours is."""
+    """Returns the times of a workload of both sides, and how many times faster ours is."""
     pair = f"{name}, ours", f"{name}, authors"
     rows = rows_of(samples, pair)
     if pair[1] in samples:

@@ -1,4 +1,4 @@
-"""The size of a network's training images. Needs no JAX."""
+"""Returns the size of a network's training images. Needs no JAX."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""Builds the works of this project to be timed, from the objects of `factory` and `train`."""
+"""Builds the workloads that are timed, from the objects of `factory` and `train`."""
 
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -69,7 +69,7 @@ def constant_rows(config: ConfigDict, examples: list[Example], mesh: Mesh) -> It
 def training_step(
     config: ConfigDict, mesh: Mesh, rows: Iterator[Batch], steps: int = 1
 ) -> Callable[[], TrainState]:
-    """Returns a work of some training steps that waits for the last.
+    """Returns a workload of some training steps that waits for the last.
 
     Args:
       config: of the run.
@@ -91,7 +91,7 @@ def training_step(
 
 
 def encoding(config: ConfigDict, params: Params, count: int) -> Work:
-    """Returns a work that computes G of `count` images."""
+    """Returns a workload that computes G of `count` images."""
     sampler = samplers.mask_sampler(config)
     images = jnp.asarray(np.stack([e.image for e in made_up(count, side_of(config))]))
     encode = jax.jit(sampler.encode)
@@ -99,7 +99,7 @@ def encoding(config: ConfigDict, params: Params, count: int) -> Work:
 
 
 def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
-    """Returns a work of one reverse step for `rows` rows whose G(I) is known.
+    """Returns a workload of one reverse step for `rows` rows whose G(I) is known.
 
     It is a reverse process with a single step: it samples x_T and computes x_0.
     """
@@ -114,7 +114,7 @@ def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
 
 
 def sampling(config: ConfigDict, params: Params, mesh: Mesh, size: int) -> Callable[[], np.ndarray]:
-    """Returns a work that samples and averages all generations of an image, as evaluation does.
+    """Returns a workload that samples and averages all generations of an image, as evaluation does.
 
     Args:
       config: of the run.

@@ -16,11 +16,11 @@ from segdiff_jax.errors import INTERNAL, UserError
 ROOT = Path(__file__).resolve().parents[1]
 STATUS = Path("/proc/self/status")
 WORKS = ("start", "training", "sampling")
-REPEATS = 3  # of a work; its memory no longer grows after them
+REPEATS = 3  # of a workload; its memory no longer grows after them
 
 
 def peak_of_ours(work: str) -> int:
-    """Runs our work; returns the peak of the device, or of this process, bytes."""
+    """Runs our workload; returns the peak of the device, or of this process, bytes."""
     from benchmarks import ours, reduced
     from segdiff_jax.runtime import distributed
 
@@ -41,7 +41,7 @@ def peak_of_ours(work: str) -> int:
 
 
 def peak_of_theirs(work: str, checkout: Path) -> int:
-    """Runs the authors' work without JAX; returns the peak of this process, bytes."""
+    """Runs the authors' workload without JAX; returns the peak of this process, bytes."""
     from benchmarks import reduced
     from benchmarks.authors import Authors
 
@@ -58,7 +58,7 @@ def peak_of_theirs(work: str, checkout: Path) -> int:
 
 
 def repeated(work: Work) -> None:
-    """Runs a work `REPEATS` times."""
+    """Runs a workload `REPEATS` times."""
     for _ in range(REPEATS):
         work()
 

@@ -8,7 +8,7 @@
                    configuration, for a GPU of 140 GB
   --full           tile as well: the authors' MoNuSeg network on one tile, minutes on a CPU
   --dtype=NAME     of our activations in monuseg: bfloat16, the default, or float32
-  --repeats=N      measurements of each work after its warm-up, in turns; default 7
+  --repeats=N      measurements of each workload after its warm-up, in turns; default 7
   --out=FILE.json  writes every repeat
   --authors=PATH   a checkout of github.com/tomeramit/SegDiff, which is timed in the same run; needs
                    PyTorch

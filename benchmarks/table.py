@@ -1,4 +1,4 @@
-"""Writes results as a table for people and as JSON for programs."""
+"""Writes results as a text table and as JSON."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Times works in turns, so that the load of the machine affects all of them equally."""
+"""Times workloads in turns, so that the load of the machine affects all of them equally."""
 
 import os
 import statistics
@@ -75,15 +75,15 @@ def alternate(
     warmup: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Sample]:
-    """Runs all works once per repeat and times each, so that the load is the same for all.
+    """Runs all workloads once per repeat and times each, so that the load is the same for all.
 
-    Every second repeat has the reverse order: the after-effects of a work, such as warm caches or
-    threads that still spin, then affect both of its neighbours equally often.
+    Every second repeat has the reverse order: the after-effects of a workload, such as warm caches
+    or threads that still spin, then affect both of its neighbours equally often.
 
     Args:
       works: by name; each returns when its result is there.
-      repeats: timed runs of each work, at least 1.
-      warmup: untimed runs of each work before them: the first run compiles.
+      repeats: timed runs of each workload, at least 1.
+      warmup: untimed runs of each workload before them: the first run compiles.
       clock: returns seconds.
 
     Returns:

@@ -11,8 +11,8 @@ DIR holds the official "leftImg8bit" and "gtFine"; docs/cityscapes.md explains h
 how the objects differ from the authors', whose lists are no longer available.
 
 The authors' settings are the defaults plus what is set here, with one difference: expansions of
-10-20 % are drawn at every visit. `:bus,expansion,once` draws them once per object, as the authors
-do.
+10-20 % are sampled at every visit. `:bus,expansion,once` samples them once per object, as the
+authors do.
 
 mIoU of the paper (mean over objects), of one network a class, chosen on the test objects:
 

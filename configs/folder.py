@@ -1,11 +1,11 @@
-"""Your own images and masks: settings by their size and number.
+"""Configures training on your own images and masks by their size and number.
 
     python -m segdiff_jax.main --config=configs/folder.py:DIR
     python -m segdiff_jax.main --config=configs/folder.py:DIR,small
 
-`DIR,small` is a network that a laptop can train; without it, one for a GPU. DIR holds images/ and
-masks/, or train/ and test/ with these in them, or a folder of each image as the Data Science Bowl
-2018; see segdiff_jax/data/datasets/folder_layout.py. Only names and image headers are read here.
+`DIR,small` selects a network that a laptop can train; without it, one for a GPU. DIR holds images/
+and masks/, or train/ and test/ with these in them, or a folder of each image as the Data Science
+Bowl 2018; see segdiff_jax/data/datasets/folder_layout.py. Only names and headers are read.
 
                   for a GPU                            small
 augment.crop      the largest multiple of 64 that      of 16, at most 64
@@ -16,9 +16,9 @@ train.steps       500 an image to train on, 20 000     4 an image, 800 to 1600
                   to 200 000
 
 Without a folder for tests, 20 % of the images are held out. For a GPU, without one for validation,
-another 10 % are, and the weights with the best score on them are the result; that of the small
-network are its last weights. Mean and standard deviation of the colours are computed from the
-training images. Override what does not suit, as by --config.augment.rotate=0 for objects that have
+another 10 % are, and the weights with the best score on them are the result; the result of the
+small network is its last weights. Mean and standard deviation of the colours are computed from the
+training images. Override fields as needed, such as --config.augment.rotate=0 for objects that have
 an upright orientation.
 """
 

@@ -1,6 +1,6 @@
 """Made-up nuclei, 64x64: no download, and a small network learns them in minutes on a CPU.
 
-What is set here is the difference from the defaults.
+Only the differences from the defaults are set here.
 
     python -m segdiff_jax.main --config=configs/synthetic.py
 

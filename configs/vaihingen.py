@@ -14,11 +14,11 @@ the paper                                   0.9514   0.9112   0.9383       0.850
 authors'      -           not measured yet
 :small        -           not measured yet
 
-The paper's figures, its Table 2, are the best on the test images during training. All four are
-means over the images. What it calls F1 is `dice`, mIoU is `iou` of the building, FBound is
-`boundary_f`, of each image and over 1 to 5 pixels; DARNet, whose figures stand beside, adds up the
-pixels of all images first. What it calls WCov is a ratio of areas, `area_ratio`, wherever the
-pixels lie; compare the WCov of DSAC and DARNet with `weighted_coverage`.
+The paper's figures (Table 2) are the best on the test images during training. All four are means
+over the images. Its F1 is `dice`, its mIoU the `iou` of the building, its FBound `boundary_f`, of
+each image and over 1 to 5 pixels; DARNet, in the same table, adds up the pixels of all images
+first. Its WCov is a ratio of areas, `area_ratio`, wherever the pixels lie; compare the WCov of DSAC
+and DARNet with `weighted_coverage`.
 """
 
 from ml_collections import ConfigDict
@@ -42,7 +42,7 @@ def get_config(argument: str = "") -> ConfigDict:
     c.data.std = (255 * 0.22645572, 255 * 0.15276193, 255 * 0.140702)
     c.augment.horizontal_flip = True
     c.augment.vertical_flip = True
-    c.augment.rotate = 360.0  # every angle alike; the authors draw from 0 to 360
+    c.augment.rotate = 360.0  # uniform over all angles; the authors draw from 0 to 360
     c.augment.scale = (0.75, 1.5)
     c.augment.jitter = (0.6, 0.5, 0.4, 0.025)
     c.model.dropout = 0.1
@@ -53,7 +53,7 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def _small(c: ConfigDict) -> None:
-    # No crop: only in the whole image can be seen which building is in the middle.
+    # No crop: only the whole image shows which building is in the middle.
     c.data.train_split = "train"
     c.data.validation_split = "validation"
     c.model.channels = 16

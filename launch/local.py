@@ -1,4 +1,4 @@
-"""One job of several processes on this machine: for trying out, and for several GPUs.
+"""Runs one job of several processes on this machine: to try it out, or for several GPUs.
 
   python launch/local.py --processes=2 --devices=4 -- --config=configs/synthetic.py
   python launch/local.py --processes=4 --gpus=8 -- --config=configs/monuseg.py --workdir=runs/a
@@ -8,11 +8,10 @@
   --gpus=G       instead of virtual devices: the first G GPUs, split evenly over the processes
   --grace=S      seconds that processes have to end by themselves once one has failed; 15
 
-Each line of output starts with the number of its process; a process that fails gets a line that
-says how it ended, and so does the job. SIGINT and SIGTERM are passed on; a
-second one kills. When a process fails, the others are ended, and the exit code is that of the
-failure: one that a restart would not mend (see segdiff_jax/errors.py) if there is one, otherwise
-the first.
+Each line of output starts with the number of its process; a line reports how each failed process
+ended, and how the job ended. SIGINT and SIGTERM are passed on; a second one kills. When a process
+fails, the others are ended, and the exit code is that of the failure: one that a restart would not
+fix (see segdiff_jax/errors.py) if there is one, otherwise the first.
 The coordinator listens on 127.0.0.1 only.
 """
 
@@ -41,7 +40,7 @@ SIGNALLED = 128  # a shell adds the number of the signal to this
 
 
 class Layout(NamedTuple):
-    """Which devices the processes of a job have.
+    """Assigns devices to the processes of a job.
 
     Attributes:
       processes: how many, at least 1.
@@ -54,7 +53,7 @@ class Layout(NamedTuple):
     gpus: int = 0
 
     def check(self) -> None:
-        """Raises UserError where the numbers cannot be."""
+        """Raises UserError if the numbers are not allowed."""
         for name, value, least in zip(self._fields, self, (1, 1, 0), strict=True):
             if value < least:
                 raise errors.UserError(f"--{name}={value}: must be at least {least}")
@@ -65,7 +64,7 @@ class Layout(NamedTuple):
 
     def environment(self, process: int, port: int, base: Mapping[str, str]) -> dict[str, str]:
         """Returns the environment of a process: `base` and its devices."""
-        # JAX would bind the coordinator, which asks nobody for a password, to every address
+        # JAX would bind the coordinator, which has no password, to every address
         changed = dict(base) | {"JAX_COORDINATOR_BIND_ADDRESS": f"{HOST}:{port}"}
         if self.gpus:
             share = self.gpus // self.processes
@@ -74,7 +73,7 @@ class Layout(NamedTuple):
         count = "--xla_force_host_platform_device_count"
         others = re.sub(rf"{count}=\S*", "", base.get("XLA_FLAGS", ""))
         changed |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{others} {count}={self.devices}".strip()}
-        # before jax 0.12 collectives of more devices than threads may wait for ever
+        # before jax 0.12 collectives of more devices than threads may wait indefinitely
         return {"PJRT_NPROC": "16", "PYTHONUNBUFFERED": "1"} | changed
 
 
@@ -96,14 +95,14 @@ class Job:
         """Starts the processes.
 
         Args:
-          words: the command line of the programme.
+          words: the arguments of the program.
           layout: checked here.
           output: text file; None: standard output.
-          program: what the words are given to; it must know --coordinator, --processes, --process.
-          environment: of the processes; None: our own.
+          program: the command that gets them; it must accept --coordinator, --processes, --process.
+          environment: of the processes; None: that of this process.
 
         Raises:
-          UserError: the layout cannot be.
+          UserError: the layout is not allowed.
         """
         layout.check()
         self._output, self._lock = output or sys.stdout, threading.Lock()
@@ -120,7 +119,7 @@ class Job:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl-C reaches us only, and we pass it on once
+                start_new_session=True,  # Ctrl-C reaches this process only, which passes it on once
             )
             for i in range(layout.processes)
         ]
@@ -135,8 +134,8 @@ class Job:
         """Waits for all processes, ends the rest when one has failed, and returns the exit code.
 
         Args:
-          grace: seconds that the others have to end by themselves, to say why; then SIGTERM, and
-            after as many again SIGKILL.
+          grace: seconds in which the others may end by themselves and log the reason; then SIGTERM,
+            and after as many again SIGKILL.
         """
         codes: list[int] = []  # of those that ended by themselves
         deadlines = [(grace, signal.SIGTERM), (2 * grace, signal.SIGKILL)]
@@ -187,20 +186,20 @@ class Job:
 
     def _copy(self, number: int) -> None:
         pipe = self.processes[number].stdout
-        assert pipe is not None  # it was asked for
+        assert pipe is not None  # stdout is a pipe
         with pipe:
             for line in pipe:
                 self._write(f"[{number}] {line.rstrip()}")
 
 
 def verdict(codes: Sequence[int]) -> int:
-    """Returns the exit code that says most, of codes in the order in which processes ended."""
+    """Returns the exit code of a job, from codes in the order in which processes ended."""
     bad = [code for code in codes if code]
     return next((code for code in bad if code in errors.FINAL), bad[0] if bad else errors.DONE)
 
 
 def told(code: int) -> str:
-    """Returns an exit code with what it means."""
+    """Returns an exit code with its meaning."""
     meaning = errors.MEANINGS.get(code)
     if meaning is None and code > SIGNALLED:
         meaning = signal.strsignal(code - SIGNALLED)
@@ -212,7 +211,7 @@ def _as_a_shell(code: int) -> int:
 
 
 def free_port() -> int:
-    """Returns a TCP port of 127.0.0.1 that nobody listens on."""
+    """Returns a free TCP port of 127.0.0.1."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         return free.getsockname()[1]
@@ -224,13 +223,13 @@ def run(
     """Runs a job, passing SIGINT and SIGTERM on to it, and returns its exit code.
 
     Args:
-      words: the command line of segdiff_jax.main.
-      layout: how it is spread.
+      words: the arguments of segdiff_jax.main.
+      layout: of the processes and devices.
       grace: as for `Job.wait`.
       program: as for `Job`.
 
     Raises:
-      UserError: the layout cannot be.
+      UserError: the layout is not allowed.
     """
     job, signals = None, []
 

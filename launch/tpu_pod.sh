@@ -13,7 +13,7 @@
 #   status       the slice, and a line for each worker
 #   delete       deletes the slice
 #   resume-loop  all of it: create, wait, install, run; after a preemption, or a failure that a
-#                restart may mend, again from the last checkpoint; then delete
+#                restart may fix, again from the last checkpoint; then delete
 #
 #   --zone=ZONE --project=PROJECT        the project may come from `gcloud config`
 #   --type=v5litepod-16                  v2-*, v3-*, v4-*, v5litepod-*, v5p-* or v6e-*
@@ -30,7 +30,7 @@
 #   --dry-run                            prints the gcloud commands and runs none
 #
 # Exit codes: those of segdiff_jax.main; 64 also for this command line; 69 Google Cloud did not do
-# what was asked; 130 or 143 interrupted: what runs goes on, and is said.
+# what was asked; 130 or 143 interrupted: what runs continues, and is reported.
 set -euo pipefail
 export LC_ALL=C # or [a-z] may match capitals
 
@@ -105,7 +105,7 @@ parse() {
   check_words
 }
 
-check_words() { # mistakes that would be found on a slice that is paid for
+check_words() { # finds mistakes before a slice is paid for
   local word workdir=''
   for word in ${words[@]+"${words[@]}"}; do
     case $word in
@@ -196,9 +196,9 @@ do_create() {
   options+=(${spot:+--spot} ${internal:+--internal-ips} ${network:+"--network=$network"})
   options+=(${subnetwork:+"--subnetwork=$subnetwork"} ${account:+"--service-account=$account"})
   if [[ -n $bucket ]]; then options+=(--scopes=https://www.googleapis.com/auth/cloud-platform); fi
-  created=yes # or being so: from here on it may cost money
+  created=yes # or being created: from here on it may cost money
   if ! call queued-resources create "$name" "${options[@]}"; then
-    # it may be there all the same: an answer can get lost
+    # it may exist nevertheless: a reply can get lost
     if [[ $(condition) == absent ]]; then created=''; fi
     give_up "$name could not be created"
   fi
@@ -275,7 +275,7 @@ do_delete() {
 
 # --- the loop -----------------------------------------------------------------------------------
 
-ask_workers() { # prints a line for each worker, or fails when not all of them answer
+ask_workers() { # prints a line for each worker, or fails when not all of them respond
   local workers lines
   workers=$(describe tpu-vm 'networkEndpoints.len()') || exit
   if [[ -n $dry ]]; then
@@ -307,7 +307,7 @@ watch() { # sets verdict: finished | taken | failed CODE | final CODE
   done
 }
 
-judge() { # LINES: sets verdict, or leaves it empty while there is nothing to say
+judge() { # LINES: sets verdict, or leaves it empty while nothing is decided
   local what code first='' running=''
   verdict=''
   while read -r _ _ _ what code _; do
@@ -325,7 +325,7 @@ judge() { # LINES: sets verdict, or leaves it empty while there is nothing to sa
     esac
   done <<<"$1"
   if [[ -n $first ]]; then
-    # the others end too, and may say why: one more look, then they are ended by the next attempt
+    # the others end too, and may log why: one more look, then the next attempt ends them
     if [[ -n $running && -z $warned ]]; then warned=yes; else verdict="failed $first"; fi
   elif [[ -z $running ]]; then
     verdict=finished
@@ -409,7 +409,7 @@ try_create() { # refusals pass: there may be no room just now
 
 # --- the end ------------------------------------------------------------------------------------
 
-leave() { # whatever happens, nobody finds out from the bill
+leave() { # reports a slice that still exists, and is charged for
   local code=$?
   trap - EXIT
   rm -rf -- "$scratch"

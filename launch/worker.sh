@@ -21,7 +21,7 @@ fact() { # NAME: what a file of one line holds, or nothing
   if [[ -f $1 ]]; then cat -- "$1"; fi
 }
 
-keep() { # NAME VALUE: replaces the file at once, so that nobody reads half of it
+keep() { # NAME VALUE: replaces the file atomically
   printf '%s\n' "$2" >"$1.new"
   mv -- "$1.new" "$1"
 }
@@ -31,7 +31,7 @@ refuse() {
   exit "$USAGE"
 }
 
-running() { # the lock is held by the job itself, so it tells the truth after a crash too
+running() { # the job itself holds the lock, so this is correct after a crash, too
   ! flock --shared --nonblock running.lock true
 }
 
@@ -78,7 +78,7 @@ make_environment() { # the images of TPU VMs have Python 3.10, which is too old
   venv/bin/python -m pip install --quiet --editable './code[tpu]'
 }
 
-install_gcsfuse() { # as its documentation says
+install_gcsfuse() { # by the commands of its documentation
   local key=/usr/share/keyrings/cloud.google.asc release
   release=$(lsb_release -c -s)
   curl --fail --silent --show-error https://packages.cloud.google.com/apt/doc/apt-key.gpg |
@@ -110,14 +110,14 @@ start() { # ATTEMPT WORD...
   echo "worker $HOSTNAME: attempt $attempt is started"
 }
 
-supervise() { # WORD...: the job itself, and what became of it
+supervise() { # WORD...: runs the job, and records its exit code
   exec 9>running.lock
   flock 9
   # JAX's own port is outside the firewall rule that Google Cloud makes for TPUs
   export JAX_COORDINATOR_PORT="${JAX_COORDINATOR_PORT:-8476}"
   local code=0 job cut=1 result
   echo "worker $HOSTNAME, attempt $(fact attempt), $(date -u +%FT%TZ)"
-  # at a preemption the machine sends SIGTERM to both of us: the job must not be left unattended
+  # at a preemption the machine sends SIGTERM to the job and to this supervisor, which must outlive the job
   trap 'cut=1' TERM INT HUP
   cd code
   ../venv/bin/python -m segdiff_jax.main "$@" &
@@ -129,11 +129,11 @@ supervise() { # WORD...: the job itself, and what became of it
     if ((code == 0 || result != 127)); then code=$result; fi # 127: it was waited for before
   done
   cd ..
-  if [[ -e stop ]]; then code=$INTERRUPTED; fi # a person wanted it: no restart
+  if [[ -e stop ]]; then code=$INTERRUPTED; fi # requested by the user: no restart
   keep exit "$code"
 }
 
-end() { # of the running job: SIGTERM, on which it saves, and after a while SIGKILL
+end() { # ends the running job: SIGTERM, on which it saves, then SIGKILL after PATIENCE seconds
   local told='' tenths=0
   while running; do
     if [[ -z $told && -f pid ]]; then kill -TERM "$(fact pid)" 2>/dev/null && told=yes || true; fi

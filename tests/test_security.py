@@ -41,7 +41,7 @@ def dotted(node):
 
 
 def dangers(tree):
-    """Yields (line, what) of every call that could run what a file says."""
+    """Yields (line, what) of every call that could execute the content of a file."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue

@@ -1,4 +1,4 @@
-"""Jobs of two processes in which one dies, hangs, differs, stays away or is told to stop."""
+"""Jobs of two processes in which one dies, hangs, differs, does not join or gets a signal."""
 
 import io
 import os
@@ -21,7 +21,7 @@ from segdiff_jax import errors
 
 pytestmark = pytest.mark.fault
 
-# Runs the programme with a fault in one of its processes, given by the environment: at an update,
+# Runs the program with a fault in one of its processes, given by the environment: at an update,
 # in the data pipeline.
 FAULTY = """
 import os, runpy, signal, sys, time

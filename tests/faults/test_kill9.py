@@ -1,4 +1,4 @@
-"""A training that is killed again and again ends bit for bit as one that never was."""
+"""A training that is killed repeatedly ends bit for bit as one that never was."""
 
 import random
 import re

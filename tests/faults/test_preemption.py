@@ -1,4 +1,4 @@
-"""A signal at any phase of a programme: how soon it ends, with which code, and what it saved."""
+"""A signal at any phase of a program: how soon it ends, with which code, and what it saved."""
 
 import os
 import re
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fault
 
 LIMIT = 10  # seconds that a machine which is taken away leaves at least, if it is ours alone
 
-# Ctrl-C is to count even where the tests run in the background, which is told to ignore it
+# SIGINT must work also where the tests run in the background, where shells ignore it
 PROGRAMME = """
 import runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 
 class Running:
-    """A programme that runs, and what it has said so far."""
+    """Holds a running program and its output so far."""
 
     def __init__(self, module, arguments, workdir, log, cache):
         self.workdir, self.log = workdir, log
@@ -89,13 +89,13 @@ def saves(running):
 
 
 class Phase(NamedTuple):
-    """A phase of a programme, and how it is known.
+    """A phase of a program, and how it is recognized.
 
     Attributes:
-      module: of the programme.
-      flags: its words, besides its places.
+      module: of the program.
+      flags: its arguments, besides its paths.
       begun: whether it has begun.
-      after: what is said when it is over, and so must not be where it was broken off.
+      after: output at the end of the phase, which must be missing where it was interrupted.
       cold: whether nothing is compiled yet.
     """
 
@@ -126,7 +126,7 @@ BY_HAND = "importing", "compiling the step", "making an update", "compiling the 
 
 
 def started(folder, tmp_path, phase):
-    """Returns a programme that is in the phase."""
+    """Returns a program that is in the phase."""
     workdir, cache = tmp_path / "run", tmp_path / "cache" if phase.cold else None
     if phase.module == "predict":
         places = {"workdir": folder / "trained", "input": folder / "new.png", "output": workdir}

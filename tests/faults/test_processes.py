@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
     return prepare(tmp_path_factory.mktemp("processes"))
 
 
-# Ctrl-C is to count even where the tests run in the background, which is told to ignore it
+# SIGINT must work also where the tests run in the background, where shells ignore it
 LISTENING = (
     *(sys.executable, "-c"),
     "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "

@@ -273,7 +273,7 @@ JOBSET = {
 
 
 def wrong(value, form, place="jobset"):
-    """Yields a line for everything that does not have its form."""
+    """Yields a line for every value that does not match the schema."""
     if isinstance(form, dict) and isinstance(value, dict):
         for key, inner in value.items():
             if key not in form and "*" not in form:

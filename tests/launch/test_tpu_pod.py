@@ -317,7 +317,7 @@ def test_a_training_that_does_not_stop_is_killed(cloud):
 
 
 def test_sigterm_to_the_whole_machine_records_the_code_of_the_training(cloud):
-    """As at a preemption: the supervisor is told too, and must not leave before the job."""
+    """As at a preemption: the supervisor gets the signal, too, and must not end before the job."""
     cloud.training("trap 'sleep 1; exit 143' TERM; while true; do sleep 0.1; done")
     for command in ("create", "install", "run"):
         assert cloud.run(command).returncode == 0

@@ -1,4 +1,4 @@
-"""The drawn data set: the same everywhere, unsolvable by a threshold, never empty."""
+"""The made-up data set: the same everywhere, unsolvable by a threshold, never empty."""
 
 import hashlib
 
@@ -57,7 +57,7 @@ def test_no_image_is_drawn_twice(drawn):
 
 
 def test_the_drawings_are_the_published_ones(drawn):
-    """Scores on this set are compared over years: whoever changes it changes VERSION too."""
+    """Scores on this set are compared over years: a change of the set needs a new VERSION."""
     digest = hashlib.sha256()
     for split in ("train", "validation", "test"):
         for image, mask in drawn[split]:
