@@ -43,12 +43,10 @@ def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
     """Returns the mean IoU by class, of the runs with this expansion of an object's box."""
     found: dict[str, float] = {}
     for run in runs:
-        fields = run.fields
-        if fields["data.name"] != "cityscapes":
+        name = run.fields["data.name"]
+        if run.fields.get(f"{name}.test_expansion") != expansion:
             continue
-        if fields["cityscapes.test_expansion"] != expansion:
-            continue
-        classes = fields["cityscapes.classes"]
+        classes = run.fields[f"{name}.classes"]
         scores = run.groups or {classes[0]: {"iou": run.summary["iou"]["mean"]}}
         found |= {name: row["iou"] for name, row in scores.items() if row["iou"] is not None}
     return found
@@ -93,8 +91,8 @@ def table_4(grids: Sequence[Grid]) -> Table:
                 cells += [_printed(value), _score(done.get(variant), key)]
             rows.append(cells)
         if grid is None:
-            config = f"configs/{data.replace('cityscapes bus', 'cityscapes')}.py"
-            config += ":bus" * ("bus" in data)
+            name, _, kind = data.partition(" ")
+            config = f"configs/{name}.py" + (f":{kind}" if kind else "")
             command = f"python -m segdiff_jax.experiments.run --config={config} --dir=DIR"
             notes.append(f"Not run: {data}: {command} --grid=conditioning")
         else:
