@@ -113,7 +113,7 @@ def check_size(shape: tuple[int, int], limits: Limits, where: str = "") -> None:
 
 def upright_shape(shape: tuple[int, int], orientation: int) -> tuple[int, int]:
     """Returns (H, W) after the EXIF orientation is applied."""
-    return shape[::-1] if 5 <= orientation <= 8 else shape
+    return (shape[1], shape[0]) if 5 <= orientation <= 8 else shape
 
 
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:
