@@ -43,14 +43,10 @@ def _item(split: str, index: int) -> base.Item:
 
 
 def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one example.
-
-    Args:
-        split: a key of COUNTS.
-        index: which example, from 0.
+    """Draws an example of a split of COUNTS by its index, from 0; a function of these only.
 
     Returns:
-        image [64, 64, 3] uint8 and mask [64, 64] uint8 in {0, 1}, a function of the arguments only.
+        image [64, 64, 3] uint8 and mask [64, 64] uint8 in {0, 1}.
     """
     # PCG64 and its uniform doubles are the part of numpy whose stream is fixed across versions.
     seed = np.random.SeedSequence([SEED, list(COUNTS).index(split), index])

@@ -31,17 +31,11 @@ class RefusedError(Exception):
 
 
 class Limits(NamedTuple):
-    """What may be read: `config.reading`.
+    """What may be read: `config.reading`."""
 
-    Attributes:
-        max_pixels: a larger image is refused before any of it is decoded.
-        page: of a TIFF file with several, from 0; -1: such a file is refused.
-        float_range: (low, high), which become 0 and 255; (): an image of floats is refused.
-    """
-
-    max_pixels: int = 64_000_000
-    page: int = -1
-    float_range: tuple[float, ...] = ()
+    max_pixels: int = 64_000_000  # a larger image is refused before any of it is decoded
+    page: int = -1  # of a TIFF file with several, from 0; -1: such a file is refused
+    float_range: tuple[float, ...] = ()  # become 0 and 255; (): an image of floats is refused
 
 
 class Pixels(NamedTuple):
