@@ -28,7 +28,7 @@ def example(heading):
 def test_the_data_set_is_prepared_and_loaded(tmp_path, monkeypatch):
     module = example("A data set")
     monkeypatch.setitem(sys.modules, "segdiff_jax.data.datasets.squares", module)
-    monkeypatch.setitem(registry.BUILDERS, "squares", "Squares")
+    monkeypatch.setattr(registry, "BUILDERS", (*registry.BUILDERS, "squares"))
     source = registry.Source("squares", prepared_dir=str(tmp_path))
     assert source.prepare() == {"train": 3, "test": 1}
     assert sorted(int(e.mask.sum()) for e in source.load("train")) == [64, 144, 256]

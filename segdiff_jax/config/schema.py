@@ -119,7 +119,7 @@ FIELDS: dict[str, Field] = {
         "of weights, batch order, augmentation and noise, in training and evaluation"),
     "data.name": Field("synthetic",
         choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder"),
-        "data set: a key of data.datasets.registry.BUILDERS"),
+        "data set: one of data.datasets.registry.BUILDERS"),
     "data.dir": Field("", _PATH_OR_NOTHING,
         "directory of the official files, for data sets that are downloaded by hand"),
     "data.prepared_dir": Field("~/.cache/segdiff_jax/data", _PATH, "prepared data sets"),

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from segdiff_jax.errors import UserError
-
 # (key, image [H, W, 3] float32 in 0..255, mask [H, W] uint8 in {0, 1}) -> (image, mask)
 Augment = Callable[[Array, Array, Array], tuple[Array, Array]]
 
@@ -58,13 +56,9 @@ def flip(horizontal: bool, vertical: bool) -> Augment:
 def affine(degrees: float, scale: tuple[float, float]) -> Augment:
     """Returns a random rotation and scaling about the image centre; see `warp`.
 
-    Args:
-        degrees: the angle is uniform in -degrees..+degrees.
-        scale: (lowest, highest) factor, uniform; above 1 enlarges.
+    The angle is uniform in -degrees..+degrees, the factor in `scale`; above 1 enlarges.
     """
     low, high = scale
-    if not 0 < low <= high:
-        raise UserError(f"augment.scale = {scale}: must be two positive numbers, the lower first")
     if degrees == 0 and low == high == 1:
         return identity
 
@@ -114,15 +108,10 @@ def warp(image: Array, mask: Array, angle: Array, scale: Array) -> tuple[Array, 
 def color_jitter(brightness: float, contrast: float, saturation: float, hue: float) -> Augment:
     """Returns a random change of brightness, contrast, saturation and hue, in random order.
 
-    Args:
-        brightness: its factor is uniform in max(0, 1 - brightness)..1 + brightness.
-        contrast: likewise.
-        saturation: likewise.
-        hue: the shift is uniform in -hue..hue, in turns of the colour circle; at most 0.5.
+    The factor of brightness is uniform in max(0, 1 - brightness)..1 + brightness, likewise the
+    others; the shift of hue in -hue..hue, in turns of the colour circle, at most 0.5.
     """
     strengths = (brightness, contrast, saturation)
-    if min(strengths) < 0 or not 0 <= hue <= 0.5:
-        raise UserError(f"augment.jitter = {(*strengths, hue)}: must be >= 0, the last <= 0.5")
     kinds = [kind for kind, strength in enumerate(strengths) if strength]
     if not kinds and not hue:
         return identity

@@ -82,8 +82,7 @@ def batches(
     index, count = process
     if batch_size < 1 or batch_size % count:
         raise UserError(
-            f"train.batch_size = {batch_size}: must be a positive multiple of {count}, "
-            "the number of processes"
+            f"train.batch_size = {batch_size}: must be a positive multiple of the {count} processes"
         )
     _check(examples, crop)
     share = batch_size // count
@@ -97,10 +96,8 @@ def _stack(
     while True:
         indices = rows(seed, step, batch_size, len(examples))[mine]
         positions = range(step * batch_size + mine.start, step * batch_size + mine.stop)
-        cropped = [
-            crop(generator(seed, position), examples[i])
-            for position, i in zip(positions, indices, strict=True)
-        ]
+        visits = zip(positions, indices, strict=True)
+        cropped = [crop(generator(seed, position), examples[i]) for position, i in visits]
         images, masks = zip(*cropped, strict=True)
         yield Batch(image=np.stack(images), mask=np.stack(masks))
         step += 1

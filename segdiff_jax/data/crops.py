@@ -32,7 +32,7 @@ def random_crop(size: int) -> CropFn:
         return full_image
 
     def crop(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = reflect_pad(example.image, size), reflect_pad(example.mask, size)
+        image, mask = (reflect_pad(a, (size, size)) for a in (example.image, example.mask))
         height, width = mask.shape
         # doubles in [0, 1): their stream is stable across versions of numpy
         y, x = (generator.random(2) * (height - size + 1, width - size + 1)).astype(int)
@@ -41,9 +41,12 @@ def random_crop(size: int) -> CropFn:
     return crop
 
 
-def reflect_pad(array: np.ndarray, size: int) -> np.ndarray:
-    """Returns an array [h, w, ...] extended by reflection to sides of at least `size`."""
-    short = [(0, max(size - side, 0)) for side in array.shape[:2]]
+def reflect_pad(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns an array [h, w, ...] extended by reflection to a height and width of at least `size`.
+
+    It is extended to the right and below; an array that is large enough is returned itself.
+    """
+    short = [(0, max(side - n, 0)) for side, n in zip(size, array.shape[:2], strict=True)]
     if not any(extra for _, extra in short):
         return array
     return np.pad(array, short + [(0, 0)] * (array.ndim - 2), mode="reflect")

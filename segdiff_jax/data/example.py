@@ -51,12 +51,9 @@ class Batch:
 def normalise(
     image: Array, mean: Sequence[float] | Array, std: Sequence[float] | Array
 ) -> jax.Array:
-    """Returns (image - mean) / std as float32.
+    """Returns (image - mean) / std as float32, by channel.
 
-    Args:
-        image: [..., H, W, 3] in 0..255, uint8 or float.
-        mean: of each channel, in 0..255.
-        std: of each channel, in 0..255.
+    The image is [..., H, W, 3], uint8 or float; it, the mean and the deviation are in 0..255.
     """
     image = jnp.asarray(image, jnp.float32)
     return (image - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)

@@ -13,23 +13,15 @@ import numpy as np
 from segdiff_jax.data import resize
 from segdiff_jax.data.crops import CropFn
 from segdiff_jax.data.example import Example
-from segdiff_jax.errors import UserError
 
 MARGIN = 20  # percent; prepared examples hold no more than this around the box
 Box = tuple[int, int, int, int]  # top, left, height, width, pixels
 
 
 def window(box: Box, percent: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """Returns the pixels around a box.
+    """Returns (top, left, bottom, right) around a box; the last two are exclusive.
 
-    Args:
-        box: (top, left, height, width) of the object, pixels.
-        percent: by which it is larger than the box; 0: the box itself.
-        height: of the image, pixels.
-        width: of the image, pixels.
-
-    Returns:
-        (top, left, bottom, right); the last two are exclusive.
+    The window is larger than the box by a percentage, within an image of this height and width.
     """
     top, left, rows, columns = box
     return (
@@ -61,19 +53,11 @@ def train_crop(size: int, low: int, high: int, redraw: bool, seed: int) -> CropF
     Args:
         size: the window is resized to size x size pixels, the image bilinear without antialiasing
             and rounded to whole numbers, the mask nearest.
-        low: smallest percentage.
-        high: largest percentage; all from `low` to it are equally likely.
+        low: smallest percentage, at least 0.
+        high: largest percentage, at most MARGIN; all from `low` to it are equally likely.
         redraw: draws it at every visit; False: once per object, a function of `seed` and its name.
         seed: for redraw=False.
-
-    Raises:
-        UserError: the percentages are not 0 <= low <= high <= MARGIN.
     """
-    if not 0 <= low <= high <= MARGIN:
-        raise UserError(
-            f"cityscapes.train_expansion = {(low, high)}: must be two whole numbers of 0..{MARGIN}"
-            ", the lower first"
-        )
 
     def crop(generator: np.random.Generator, example: Example) -> tuple[np.ndarray, np.ndarray]:
         drawn = generator.random() if redraw else _once(seed, example.name)
@@ -88,24 +72,18 @@ def eval_crop(example: Example, percent: int, size: int) -> Example:
 
     Args:
         example: with a box.
-        percent: by which the window is larger than the box; 0: tight.
+        percent: by which the window is larger than the box, 0..MARGIN; 0: tight.
         size: of the image, as for `train_crop`.
 
     Returns:
         The image resized, the mask at the window's own size, no box, the same name and group.
-
-    Raises:
-        UserError: the percentage is not in 0..MARGIN.
     """
-    if not 0 <= percent <= MARGIN:
-        raise UserError(f"cityscapes.test_expansion = {percent}: must be in 0..{MARGIN}")
     image, mask = _cut(example, percent)
     return Example(_resized(image, size), mask, example.name, group=example.group)
 
 
 def _cut(example: Example, percent: int) -> tuple[np.ndarray, np.ndarray]:
-    if example.box is None:
-        raise ValueError(f"{example.name}: an object needs a box")
+    assert example.box, example.name
     top, left, bottom, right = window(example.box, percent, *example.mask.shape)
     return example.image[top:bottom, left:right], example.mask[top:bottom, left:right]
 
@@ -116,6 +94,5 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
 
 def _once(seed: int, name: str) -> float:
     """Returns a pseudo-random number in [0, 1), a function of seed and name."""
-    digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    bits = np.random.PCG64(np.random.SeedSequence((seed, digest)))
-    return np.random.Generator(bits).random()
+    digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, digest)))).random()

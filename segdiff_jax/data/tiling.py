@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.errors import UserError
+from segdiff_jax.data.crops import reflect_pad
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,9 @@ def grid(shape: tuple[int, ...], size: int, stride: int, multiple: int) -> Grid:
     Args:
         shape: of the image, (H, W, ...).
         size: side of a tile, pixels, a multiple of `multiple`; 0: never cut.
-        stride: from tile to tile, pixels.
+        stride: from tile to tile, pixels, 1 to `size`.
         multiple: divides the sides of the network's input.
-
-    Raises:
-        UserError: tiles would leave gaps.
     """
-    if size and not 1 <= stride <= size:
-        raise UserError(f"sampling.stride = {stride}: must be 1..{size}, the side of a tile")
     step = size // 4 if size and size // 4 % multiple == 0 else multiple
 
     def side(length: int) -> int:
@@ -79,11 +74,7 @@ def grid(shape: tuple[int, ...], size: int, stride: int, multiple: int) -> Grid:
 
 def extract_tiles(image: np.ndarray, places: Grid) -> Iterator[np.ndarray]:
     """Yields the tiles [h, w, ...] of an image, extended by reflection beyond its end."""
-    short = [max(t - n, 0) for t, n in zip(places.tile, image.shape[:2], strict=True)]
-    if any(short):
-        rest = [(0, 0)] * (image.ndim - 2)
-        image = np.pad(image, [(0, short[0]), (0, short[1]), *rest], mode="reflect")
-    height, width = places.tile
+    image, (height, width) = reflect_pad(image, places.tile), places.tile
     for y, x in places.corners:
         yield image[y : y + height, x : x + width]
 

@@ -114,7 +114,8 @@ def data_name(fields: dict[str, Any]) -> str:
     name = fields["data.name"]
     if name == "folder":
         return f"folder {Path(fields['data.dir']).name}"
-    return f"{name} {'+'.join(fields['cityscapes.classes'])}" if name == "cityscapes" else name
+    classes = fields.get(f"{name}.classes")
+    return f"{name} {'+'.join(classes)}" if classes else name
 
 
 def _natural(path: Path) -> tuple[Any, ...]:

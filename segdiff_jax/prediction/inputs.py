@@ -52,11 +52,9 @@ def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]
     Raises:
       UserError: there is no such file or folder, or it holds no image.
     """
+    if path.is_file() and not is_image_name(path):
+        raise UserError(f"--input={path}: must be a PNG, JPEG or TIFF file, or a folder of them")
     if path.is_file():
-        if not is_image_name(path):
-            raise UserError(
-                f"--input={path}: must be a PNG, JPEG or TIFF file, or a folder of them"
-            )
         return path.parent, [i for i in _inputs(path.parent, [path.parent]) if i.path == path]
     if not path.is_dir():
         raise UserError(f"--input={path}: no such file or folder")

@@ -57,16 +57,12 @@ class OutputMaps:
         keep_in: Path | None = None,
         random: bool = True,
     ) -> None:
-        """Allocates the maps.
+        """Allocates the maps of an image of shape (H, W); the threshold of its mask is in 0..1.
 
-        Args:
-          shape: (H, W).
-          threshold: of the mask, in 0..1.
-          keep_in: folder for the temporary file of the generations; None: they are not kept.
-          random: whether the masks are sampled, see `averaging.uncertainty`.
+        `keep_in` is the folder for the temporary file of the generations; None: they are not kept.
+        `random` is whether the masks are sampled, see `averaging.uncertainty`.
         """
-        self.probability = np.zeros(shape, np.uint16)
-        self.uncertainty = np.zeros(shape, np.uint16)
+        self.probability, self.uncertainty = np.zeros((2, *shape), np.uint16)
         self.mask = np.zeros(shape, np.uint8)
         self.generations: np.ndarray | None = None
         self._threshold, self._keep_in, self._random = threshold, keep_in, random
@@ -115,22 +111,14 @@ class OutputMaps:
         self._own = self._own + own.sum(axis=(1, 2))
 
     def statistics(self) -> MapStatistics:
-        """Returns the statistics of the finished image.
-
-        Raises:
-          ValueError: rows are missing.
-        """
+        """Returns the statistics of the finished image; ValueError if rows are missing."""
         if self._rows != len(self.mask):
             raise ValueError(f"{self._rows} of {len(self.mask)} rows")
         pixels, foreground = self.mask.size, int(np.count_nonzero(self.mask))
         both = self._own + foreground
         dice = np.where(both > 0, 2 * self._common / np.maximum(both, 1), 1)
-        return MapStatistics(
-            foreground / pixels,
-            self._confidence / pixels,
-            self._deviation / pixels,
-            float(dice.mean()),
-        )
+        confidence, deviation = self._confidence / pixels, self._deviation / pixels
+        return MapStatistics(foreground / pixels, confidence, deviation, float(dice.mean()))
 
 
 def _integer(values: np.ndarray) -> np.ndarray:

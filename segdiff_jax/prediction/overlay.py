@@ -2,6 +2,7 @@
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 # A light line beside a dark one is visible on any background, also without colour vision.
 INSIDE, OUTSIDE = (255, 230, 0), (0, 0, 0)
@@ -24,15 +25,14 @@ def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.
       [h, w, 3] uint8.
     """
     factor = -(-max(mask.shape) // LONGEST)
-    picture = _reduced(image, factor)
-    spread = _reduced(uncertainty, factor)
+    picture, spread = _reduced(image, factor), _reduced(uncertainty, factor)
     for top in range(0, len(picture), STRIP):
         rows = slice(top, top + STRIP)
         picture[rows] = _tinted(picture[rows], spread[rows])
     inside = _reduced(mask, factor) > 127
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines
-        grown, shrunk = _dilated(inside), ~_dilated(~inside)
-        picture[grown & ~inside] = OUTSIDE
+        shrunk = ndimage.binary_erosion(inside, border_value=1)
+        picture[ndimage.binary_dilation(inside) & ~inside] = OUTSIDE
         picture[inside & ~shrunk] = INSIDE
         inside = shrunk
     return picture
@@ -54,13 +54,3 @@ def _tinted(picture: np.ndarray, spread: np.ndarray) -> np.ndarray:
     deviation = spread[..., None].astype(np.float32) / 255 / 2
     weight = STRENGTH * np.clip((deviation - TINT_FROM) / (TINT_FULL - TINT_FROM), 0, 1)
     return np.rint(picture * (1 - weight) + np.array(TINT, np.float32) * weight).astype(np.uint8)
-
-
-def _dilated(area: np.ndarray) -> np.ndarray:
-    """Returns an area [h, w] of bool, dilated by the pixels that share a side with it."""
-    grown = area.copy()
-    grown[1:] |= area[:-1]
-    grown[:-1] |= area[1:]
-    grown[:, 1:] |= area[:, :-1]
-    grown[:, :-1] |= area[:, 1:]
-    return grown

@@ -48,13 +48,7 @@ class Job(NamedTuple):
 
 
 class ImageFile(NamedTuple):
-    """Holds a file as it was read.
-
-    Attributes:
-      image: [H, W, 3] uint8.
-      tags: of the file, to be copied.
-      state: of the file before it was read: size and time.
-    """
+    """Holds an image [H, W, 3] uint8, the tags to copy, and the state of its file before."""
 
     image: np.ndarray
     tags: writing.Tags
@@ -65,8 +59,6 @@ class ImageReader:
     """Iterates over the images of jobs, up to the first unreadable one; reads one file ahead.
 
     Attributes:
-      jobs: the images.
-      limits: of reading.
       count: how many files have been read or tried.
       files: those read, by their index in `jobs`; the consumer removes what it has finished.
       error: why the last file cannot be used, if it cannot.
@@ -108,27 +100,16 @@ class ImageReader:
 
 @dataclass
 class FolderPrediction:
-    """Predicts images and writes the results to a folder.
-
-    Attributes:
-      bands: the model.
-      output: folder for everything that is written.
-      limits: of reading.
-      threshold: of the masks.
-      saved_generations: how many generations to write one by one; 0: none.
-      summary: open.
-      random: whether the model samples its masks, see `averaging.uncertainty`.
-      problems: a line for each file that could not be read so far.
-    """
+    """Predicts images and writes the results to a folder."""
 
     bands: Bands
     output: Path
     limits: Limits
-    threshold: float
-    saved_generations: int
-    summary: Summary
-    random: bool = True
-    problems: list[str] = field(default_factory=list)
+    threshold: float  # of the masks
+    saved_generations: int  # how many to write one by one; 0: none
+    summary: Summary  # open
+    random: bool = True  # whether the model samples its masks, see `averaging.uncertainty`
+    problems: list[str] = field(default_factory=list)  # a line for each unreadable file so far
 
     def is_done(self, input: Input) -> bool:
         """Returns whether all results of an image exist and are of its file as it is now."""
@@ -142,7 +123,7 @@ class FolderPrediction:
         Raises:
           UserError: something cannot be written, or a prediction is not finite.
         """
-        jobs = [job for job in map(self._job, inputs) if job]
+        jobs = list(self._jobs(inputs))
         with tqdm(
             desc="predicting",
             total=sum(job.pixels for job in jobs),
@@ -152,17 +133,16 @@ class FolderPrediction:
             leave=False,
             disable=not jobs,
         ) as progress:
-            for batch in batches(jobs):
-                left = batch
+            for left in batches(jobs):
                 while left:  # after an unreadable file, the numbers that seed the noise have a gap
                     left = self._predict(left, progress)
 
-    def _job(self, input: Input) -> Job | None:
-        try:
-            return Job(input, read_size(input.path, self.limits))
-        except UserError as error:
-            self._add_problem(error)
-            return None
+    def _jobs(self, inputs: Iterable[Input]) -> Iterator[Job]:
+        for input in inputs:
+            try:
+                yield Job(input, read_size(input.path, self.limits))
+            except UserError as error:
+                self._add_problem(error)
 
     def _add_problem(self, error: UserError) -> None:
         # the reader names config fields, which are flags of this program
@@ -175,7 +155,9 @@ class FolderPrediction:
         for rows in self.bands(reader, jobs[0].input.number):
             job, file = jobs[rows.image], reader.files[rows.image]
             if rows.image not in maps:
-                maps[rows.image] = self._empty_maps(file)
+                keep_in = self.output if self.saved_generations else None
+                shape = file.image.shape[:2]
+                maps[rows.image] = OutputMaps(shape, self.threshold, keep_in, self.random)
             try:
                 maps[rows.image].add(rows.top, rows.generations)
             except UserError as error:
@@ -190,19 +172,15 @@ class FolderPrediction:
             progress.update(jobs[reader.count - 1].pixels)
         return jobs[reader.count :]
 
-    def _empty_maps(self, file: ImageFile) -> OutputMaps:
-        keep_in = self.output if self.saved_generations else None
-        return OutputMaps(file.image.shape[:2], self.threshold, keep_in, self.random)
-
     def _finish(self, job: Job, file: ImageFile, maps: OutputMaps, started: float) -> None:
         """Writes the files of an image, and then its row, which marks it as done."""
         input, paths = job.input, job.input.maps(self.output)
         picture = overlay(file.image, maps.mask, maps.uncertainty)
-        reduced = picture.shape != file.image.shape
-        if reduced:
+        tags = file.tags
+        if picture.shape != file.image.shape:
             height, width = picture.shape[:2]
             logging.info("%s: its overlay is reduced to %d x %d", input.name, width, height)
-        tags = writing.NO_TAGS if reduced else file.tags  # resolution and place do not fit then
+            tags = writing.NO_TAGS  # resolution and place do not fit
         writing.save(paths["overlay"], picture, tags, like_source=True)
         for name in ("probability", "uncertainty", "mask"):
             writing.save(paths[name], getattr(maps, name), file.tags)

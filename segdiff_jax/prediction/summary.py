@@ -49,23 +49,12 @@ COLUMNS = tuple({"review_rank": "look_rank"}.get(name, name) for name in Row._fi
 
 
 def row(
-    name: str,
-    shape: tuple[int, int],
-    statistics: MapStatistics,
-    seconds: float,
-    state: os.stat_result,
+    name: str, shape: tuple[int, int], of_maps: MapStatistics, seconds: float, state: os.stat_result
 ) -> Row:
     """Returns the row of an image of shape (H, W), whose file had this state when it was read."""
-    return Row(
-        name=name,
-        width=shape[1],
-        height=shape[0],
-        **{key: round(value, 6) for key, value in statistics._asdict().items()},
-        review_rank=0,
-        seconds=round(seconds, 3),
-        file_bytes=state.st_size,
-        file_modified=state.st_mtime_ns,
-    )
+    (height, width), rounded = shape, MapStatistics(*(round(value, 6) for value in of_maps))
+    times = round(seconds, 3), state.st_size, state.st_mtime_ns
+    return Row(name, width, height, *rounded, 0, *times)
 
 
 def review_priority(row: Row) -> tuple[Any, ...]:
@@ -74,26 +63,17 @@ def review_priority(row: Row) -> tuple[Any, ...]:
 
 
 class Summary:
-    """Keeps summary.csv of an output folder; at the end of its `with` block, rows are ranked.
-
-    Attributes:
-      path: of the file.
-      rows: by name of the image.
-    """
+    """Keeps summary.csv of an output folder; at the end of its `with` block, rows are ranked."""
 
     def __init__(self, output: Path, fresh: bool = False) -> None:
-        """Reads the existing rows; an incomplete last line is dropped.
-
-        Args:
-          output: the folder.
-          fresh: whether to start without them.
+        """Reads the existing rows, unless `fresh`; an incomplete last line is dropped.
 
         Raises:
           UserError: the file was written by something else.
         """
         self.path = output / "summary.csv"
         rows = [] if fresh or not self.path.exists() else _read(self.path)
-        self.rows = {row.name: row for row in rows}
+        self.rows = {row.name: row for row in rows}  # by name of the image
 
     def __enter__(self) -> "Summary":
         """Writes the existing rows, so that others can be appended."""
@@ -151,13 +131,8 @@ def _read(path: Path) -> list[Row]:
 def check_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> bool:
     """Writes settings.json, or checks the settings against those of an earlier command.
 
-    Args:
-      output: the folder.
-      settings: everything the predictions depend on, of types that JSON has.
-      overwrite: whether other settings may replace the existing ones.
-
-    Returns:
-      Whether the folder's content was made with these settings.
+    They are everything the predictions depend on, of types that JSON has. Returns whether the
+    folder's content was made with them; others are replaced only with `overwrite`.
 
     Raises:
       UserError: it was made with others, which are named, and must not be overwritten.

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from bounds import assert_within
 from object_windows import by_rule
-from refusals import refused
 from scipy import ndimage
 
 from segdiff_jax.data import object_crops
@@ -116,11 +115,3 @@ def test_a_tight_training_view_is_the_box():
     example = drawn_object()
     view = object_crops.train_crop(32, 0, 0, True, 0)
     assert seen_percent(example, *view(np.random.default_rng(0), example), 32) == 0
-
-
-@pytest.mark.parametrize("limits", [(-1, 10), (11, 10), (10, 21)])
-def test_an_expansion_beyond_what_is_kept_is_refused(limits):
-    error = refused(object_crops.train_crop, 32, *limits, True, 0)
-    assert str(limits) in str(error) and "0..20" in str(error)
-    if limits[1] > 20:
-        assert "21" in str(refused(object_crops.eval_crop, drawn_object(), 21, 32))

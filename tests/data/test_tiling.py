@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from segdiff_jax.data.tiling import Grid, RowBlender, extract_tiles, grid
-from segdiff_jax.errors import UserError
 
 SIZES = [
     # height, width, size, stride
@@ -154,9 +153,3 @@ def test_tiles_are_as_large_as_is_needed_and_few_in_kind(shape, tile):
 def test_without_tiles_an_image_is_filled_up_to_what_the_network_takes():
     assert grid((100, 300), 0, 0, 16).tile == (112, 304)
     assert grid((96, 304), 0, 0, 16).tile == (96, 304)
-
-
-@pytest.mark.parametrize("stride", [0, -1, 17])
-def test_a_stride_that_leaves_gaps_is_refused(stride: int):
-    with pytest.raises(UserError, match=f"sampling.stride = {stride}: must be 1..16"):
-        grid((64, 64), 16, stride, 1)

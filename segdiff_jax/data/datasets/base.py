@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segdiff_jax.data.crops import CropFn, random_crop
 from segdiff_jax.data.example import Example
-from segdiff_jax.errors import UserError
+from segdiff_jax.errors import UserError, bad_data
 
 # The fields of the data set's own group of the config, and "limits": reading.Limits.
 Options = Mapping[str, Any]
@@ -73,6 +73,12 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         return {"": options}
 
     @classmethod
+    def misplaced(cls, directory: Path, what: str) -> UserError:
+        """Returns the error for a directory that does not hold this data set at all."""
+        instructions = cls.MANUAL_DOWNLOAD_INSTRUCTIONS
+        return bad_data(f"config.data.dir {directory}", f"{what} lies in it; {instructions}")
+
+    @classmethod
     def fingerprint(cls, plan: Plan, options: Options) -> str:
         """Returns a digest that changes with the files, the notes and the options."""
         files = [
@@ -87,10 +93,8 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
     def train_crop(cls, options: Options, size: int, seed: int) -> CropFn:
         """Returns the crop that training sees of an example: a random square.
 
-        Args:
-            options: of the data set.
-            size: `augment.crop`, the side of the square in pixels; 0: the whole image.
-            seed: `seed`, for crops that are fixed for each example.
+        Its side has `size` pixels; 0: the whole image. `seed` is for crops that are fixed for each
+        example.
         """
         del options, seed
         return random_crop(size)
@@ -116,11 +120,10 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    def _split_generators(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError("datasets.store writes what `plan` found")
 
-    def _generate_examples(self, **kwargs: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-        raise NotImplementedError("datasets.store writes what `plan` found")
+    _generate_examples = _split_generators
 
 
 def read(
@@ -150,9 +153,13 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def shape_text(shape: Sequence[int]) -> str:
-    """Returns the height and width of an array for a message, as "512x640"."""
-    return "x".join(map(str, shape[:2]))
+def check_size(
+    file: Path, shape: Sequence[int], allowed: Sequence[int], owner: str = "official files"
+) -> None:
+    """Raises UserError unless the array of a file is as high and wide as that of its owner."""
+    found, wanted = ("x".join(map(str, sides[:2])) for sides in (shape, allowed))
+    if found != wanted:
+        raise bad_data(file, f"has {found} pixels; allowed is {wanted}, the size of {owner}")
 
 
 NO_BOX = (-1, -1, -1, -1)  # the box of an example that is no single object

@@ -25,16 +25,9 @@ from segdiff_jax.data import object_crops
 from segdiff_jax.data.crops import CropFn
 from segdiff_jax.data.datasets import base
 from segdiff_jax.data.datasets.cityscapes_files import Frame, frames
-from segdiff_jax.data.datasets.cityscapes_instances import (
-    LABEL_IDS,
-    MIN_AREA,
-    Instance,
-    instances,
-    read_ids,
-)
+from segdiff_jax.data.datasets.cityscapes_instances import MIN_AREA, Instance, instances, read_ids
 from segdiff_jax.data.example import Example
 from segdiff_jax.data.image_io import reading
-from segdiff_jax.errors import UserError, bad_data
 
 OFFICIAL_COUNTS = {"train": 2975, "val": 500}
 VALIDATION = ("weimar", "zurich")  # cities held back from the official "train": 264 frames
@@ -54,12 +47,7 @@ class Cityscapes(base.SegmentationBuilder):
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:
         """Returns one prepared set a class; no other option changes its examples."""
         del directory
-        classes = tuple(options["classes"])
-        if not classes or not set(classes) <= set(LABEL_IDS):
-            raise UserError(
-                f"cityscapes.classes = {classes}: allowed are one or more of {', '.join(LABEL_IDS)}"
-            )
-        return {name: {"class": name, "limits": options["limits"]} for name in classes}
+        return {name: {"class": name, "limits": options["limits"]} for name in options["classes"]}
 
     @classmethod
     def train_crop(cls, options: base.Options, size: int, seed: int) -> CropFn:
@@ -78,11 +66,7 @@ class Cityscapes(base.SegmentationBuilder):
         """Returns the frames by split, and counts them against the official numbers."""
         assert directory is not None
         if not any((directory / folder).is_dir() for folder in ("leftImg8bit", "gtFine")):
-            raise bad_data(
-                f"config.data.dir {directory}",
-                "neither 'leftImg8bit' nor 'gtFine' lies in it; "
-                f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}",
-            )
+            raise cls.misplaced(directory, "neither 'leftImg8bit' nor 'gtFine'")
         problems: list[str] = []
         official = {split: frames(directory, split, problems) for split in OFFICIAL_COUNTS}
         twice = {f.name for f in official["train"]} & {f.name for f in official["val"]}
@@ -94,18 +78,16 @@ class Cityscapes(base.SegmentationBuilder):
             "validation": [f for f in official["train"] if f.city in VALIDATION],
             "test": official["val"],
         }
-        read = partial(_examples, label=options["class"], limits=options["limits"])
-        return base.Plan(
-            {
-                split: [base.Item(frame.files, partial(read, frame)) for frame in chosen]
-                for split, chosen in splits.items()
-                if chosen
-            },
-            tuple(problems),
-            {"found": found, "validation_cities": list(VALIDATION), "class": options["class"]},
-            f"{directory}: {found} frames were found, and no {options['class']} with a piece of "
-            f"more than {MIN_AREA} pixels in them",
-        )
+        label = options["class"]
+        read = partial(_examples, label=label, limits=options["limits"])
+        items = {
+            split: [base.Item((f.image, f.instance_ids), partial(read, f)) for f in chosen]
+            for split, chosen in splits.items()
+        }
+        notes = {"found": found, "validation_cities": list(VALIDATION), "class": label}
+        nothing = f"no {label} with a piece of more than {MIN_AREA} pixels in them"
+        nothing = f"{directory}: {found} frames were found, and {nothing}"
+        return base.Plan(items, tuple(problems), notes, nothing)
 
 
 def _examples(
@@ -117,12 +99,7 @@ def _examples(
     if not found:
         return
     image = reading.read_image(frame.image, limits)
-    if image.shape[:2] != ids.shape:
-        raise bad_data(
-            frame.image,
-            f"has {base.shape_text(image.shape)} pixels, but {frame.instance_ids} "
-            f"{base.shape_text(ids.shape)}; allowed is the same size",
-        )
+    base.check_size(frame.image, image.shape, ids.shape, str(frame.instance_ids))
     for instance in found:
         name = f"{frame.name}_{instance.id}"
         yield name, _record(image, instance, name, label)

@@ -19,11 +19,6 @@ class Frame(NamedTuple):
         """The city it was filmed in."""
         return self.name.split("_")[0]
 
-    @property
-    def files(self) -> tuple[Path, Path]:
-        """The image and the instance ids."""
-        return self.image, self.instance_ids
-
 
 def frames(directory: Path, split: str, problems: list[str]) -> list[Frame]:
     """Returns the frames of an official split that have both files, by city and name.
@@ -42,17 +37,13 @@ def frames(directory: Path, split: str, problems: list[str]) -> list[Frame]:
     }
     whole = []
     for city, name in sorted(names):
-        frame = Frame(
-            name,
-            images / city / f"{name}{IMAGE}",
-            truth / city / f"{name}{INSTANCE_IDS}",
-        )
-        missing = [path for path in frame.files if not path.is_file()]
+        files = images / city / f"{name}{IMAGE}", truth / city / f"{name}{INSTANCE_IDS}"
+        missing = [path for path in files if not path.is_file()]
         if not re.fullmatch(rf"{re.escape(city)}_\d{{6}}_\d{{6}}", name):
-            there = next(path for path in frame.files if path not in missing)
+            there = next(path for path in files if path not in missing)
             problems.append(f"{there}: the name must begin with {city}_<6 digits>_<6 digits>_")
         elif missing:
             problems += [f"{path}: is missing; frame {name} has other files" for path in missing]
         else:
-            whole.append(frame)
+            whole.append(Frame(name, *files))
     return whole

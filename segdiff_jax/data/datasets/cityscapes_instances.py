@@ -16,16 +16,9 @@ from segdiff_jax.data.image_io import reading
 from segdiff_jax.data.object_crops import Box
 from segdiff_jax.errors import bad_data
 
-LABEL_IDS = {  # of the public scripts (github.com/mcordts/cityscapesScripts)
-    "person": 24,
-    "rider": 25,
-    "car": 26,
-    "truck": 27,
-    "bus": 28,
-    "train": 31,
-    "motorcycle": 32,
-    "bicycle": 33,
-}
+# Of the public scripts (github.com/mcordts/cityscapesScripts).
+LABEL_IDS = {"person": 24, "rider": 25, "car": 26, "truck": 27, "bus": 28, "train": 31}
+LABEL_IDS |= {"motorcycle": 32, "bicycle": 33}
 IDS_PER_LABEL = 1000  # 1000 * label id + 0..999
 MIN_AREA = 100  # pixels; a piece must have more
 _EIGHT_NEIGHBOURS = np.ones((3, 3), int)  # pixels that share a side or a corner are of one piece
@@ -58,12 +51,7 @@ def read_ids(path: Path, limits: reading.Limits) -> np.ndarray:
 
 
 def instances(ids: np.ndarray, label: str) -> Iterator[Instance]:
-    """Yields the objects of a class that have a large piece, by ascending id.
-
-    Args:
-        ids: [H, W] int32.
-        label: a key of LABEL_IDS.
-    """
+    """Yields the objects of a class (a key of LABEL_IDS) with a large piece in [H, W], by id."""
     first = LABEL_IDS[label] * IDS_PER_LABEL
     present = np.bincount(ids.ravel(), minlength=first + IDS_PER_LABEL)
     for k in np.flatnonzero(present[first : first + IDS_PER_LABEL]):

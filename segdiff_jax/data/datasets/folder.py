@@ -27,7 +27,7 @@ from absl import logging
 
 from segdiff_jax.data.datasets import base, folder_layout, folder_pairs
 from segdiff_jax.data.image_io import reading
-from segdiff_jax.errors import UserError, bad_data
+from segdiff_jax.errors import UserError
 
 Seen = dict[str, tuple[str, Path]]  # digest of an image file -> the split and file that have it
 
@@ -89,12 +89,7 @@ def _read(
     union = np.zeros(image.shape[:2], np.uint8)
     for file in pair.masks:
         mask = reading.read_mask(file, limits).pixels
-        if mask.shape != union.shape:
-            raise bad_data(
-                file,
-                f"has {base.shape_text(mask.shape)} pixels, but its image {pair.image.name} "
-                f"{base.shape_text(union.shape)}; allowed is the same size",
-            )
+        base.check_size(file, mask.shape, union.shape, f"its image {pair.image.name}")
         union |= mask
     yield pair.name, base.record(image, union, pair.name)
 

@@ -20,15 +20,10 @@ LAYOUTS = (
 
 
 def find(directory: Path, mask_suffix: str = "") -> dict[str, folder_pairs.Found]:
-    """Looks for images and masks in a directory.
+    """Returns the images and masks of "train", "validation" and "test", or under "" without those.
 
-    Args:
-        directory: in one of LAYOUTS, perhaps inside one more folder, as archives unpack.
-        mask_suffix: follows the name of the image in the name of its mask, as "_mask".
-
-    Returns:
-        The images and masks of "train", "validation" and "test", or under "" if there are no such
-        folders.
+    The directory is in one of LAYOUTS, perhaps inside one more folder, as archives unpack. The
+    suffix follows the name of the image in the name of its mask, as "_mask".
 
     Raises:
         UserError: it is in none of the layouts, or cannot be listed.
@@ -54,15 +49,8 @@ def assign(
     A folder of that name is that split. A split without a folder is drawn from the training images:
     each image is assigned by a hash of its name and the seed, so adding one moves no other. Where
     that leaves a split empty the nearest image moves, if there are three; at least one is left to
-    train.
-
-    Args:
-        pairs: of "train", "validation" and "test", or of "", as `find` returns them.
-        shares: of "validation" and "test", 0..1; used only where there is no such folder.
-        seed: of the hash.
-
-    Returns:
-        The splits, by name; a split may be empty.
+    train; a split may be empty. The shares of "validation" and "test" are 0..1, and used only where
+    there is no such folder.
     """
     given = {name: pairs[name] for name in ("validation", "test") if name in pairs}
     pool = pairs.get("train", pairs.get("", []))
@@ -99,11 +87,8 @@ def _split_folders(directory: Path) -> dict[str, Path]:
             raise bad_data(by_name[wrong], f"is not read; allowed is the name {right}")
     splits = {name: by_name[name] for name in SPLITS if name in by_name}
     if splits and "train" not in splits:
-        raise bad_data(
-            directory,
-            f"has {' and '.join(splits)} but no train; put all images in one images/ to have them "
-            "split",
-        )
+        found = f"has {' and '.join(splits)} but no train"
+        raise bad_data(directory, f"{found}; put all images in one images/ to have them split")
     return splits or {"": directory}
 
 
@@ -121,11 +106,8 @@ def _home(folder: Path) -> Path:
         return samples[0]
     if samples:
         return folder
-    homes = [
-        each
-        for each in inside
-        if any((f / "images").is_dir() for f in folder_pairs.subfolders(each))
-    ]
+    below = {each: folder_pairs.subfolders(each) for each in inside}
+    homes = [each for each in inside if any((f / "images").is_dir() for f in below[each])]
     if len(homes) == 1:
         return homes[0]
     several = f" in one place, but in {', '.join(each.name for each in homes)}" if homes else ""

@@ -42,12 +42,13 @@ def side_by_side(home: Path, suffix: str, found: Found) -> None:
     """Pairs images/X.png with masks/X.png, or with all files in the folder masks/X."""
     images, masks = defaultdict(list), defaultdict(list)
     for file in reading.list_images(home / "images"):
-        images[_name(file)].append(file)
+        images[_normal(file.stem)].append(file)
     for file in reading.list_images(home / "masks"):
+        name = _normal(file.stem)
         if file.is_dir():
             continue  # is among the folders
-        if _name(file).endswith(suffix):
-            masks[_name(file).removesuffix(suffix)].append(file)
+        if name.endswith(suffix):
+            masks[name.removesuffix(suffix)].append(file)
         else:
             end = f"config.folder.mask_suffix={suffix!r}"
             found.problems.append(f"{file}: the name of a mask must end in {end}")
@@ -119,10 +120,6 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself; reading it as an image reports it
         return False
-
-
-def _name(file: Path) -> str:
-    return _normal(file.stem)
 
 
 def _normal(name: str) -> str:

@@ -15,9 +15,10 @@ convention of `aperio_xml`. Test annotations have mostly whole numbers as vertic
 conventions nearly agree: the masks of seven have a Dice of 0.993 with one another.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -39,11 +40,7 @@ VALIDATION = (
 )
 
 
-class Pair(NamedTuple):
-    """An image file and its annotation file."""
-
-    image: Path
-    annotation: Path
+Pair = tuple[Path, Path]  # an image file and its annotation file
 
 
 class Monuseg(base.SegmentationBuilder):
@@ -64,36 +61,33 @@ class Monuseg(base.SegmentationBuilder):
         found = ", ".join(f"{len(pairs[k])} of {n} {k}" for k, n in OFFICIAL_COUNTS.items())
         logging.info("MoNuSeg: found %s images", found)
         splits = {
-            "train": [p for p in pairs["training"] if p.image.stem not in VALIDATION],
-            "validation": [p for p in pairs["training"] if p.image.stem in VALIDATION],
+            "train": [p for p in pairs["training"] if p[0].stem not in VALIDATION],
+            "validation": [p for p in pairs["training"] if p[0].stem in VALIDATION],
             "test": pairs["test"],
         }
-        items = {name: [_item(pair) for pair in split] for name, split in splits.items() if split}
+        items = {name: [_item(pair) for pair in split] for name, split in splits.items()}
         return base.Plan(items, notes={"found": found})
 
 
 def _item(pair: Pair) -> base.Item:
-    def read() -> Iterator[tuple[str, dict[str, Any]]]:
-        name = pair.image.stem
-        image = _image(pair.image)
-        mask = aperio_xml.semantic_mask(aperio_xml.regions(pair.annotation), *image.shape[:2])
-        if not mask.any():
-            raise bad_data(pair.annotation, "no region covers a pixel of the image")
-        resized = _resized(image, Image.Resampling.BILINEAR)
-        yield name, base.record(resized, _resized(mask, Image.Resampling.NEAREST), name)
+    file, annotation = pair
 
-    return base.Item(tuple(pair), read)
+    def read() -> Iterator[tuple[str, dict[str, Any]]]:
+        image = _image(file)
+        mask = aperio_xml.semantic_mask(aperio_xml.regions(annotation), *image.shape[:2])
+        if not mask.any():
+            raise bad_data(annotation, "no region covers a pixel of the image")
+        resized = _resized(image, Image.Resampling.BILINEAR)
+        yield file.stem, base.record(resized, _resized(mask, Image.Resampling.NEAREST), file.stem)
+
+    return base.Item(pair, read)
 
 
 def _find(directory: Path) -> dict[str, list[Pair]]:
     """Returns the pairs of "training" and "test", by name; a missing folder has none."""
     training, test = directory / "MoNuSeg 2018 Training Data", directory / "MoNuSegTestData"
     if not (training.is_dir() or test.is_dir()):
-        raise bad_data(
-            f"config.data.dir {directory}",
-            f"neither {training.name!r} nor {test.name!r} lies in it; "
-            f"{Monuseg.MANUAL_DOWNLOAD_INSTRUCTIONS}",
-        )
+        raise Monuseg.misplaced(directory, f"neither {training.name!r} nor {test.name!r}")
     return {
         "training": _pairs(training / "Tissue Images", training / "Annotations", training),
         "test": _pairs(test, test, test),
@@ -103,12 +97,12 @@ def _find(directory: Path) -> dict[str, list[Pair]]:
 def _pairs(images: Path, annotations: Path, folder: Path) -> list[Pair]:
     if not folder.is_dir():
         return []
-    # Archives packed on a Mac hold a "._<name>.tif" beside every file.
-    files = [f for f in sorted(images.glob("*")) if f.suffix.lower() in (".tif", ".tiff")]
-    files = [f for f in files if not f.name.startswith(".")]
+    # Hidden files are left out: archives packed on a Mac hold a "._<name>.tif" beside every file.
+    names = re.compile(r"[^.].*\.tiff?", re.IGNORECASE)
+    files = [file for file in sorted(images.glob("*")) if names.fullmatch(file.name)]
     if not files:
         raise bad_data(images, "holds no .tif image")
-    pairs = [Pair(file, annotations / f"{file.stem}.xml") for file in files]
+    pairs = [(file, annotations / f"{file.stem}.xml") for file in files]
     for image, annotation in pairs:
         if not annotation.is_file():
             raise bad_data(image, f"its annotation {annotation} is missing")
@@ -124,11 +118,8 @@ def _image(path: Path) -> np.ndarray:
                 return np.array(file.convert("RGB"))
     except Exception as error:  # Pillow raises nearly anything on a damaged file
         raise bad_data(path, f"cannot be read ({error})") from error
-    raise bad_data(
-        path,
-        f"is {mode} of {size[0]}x{size[1]} pixels; official images are RGB of "
-        f"{base.shape_text(OFFICIAL_SIZE)}",
-    )
+    found = f"is {mode} of {size[0]}x{size[1]} pixels"
+    raise bad_data(path, f"{found}; official images are RGB of 1000x1000")
 
 
 def _resized(array: np.ndarray, resampling: Image.Resampling) -> np.ndarray:

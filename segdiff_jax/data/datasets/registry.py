@@ -22,14 +22,8 @@ from segdiff_jax.errors import BAD_DATA, UserError
 if TYPE_CHECKING:
     from segdiff_jax.data.datasets.base import SegmentationBuilder
 
-# Class of the builder by name of the data set; it lives in the module of that name.
-BUILDERS = {
-    "synthetic": "Synthetic",
-    "monuseg": "Monuseg",
-    "vaihingen": "Vaihingen",
-    "cityscapes": "Cityscapes",
-    "folder": "Folder",
-}
+# The builder of a data set is the class of its name in the module of its name.
+BUILDERS = ("synthetic", "monuseg", "vaihingen", "cityscapes", "folder")
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,7 @@ class Source:
     """A data set: where its official files are, and where it is prepared.
 
     Attributes:
-        name: a key of BUILDERS.
+        name: one of BUILDERS.
         directory: the official files, for data sets that are downloaded by hand; "": the prepared
             set is taken as it is.
         prepared_dir: holds prepared sets; made if missing.
@@ -58,11 +52,9 @@ class Source:
         Raises:
             UserError: an unknown name, files that are missing or damaged, or no room to write.
         """
-        from segdiff_jax.data.datasets import store
-
         total: Counter[str] = Counter()
-        for home in self._homes():
-            total.update(store.counts(home))
+        for counts in self._prepared().values():
+            total.update(counts)
         return dict(total)
 
     def load(self, split: str) -> list[Example]:
@@ -79,15 +71,16 @@ class Source:
         """
         from segdiff_jax.data.datasets import store
 
-        homes = self._homes()
-        splits = {name: None for home in homes for name in store.counts(home)}
+        homes = self._prepared()
+        splits = {name: None for counts in homes.values() for name in counts}
         parts = [part.strip() for part in split.split("+")]
         if any(part not in splits for part in parts) or len(set(parts)) < len(parts):
             raise UserError(
                 f"split {split!r} of data set {self.name!r}: allowed are {', '.join(splits)}, "
                 "or several of them joined by '+', each once"
             )
-        return [example for part in parts for home in homes for example in _read(home, part)]
+        chosen = [(home, part) for part in parts for home in homes if part in homes[home]]
+        return [example for home, part in chosen for example in store.read(home, part)]
 
     def problems(self) -> list[str]:
         """Reads every file, preparing nothing; returns a line for each that cannot be used.
@@ -117,18 +110,18 @@ class Source:
         if self.name not in BUILDERS:
             raise UserError(f"data set {self.name!r}: allowed are {', '.join(BUILDERS)}")
         module = importlib.import_module(f"segdiff_jax.data.datasets.{self.name}")
-        return getattr(module, BUILDERS[self.name])
+        return getattr(module, self.name.capitalize())
 
     def _directory(self) -> Path | None:
         return Path(self.directory).expanduser() if self.directory else None
 
-    def _homes(self) -> list[Path]:
-        """Prepares what is not up to date; returns the folders of the prepared sets."""
+    def _prepared(self) -> dict[Path, dict[str, int]]:
+        """Prepares what is not up to date; returns the examples by split of each prepared set."""
         from segdiff_jax.data.datasets import store
 
         builder, directory = self._builder(), self._directory()
         instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-        homes = []
+        homes = {}
         for variant, options in builder.variants(directory, self.options).items():
             folder = Path(self.prepared_dir).expanduser() / self.name / variant
             home = folder / str(builder.VERSION)
@@ -140,14 +133,8 @@ class Source:
                     f"config.data.dir: {instructions}",
                     BAD_DATA,
                 )
-            homes.append(home)
+            homes[home] = store.counts(home)
         return homes
-
-
-def _read(home: Path, split: str) -> list[Example]:
-    from segdiff_jax.data.datasets import store
-
-    return store.read(home, split) if split in store.counts(home) else []
 
 
 def statistics(examples: Sequence[Example]) -> tuple[tuple[float, ...], tuple[float, ...]]:

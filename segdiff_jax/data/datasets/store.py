@@ -29,13 +29,9 @@ EXAMPLES_PER_CALL = 16  # TFDS rewrites its metadata at each call
 def refresh(
     builder: type[SegmentationBuilder], source: Path | None, options: Options, home: Path
 ) -> None:
-    """Prepares a set unless the one at `home` was made from the same files and options.
+    """Prepares a set unless the one in the folder `home` was made from the same files and options.
 
-    Args:
-        builder: of the data set.
-        source: the official files; None for a data set that needs none.
-        options: of the data set.
-        home: the folder of the prepared set.
+    `source` holds the official files; None for a data set that needs none.
 
     Raises:
         UserError: files are missing or damaged (all are listed), or `home` cannot be written.
@@ -87,8 +83,7 @@ def _example(record: dict[str, Any]) -> Example:
         raise ValueError(f"an image is {image.dtype} {image.shape}, not RGB")
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 1:
         raise ValueError(f"a mask is {mask.dtype} {mask.shape}, not one channel of 0 and 1")
-    top, left, height, width = (int(side) for side in record["box"])
-    box = (top, left, height, width)
+    box = tuple(record["box"].tolist())
     box = None if box == NO_BOX else box
     return Example(image, mask, record["name"].decode(), box, record["group"].decode())
 

@@ -43,14 +43,10 @@ def _item(split: str, index: int) -> base.Item:
 
 
 def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one example.
-
-    Args:
-        split: a key of COUNTS.
-        index: which example, from 0.
+    """Draws an example of a split of COUNTS by its index, from 0; a function of these only.
 
     Returns:
-        image [64, 64, 3] uint8 and mask [64, 64] uint8 in {0, 1}, a function of the arguments only.
+        image [64, 64, 3] uint8 and mask [64, 64] uint8 in {0, 1}.
     """
     # PCG64 and its uniform doubles are the part of numpy whose stream is fixed across versions.
     seed = np.random.SeedSequence([SEED, list(COUNTS).index(split), index])
@@ -59,7 +55,7 @@ def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     mask = np.zeros((SIDE, SIDE), np.uint8)
     for centre, radius, is_nucleus in _places(rng):
         depth = _depth(rng, centre, radius)
-        colour = STAIN + 24.0 * (_uniform(rng) - 0.5) + 14.0 * (_uniform(rng, 3) - 0.5)
+        colour = STAIN + 24.0 * (rng.random() - 0.5) + 14.0 * (rng.random(3) - 0.5)
         if is_nucleus:
             cover = np.clip(depth + 0.5, 0, 1)
             texture = 34.0 * _speckle(rng) - 52.0 * np.exp(-(((depth - 0.9) / 0.9) ** 2)) + 6.0
@@ -70,21 +66,17 @@ def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         paint = colour + texture[..., None] * (1.0, 0.9, 0.7)
         image += cover[..., None] * (paint - image)
     image *= 1 + 0.10 * _waves(rng, 3, 0.2, 0.8)[..., None]  # uneven light
-    image += 8.0 * (_uniform(rng, SIDE, SIDE, 3) - 0.5)  # the camera's noise
+    image += 8.0 * (rng.random((SIDE, SIDE, 3)) - 0.5)  # the camera's noise
     return np.clip(np.round(image), 0, 255).astype(np.uint8), mask
-
-
-def _uniform(rng: np.random.Generator, *shape: int) -> Any:
-    return rng.random(shape) if shape else rng.random()
 
 
 def _places(rng: np.random.Generator) -> list[tuple[np.ndarray, float, bool]]:
     """Returns (centre, radius, is nucleus) of shapes that hardly touch; the first is a nucleus."""
     places: list[tuple[np.ndarray, float, bool]] = []
     for _ in range(60):
-        centre = (_uniform(rng, 2) * 1.06 - 0.03) * SIDE
-        radius = 6.5 + 4.0 * _uniform(rng)
-        is_nucleus = not places or _uniform(rng) < 0.52
+        centre = (rng.random(2) * 1.06 - 0.03) * SIDE
+        radius = 6.5 + 4.0 * rng.random()
+        is_nucleus = not places or rng.random() < 0.52
         if not places:  # well inside, so that every mask has a foreground
             centre = SIDE / 2 + (centre - SIDE / 2) * 0.6
         if all(np.hypot(*(centre - c)) > 1.02 * (radius + r) for c, r, _ in places):
@@ -95,12 +87,12 @@ def _places(rng: np.random.Generator) -> list[tuple[np.ndarray, float, bool]]:
 def _depth(rng: np.random.Generator, centre: np.ndarray, radius: float) -> np.ndarray:
     """Returns about how many pixels [SIDE, SIDE] lies inside a wobbly ellipse; negative outside."""
     y, x = np.mgrid[:SIDE, :SIDE] - centre[:, None, None]
-    turn, stretch = np.pi * _uniform(rng), 1 + 0.3 * _uniform(rng)
+    turn, stretch = np.pi * rng.random(), 1 + 0.3 * rng.random()
     along = (x * np.cos(turn) + y * np.sin(turn)) / stretch**0.5
     across = (y * np.cos(turn) - x * np.sin(turn)) * stretch**0.5
     angle = np.arctan2(across, along)
     wobble = sum(
-        0.05 * np.cos(k * angle + 2 * np.pi * _uniform(rng)) * (2 * _uniform(rng) - 1)
+        0.05 * np.cos(k * angle + 2 * np.pi * rng.random()) * (2 * rng.random() - 1)
         for k in (2, 3, 4)
     )
     return radius * (1 + wobble) - np.hypot(along, across)
@@ -111,15 +103,14 @@ def _waves(rng: np.random.Generator, count: int, low: float, high: float) -> np.
     y, x = np.mgrid[:SIDE, :SIDE] * (2 * np.pi / SIDE)
     field = np.zeros((SIDE, SIDE))
     for _ in range(count):
-        turn, phase = 2 * np.pi * _uniform(rng, 2)
-        periods = low + (high - low) * _uniform(rng)
+        turn, phase = 2 * np.pi * rng.random(2)
+        periods = low + (high - low) * rng.random()
         field += np.cos(periods * (x * np.cos(turn) + y * np.sin(turn)) + phase)
     return field * (2 / count) ** 0.5
 
 
 def _speckle(rng: np.random.Generator) -> np.ndarray:
     """Returns grains [SIDE, SIDE] about two pixels wide, of unit variance: clumped chromatin."""
-    noise = _uniform(rng, SIDE, SIDE) - 0.5
+    noise = rng.random((SIDE, SIDE)) - 0.5
     field = noise + np.roll(noise, 1, 0)
-    field = field + np.roll(field, 1, 1)
-    return field * 3**0.5  # four uniforms of variance 1 / 12
+    return (field + np.roll(field, 1, 1)) * 3**0.5  # four uniforms of variance 1 / 12

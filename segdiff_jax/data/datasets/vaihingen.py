@@ -23,11 +23,10 @@ have one bit a pixel, going by the Matlab script that writes them; OpenCV, with 
 read, makes 0 and 255 of that.
 """
 
-import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -41,22 +40,13 @@ OFFICIAL_SIZE = (512, 512)  # (height, width), pixels
 SIZE = (256, 256)  # as prepared
 COUNT = 168  # of the images, numbered from 1
 # Held out of the 100 training images: every fifth. DARNet too held out 20, at random.
-VALIDATION = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95, 100)
-
-
+VALIDATION = tuple(range(5, 101, 5))
 SPLITS = {
-    "train": tuple(number for number in range(1, 101) if number not in VALIDATION),
+    "train": tuple(number for number in range(1, 101) if number % 5),
     "validation": VALIDATION,
     "test": tuple(range(101, COUNT + 1)),
 }
 FILE = re.compile(r"building_(?P<mask>mask_)?(?P<number>[0-9]+)\.tiff?", re.IGNORECASE)
-
-
-class Pair(NamedTuple):
-    """An image file and the file of its mask."""
-
-    image: Path
-    mask: Path
 
 
 class Vaihingen(base.SegmentationBuilder):
@@ -86,26 +76,18 @@ class Vaihingen(base.SegmentationBuilder):
         folder = directory / "buildings" if (directory / "buildings").is_dir() else directory
         images, masks, problems = _find(folder)
         if not (images or masks):
-            raise bad_data(
-                f"config.data.dir {directory}",
-                f"no building_<number>.tif lies in it; {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}",
-            )
+            raise cls.misplaced(directory, "no building_<number>.tif")
         problems += _missing(folder, images, masks)
         items = {
             split: [
-                _item(number, Pair(images[number], masks[number]), options)
+                _item(number, images[number], masks[number], options)
                 for number in numbers
                 if number in images and number in masks
             ]
             for split, numbers in SPLITS.items()
         }
         notes = {"resize": options["resize"], **{k: list(v) for k, v in SPLITS.items()}}
-        return base.Plan({k: v for k, v in items.items() if v}, tuple(problems), notes)
-
-
-def name_of(number: int) -> str:
-    """Returns the official name of an image, without its ending."""
-    return f"building_{number:03d}"
+        return base.Plan(items, tuple(problems), notes)
 
 
 def _find(folder: Path) -> tuple[dict[int, Path], dict[int, Path], list[str]]:
@@ -113,10 +95,8 @@ def _find(folder: Path) -> tuple[dict[int, Path], dict[int, Path], list[str]]:
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
     problems = []
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    for file in files:
-        match = FILE.fullmatch(file.name)
-        if not match:
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not (match := FILE.fullmatch(file.name)):
             continue
         kind, number = masks if match["mask"] else images, int(match["number"])
         if not 1 <= number <= COUNT:
@@ -131,7 +111,7 @@ def _find(folder: Path) -> tuple[dict[int, Path], dict[int, Path], list[str]]:
 def _missing(folder: Path, images: dict[int, Path], masks: dict[int, Path]) -> list[str]:
     problems = []
     for number in range(1, COUNT + 1):
-        image, mask = f"{name_of(number)}.tif", f"building_mask_{number:03d}.tif"
+        image, mask = f"building_{number:03d}.tif", f"building_mask_{number:03d}.tif"
         if number in images and number not in masks:
             problems.append(f"{images[number]}: its mask {mask} is missing")
         elif number in masks and number not in images:
@@ -141,26 +121,19 @@ def _missing(folder: Path, images: dict[int, Path], masks: dict[int, Path]) -> l
     return problems
 
 
-def _item(number: int, pair: Pair, options: base.Options) -> base.Item:
+def _item(number: int, image: Path, mask: Path, options: base.Options) -> base.Item:
     resize, limits = RESIZES[options["resize"]], options["limits"]
-    return base.Item(tuple(pair), functools.partial(_read, number, pair, resize, limits))
 
+    def read() -> Iterator[tuple[str, dict[str, Any]]]:
+        pixels, truth = reading.read_image(image, limits), _read_mask(mask, limits)
+        for file, shape in ((image, pixels.shape), (mask, truth.pixels.shape)):
+            base.check_size(file, shape, OFFICIAL_SIZE)
+        if not truth.pixels.any():
+            raise bad_data(mask, "holds no building; every official mask does")
+        name = f"building_{number:03d}"
+        yield name, base.record(*resize(pixels, truth), name)
 
-Resize = Callable[[np.ndarray, reading.MaskFile], tuple[np.ndarray, np.ndarray]]
-
-
-def _read(
-    number: int, pair: Pair, resize: Resize, limits: reading.Limits
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    image, mask = reading.read_image(pair.image, limits), _read_mask(pair.mask, limits)
-    for file, size in ((pair.image, image.shape[:2]), (pair.mask, mask.pixels.shape)):
-        if size != OFFICIAL_SIZE:
-            found, official = base.shape_text(size), base.shape_text(OFFICIAL_SIZE)
-            raise bad_data(file, f"has {found} pixels; allowed is {official}")
-    if not mask.pixels.any():
-        raise bad_data(pair.mask, "holds no building; every official mask does")
-    name = name_of(number)
-    yield name, base.record(*resize(image, mask), name)
+    return base.Item((image, mask), read)
 
 
 def _read_mask(file: Path, limits: reading.Limits) -> reading.MaskFile:
@@ -180,4 +153,4 @@ def _by_area(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarray, np.
     return np.rint(resize.bilinear(image, SIZE)).astype(np.uint8), (covered >= 0.5).astype(np.uint8)
 
 
-RESIZES: dict[str, Resize] = {"authors": _as_the_authors, "area": _by_area}
+RESIZES = {"authors": _as_the_authors, "area": _by_area}

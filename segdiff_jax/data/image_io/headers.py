@@ -31,17 +31,11 @@ class RefusedError(Exception):
 
 
 class Limits(NamedTuple):
-    """What may be read: `config.reading`.
+    """What may be read: `config.reading`."""
 
-    Attributes:
-        max_pixels: a larger image is refused before any of it is decoded.
-        page: of a TIFF file with several, from 0; -1: such a file is refused.
-        float_range: (low, high), which become 0 and 255; (): an image of floats is refused.
-    """
-
-    max_pixels: int = 64_000_000
-    page: int = -1
-    float_range: tuple[float, ...] = ()
+    max_pixels: int = 64_000_000  # a larger image is refused before any of it is decoded
+    page: int = -1  # of a TIFF file with several, from 0; -1: such a file is refused
+    float_range: tuple[float, ...] = ()  # become 0 and 255; (): an image of floats is refused
 
 
 class Pixels(NamedTuple):
@@ -113,7 +107,7 @@ def check_size(shape: tuple[int, int], limits: Limits, where: str = "") -> None:
 
 def upright_shape(shape: tuple[int, int], orientation: int) -> tuple[int, int]:
     """Returns (H, W) after the EXIF orientation is applied."""
-    return shape[::-1] if 5 <= orientation <= 8 else shape
+    return (shape[1], shape[0]) if 5 <= orientation <= 8 else shape
 
 
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:

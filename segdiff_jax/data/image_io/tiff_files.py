@@ -81,10 +81,8 @@ def open_page(file: BinaryIO, number: int) -> Iterator[tifffile.TiffPage]:
         if len(pages) > 1 and number < 0:
             raise RefusedError(f"has {len(pages)} pages; config.reading.page chooses one, from 0")
         if number >= len(pages):
-            raise RefusedError(
-                f"has {len(pages)} page(s), so config.reading.page={number} is not there; "
-                f"at most {len(pages) - 1}"
-            )
+            where = f"config.reading.page={number} is not there; at most {len(pages) - 1}"
+            raise RefusedError(f"has {len(pages)} page(s), so {where}")
         offset, tags = list(pages.items())[max(number, 0)]
         tiff.filehandle.seek(offset)
         page = tifffile.TiffPage(tiff, max(number, 0))
@@ -157,17 +155,15 @@ def _check_segments(page: tifffile.TiffPage) -> None:
         raise RefusedError("is truncated: it lacks a part of its pixels; allowed are whole images")
     if page.compression != _JPEG:
         return
-    height, width = (
-        (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-    )
+    height, width = page.rowsperstrip, page.imagewidth
+    if page.is_tiled:
+        height, width = page.tilelength, page.tilewidth
     for offset, count in segments:
         page.parent.filehandle.seek(offset)
         jpeg = JpegImageFile(io.BytesIO(page.parent.filehandle.read(count)))
         if jpeg.width > width or jpeg.height > height:
-            raise RefusedError(
-                f"has a JPEG part of {jpeg.height} x {jpeg.width} pixels, larger than its place "
-                f"of {height} x {width}; it is damaged"
-            )
+            found = f"has a JPEG part of {jpeg.height} x {jpeg.width} pixels"
+            raise RefusedError(f"{found}, larger than its place of {height} x {width}; damaged")
 
 
 def _palette(page: tifffile.TiffPage) -> np.ndarray:

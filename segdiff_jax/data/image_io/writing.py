@@ -43,11 +43,7 @@ NO_TAGS = Tags()
 
 
 def read_tags(path: Path, page: int = 0) -> Tags:
-    """Reads the tags of an image file as they are once its EXIF orientation is applied.
-
-    Args:
-        path: of a file whose pixels can be read.
-        page: of a TIFF file with several.
+    """Reads the tags of an image file, or of a page of a TIFF file, once it is turned upright.
 
     Raises:
         UserError: the file is a GeoTIFF with an orientation, or cannot be read.
@@ -120,14 +116,14 @@ def save(path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, like_source: bool
 
 def _save_tiff(path: Path, pixels: np.ndarray, tags: Tags, like_source: bool) -> None:
     copied = (*GROUND, *VALUES) if like_source else GROUND
-    resolution = [tags.tiff[code][2] for code in RESOLUTION[:2] if code in tags.tiff]
+    x, y = (tags.tiff[code][2] if code in tags.tiff else None for code in RESOLUTION[:2])
     tifffile.imwrite(
         path,
         pixels,
         photometric="rgb" if pixels.ndim == 3 else "minisblack",
         compression="lzw",
         predictor=True,
-        resolution=resolution if len(resolution) == 2 else None,
+        resolution=(x, y) if x and y else None,
         resolutionunit=tags.tiff[UNIT][2] if UNIT in tags.tiff else None,
         metadata=None,
         software=False,

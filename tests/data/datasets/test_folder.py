@@ -212,8 +212,8 @@ def test_all_that_does_not_fit_is_listed_a_line_each(tmp_path):
             "one",
             f"{masks / 'orphan.png'}: is the mask of no image; images/ has none of that name",
             f"{masks / 'empty'}: is empty; no object is one mask of zeros",
-            f"{masks / 'other size.png'}: has 8x6 pixels, but its image other size.png 6x8; "
-            "allowed is the same size",
+            f"{masks / 'other size.png'}: has 8x6 pixels; allowed is 6x8, the size of its "
+            "image other size.png",
             f"{masks / 'grey mask.png'}: mask holds the values 3; allowed are 0 and 1, or 0 and "
             "255",
             f"{images / 'more'}: is a folder; images must lie in images/ itself",
