@@ -46,21 +46,12 @@ def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
     """Returns the mean IoU by class, of the runs with this expansion of an object's box."""
     found: dict[str, float] = {}
     for run in runs:
-<<<<<<< HEAD
-        fields = run.fields
-        wanted = "cityscapes", expansion
-        if (fields["data.name"], fields["cityscapes.test_expansion"]) == wanted:
-            one = {fields["cityscapes.classes"][0]: {"iou": run.summary["iou"]["mean"]}}
-            scores = run.groups or one
-            found |= {name: row["iou"] for name, row in scores.items() if row["iou"] is not None}
-=======
         name = run.fields["data.name"]
         if run.fields.get(f"{name}.test_expansion") != expansion:
             continue
         classes = run.fields[f"{name}.classes"]
         scores = run.groups or {classes[0]: {"iou": run.summary["iou"]["mean"]}}
         found |= {name: row["iou"] for name, row in scores.items() if row["iou"] is not None}
->>>>>>> wD2
     return found
 
 
@@ -102,16 +93,9 @@ def table_4(grids: Sequence[Grid]) -> Table:
                 cells += [_printed(value), _score(done.get(variant), key)]
             rows.append(cells)
         if grid is None:
-<<<<<<< HEAD
-            config = {"cityscapes bus": "cityscapes.py:bus"}.get(data, f"{data}.py")
-            flags = f"--config=configs/{config} --dir=DIR --grid=conditioning"
-            notes.append(f"Not run: {data}: {PROGRAM} {flags}")
-=======
             name, _, kind = data.partition(" ")
-            config = f"configs/{name}.py" + (f":{kind}" if kind else "")
-            command = f"python -m segdiff_jax.experiments.run --config={config} --dir=DIR"
-            notes.append(f"Not run: {data}: {command} --grid=conditioning")
->>>>>>> wD2
+            flags = f"--config=configs/{name}.py{kind and f':{kind}'} --dir=DIR --grid=conditioning"
+            notes.append(f"Not run: {data}: {PROGRAM} {flags}")
         else:
             notes += [f"Not run: {line}" for line in grid.missing("conditioning")]
     notes.append(WCOV)

@@ -54,7 +54,7 @@ def start(
     cpu_devices.set_device_count(devices_of_cpu)
     if not coordinator:
         return
-    peers = () if coordinator == "auto" else (coordinator, processes, process)
+    peers: tuple[Any, ...] = () if coordinator == "auto" else (coordinator, processes, process)
     this = f"process {process} of {processes} at {coordinator}" if peers else "this job's processes"
     logging.info("%s: waiting for all processes to join, at most %d s", this, join_seconds)
     late = f"waited {join_seconds} s and not all processes joined; start every one of them"
