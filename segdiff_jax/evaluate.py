@@ -24,19 +24,12 @@ from segdiff_jax.trained_run import TrainedRun
 
 
 class Evaluation(NamedTuple):
-    """Scores of a split.
+    """Scores of a split."""
 
-    Attributes:
-      rows: "name" and the scores of each image.
-      calibration: sums over all pixels of all images, [3, 10], see `metrics.calibration`.
-      panels: a PNG of each image, on process 0.
-      seconds: per image, without scoring and drawing it.
-    """
-
-    rows: list[dict[str, Any]]
-    calibration: np.ndarray
-    panels: list[Path]
-    seconds: float
+    rows: list[dict[str, Any]]  # "name" and the scores of each image
+    calibration: np.ndarray  # sums over all pixels of all images, see `metrics.calibration`
+    panels: list[Path]  # a PNG of each image, on process 0
+    seconds: float  # per image, without scoring and drawing it
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> Path:
@@ -62,21 +55,16 @@ def evaluate_run(
     directory: Path,
     watch: Callable[[ScoredPrediction], object] | None = None,
 ) -> Path:
-    """Scores a loaded run and writes the report; see `evaluate`.
+    """Scores a run, loaded with its test split, and writes the report; see `evaluate`.
 
-    Args:
-      run: loaded with its test split.
-      workdir: of the run, for its training curve.
-      directory: of the report.
-      watch: see `evaluate_split`.
+    `watch` is called with every prediction, in the order of the examples.
     """
     config, step, examples = run.config, run.step, run.examples
     c = config.data
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
     found = evaluate_split(run.segmenter, examples, config.seed, directory, watch)
-    page = directory / "report.html"
     if jax.process_index() > 0:
-        return page
+        return directory / "report.html"
     means = metrics.means(found.rows)
     logging.info("test: %s", ", ".join(f"{name} {x:.4f}" for name, x in means.items()))
     page = write_report(
@@ -100,15 +88,7 @@ def evaluate_split(
     directory: Path,
     watch: Callable[[ScoredPrediction], object] | None = None,
 ) -> Evaluation:
-    """Predicts, scores and draws every example; panels go to the directory.
-
-    Args:
-      segmenter: samples the masks.
-      examples: with their annotations.
-      seed: of the noise.
-      directory: of the report.
-      watch: called with every prediction, in the order of the examples.
-    """
+    """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
     began = time.monotonic()
     for i, found in enumerate(score_examples(segmenter, examples, seed)):
@@ -131,8 +111,7 @@ def evaluate_split(
 
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:
     """Returns the settings a reader needs to judge or repeat the evaluation."""
-    c = config.sampling
-    count = config.data.train_images
+    c, count = config.sampling, config.data.train_images
     chosen = {
         "last": "the last averaged (EMA) weights; no test image chose them",
         "best": f"averaged (EMA) weights, best Dice on split {config.data.validation_split!r}",
@@ -146,6 +125,13 @@ def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict
         "tiles": f"{c.tile} pixels every {c.stride}" if c.tile else "none",
         "seconds per image": round(seconds, 3),
         "seed": config.seed,
+        **machine(),
+    }
+
+
+def machine() -> dict[str, str]:
+    """Returns the devices and the versions of a computation."""
+    return {
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": f"segdiff_jax {__version__}, jax {jax.__version__}",
     }

@@ -21,21 +21,15 @@ class NotFiniteError(ValueError):
 def compute(tree: Tree, *, finite: bool = False) -> Sums:
     """Returns the checksum of every leaf; of arrays on devices, which are replicated, one copy.
 
-    Args:
-      tree: of arrays.
-      finite: whether to check that all values are finite.
-
     Raises:
-      NotFiniteError: they are not.
+      NotFiniteError: a value is not finite, where `finite`.
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): _leaf_sum(_name(path), leaf, finite) for path, leaf in leaves}
+    return {path: _leaf_sum(path, leaf, finite) for path, leaf in _leaves(tree)}
 
 
 def same_shapes(sums: Sums, like: Tree) -> bool:
     """Whether paths, shapes and dtypes are those of `like`."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(like)
-    wanted = {_name(p): [list(x.shape), str(x.dtype)] for p, x in leaves}
+    wanted = {path: [list(x.shape), str(x.dtype)] for path, x in _leaves(like)}
     return wanted == {path: entry[:2] for path, entry in sums.items()}
 
 
@@ -45,8 +39,8 @@ def differing(sums: Sums, tree: Tree) -> list[str]:
     return [path for path in sums.keys() | found.keys() if sums.get(path) != found.get(path)]
 
 
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path)
+def _leaves(tree: Tree) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path), x) for path, x in jax.tree.leaves_with_path(tree)]
 
 
 def _leaf_sum(path: str, leaf: Any, finite: bool) -> list[Any]:

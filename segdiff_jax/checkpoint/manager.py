@@ -4,6 +4,7 @@ A checkpoint has three items: "ema", the averaged weights, which is all that eva
 "training", the rest of the state; and "checksums", those of the arrays of both.
 """
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,10 +70,7 @@ class Checkpoints:
         Raises:
           UserError: the directory cannot be written, or holds what no training writes.
         """
-
-        def score(scores: dict[str, float]) -> float:
-            return scores[metric]
-
+        score = operator.itemgetter(metric)
         # best_fn with max_to_keep may delete the newest; only policies keep both
         best = POLICIES.BestN(
             get_metric_fn=score, reverse=False, n=1, keep_checkpoints_without_metrics=False
@@ -144,8 +142,7 @@ class Checkpoints:
     def last_good(self) -> str:
         """Describes the checkpoint a run would resume from; waits until all saves have ended."""
         self.finish()
-        step = self.manager.latest_step()
-        if step is None:
+        if (step := self.manager.latest_step()) is None:
             return "nothing was saved before"
         return f"the last good checkpoint is {self.directory / str(step)}"
 
@@ -216,47 +213,38 @@ class Checkpoints:
           UserError: it is of another model.
           CorruptCheckpointError: it cannot be read, or holds other values than were written.
         """
-        path = self.directory / str(step)
-        sums = self._read_sums(step)
-        for name, tree in like.items():
-            if sums and not checksums.same_shapes(sums[name], tree):
+        path, sums = self.directory / str(step), None
+        if (path / "checksums").is_dir():  # older versions wrote none
+            sums = self._items(step, checksums=ocp.args.JsonRestore())["checksums"]
+            if not sums.keys() >= like.keys():
+                raise CorruptCheckpointError("its checksums are incomplete")
+            if not all(checksums.same_shapes(sums[name], tree) for name, tree in like.items()):
                 raise UserError(f"checkpoint {path} is of another model", BAD_CHECKPOINT)
-        found = self._read_unverified(step, like, has_sums=sums is not None)
+        try:
+            args = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+            found = self._items(step, **args)
+        except CorruptCheckpointError as error:
+            complete = all((path / name).is_dir() for name in like)
+            if sums is None and complete and isinstance(error.__cause__, ValueError | KeyError):
+                # without checksums, damage cannot be told from another model
+                raise UserError(f"cannot restore {path}: {error}", BAD_CHECKPOINT) from error
+            raise
         if sums is None:
             logging.warning("%s was written without checksums: not verified", path)
             return found
         for name, tree in found.items():
             if bad := checksums.differing(sums[name], tree):
-                raise CorruptCheckpointError(
-                    f"{len(bad)} arrays are not what was written: {name}{bad[0]}"
-                )
+                what = f"{len(bad)} arrays are not what was written: {name}{bad[0]}"
+                raise CorruptCheckpointError(what)
         return found
 
-    def _read_unverified(
-        self, step: int, like: dict[str, Tree], *, has_sums: bool
-    ) -> dict[str, Tree]:
-        args = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+    def _items(self, step: int, **args: Any) -> dict[str, Any]:
         try:
             return dict(self.manager.restore(step, args=ocp.args.Composite(**args)).items())
         except Exception as error:  # Orbax raises nearly any error on a damaged file
-            path = self.directory / str(step)
-            complete = all((path / name).is_dir() for name in like)
-            if not has_sums and complete and isinstance(error, ValueError | KeyError):
-                # without checksums, damage cannot be told from another model
-                message = f"cannot restore {path}: {_reason(error)}"
-                raise UserError(message, BAD_CHECKPOINT) from error
-            raise CorruptCheckpointError(_reason(error)) from error
-
-    def _read_sums(self, step: int) -> dict[str, checksums.Sums] | None:
-        """Returns the checksums of both items; None in checkpoints of versions without them."""
-        if not (self.directory / str(step) / "checksums").is_dir():
-            return None
-        args = ocp.args.Composite(checksums=ocp.args.JsonRestore())
-        try:
-            sums = self.manager.restore(step, args=args)["checksums"]
-            return {"ema": sums["ema"], "training": sums["training"]}
-        except Exception as error:
-            raise CorruptCheckpointError(_reason(error)) from error
+            # the start of a message which may be pages long
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise CorruptCheckpointError(lines[0][:200]) from error
 
     def _quarantine(self, step: int, error: CorruptCheckpointError) -> None:
         """Renames a damaged checkpoint, so that its step can be saved again."""
@@ -265,15 +253,9 @@ class Checkpoints:
         aside = self.directory / f"{step}.corrupt-{n}"
         if jax.process_index() == 0:
             path.rename(aside)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("a damaged checkpoint is renamed")
+        multihost_utils.sync_global_devices("a damaged checkpoint is renamed")
         logging.error("%s is damaged (%s): renamed to %s", path, error, aside.name)
         self.manager.reload()  # or it would refuse to save steps up to this one
-
-
-def _reason(error: Exception) -> str:
-    """Returns the start of Orbax's message, which may be pages long."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:

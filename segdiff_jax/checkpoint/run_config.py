@@ -15,6 +15,7 @@ from segdiff_jax.config import default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.runtime.files import write_json
 
+Fields = dict[str, Any]
 # config fields and groups that may change when a run resumes
 MUTABLE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
@@ -42,18 +43,14 @@ def check_resume(config: ConfigDict, workdir: Path) -> None:
         keys = {key for key in saved.keys() | given.keys() if not key.startswith(MUTABLE)}
         _refuse_differing(workdir, saved, given, keys)
     elif any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*")):
-        raise UserError(
-            f"{workdir} holds checkpoints but no config.json to check this run against: put it "
-            "back, or choose another workdir",
-            BAD_CHECKPOINT,
-        )
+        what = "holds checkpoints but no config.json to check this run against"
+        raise UserError(f"{workdir} {what}: put it back, or choose another workdir", BAD_CHECKPOINT)
 
 
 def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """Checks that a config leaves the meaning of the weights of a run unchanged.
+    """Returns the config with the run's statistics of the images, unless it has other ones.
 
-    Returns:
-      The config, with the statistics of the images that were computed when the training began.
+    Checks that it leaves the meaning of the weights of the run unchanged.
 
     Raises:
       UserError: the differences are listed; or the directory holds no run.
@@ -65,36 +62,27 @@ def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
         config = config.copy_and_resolve_references()
         config.data.mean, config.data.std = trained.data.mean, trained.data.std
     saved, given = flatten(trained), flatten(config)
-    keys = {
-        k for k in given if k.startswith(AFFECTS_PREDICTIONS) and not k.startswith(NOT_PREDICTIONS)
-    }
+    keys = {key for key in given if key.startswith(AFFECTS_PREDICTIONS)}
+    keys = {key for key in keys if not key.startswith(NOT_PREDICTIONS)}
     _refuse_differing(workdir, saved, given, keys)
     return config
 
 
-def _refuse_differing(
-    workdir: Path, saved: dict[str, Any], given: dict[str, Any], keys: set[str]
-) -> None:
+def _refuse_differing(workdir: Path, saved: Fields, given: Fields, keys: set[str]) -> None:
     differing = sorted(key for key in keys if saved.get(key) != given.get(key))
     if not differing:
         return
     rows = [("key", "saved", "now")]
     rows += [(key, str(saved.get(key)), str(given.get(key))) for key in differing]
     first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
-    raise UserError(
-        f"{workdir} holds a run with other settings ({', '.join(differing)}): choose another "
-        "workdir, or the settings it began with",
-        BAD_CHECKPOINT,
-        [f"{key:{first}}  {old:{second}}  {new}" for key, old, new in rows],
-    )
+    table = [f"{key:{first}}  {old:{second}}  {new}" for key, old, new in rows]
+    what = f"{workdir} holds a run with other settings ({', '.join(differing)})"
+    hint = "choose another workdir, or the settings it began with"
+    raise UserError(f"{what}: {hint}", BAD_CHECKPOINT, table)
 
 
 def write_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes `config.json`.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes `config.json`; raises UserError if it cannot be written."""
     write_json(workdir / "config.json", config.to_dict(), indent=2)
 
 
@@ -114,11 +102,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def _merged(old: dict[str, Any], new: Any, name: str = "it") -> dict[str, Any]:
-    """Returns `old` with the values of `new`, group by group.
-
-    Raises:
-      ValueError: `new`, or its value for a group of `old`, is not a group.
-    """
+    """Returns `old` with the values of `new`; raises ValueError where a group is expected."""
     if not isinstance(new, dict):
         raise ValueError(f"{name} is no group of settings")
     groups = {key for key, value in old.items() if isinstance(value, dict) and key in new}

@@ -24,11 +24,7 @@ UPWARDS = re.compile(r"(^|[/\\])\.\.([/\\]|$)")
 
 
 def check_config_file(path: Path) -> None:
-    """Refuses a config.json that is a link out of its folder, no file, or larger than 1 MB.
-
-    Raises:
-      UserError: the reason; the exit code is 66.
-    """
+    """Raises UserError for a config.json that is a link out, no file, or larger than 1 MB."""
     _require_inside(path, path.parent)
     _require_file(path, MAX_CONFIG_BYTES)
 
@@ -104,8 +100,8 @@ def _require_file(path: Path, max_bytes: int | None) -> None:
     if not stat.S_ISREG(state.st_mode):
         raise _refusal(path, "is neither a file nor a folder")
     if max_bytes is not None and state.st_size > max_bytes:
-        size = f"{state.st_size / 1e6:.0f} MB; at most {max_bytes / 1e6:.0f} MB are allowed"
-        raise _refusal(path, f"has {size}")
+        most = f"at most {max_bytes / 1e6:.0f} MB are allowed"
+        raise _refusal(path, f"has {state.st_size / 1e6:.0f} MB; {most}")
 
 
 def _require_names(path: Path) -> None:

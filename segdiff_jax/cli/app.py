@@ -4,7 +4,6 @@ A user's mistake takes one line on stderr; a traceback is printed for internal e
 """
 
 import contextlib
-import errno
 import logging as python_logging
 import os
 import re
@@ -20,12 +19,12 @@ from absl import flags, logging
 
 from segdiff_jax import errors
 from segdiff_jax.errors import TerminatedError, UserError
-from segdiff_jax.runtime import startup, watchdog
+from segdiff_jax.runtime import files, startup, watchdog
 
 # messages of JAX's collectives and its coordination service when a process is gone
 LOST = re.compile(r"Gloo .*failed|Connection (closed|reset) by peer|[Cc]oordination ?[Ss]ervice")
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+ENDINGS = {signal.SIGTERM: TerminatedError, signal.SIGINT: KeyboardInterrupt}
 
 
 def start(main: Callable[[list[str]], int]) -> NoReturn:
@@ -35,10 +34,7 @@ def start(main: Callable[[list[str]], int]) -> NoReturn:
 
 
 def run(
-    program: Callable[[list[str]], object],
-    argv: list[str],
-    help_text: str | None,
-    less_memory: str,
+    program: Callable[[list[str]], object], argv: list[str], help_text: str | None, less_memory: str
 ) -> int:
     """Runs a program and returns its exit code.
 
@@ -50,25 +46,24 @@ def run(
     """
     if HELP & set(argv):
         return show(help_text or "")
-    received: list[int] = []
+    received: list[signal.Signals] = []
     try:
         with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, partial(_raise, received))
-            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-                signal.signal(signal.SIGINT, partial(_raise, received))
+            for number in ENDINGS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, partial(_raise, received))
         program(argv)
     except (Exception, KeyboardInterrupt, TerminatedError) as error:
         if isinstance(error, ImportError) and received:
             # numpy and other C extensions turn any exception during their import into this one
-            error = TerminatedError() if received[-1] == signal.SIGTERM else KeyboardInterrupt()
+            error = ENDINGS[received[-1]]()
         return _report(error, less_memory)
     return errors.DONE
 
 
-def _raise(received: list[int], number: int, frame: FrameType | None) -> None:
-    """Handles a signal: records it and raises the exception that ends the program."""
-    received.append(number)
-    raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
+def _raise(received: list[signal.Signals], number: int, _: FrameType | None) -> NoReturn:
+    received.append(signal.Signals(number))
+    raise ENDINGS[received[-1]]
 
 
 def _report(error: BaseException, less_memory: str) -> int:
@@ -85,12 +80,11 @@ def _report(error: BaseException, less_memory: str) -> int:
     lost = [line for line in _messages(error) if LOST.search(line)]
     if lost and _is_joined():
         return fail(f"lost another process of the job ({lost[0]})", errors.PEER_LOST)
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+    if isinstance(error, OSError) and error.errno in files.CAUSES:
         return fail(f"{error.filename or 'writing'}: {error.strerror}", errors.CANNOT_WRITE)
     if "RESOURCE_EXHAUSTED" in str(error):
-        wanted = str(error).strip().splitlines()[0]
-        message = f"the devices have too little memory ({wanted}): {less_memory}"
-        return fail(message, errors.INTERNAL)
+        wanted = f"the devices have too little memory ({str(error).strip().splitlines()[0]})"
+        return fail(f"{wanted}: {less_memory}", errors.INTERNAL)
     traceback.print_exception(error)
     return fail("internal error of segdiff_jax, or of a library it uses", errors.INTERNAL)
 
@@ -133,10 +127,9 @@ def set_up_logging() -> None:
 
 
 def _is_shown(record: python_logging.LogRecord) -> bool:
-    orbax = "orbax" in record.pathname
-    if orbax and "tracked_metric" in str(record.msg):  # at each checkpoint between validations
-        return False
-    if orbax and record.exc_info:  # of a failed save, which is reported in one line elsewhere
+    # at each checkpoint between validations, and of a failed save, which is reported elsewhere
+    noise = "tracked_metric" in str(record.msg) or record.exc_info
+    if noise and "orbax" in record.pathname:
         return False
     return record.levelno >= python_logging.WARNING or "segdiff_jax" in record.pathname
 

@@ -38,34 +38,24 @@ COMMON_HELP = """  --help                     prints this text
 Exit codes: 0 done; 64 bad command line or config; 65 the file is unusable; 66 it holds another
 network, or the run has no checkpoint; 70 an internal error; 74 cannot write."""
 HELPS = {"import": IMPORT_HELP, "export": EXPORT_HELP, "": f"{IMPORT_HELP}\n{EXPORT_HELP}"}
-FLAGS = {
-    "import": ("weights", "workdir", "step"),
-    "export": ("export", "workdir"),
-    "": ("weights", "export", "workdir", "step"),
-}
+FLAGS = {"import": ("weights", "workdir", "step"), "export": ("export", "workdir")}
+FLAGS[""] = ("weights", "export", "workdir", "step")
 
 
 class Import(NamedTuple):
-    """Holds a parsed command line that imports weights.
+    """Holds a parsed command line that imports weights."""
 
-    Attributes:
-      weights: the authors' file; exists.
-      config: of the run, checked.
-      workdir: of the run; holds none yet.
-      step: updates the weights have seen.
-    """
-
-    weights: Path
-    config: ConfigDict
-    workdir: Path
-    step: int
+    weights: Path  # the authors' file; exists
+    config: ConfigDict  # of the run, checked
+    workdir: Path  # of the run; holds none yet
+    step: int  # updates the weights have seen
 
 
 class Export(NamedTuple):
-    """Holds a parsed command line that exports the run in `workdir` to a file not there yet."""
+    """Holds a parsed command line that exports a run."""
 
-    file: Path
-    workdir: Path
+    file: Path  # does not exist yet
+    workdir: Path  # of the run
 
 
 def help_of(mode: str) -> str:
@@ -74,19 +64,15 @@ def help_of(mode: str) -> str:
 
 
 def parse(argv: list[str], mode: str = "") -> Import | Export:
-    """Parses a command line.
-
-    Args:
-      argv: arguments without the name of the program.
-      mode: "import", "export", or "": the flags decide.
+    """Parses the arguments of "import", of "export", or of the program if mode is "".
 
     Raises:
       UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
     sources, rest = options.config_sources(argv)
     config = options.load_config(options.only(sources)) if sources else default()
-    values = dict.fromkeys(FLAGS[""], "")
-    values |= options.read_flags(dict.fromkeys(FLAGS[mode], ""), rest, config)
+    given = options.read_flags(dict.fromkeys(FLAGS[mode], ""), rest, config)
+    values = dict.fromkeys(FLAGS[""], "") | given
     if needed := {"import": "weights", "export": "export"}.get(mode):
         if not values[needed]:
             raise UserError(f"--{needed} is missing: must be a .pt file")
@@ -101,30 +87,25 @@ def parse(argv: list[str], mode: str = "") -> Import | Export:
         return _export(options.local_path("export", values["export"]), workdir)
     options.only(sources)
     options.check_config(config)
-    return _import(
-        options.local_path("weights", values["weights"]), config, workdir, values["step"]
-    )
+    weights = options.local_path("weights", values["weights"])
+    return _import(weights, config, workdir, values["step"])
 
 
 def _import(weights: Path, config: ConfigDict, workdir: Path, step: str) -> Import:
     if not weights.is_file():
         raise UserError(f"--weights={weights}: no such file")
-    for name in ("config.json", "checkpoints"):
-        if (workdir / name).exists():
-            raise UserError(f"--workdir={workdir}: holds a run already; choose another")
+    if any((workdir / name).exists() for name in ("config.json", "checkpoints")):
+        raise UserError(f"--workdir={workdir}: holds a run already; choose another")
     if not config.data.mean:
-        raise UserError(
-            "config.data.mean=(): must be given, with data.std: those of the training that "
-            "produced the weights"
-        )
+        raise UserError("config.data.mean=(): must be given, and data.std: those of the training")
     if config.train.result != "last":
         raise UserError("config.train.result='best': must be last: nothing has been validated here")
-    if step:
-        if not re.fullmatch(r"\d{1,9}", step):
-            raise UserError(f"--step={step}: must be an integer, at least 0, below 1000000000")
-        return Import(weights, config, workdir, int(step))
-    match = UPDATES.fullmatch(weights.stem)
-    return Import(weights, config, workdir, int(match[1]) if match else 0)
+    if not step:
+        match = UPDATES.fullmatch(weights.stem)
+        step = match[1] if match else "0"
+    elif not re.fullmatch(r"\d{1,9}", step):
+        raise UserError(f"--step={step}: must be an integer, at least 0, below 1000000000")
+    return Import(weights, config, workdir, int(step))
 
 
 def _export(file: Path, workdir: Path) -> Export:

@@ -1,9 +1,8 @@
 """Parses the command line of `main`: prepare, check, train, evaluate, or all of them."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -50,23 +49,14 @@ MODE_HELP = """\
 
 
 class Command(NamedTuple):
-    """Holds a parsed command line.
+    """Holds a parsed command line."""
 
-    Attributes:
-      config: checked, and locked against new keys.
-      workdir: of the run; need not exist.
-      mode: one of MODES.
-      coordinator: "host:port" of process 0, "auto", or "" for one process.
-      processes: their number, with "host:port".
-      process: the number of this one, from 0.
-    """
-
-    config: ConfigDict
-    workdir: Path
-    mode: str
-    coordinator: str
-    processes: int
-    process: int
+    config: ConfigDict  # checked, and locked against new keys
+    workdir: Path  # of the run; need not exist
+    mode: str  # one of MODES
+    coordinator: str  # "host:port" of process 0, "auto", or "" for one process
+    processes: int  # their number, with "host:port"
+    process: int  # the number of this one, from 0
 
 
 def help_of(mode: str) -> str:
@@ -76,11 +66,7 @@ def help_of(mode: str) -> str:
 
 
 def parse(argv: list[str], mode: str = "") -> Command:
-    """Parses a command line.
-
-    Args:
-      argv: arguments without the name of the program.
-      mode: of the sub-command; "": --mode gives it.
+    """Parses the arguments of a sub-command, or of the program if mode is "": --mode gives it.
 
     Raises:
       UserError: a flag is unknown, or a value missing or not allowed.
@@ -92,26 +78,20 @@ def parse(argv: list[str], mode: str = "") -> Command:
     if mode not in MODES:
         hint = schema.did_you_mean(mode, MODES)
         raise UserError(f"--mode={mode}: must be one of {', '.join(MODES)}{hint}")
-    workdir = options.directory("workdir", values["workdir"] or f"runs/{_run_name(source)}")
-    _check_job(values)
+    name, _, argument = source.partition(":")
+    run_name = "-".join([Path(name).stem, *re.findall(r"[\w.]+", argument)])  # monuseg-small
+    workdir = options.directory("workdir", values["workdir"] or f"runs/{run_name}")
     job = values["coordinator"], values["processes"], values["process"]
+    _check_job(*job)
     return Command(config, workdir, mode, *job)
 
 
-def _run_name(source: str) -> str:
-    """Returns "monuseg-small" for "configs/monuseg.py:small"."""
-    name, _, argument = source.partition(":")
-    return "-".join([Path(name).stem, *re.findall(r"[\w.]+", argument)])
-
-
-def _check_job(values: Mapping[str, Any]) -> None:
-    coordinator, count, process = (values[n] for n in ("coordinator", "processes", "process"))
+def _check_job(coordinator: str, count: int, process: int) -> None:
     if coordinator in ("", "auto"):
         if count or process >= 0:
             raise UserError("--processes and --process need --coordinator=HOST:PORT")
     elif not re.fullmatch(r".+:\d+", coordinator):
         raise UserError(f"--coordinator={coordinator}: must be HOST:PORT or auto")
     elif not 0 <= process < count:
-        raise UserError(
-            f"--process={process}: must be at least 0 and less than --processes={count}"
-        )
+        demand = f"must be at least 0 and less than --processes={count}"
+        raise UserError(f"--process={process}: {demand}")

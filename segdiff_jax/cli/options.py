@@ -37,27 +37,20 @@ def read_flags(
         define.get(type(default), flags.DEFINE_string)(name, default, "", flag_values=values)
     try:
         if config is not None:
-            _check_overrides(argv)
+            for match in filter(None, map(re.compile(r"--?(?:no)?config\.([^=]*)").match, argv)):
+                if match[1] not in schema.FIELDS:
+                    raise schema.unknown_field(match[1])
             config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         left = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         raise _unknown_flag(error.flagname, defaults, config is not None) from error
-    except flags.IllegalFlagValueError as error:
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         if match := re.match(r"flag --config\.([^=]*)=(.*?): ", str(error), re.DOTALL):
             raise schema.invalid_value(match[1], match[2]) from error
-        raise UserError(str(error)) from error
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(str(error)) from error
     if left:
         raise UserError(f"{left[0]}: flags are written --NAME=VALUE; see --help")
     return {name: values[name].value for name in defaults}
-
-
-def _check_overrides(argv: Iterable[str]) -> None:
-    for argument in argv:
-        if match := re.match(r"--?(?:no)?config\.([^=]*)", argument):
-            if match[1] not in schema.FIELDS:
-                raise schema.unknown_field(match[1])
 
 
 def _unknown_flag(name: str, known: Iterable[str], has_config: bool) -> UserError:
@@ -82,21 +75,16 @@ def config_sources(argv: Iterable[str]) -> tuple[list[str], list[str]]:
     """Splits the arguments into the values of --config and the others."""
     sources, rest, arguments = [], [], iter(argv)
     for argument in arguments:
-        if re.fullmatch(r"--?config", argument):
-            sources.append(next(arguments, ""))
-        elif re.match(r"--?config=", argument):
-            sources.append(argument.split("=", 1)[1])
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            sources.append(value if equals else next(arguments, ""))
         else:
             rest.append(argument)
     return sources, rest
 
 
 def only(sources: Sequence[str]) -> str:
-    """Returns the one value of --config.
-
-    Raises:
-      UserError: there is none, or more than one.
-    """
+    """Returns the one value of --config; raises UserError if there is none, or more than one."""
     if len(sources) != 1 or not sources[0]:
         known = ", ".join(map(str, sorted(Path().glob("configs/*.py"))))
         problem = "is given twice" if len(sources) > 1 else "is missing"
@@ -152,16 +140,10 @@ def check_config(config: ConfigDict) -> None:
 
 
 def local_path(name: str, text: str) -> Path:
-    """Returns the path that a flag names.
-
-    Raises:
-      UserError: it is a URL, such as that of a bucket.
-    """
+    """Returns the path that a flag names; raises UserError for a URL, such as that of a bucket."""
     if "://" in text:
-        raise UserError(
-            f"--{name}={text}: must be a place in a file system of this machine: a bucket has to "
-            "be mounted, see launch/README.md"
-        )
+        demand = "must be a place in a file system of this machine: mount buckets"
+        raise UserError(f"--{name}={text}: {demand}, see launch/README.md")
     return Path(text).expanduser()
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,12 +41,12 @@ Exit codes: 0 done; 64 bad command line; 65 some images could not be read, the o
 interrupted: finished images are complete, and the same command continues."""
 
 
-def _two_floats(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.strip("()").split(","))
+def _floats(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.strip("()").split(",")))
 
 
 def _is_range(v: tuple[float, ...]) -> bool:
-    return len(v) == 2 and all(map(math.isfinite, v)) and v[0] < v[1]
+    return len(v) == 2 and -math.inf < v[0] < v[1] < math.inf
 
 
 PATHS = ("workdir", "input", "output")
@@ -59,37 +60,25 @@ NUMBERS: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "threshold": (float, number(0, 1, below=True)),
     "max_pixels": (int, integer(1)),
     "page": (int, integer(0)),
-    "float_range": (_two_floats, Allowed("LOW,HIGH: two numbers, the lower first", _is_range)),
+    "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", _is_range)),
 }
 FLAGS = dict.fromkeys(PATHS, "") | dict.fromkeys(SWITCHES, False) | dict.fromkeys(NUMBERS)
 
 
 class Command(NamedTuple):
-    """Holds a parsed command line.
+    """Holds a parsed command line."""
 
-    Attributes:
-      workdir: of the run; holds config.json.
-      folder: of the input; names in the summary are relative to it.
-      inputs: the images, at least one.
-      output: need not exist.
-      numbers: those of `NUMBERS` that were given, by name.
-      save_generations, overwrite: the switches.
-    """
-
-    workdir: Path
-    folder: Path
-    inputs: list[Input]
-    output: Path
-    numbers: Mapping[str, Any]
+    workdir: Path  # of the run; holds config.json
+    folder: Path  # of the input; names in the summary are relative to it
+    inputs: list[Input]  # the images, at least one
+    output: Path  # need not exist
+    numbers: Mapping[str, Any]  # those of `NUMBERS` that were given, by name
     save_generations: bool
     overwrite: bool
 
 
 def parse(argv: list[str]) -> Command:
-    """Parses a command line.
-
-    Args:
-      argv: arguments without the name of the program.
+    """Parses a command line, without the name of the program.
 
     Raises:
       UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
@@ -99,9 +88,9 @@ def parse(argv: list[str]) -> Command:
     for name in PATHS:
         if not values[name]:
             raise UserError(f"--{name} is missing: --workdir, --input and --output are needed")
-    workdir, path = (options.local_path(name, values[name]) for name in ("workdir", "input"))
+    workdir = options.local_path("workdir", values["workdir"])
     _check_run(workdir, numbers)
-    folder, inputs = find_images(path, values["recursive"])
+    folder, inputs = find_images(options.local_path("input", values["input"]), values["recursive"])
     output = options.directory("output", values["output"])
     _check_output(output, folder, inputs, values)
     switches = values["save_generations"], values["overwrite"]
@@ -110,20 +99,17 @@ def parse(argv: list[str]) -> Command:
 
 def _number(name: str, text: str) -> Any:
     read, allowed = NUMBERS[name]
-    try:
-        value = read(text)
-    except ValueError:
-        value = None
-    if value is None or not allowed.accepts(value):
-        raise UserError(f"--{name}={text}: must be {allowed.text}")
-    return value
+    with suppress(ValueError):
+        if allowed.accepts(value := read(text)):
+            return value
+    raise UserError(f"--{name}={text}: must be {allowed.text}")
 
 
 def _check_run(workdir: Path, numbers: Mapping[str, Any]) -> None:
     """Checks the numbers against config.json of the run, which is read as plain JSON here."""
+    path = workdir / "config.json"
     if not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: must be the directory of a run")
-    path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir}: holds no run: no config.json", BAD_CHECKPOINT)
     try:
@@ -138,20 +124,12 @@ def _check_run(workdir: Path, numbers: Mapping[str, Any]) -> None:
         raise UserError(f"--overlap={overlap}: must be less than a tile, {tile} pixels")
 
 
-def _check_output(
-    output: Path, folder: Path, inputs: list[Input], values: Mapping[str, Any]
-) -> None:
+def _check_output(output: Path, folder: Path, inputs: list[Input], values: dict[str, Any]) -> None:
     """Checks that no image of the input, nor any unrelated file, is overwritten or read again."""
     if values["recursive"] and output.resolve().is_relative_to(folder.resolve()):
-        raise UserError(
-            f"--output={output}: lies in {folder}, where --recursive would find it again: choose a "
-            "place beside it"
-        )
+        raise UserError(f"--output={output}: lies in {folder}, where --recursive would find it")
     written = {path for input in inputs for path in input.maps(output.resolve()).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")
     if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, GENERATIONS))):
-        raise UserError(
-            f"--output={output}: holds {name}, which no prediction made: choose another, or "
-            "--overwrite"
-        )
+        raise UserError(f"--output={output}: holds {name}, which no prediction made: --overwrite?")

@@ -5,7 +5,6 @@ and jax takes seconds to import.
 """
 
 import importlib
-from types import ModuleType
 from typing import NamedTuple
 
 from segdiff_jax import __version__, errors
@@ -47,30 +46,30 @@ def main(argv: list[str]) -> int:
     """Runs a command line and returns its exit code."""
     for length in (2, 1):  # words of a name
         if (name := " ".join(argv[:length])) in COMMANDS:
-            program = COMMANDS[name]
-            return _import(program.module).main(argv[length:], *program.mode)
+            return _run(COMMANDS[name], argv[length:])
     first, *rest = argv or ["--help"]
     if first in app.HELP:
-        return app.show(_usage(list(COMMANDS)))
+        return _usage(list(COMMANDS))
     if first == "--version":
         return app.show(__version__)
     if first.startswith("-"):  # no command: all modes
-        return _import("main").main(argv)
+        return _run(Program("main", (), ""), argv)
     group = [name for name in COMMANDS if name.startswith(f"{first} ")]
     if group and (not rest or rest[0] in app.HELP):
-        return app.show(_usage(group))
+        return _usage(group)
     name = " ".join(argv[:2]) if group else first
     hint = did_you_mean(name, COMMANDS) or "; see segdiff --help"
     return app.fail(f"{name}: no such command{hint}", errors.USAGE)
 
 
-def _import(module: str) -> ModuleType:
-    return importlib.import_module(f"segdiff_jax.{module}")
+def _run(program: Program, argv: list[str]) -> int:
+    module = importlib.import_module(f"segdiff_jax.{program.module}")
+    return module.main(argv, *program.mode)
 
 
-def _usage(names: list[str]) -> str:
+def _usage(names: list[str]) -> int:
     lines = [f"  segdiff {name:19}{COMMANDS[name].summary}" for name in names]
-    return USAGE.format(commands="\n".join(lines))
+    return app.show(USAGE.format(commands="\n".join(lines)))
 
 
 def run() -> None:

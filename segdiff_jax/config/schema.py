@@ -35,29 +35,21 @@ class Allowed(NamedTuple):
 
 def integer(low: int, high: int | None = None) -> Allowed:
     """Returns the range of integers [low, high]; True and False are not integers."""
-    upto = "" if high is None else f", at most {high}"
-    return Allowed(
-        f"an integer, at least {low}{upto}",
-        lambda v: _is_integer(v) and v >= low and (high is None or v <= high),
-    )
+    text = f"an integer, at least {low}" + ("" if high is None else f", at most {high}")
+    return Allowed(text, lambda v: _is_integer(v) and low <= v and (high is None or v <= high))
 
 
-def number(
-    low: float, high: float = math.inf, *, above: bool = False, below: bool = False
-) -> Allowed:
+def number(low: float, high: float = math.inf, above: bool = False, below: bool = False) -> Allowed:
     """Returns the finite numbers in [low, high]; `above` excludes low, `below` excludes high."""
-    text = "a number"
-    if low > -math.inf:
-        text += f", {'above' if above else 'at least'} {low:g}"
-    if high < math.inf:
-        text += f", {'below' if below else 'at most'} {high:g}"
+    lowest = f", {'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
+    highest = f", {'below' if below else 'at most'} {high:g}" if high < math.inf else ""
 
     def accepts(v: Any) -> bool:
         if not (_is_integer(v) or isinstance(v, float)) or not math.isfinite(v):
             return False
         return (low < v if above else low <= v) and (v < high if below else v <= high)
 
-    return Allowed(text, accepts)
+    return Allowed(f"a number{lowest}{highest}", accepts)
 
 
 def choice(*names: str) -> Allowed:
@@ -68,14 +60,12 @@ def choice(*names: str) -> Allowed:
 def several(each: Allowed, length: int | None = None) -> Allowed:
     """Returns tuples of `length`, or of at least one element; a list stands for a tuple (JSON)."""
     count = "one or more values" if length is None else f"{length} values"
-    return Allowed(
-        f"{count} in brackets, each {each.text}",
-        lambda v: (
-            isinstance(v, tuple | list)
-            and (len(v) == length if length else len(v) > 0)
-            and all(map(each.accepts, v))
-        ),
-    )
+
+    def accepts(v: Any) -> bool:
+        fits = isinstance(v, tuple | list) and (len(v) == length if length else len(v) > 0)
+        return fits and all(map(each.accepts, v))
+
+    return Allowed(f"{count} in brackets, each {each.text}", accepts)
 
 
 def or_none(allowed: Allowed) -> Allowed:
@@ -85,14 +75,13 @@ def or_none(allowed: Allowed) -> Allowed:
 
 def _split(*, required: bool = False) -> Allowed:
     """Returns the names of splits, joined by "+"; and "" unless `required`."""
-    names = f"{', '.join(SPLITS)}, or some of them joined by +"
-    return Allowed(
-        names if required else f"{names}, or nothing",
-        lambda v: (
-            isinstance(v, str)
-            and ((not v and not required) or all(part in SPLITS for part in v.split("+")))
-        ),
-    )
+    text = f"{', '.join(SPLITS)}, or some of them joined by +{'' if required else ', or nothing'}"
+
+    def accepts(v: Any) -> bool:
+        none = v == "" and not required
+        return none or (isinstance(v, str) and set(v.split("+")) <= set(SPLITS))
+
+    return Allowed(text, accepts)
 
 
 def _is_integer(value: Any) -> bool:
@@ -271,13 +260,11 @@ FIELDS: dict[str, Field] = {
 
 def default() -> ConfigDict:
     """Returns the defaults of all fields."""
-    config = ConfigDict()
+    tree: dict[str, Any] = {}
     for key, field in FIELDS.items():
         group, _, name = key.rpartition(".")
-        if group and group not in config:
-            config[group] = ConfigDict()
-        (config[group] if group else config)[name] = field.default
-    return config
+        (tree.setdefault(group, {}) if group else tree)[name] = field.default
+    return ConfigDict(tree)
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

@@ -24,11 +24,9 @@ def check(config: ConfigDict) -> None:
 
 def _data(c: ConfigDict) -> Violations:
     order = "must be the lower, then the higher"
-    low, high = c.reading.float_range or (0, 1)
-    if low >= high:
+    if c.reading.float_range and c.reading.float_range[0] >= c.reading.float_range[1]:
         yield "reading.float_range", order
-    low, high = c.cityscapes.train_expansion
-    if low > high:
+    if c.cityscapes.train_expansion[0] > c.cityscapes.train_expansion[1]:
         yield "cityscapes.train_expansion", order
     if bool(c.data.mean) != bool(c.data.std):
         yield "data.std", "must be given if data.mean is, and computed, (), if it is not"
@@ -90,8 +88,7 @@ def _sizes(c: ConfigDict) -> Violations:
             yield key, f"must be 0 or a multiple of {unit}: {why}"
     tile, (low, high) = c.sampling.tile, c.augment.scale
     if tile and not 1 <= c.sampling.stride <= tile:
-        demand = f"must be at least 1 and at most sampling.tile={tile}, or pixels are missed"
-        yield "sampling.stride", demand
+        yield "sampling.stride", f"must be at least 1, at most sampling.tile={tile}, or gaps stay"
     if low > high:
         yield "augment.scale", "must be the lowest, then the highest"
     if c.augment.jitter[3] > 0.5:
@@ -101,11 +98,8 @@ def _sizes(c: ConfigDict) -> Violations:
 def _sampling(c: ConfigDict) -> Violations:
     T = c.diffusion.T
     if c.diffusion.schedule == "linear" and T <= 20:
-        yield (
-            "diffusion.T",
-            "must be at least 21 with diffusion.schedule='linear', whose last beta, 20/T, must "
-            "stay below 1; 'cosine' works with any T",
-        )
+        why = "whose last beta, 20/T, must stay below 1; 'cosine' works with any T"
+        yield "diffusion.T", f"must be at least 21 with diffusion.schedule='linear', {why}"
     if c.sampling.steps > T:
         yield "sampling.steps", f"must be at most diffusion.T={T}; 0 for all"
 
@@ -116,10 +110,7 @@ def _training(c: ConfigDict) -> Violations:
     if c.train.draws_at_once and draws % c.train.draws_at_once:
         yield "train.draws_at_once", f"must be 0 or divide train.noise_draws_per_image={draws}"
     if c.train.evaluate_every and not validation:
-        yield (
-            "train.evaluate_every",
-            "must be 0 unless data.validation_split names a split to score",
-        )
+        yield "train.evaluate_every", "must be 0 unless data.validation_split names a split"
     if c.train.result != "last" and not c.train.evaluate_every:
         yield "train.result", "must be last unless train.evaluate_every scores the validation split"
     for name in ("train_split", "validation_split", "test_split"):
@@ -150,18 +141,13 @@ def _warnings(c: ConfigDict) -> Iterator[str]:
     # with one channel a group, the mean that a norm subtracts is the added time vector
     if groups in widths and kind == "diffusion":
         levels = ", ".join(str(level) for level, width in enumerate(widths) if width == groups)
-        yield (
-            f"model.norm_groups={groups}: one channel a group at level {levels}, whose blocks are "
-            f"therefore blind to t; at most {groups // 2} is better"
-        )
+        blind = f"one channel a group at level {levels}, whose blocks are therefore blind to t"
+        yield f"model.norm_groups={groups}: {blind}; at most {groups // 2} is better"
     for name in ("validation_split", "test_split"):
         if both := "+".join(sorted(_shared(c.data.train_split, c.data[name]))):
-            yield (
-                f"data.{name}={c.data[name]!r}: {both} is trained on as well, so its scores do not "
-                "measure how well new images are segmented"
-            )
-    steps, warmup = c.train.steps, c.train.warmup_steps
-    if warmup >= steps:
+            meaning = "its scores do not measure how well new images are segmented"
+            yield f"data.{name}={c.data[name]!r}: {both} is trained on as well, so {meaning}"
+    if (warmup := c.train.warmup_steps) >= (steps := c.train.steps):
         reached = f"the learning rate does not reach its value within train.steps={steps}"
         yield f"train.warmup_steps={warmup}: {reached}"
     if c.sampling.steps and kind != "diffusion":

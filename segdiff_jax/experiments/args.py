@@ -1,4 +1,4 @@
-"""From the words of a grid's command line to what is to be run; needs no jax."""
+"""Parses the command line of a grid. Needs no jax."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,9 @@ from segdiff_jax.cli import options
 from segdiff_jax.config import flatten, schema, validate
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.experiments.grids import GRIDS, LOCATION_FIELDS, NO_EFFECT, Cell, Values, plan
-from segdiff_jax.runtime.files import atomic_write
+from segdiff_jax.runtime.files import write_json
 
 FLAGS = {"dir": "", "grid": "", "list": False, "retry": False}
-
-
 DESCRIPTION = "grid.json"
 
 
@@ -24,50 +22,46 @@ class Command(NamedTuple):
     Attributes:
       config: of the grid, checked.
       directory: of the grid; need not exist.
-      cells: to be run, in their order.
-      words: the command line without --list and --retry, for those who are to repeat it.
-      only_list: whether to say only what has been done.
-      retry: whether cells that failed are run again.
+      cells: to run, in their order.
+      arguments: the command line without --list and --retry, which repeats the grid.
+      only_list: whether to print the state of the cells only.
+      retry: whether to run failed cells again.
     """
 
     config: ConfigDict
     directory: Path
     cells: list[Cell]
-    words: list[str]
+    arguments: list[str]
     only_list: bool
     retry: bool
 
 
-def parse(arguments: list[str]) -> Command:
-    """Reads a command line.
-
-    Args:
-      arguments: the words after the name of the programme.
+def parse(argv: list[str]) -> Command:
+    """Parses the arguments after the name of the program.
 
     Raises:
       UserError: anything that is misspelt, out of range, or not there; or the directory holds a
         grid of another config.
     """
-    _, config, rest = options.read_config(arguments)
-    defaults = {name: _written(getattr(Values(), name)) for name in Values._fields}
+    _, config, rest = options.read_config(argv)
+    defaults = {
+        name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in Values()._asdict().items()
+    }
     values = options.read_flags(FLAGS | defaults, rest, config)
     validate.check(config)
     if not values["dir"]:
         raise UserError("--dir is missing: must be the directory of the grid; it is made if need")
     directory = options.directory("dir", values["dir"])
-    grids = tuple(values["grid"].split(",")) if values["grid"] else tuple(GRIDS)
+    grids = tuple(values["grid"].split(",")) if values["grid"] else GRIDS
     for grid in grids:
         if grid not in GRIDS:
             hint = schema.did_you_mean(grid, GRIDS)
             raise UserError(f"--grid={grid}: must be some of {', '.join(GRIDS)}{hint}")
     cells = plan(Values(*(_numbers(name, values[name]) for name in Values._fields)), grids)
-    words = [word for word in arguments if word.lstrip("-") not in ("list", "retry")]
-    hold_to(directory, config)
-    return Command(config, directory, cells, words, values["list"], values["retry"])
-
-
-def _written(numbers: Any) -> str:
-    return ",".join(map(str, numbers)) if isinstance(numbers, tuple) else str(numbers)
+    arguments = [part for part in argv if part.lstrip("-") not in ("list", "retry")]
+    check_resume(directory, config)
+    return Command(config, directory, cells, arguments, values["list"], values["retry"])
 
 
 def _numbers(name: str, text: str) -> Any:
@@ -79,15 +73,15 @@ def _numbers(name: str, text: str) -> Any:
         numbers = []
     single = name == "generations"
     if not numbers or min(numbers) < least or (single and len(numbers) > 1):
-        count = "an integer" if single else "integers joined by commas, each"
-        raise UserError(f"--{name}={text}: must be {count}{',' * single} at least {least}")
+        count = "an integer," if single else "integers joined by commas, each"
+        raise UserError(f"--{name}={text}: must be {count} at least {least}")
     if len(set(numbers)) < len(numbers):
         raise UserError(f"--{name}={text}: names a value twice")
     return numbers[0] if single else tuple(numbers)
 
 
-def hold_to(directory: Path, config: ConfigDict) -> None:
-    """Holds a grid that goes on to the config it began with.
+def check_resume(directory: Path, config: ConfigDict) -> None:
+    """Checks that a grid continues with the config it began with.
 
     Raises:
       UserError: they differ; both values are named.
@@ -99,25 +93,24 @@ def hold_to(directory: Path, config: ConfigDict) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{directory / DESCRIPTION}: cannot be read: {error}") from error
     given = json.loads(json.dumps(flatten(config)))
-    differ = [
+    differing = [
         f"{key} was {saved.get(key)}, now {given.get(key)}"
         for key in sorted(saved.keys() | given.keys())
         if saved.get(key) != given.get(key) and not key.startswith((*LOCATION_FIELDS, *NO_EFFECT))
     ]
-    if differ:
+    if differing:
         raise UserError(
-            f"--dir={directory}: holds the grid of another config ({'; '.join(differ)}): choose "
+            f"--dir={directory}: holds the grid of another config ({'; '.join(differing)}): choose "
             "another directory, or the settings it began with",
             BAD_CHECKPOINT,
         )
 
 
 def describe(command: Command) -> None:
-    """Writes what the grid is made from and what its cells are, for `report` and other machines.
+    """Writes the command line and config of a grid, for `report` and for later runs.
 
     Raises:
       UserError: the directory cannot be written.
     """
-    content = {"command": command.words, "config": flatten(command.config)}
-    with atomic_write(command.directory / DESCRIPTION) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    content = {"command": command.arguments, "config": flatten(command.config)}
+    write_json(command.directory / DESCRIPTION, content)

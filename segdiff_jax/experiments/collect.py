@@ -1,12 +1,14 @@
 """Reads results from files alone: grids with their cells, and scored runs of main."""
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.checkpoint.run_config import read_config
 from segdiff_jax.config import flatten
-from segdiff_jax.errors import BAD_DATA, UserError
+from segdiff_jax.errors import bad_data
 from segdiff_jax.experiments.args import DESCRIPTION
 from segdiff_jax.experiments.grids import CellPaths
 from segdiff_jax.experiments.results import RESULT, cell_state, read_json
@@ -15,47 +17,32 @@ PROGRAM = "python -m segdiff_jax.experiments.run"
 
 
 class CellResult(NamedTuple):
-    """The state and the result of a cell.
-
-    Attributes:
-      name: unique within its grid.
-      overrides: values of config fields that differ from the grid's config.
-      state: for people.
-      result: the content of its result.json, or None if it is not done.
-      measurement: the folder of its result.
-    """
+    """The state of a cell, for people, and the content of its result.json, empty if not done."""
 
     name: str
     overrides: dict[str, Any]
     state: str
-    result: dict[str, Any] | None
-    measurement: Path
+    result: dict[str, Any]
+    measurement: Path  # the folder of the result
 
 
 class Grid(NamedTuple):
-    """The content of a directory that `experiments.run` made.
-
-    Attributes:
-      directory: of the grid.
-      arguments: the command line of its last run.
-      fields: of its config, by dotted name.
-      cells: by grid and name.
-    """
+    """The content of a directory that `experiments.run` made."""
 
     directory: Path
-    arguments: list[str]
-    fields: dict[str, Any]
-    cells: dict[str, dict[str, CellResult]]
+    arguments: list[str]  # the command line of its last run
+    fields: dict[str, Any]  # of its config, by dotted name
+    cells: dict[str, dict[str, CellResult]]  # by grid and name
 
     @property
     def data(self) -> str:
-        """Name of its data set."""
+        """The name of its data set."""
         return data_name(self.fields)
 
     def command(self, grid: str) -> str:
         """Returns the command that runs one of its grids."""
-        kept = [one for one in self.arguments if not one.lstrip("-").startswith("grid=")]
-        return " ".join([PROGRAM, *kept, f"--grid={grid}"])
+        others = [part for part in self.arguments if not part.lstrip("-").startswith("grid=")]
+        return " ".join([PROGRAM, *others, f"--grid={grid}"])
 
     def done(self, grid: str) -> dict[str, CellResult]:
         """Returns the cells of a grid that are done."""
@@ -71,77 +58,55 @@ class Grid(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A scored run.
+    """A scored run; `summary` and `groups` are those of report.json."""
 
-    Attributes:
-      name: for people.
-      fields: of its config, by dotted name.
-      summary: of each score over its images, as in report.json.
-      groups: mean scores by group of images, as in report.json.
-      images: the number of scored images.
-    """
-
-    name: str
-    fields: dict[str, Any]
+    name: str  # for people
+    fields: dict[str, Any]  # of its config, by dotted name
     summary: dict[str, dict[str, float | None]]
     groups: dict[str, dict[str, float | None]]
-    images: int
+    images: int  # number of them
 
 
 def read_grid(directory: Path) -> Grid:
-    """Reads a grid.
-
-    Raises:
-      UserError: the directory holds none.
-    """
+    """Reads a grid; raises UserError if the directory holds none."""
     description = read_json(directory / DESCRIPTION)
     if description is None:
-        raise UserError(
-            f"{directory}: holds no grid: there is no {DESCRIPTION} in it; {PROGRAM} makes one",
-            BAD_DATA,
-        )
+        message = f"holds no grid: there is no {DESCRIPTION} in it; {PROGRAM} makes one"
+        raise bad_data(directory, message)
     cells: dict[str, dict[str, CellResult]] = {}
     for file in sorted((directory / "cells").glob("*/*.json"), key=_natural):
-        cell = read_json(file)
-        assert cell  # it was listed
+        cell = json.loads(file.read_text())
         paths = CellPaths(directory / cell["run"], directory / cell["answer"])
-        cells.setdefault(cell["grid"], {})[cell["name"]] = CellResult(
-            cell["name"],
-            cell["overrides"],
-            cell_state(paths).message,
-            read_json(paths.measurement / RESULT),
-            paths.measurement,
+        result = read_json(paths.measurement / RESULT) or {}
+        one = CellResult(
+            cell["name"], cell["overrides"], cell_state(paths).message, result, paths.measurement
         )
+        cells.setdefault(cell["grid"], {})[one.name] = one
     return Grid(directory, description["command"], description["config"], cells)
 
 
 def read_run(workdir: Path) -> Run:
-    """Reads a run of `segdiff_jax.main`.
-
-    Raises:
-      UserError: the directory holds none, or it was not scored.
-    """
+    """Reads a run of `segdiff_jax.main`; raises UserError if there is none, or no report of it."""
     fields = flatten(read_config(workdir))
     report = read_json(workdir / "report" / "report.json")
     if report is None:
-        raise UserError(
-            f"{workdir}: was not scored: there is no report/report.json; "
-            "python -m segdiff_jax.main --mode=evaluate makes one",
-            BAD_DATA,
+        message = (
+            "was not scored: there is no report/report.json; "
+            "python -m segdiff_jax.main --mode=evaluate makes one"
         )
-    images = len(report["images"])
-    return Run(str(workdir), fields, report["summary"], report["groups"], images)
+        raise bad_data(workdir, message)
+    return Run(str(workdir), fields, report["summary"], report["groups"], len(report["images"]))
 
 
-def runs_of(grids: list[Grid], workdirs: list[Path]) -> list[Run]:
+def runs_of(grids: Sequence[Grid], workdirs: Sequence[Path]) -> list[Run]:
     """Returns the full method of each grid, where it is done, and the runs of main."""
-    runs = []
-    for grid in grids:
-        cell = grid.done("conditioning").get("full")
-        if cell and (result := cell.result):
-            scores = result["summary"], result["groups"], result["images"]
-            runs.append(Run(str(grid.directory), result["knobs"], *scores))
-    return runs + [read_run(workdir) for workdir in workdirs]
+    keys = ("knobs", "summary", "groups", "images")
+    full = [
+        Run(str(grid.directory), *(cell.result[key] for key in keys))
+        for grid in grids
+        if (cell := grid.done("conditioning").get("full"))
+    ]
+    return full + [read_run(workdir) for workdir in workdirs]
 
 
 def data_name(fields: dict[str, Any]) -> str:

@@ -14,9 +14,7 @@ def every(grids: Sequence[Grid]) -> list[Drawn]:
     return [
         masks(grids),
         training_images(grids),
-        _curve_figure(grids, "figure4", "reverse", "iou", "standard_deviation"),
-        _curve_figure(grids, "figure5", "generations", "iou", "standard_error"),
-        _curve_figure(grids, "figure6", "generations", "calibration", "standard_error"),
+        *(_curve_figure(grids, figure) for figure in CURVES),
         variants(grids),
         chart(
             "figure8",
@@ -33,27 +31,25 @@ def every(grids: Sequence[Grid]) -> list[Drawn]:
                 ("(a) diffusion steps T", "IoU", _iou_by_field(grids, "steps", "diffusion.T")),
                 ("(b) diffusion steps T", "seconds", list(_seconds(grids))),
             ],
-            [*_missing(grids, "steps"), *_missing(grids, "seconds")],
+            _missing(grids, "steps", "seconds"),
         ),
     ]
 
 
-def _missing(grids: Sequence[Grid], grid: str) -> list[str]:
-    return [line for one in grids for line in one.missing(grid)]
+def _missing(grids: Sequence[Grid], *names: str) -> list[str]:
+    return [line for name in names for grid in grids for line in grid.missing(name)]
 
 
 def training_images(grids: Sequence[Grid]) -> Drawn:
-    """Fig. 3: the IoU with fewer training images, relative to that with all of them."""
+    """Draws Fig. 3: the IoU with fewer training images, relative to that with all of them."""
     lines = []
     for grid in grids:
         cells = grid.done("images")
-        whole = _mean(cells["all"], "iou") if "all" in cells else 0.0
-        if whole == 0 or len(cells) < 2:
-            continue
-        known = sorted((count, cell) for name, cell in cells.items() if (count := _count(cell)))
-        y = np.array([100 * _mean(cell, "iou") / whole for _, cell in known])
-        spread = np.array([100 * _error(cell, "iou") / whole for _, cell in known])
-        lines.append(Line(grid.data, [count for count, _ in known], y, spread))
+        everything = float(_iou(cells["all"])[0]) if "all" in cells else 0.0
+        known = [(n, c) for c in cells.values() if (n := c.overrides["data.train_images"])]
+        if everything > 0 and known:
+            line, share = _iou_line(grid, known), 100 / everything
+            lines.append(line._replace(y=line.y * share, spread=line.spread * share))
     return chart(
         "figure3",
         "IoU with fewer training images, percent of that with all of them (horizontal line); the "
@@ -66,85 +62,70 @@ def training_images(grids: Sequence[Grid]) -> Drawn:
     )
 
 
-def _count(cell: CellResult) -> int:
-    return int(cell.overrides["data.train_images"])
-
-
-CURVES = {
+OF_FIRST = "of the mean of the first n of one set of generations; bars: standard error over images."
+CURVES = {  # figure: grid, score, labels of x and y, caption
     "figure4": (
+        *("reverse", "iou", "reverse steps", "IoU"),
         "IoU of the estimate of x0 after each reverse step, mean and standard deviation over "
         "images; estimates are averaged over generations.",
-        ("reverse steps", "IoU"),
     ),
-    "figure5": (
-        "IoU of the mean of the first n of one set of generations; bars: standard error over "
-        "images.",
-        ("generations averaged", "IoU"),
-    ),
+    "figure5": ("generations", "iou", "generations averaged", "IoU", f"IoU {OF_FIRST}"),
     "figure6": (
-        "Calibration score (lower is better) of the mean of the first n of one set of "
-        "generations; bars: standard error over images.",
-        ("generations averaged", "calibration score"),
+        *("generations", "calibration", "generations averaged", "calibration score"),
+        f"Calibration score (lower is better) {OF_FIRST}",
     ),
 }
 
 
-def _curve_figure(grids: Sequence[Grid], name: str, grid: str, key: str, spread: str) -> Drawn:
-    """Figures 4 to 6, each a measurement that is a curve."""
-    lines = []
+def _curve_figure(grids: Sequence[Grid], figure: str) -> Drawn:
+    """Draws Figures 4 to 6, each a measurement that is a curve."""
+    grid, score, x_label, y_label, caption = CURVES[figure]
+    band, lines = figure == "figure4", []
     for one in grids:
         for cell in one.done(grid).values():
-            assert cell.result
-            curve = cell.result["curves"][key]
-            y = np.array(curve["mean"], np.float64)
-            half = np.array(curve[spread], np.float64)
-            lines.append(Line(one.data, list(range(1, len(y) + 1)), y, half))
-    caption, axes = CURVES[name]
-    return chart(name, caption, [(*axes, lines)], _missing(grids, grid), band=name == "figure4")
+            curve = cell.result["curves"][score]
+            spread = curve["standard_deviation" if band else "standard_error"]
+            y, half = (np.array(values, np.float64) for values in (curve["mean"], spread))
+            lines.append(Line(one.data, range(1, len(y) + 1), y, half))
+    return chart(figure, caption, [(x_label, y_label, lines)], _missing(grids, grid), band=band)
 
 
 def _iou_by_field(grids: Sequence[Grid], grid: str, field: str) -> list[Line]:
     """Returns the IoU against a config field, a line for each data set."""
-    lines = []
-    for one in grids:
-        known = sorted((cell.overrides[field], cell) for cell in one.done(grid).values())
-        if known:
-            y = np.array([_mean(cell, "iou") for _, cell in known])
-            error = np.array([_error(cell, "iou") for _, cell in known])
-            lines.append(Line(one.data, [value for value, _ in known], y, error))
-    return lines
+    return [
+        _iou_line(one, [(cell.overrides[field], cell) for cell in done.values()])
+        for one in grids
+        if (done := one.done(grid))
+    ]
+
+
+def _iou_line(grid: Grid, cells: list[tuple[int, CellResult]]) -> Line:
+    x, known = zip(*sorted(cells), strict=True)
+    y, error = np.array([_iou(cell) for cell in known]).T
+    return Line(grid.data, x, y, error)
 
 
 def _seconds(grids: Sequence[Grid]) -> Iterator[Line]:
     for one in grids:
-        results = [cell.result for cell in one.done("seconds").values() if cell.result]
-        results.sort(key=lambda result: result["steps"])
-        if results:
-            x = [result["steps"] for result in results]
-            y = np.array([result["seconds"] for result in results])
-            yield Line(one.data, x, y, np.zeros(len(y)))
+        results = [cell.result for cell in one.done("seconds").values()]
+        if known := sorted((result["steps"], result["seconds"]) for result in results):
+            x, y = zip(*known, strict=True)
+            yield Line(one.data, x, np.array(y), np.zeros(len(y)))
 
 
-def _mean(cell: CellResult, key: str) -> float:
-    assert cell.result
-    return float(np.float64(cell.result["summary"][key]["mean"]))
-
-
-def _error(cell: CellResult, key: str) -> float:
-    """Returns the standard error over images; NaN, which draws no bar, if there is one image."""
-    assert cell.result
-    return float(np.float64(cell.result["summary"][key]["standard_error"]))
+def _iou(cell: CellResult) -> np.ndarray:
+    """Returns the mean IoU and its standard error; NaN, which draws no bar, of one image."""
+    summary = cell.result["summary"]["iou"]
+    return np.array([summary["mean"], summary["standard_error"]], np.float64)
 
 
 def masks(grids: Sequence[Grid]) -> Drawn:
-    """Fig. 2: several generations of one image, their mean, and the truth."""
+    """Draws Fig. 2: several generations of one image, their mean, and the truth."""
     done = [cell for grid in grids for cell in grid.done("generations").values()]
-    found = [kept for cell in done for kept in samples.load(cell.measurement)]
-    count = min((len(kept["generations"]) for kept in found), default=0)
+    found = [image for cell in done for image in samples.load(cell.measurement)]
+    count = min((len(image["generations"]) for image in found), default=0)
     titles = ["image", *(f"generation {i + 1}" for i in range(count)), "mean", "truth"]
-    rows = [
-        [kept["image"], *kept["generations"][:count], kept["mean"], kept["truth"]] for kept in found
-    ]
+    rows = [[x["image"], *x["generations"][:count], x["mean"], x["truth"]] for x in found]
     caption = (
         "The image, single generations, the mean of all of them (jet, 0 blue to 1 red), the truth."
     )
@@ -152,13 +133,13 @@ def masks(grids: Sequence[Grid]) -> Drawn:
 
 
 def variants(grids: Sequence[Grid]) -> Drawn:
-    """Fig. 7: the mean masks of variants one to four and of the full method."""
+    """Draws Fig. 7: the mean masks of variants one to four and of the full method."""
     names, rows = ("one", "two", "three", "four", "full"), []
     for grid in grids:
         done = grid.done("conditioning")
         if set(names) <= done.keys():
-            kept = [samples.load(done[name].measurement) for name in names]
-            for same in zip(*kept, strict=True):
+            recorded = [samples.load(done[name].measurement) for name in names]
+            for same in zip(*recorded, strict=True):
                 rows.append([same[0]["image"], *(one["mean"] for one in same), same[0]["truth"]])
     titles = ["image", *(paper.VARIANTS[name].partition(":")[0] for name in names), "truth"]
     caption = (

@@ -8,7 +8,6 @@ hash of the config fields that its content depends on.
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -39,7 +38,7 @@ class Cell(NamedTuple):
     """One cell of a grid.
 
     Attributes:
-      grid: a key of `GRIDS`.
+      grid: one of `GRIDS`.
       name: unique within the grid.
       overrides: values of config fields, by dotted name, that differ from the grid's config.
       measure: what is measured of the trained network.
@@ -66,11 +65,8 @@ CONDITIONING: dict[str, dict[str, Any]] = {
     "five": {"model.conditioning": "inject3"},
     "six": {"model.conditioning": "inject5"},
 }
-ONE_PASS = {
-    "sampling.generations": 1,
-    "sampling.steps": 0,
-    "train.noise_draws_per_image": 1,
-}
+ALL_STEPS = {"sampling.steps": 0}  # whatever the config's sampler
+ONE_PASS = {**ALL_STEPS, "sampling.generations": 1, "train.noise_draws_per_image": 1}
 # both sides of each disagreement between paper and code; all other fields are the config's
 DIFFERENCES: dict[str, dict[str, Any]] = {
     "schedule-code": {"diffusion.schedule": "linear"},
@@ -86,78 +82,43 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
 }
 
 
-def _conditioning(values: Values) -> list[Cell]:
-    return [Cell("conditioning", name, over) for name, over in CONDITIONING.items()]
+def _overrides(values: Values) -> dict[str, dict[str, dict[str, Any]]]:
+    """Returns the overrides of every cell by the names of its grid and its own."""
+    most, each_T = values.generations, {f"T{T}": {"diffusion.T": T, **ALL_STEPS} for T in values.T}
+    return {
+        "conditioning": CONDITIONING,
+        "baselines": {kind: {"model.kind": kind, **ONE_PASS} for kind in ("twin", "unet")},
+        "steps": each_T,
+        "blocks": {f"blocks{n}": {"model.rrdb_blocks": n} for n in values.blocks},
+        "images": {f"images{n}" if n else "all": {"data.train_images": n} for n in values.images},
+        "generations": {f"up-to-{most}": {"sampling.generations": most}},
+        "reverse": {"all-steps": ALL_STEPS},
+        "seconds": each_T,
+        "differences": DIFFERENCES,
+    }
 
 
-def _baselines(values: Values) -> list[Cell]:
-    return [Cell("baselines", kind, {"model.kind": kind, **ONE_PASS}) for kind in ("twin", "unet")]
-
-
-def _steps(values: Values) -> list[Cell]:
-    return [Cell("steps", f"T{T}", _all_steps(T)) for T in values.T]
-
-
-def _seconds(values: Values) -> list[Cell]:
-    return [Cell("seconds", f"T{T}", _all_steps(T), "seconds") for T in values.T]
-
-
-def _all_steps(T: int) -> dict[str, Any]:
-    """Returns the overrides for T steps, all of which are taken whatever the config's sampler."""
-    return {"diffusion.T": T, "sampling.steps": 0}
-
-
-def _blocks(values: Values) -> list[Cell]:
-    return [Cell("blocks", f"blocks{n}", {"model.rrdb_blocks": n}) for n in values.blocks]
-
-
-def _images(values: Values) -> list[Cell]:
-    return [
-        Cell("images", f"images{n}" if n else "all", {"data.train_images": n})
-        for n in values.images
-    ]
-
-
-def _generations(values: Values) -> list[Cell]:
-    most = values.generations
-    return [Cell("generations", f"up-to-{most}", {"sampling.generations": most}, "generations")]
-
-
-def _reverse(values: Values) -> list[Cell]:
-    return [Cell("reverse", "all-steps", {"sampling.steps": 0}, "reverse")]
-
-
-def _differences(values: Values) -> list[Cell]:
-    return [Cell("differences", name, over) for name, over in DIFFERENCES.items()]
-
-
-GRIDS: dict[str, Callable[[Values], list[Cell]]] = {
-    "conditioning": _conditioning,
-    "baselines": _baselines,
-    "steps": _steps,
-    "blocks": _blocks,
-    "images": _images,
-    "generations": _generations,
-    "reverse": _reverse,
-    "seconds": _seconds,
-    "differences": _differences,
-}
-
+GRIDS = tuple(_overrides(Values()))
 # prefixes of the config fields that no trained weight depends on
 AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", "cityscapes.test_expansion", "data.test_split")
 # where this machine keeps the data; another may keep the same data elsewhere
 LOCATION_FIELDS = ("data.dir", "data.prepared_dir")
 # fields that change results by rounding only, or not at all
 NO_EFFECT = (
-    *("train.map", "train.log_every", "train.checkpoint_every", "sampling.rows_at_once", "job."),
-    "train.draws_at_once",
-    *("train.max_seconds", "train.skip_nonfinite", "model.rrdb_form", "model.remat"),
+    *("train.map", "train.log_every", "train.checkpoint_every", "train.draws_at_once"),
+    *("train.max_seconds", "train.skip_nonfinite", "sampling.rows_at_once", "job."),
+    *("model.rrdb_form", "model.remat"),
 )
 
 
 def plan(values: Values, grids: tuple[str, ...]) -> list[Cell]:
     """Returns the cells of the grids, in their order."""
-    return [cell for grid in grids for cell in GRIDS[grid](values)]
+    known = _overrides(values)
+    return [
+        Cell(grid, name, over, grid if grid in ("generations", "reverse", "seconds") else "scores")
+        for grid in grids
+        for name, over in known[grid].items()
+    ]
 
 
 def cell_config(base: ConfigDict, cell: Cell) -> ConfigDict:
@@ -171,30 +132,22 @@ def cell_config(base: ConfigDict, cell: Cell) -> ConfigDict:
 
 def training_hash(config: ConfigDict) -> str:
     """Returns the name of the run that is trained with a config."""
-    return _hash(_without(config, (*AFTER_TRAINING, "train.result")))
+    return _hash(config, (*AFTER_TRAINING, "train.result"))
 
 
 def measurement_hash(config: ConfigDict, measure: Measure) -> str:
     """Returns the name of the measurement that is made with a config."""
-    return _hash(_without(config, ()) | {"measure": measure})
+    return _hash(config, (), measure=measure)
 
 
-def _without(config: ConfigDict, prefixes: tuple[str, ...]) -> dict[str, Any]:
-    left_out = (*prefixes, *LOCATION_FIELDS, *NO_EFFECT)
-    return {k: v for k, v in flatten(config).items() if not k.startswith(left_out)}
-
-
-def _hash(fields: Mapping[str, Any]) -> str:
+def _hash(config: ConfigDict, left_out: tuple[str, ...], **more: str) -> str:
+    left_out = (*left_out, *LOCATION_FIELDS, *NO_EFFECT)
+    fields = {k: v for k, v in flatten(config).items() if not k.startswith(left_out)} | more
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class CellPaths(NamedTuple):
-    """The directories of a cell.
-
-    Attributes:
-      run: the work directory of the training.
-      measurement: what was measured.
-    """
+    """The directories of a cell: the work directory of its training, and its measurement."""
 
     run: Path
     measurement: Path
@@ -211,7 +164,7 @@ class CellPaths(NamedTuple):
 
 
 def _lock(directory: Path) -> Path:
-    """A directory of its own, because training locks its work directory itself."""
+    """Returns a directory of its own, because training locks its work directory itself."""
     return directory.parents[1] / "locks" / directory.name
 
 

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from segdiff_jax import __version__, evaluate, metrics, train, trained_run
+from segdiff_jax import evaluate, metrics, train, trained_run
 from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import scoring
@@ -41,34 +41,23 @@ def trained(config: ConfigDict, run: Path) -> Result:
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     rates = [rate for line in lines if (rate := line.get("steps_per_second"))]
     updates = int(state.step)
-    seconds = updates / statistics.median(rates) if rates else None
     return {
         "updates": updates,
-        "seconds": seconds,
+        "seconds": updates / statistics.median(rates) if rates else None,
         "batch_size": config.train.batch_size,
-        "parameters": parameters(state.ema_params),
-        **machine(),
+        "parameters": {
+            "all": _count(state.ema_params),
+            "encoder": _count(state.ema_params.get("encoder", {})),
+        },
+        **evaluate.machine(),
     }
 
 
-def parameters(params: Mapping[str, Any]) -> dict[str, int]:
-    """Returns the number of parameters, of the network and of its encoder G."""
-
-    def count(tree: Any) -> int:
-        return sum(int(leaf.size) for leaf in jax.tree.leaves(tree))
-
-    return {"all": count(params), "encoder": count(params.get("encoder", {}))}
+def _count(params: Mapping[str, Any]) -> int:
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(params))
 
 
-def machine() -> dict[str, str]:
-    """Returns the devices and the versions of a computation."""
-    return {
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": f"segdiff_jax {__version__}, jax {jax.__version__}",
-    }
-
-
-def describe(loaded: TrainedRun) -> Result:
+def _describe(loaded: TrainedRun) -> Result:
     """Returns the part that all results have: data, training steps, config and machine."""
     config = loaded.config
     return {
@@ -77,7 +66,7 @@ def describe(loaded: TrainedRun) -> Result:
         "images": len(loaded.examples),
         "updates": loaded.step,
         "knobs": flatten(config),
-        **machine(),
+        **evaluate.machine(),
     }
 
 
@@ -87,18 +76,16 @@ def scores(config: ConfigDict, run: Path, output: Path) -> Result:
     evaluate.evaluate_run(loaded, run, output / "report", recorder)
     recorder.save(output)
     report = json.loads((output / "report" / "report.json").read_text())
-    summaries = {key: report[key] for key in ("summary", "groups", "baselines")}
-    rows = [{k: v for k, v in row.items() if k != "panel"} for row in report["images"]]
     return {
-        **describe(loaded),
-        **summaries,
-        "rows": rows,
+        **_describe(loaded),
+        **{key: report[key] for key in ("summary", "groups", "baselines")},
+        "rows": [{k: v for k, v in row.items() if k != "panel"} for row in report["images"]],
         "seconds": report["settings"]["seconds per image"],
     }
 
 
 def generations(config: ConfigDict, run: Path, output: Path) -> Result:
-    """Scores of the mean of the first n of one set of generations, n = 1, 2, ... (Fig. 5, 6)."""
+    """Scores the mean of the first n of one set of generations, n = 1, 2, ... (Fig. 5, 6)."""
     loaded, recorder = trained_run.load(config, run), SampleRecorder()
     table = []
     for scored in scoring.score_examples(loaded.segmenter, loaded.examples, config.seed):
@@ -108,7 +95,7 @@ def generations(config: ConfigDict, run: Path, output: Path) -> Result:
         table.append([metrics.scores(mean, truth) for mean in means])
     recorder.save(output)
     numbers = list(range(1, config.sampling.generations + 1))
-    return {**describe(loaded), "generations": numbers, "curves": curves(table)}
+    return {**_describe(loaded), "generations": numbers, "curves": curves(table)}
 
 
 def running_means(soft: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -120,20 +107,19 @@ def running_means(soft: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarra
 
 
 def reverse(config: ConfigDict, run: Path, output: Path) -> Result:
-    """Scores of the estimate of x0 after each reverse step, averaged over generations (Fig. 4)."""
+    """Scores the estimate of x0 after each reverse step, averaged over generations (Fig. 4)."""
     loaded, recorder = trained_run.load(config, run), SampleRecorder()
-    params, mesh = loaded.segmenter.params, loaded.segmenter.mesh
-    segment = samplers.trajectory_segmenter(loaded.config, params, mesh)
+    one = loaded.segmenter
+    segment = samplers.trajectory_segmenter(loaded.config, one.params, one.mesh)
     images = (example.image for example in loaded.examples)
-    key = scoring.noise_key(config.seed)
-    table = []
-    for example, paths in zip(loaded.examples, segment(images, key), strict=True):
+    trajectories, table = segment(images, scoring.noise_key(config.seed)), []
+    for example, paths in zip(loaded.examples, trajectories, strict=True):
         watchdog.heartbeat(f"the trajectory of {example.name}")
         recorder.trajectory(example, paths)
         table.append(list(trajectory_scores(paths, example)))
     recorder.save(output)
     steps = samplers.reverse_steps(config, samplers.schedule(config))
-    return {**describe(loaded), "t": steps.t.tolist(), "curves": curves(table)}
+    return {**_describe(loaded), "t": steps.t.tolist(), "curves": curves(table)}
 
 
 def trajectory_scores(paths: np.ndarray, example: Example) -> Iterator[dict[str, float]]:
@@ -160,11 +146,10 @@ def curves(table: Sequence[Sequence[Mapping[str, float]]]) -> Result:
 
 
 def seconds(config: ConfigDict, run: Path, output: Path) -> Result:
-    """Seconds per image of one generation, without compilation (Fig. 9b).
+    """Measures the seconds per image of one generation, without compilation (Fig. 9b).
 
     The first images of the test split are sampled together: once to compile, then `REPEATS` times.
     """
-    del output
     config = config.copy_and_resolve_references()
     config.sampling.generations = 1
     loaded = trained_run.load(config, run)
@@ -179,7 +164,7 @@ def seconds(config: ConfigDict, run: Path, output: Path) -> Result:
     elapsed()
     repeats = [elapsed() / len(images) for _ in range(REPEATS)]
     return {
-        **describe(loaded),
+        **_describe(loaded),
         "steps": config.sampling.steps or config.diffusion.T,
         "seconds": statistics.median(repeats),
         "repeats": repeats,

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = "osD^vP"
 WIDTH = 3.4  # of a column, inches
@@ -21,14 +20,7 @@ MAX_TICKS = 8  # on an axis with a tick for each value
 
 
 class Drawn(NamedTuple):
-    """A figure, or why there is none.
-
-    Attributes:
-      name: of its files.
-      caption: what it shows.
-      figure: None if there are no results to draw.
-      missing: the cells that have not been run, and the command that runs them.
-    """
+    """A figure, or None if there are no results; the cells not run, and the command for them."""
 
     name: str
     caption: str
@@ -73,14 +65,14 @@ def _lines(
     logarithmic: bool = False,
 ) -> None:
     for i, line in enumerate(lines):
-        colour, mark = COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]
+        style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "label": line.label}
         if band:
-            axes.plot(line.x, line.y, color=colour, label=line.label)
+            axes.plot(line.x, line.y, **style)
             above, below = line.y + line.spread, line.y - line.spread
-            axes.fill_between(line.x, below, above, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(line.x, below, above, color=style["color"], alpha=0.2, linewidth=0)
         else:
-            style = {"color": colour, "marker": mark, "markersize": 3.5, "linewidth": 1.2}
-            axes.errorbar(line.x, line.y, line.spread, label=line.label, capsize=2, **style)
+            style |= {"marker": MARKS[i % len(MARKS)], "markersize": 3.5, "linewidth": 1.2}
+            axes.errorbar(line.x, line.y, line.spread, capsize=2, **style)
     if level is not None:
         axes.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
     if logarithmic:

@@ -19,7 +19,6 @@ write.
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from segdiff_jax.cli import app, options
 from segdiff_jax.errors import UserError
@@ -31,36 +30,13 @@ from segdiff_jax.runtime import files
 NAMES = ("dir", "runs", "output")
 
 
-class Command(NamedTuple):
-    """What the user asked for; paths as given."""
-
-    directories: list[Path]
-    runs: list[Path]
-    output: Path
+def main(argv: list[str]) -> int:
+    """Runs the arguments after the name of the program and returns the exit code."""
+    return app.run(_main, argv, __doc__, "draw fewer grids at once")
 
 
-def main(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code; mistakes of the user's take one line.
-
-    Args:
-      arguments: the words after the name of the programme.
-    """
-    return app.run(_main, arguments, __doc__, "draw fewer grids at once")
-
-
-def _main(arguments: list[str]) -> None:
-    command = parse(arguments)
-    grids = [read_grid(directory) for directory in command.directories]
-    print(write(grids, command.runs, command.output))
-
-
-def parse(arguments: list[str]) -> Command:
-    """Reads a command line.
-
-    Raises:
-      UserError: anything that is misspelt or not there.
-    """
-    values = options.read_flags(dict.fromkeys(NAMES, ""), arguments)
+def _main(argv: list[str]) -> None:
+    values = options.read_flags(dict.fromkeys(NAMES, ""), argv)
     directories, runs = (_paths(name, values[name]) for name in ("dir", "runs"))
     if not directories and not runs:
         raise UserError("--dir is missing: must be directories of segdiff_jax.experiments.run")
@@ -68,7 +44,7 @@ def parse(arguments: list[str]) -> Command:
         raise UserError("--output is missing: must be a directory, as there is no --dir")
     output = values["output"]
     output = options.local_path("output", output) if output else directories[0] / "report"
-    return Command(directories, runs, output)
+    print(write([read_grid(directory) for directory in directories], runs, output))
 
 
 def _paths(name: str, text: str) -> list[Path]:
@@ -85,7 +61,7 @@ def write(grids: Sequence[Grid], runs: Sequence[Path], output: Path) -> Path:
     Raises:
       UserError: a run was not scored, or something cannot be written.
     """
-    filled = tables.every(grids, runs_of(list(grids), list(runs)))
+    filled = tables.every(grids, runs_of(grids, runs))
     for table in filled:
         path = output / "tables" / table.name
         files.write_bytes(path.with_suffix(".md"), table_formats.markdown(table).encode())
@@ -109,26 +85,18 @@ def _write_figure(drawn: plots.Drawn, folder: Path) -> str | None:
         png.unlink(missing_ok=True)
         pdf.unlink(missing_ok=True)
         return None
-    for path in (png, pdf):
-        files.write_bytes(path, rendered(drawn, path.suffix))
-    return charts.embed(png)
-
-
-def rendered(drawn: plots.Drawn, suffix: str) -> bytes:
-    """Returns a figure as the bytes of a PNG or PDF file."""
-    assert drawn.figure is not None
-    if suffix == ".png":
-        return charts.render_png(drawn.figure)
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
+    files.write_bytes(png, charts.render_png(drawn.figure))
     file = io.BytesIO()  # without a date: equal results give equal files
     FigureCanvasPdf(drawn.figure).print_pdf(file, metadata={"CreationDate": None})
-    return file.getvalue()
+    files.write_bytes(pdf, file.getvalue())
+    return charts.embed(png)
 
 
 def _progress(grid: Grid) -> str:
     cells = [cell for group in grid.cells.values() for cell in group.values()]
-    done = sum(cell.result is not None for cell in cells)
+    done = sum(bool(cell.result) for cell in cells)
     return f"{grid.data}: {done} of {len(cells)} cells done, in {grid.directory}"
 
 

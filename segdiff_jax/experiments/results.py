@@ -1,4 +1,4 @@
-"""The files that a cell leaves behind, and the state they show. Needs no jax."""
+"""Reads and writes the files of a cell, which show its state. Needs no jax."""
 
 import json
 import time
@@ -13,14 +13,9 @@ RESULT, TRAINED, FAILED = "result.json", "trained.json", "failed.json"
 
 
 class CellState(NamedTuple):
-    """The state of a cell.
+    """The state of a cell, and for people which process works on it or what went wrong."""
 
-    Attributes:
-      name: "open" if it is neither finished nor worked on.
-      message: for people: which process works on it, or what went wrong.
-    """
-
-    name: Literal["done", "failed", "running", "open"]
+    name: Literal["done", "failed", "running", "open"]  # open: neither finished nor worked on
     message: str
 
 
@@ -47,9 +42,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_stamped(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file with the time of writing.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes a JSON file with the time of writing; raises UserError if it cannot be written."""
     files.write_json(path, {**content, "written": time.strftime("%Y-%m-%d %H:%M:%S")})

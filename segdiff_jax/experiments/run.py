@@ -31,7 +31,6 @@ end is that of the first of them.
 """
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,20 +58,16 @@ from segdiff_jax.runtime import files, watchdog
 from segdiff_jax.runtime.lock import InUseError, locked
 
 LESS_MEMORY = "lower train.batch_size or sampling.rows_at_once, and --retry"
-POLL_SECONDS = 5.0  # between two looks at cells that other processes work on
+POLL_SECONDS = 5.0  # while other processes work on all cells that are left
 
 
-def main(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code; a mistake of the user takes one line.
-
-    Args:
-      arguments: the command line without the name of the program.
-    """
-    return app.run(_main, arguments, __doc__, LESS_MEMORY)
+def main(argv: list[str]) -> int:
+    """Runs the arguments after the name of the program and returns the exit code."""
+    return app.run(_main, argv, __doc__, LESS_MEMORY)
 
 
-def _main(arguments: list[str]) -> None:
-    command = parse(arguments)
+def _main(argv: list[str]) -> None:
+    command = parse(argv)
     if command.only_list:
         print("\n".join(listed(command)))
         return
@@ -88,12 +83,11 @@ def _main(arguments: list[str]) -> None:
 
 def listed(command: Command) -> list[str]:
     """Returns a line for each cell: its name, state and overrides."""
-    width = max(len(cell.title) for cell in command.cells)
-    lines = []
+    width, lines = max(len(cell.title) for cell in command.cells), []
     for cell in command.cells:
         over = " ".join(f"{key}={value}" for key, value in cell.overrides.items())
-        message = _state(command, cell).message
-        lines.append(f"{cell.title:{width}}  {message}  [{over or 'the config as it is'}]")
+        state = _state(command, cell).message
+        lines.append(f"{cell.title:{width}}  {state}  [{over or 'the config as it is'}]")
     return lines
 
 
@@ -122,7 +116,6 @@ def run(command: Command) -> None:
 
 
 def _located(command: Command, cell: Cell) -> tuple[ConfigDict, CellPaths]:
-    """Returns the config and the directories of a cell."""
     config = cell_config(command.config, cell)
     return config, cell_paths(command.directory, config, cell.measure)
 
@@ -133,14 +126,11 @@ def _state(command: Command, cell: Cell) -> CellState:
 
 def _describe_cell(command: Command, cell: Cell) -> None:
     """Writes the directories of a cell to a file, where a report finds them before it is done."""
-    _, paths = _located(command, cell)
+    paths = _located(command, cell)[1]
+    run, answer = (path.relative_to(command.directory) for path in paths)
     write_stamped(
         command.directory / "cells" / cell.grid / f"{cell.name}.json",
-        {
-            **cell._asdict(),
-            "run": str(paths.run.relative_to(command.directory)),
-            "answer": str(paths.measurement.relative_to(command.directory)),
-        },
+        {**cell._asdict(), "run": run, "answer": answer},
     )
 
 
@@ -152,15 +142,28 @@ def _attempt(command: Command, cell: Cell) -> bool:
     except UserError as error:
         _write_failure(paths.measurement, cell, error)
         return True
+    import jax
+
+    from segdiff_jax.experiments import measurements
+
+    def train() -> dict[str, Any]:
+        logging.info("%s: training in %s", cell.title, paths.run)
+        with watchdog.watch(config.job.hang_seconds):
+            return measurements.trained(config, paths.run)
+
+    def measure() -> dict[str, Any]:
+        logging.info("%s: measuring %s in %s", cell.title, cell.measure, paths.measurement)
+        with watchdog.watch(config.job.hang_seconds):
+            content = measurements.MEASURES[cell.measure](config, paths.run, paths.measurement)
+        return {**content, "training": read_json(paths.run / TRAINED)}
+
     try:
-        _do_once(cell, paths.run, paths.run_lock, TRAINED, lambda: _train(config, paths, cell))
+        _do_once(cell, paths.run, paths.run_lock, TRAINED, train)
         if not (paths.run / FAILED).exists():
-            measured = paths.measurement, paths.measurement_lock, RESULT
-            _do_once(cell, *measured, lambda: _measure(config, paths, cell))
+            _do_once(cell, paths.measurement, paths.measurement_lock, RESULT, measure)
     except InUseError:
         return False
-    if "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()  # no two cells share a compiled program
+    jax.clear_caches()  # no two cells share a compiled program
     return True
 
 
@@ -169,9 +172,8 @@ def _do_once(
 ) -> None:
     """Writes what `work` returns to a file, unless another process did, or writes its failure.
 
-    Raises:
-      InUseError: another process does this work.
-      UserError: the disk cannot be written.
+    It raises InUseError if another process does this work, and what keeps the disk from being
+    written.
     """
     if (directory / name).exists():
         return
@@ -188,39 +190,18 @@ def _do_once(
             write_stamped(directory / name, content)
 
 
-def _train(config: ConfigDict, paths: CellPaths, cell: Cell) -> dict[str, Any]:
-    from segdiff_jax.experiments import measurements
-
-    logging.info("%s: training in %s", cell.title, paths.run)
-    with watchdog.watch(config.job.hang_seconds):
-        return measurements.trained(config, paths.run)
-
-
-def _measure(config: ConfigDict, paths: CellPaths, cell: Cell) -> dict[str, Any]:
-    from segdiff_jax.experiments import measurements
-
-    logging.info("%s: measuring %s in %s", cell.title, cell.measure, paths.measurement)
-    with watchdog.watch(config.job.hang_seconds):
-        content = measurements.MEASURES[cell.measure](config, paths.run, paths.measurement)
-    return {**content, "training": read_json(paths.run / TRAINED)}
-
-
 def _write_failure(directory: Path, cell: Cell, error: Exception) -> None:
-    """Writes what went wrong and its exit code, for the other cells go on.
-
-    Raises:
-      Exception: the error itself, if it is that the disk cannot be written.
-    """
+    """Writes a failure, since other cells are run; raises it if the disk cannot be written."""
     if isinstance(error, UserError):
-        line, code = " ".join(str(error).split()), error.code
+        message, code = str(error), error.code
     elif files.reason(error):
-        code = errors.CANNOT_WRITE
+        raise error
     else:
         logging.exception("internal error")
-        line, code = f"{type(error).__name__}: {str(error)[:300]}", errors.INTERNAL
-        line = " ".join(line.split())
+        message, code = f"{type(error).__name__}: {str(error)[:300]}", errors.INTERNAL
     if code == errors.CANNOT_WRITE:
         raise error
+    line = " ".join(message.split())
     logging.error("%s failed: %s", cell.title, line)
     write_stamped(directory / FAILED, {"line": line, "code": code, "cell": cell.title})
 

@@ -38,9 +38,7 @@ class SampleRecorder:
     def trajectory(self, example: Example, paths: np.ndarray) -> None:
         """Records an image and the mean over generations after some reverse steps.
 
-        Args:
-          example: the image.
-          paths: estimates of its mask after each step, [S, steps, H, W].
+        `paths` are the estimates of its mask after each step, [S, steps, H, W].
         """
         if self.count < IMAGES:
             last = paths.shape[1] - 1
@@ -56,11 +54,7 @@ class SampleRecorder:
         self.count += 1
 
     def save(self, folder: Path) -> None:
-        """Writes the recorded images to a file of a folder.
-
-        Raises:
-          UserError: it cannot be written.
-        """
+        """Writes the recorded images to a folder; raises UserError if it cannot be written."""
         with atomic_write(folder / FILE) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **self.arrays)
 

@@ -7,15 +7,7 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """Holds the text of a table.
-
-    Attributes:
-      name: of its files.
-      title: what it shows.
-      header: one text for each column.
-      rows: one text for each column.
-      notes: the meaning of the numbers, and the cells that have not been run.
-    """
+    """Holds the text of a table; `notes` has the meaning of the numbers, and what is not run."""
 
     name: str
     title: str

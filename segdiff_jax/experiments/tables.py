@@ -1,16 +1,19 @@
 """Fills the paper's Tables 1 to 4 with our numbers beside its, and two tables of our own."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segdiff_jax.experiments import paper
-from segdiff_jax.experiments.collect import CellResult, Grid, Run
+from segdiff_jax.experiments.collect import PROGRAM, CellResult, Grid, Run
 from segdiff_jax.experiments.table_formats import Table
 from segdiff_jax.metrics import LABELS
 
 NOT_RUN = "not run"
 PROTOCOLS = {"expansion": 15, "tight": 0}  # percent around an object's box
+PERCENT = "Percent; ours with the standard error over the test images."
+WCOV = "WCov of ours is the ratio of areas that the authors' code computes."
 MAIN = "python -m segdiff_jax.main --config=configs/{}.py{} --config.data.dir=DIR"
 
 
@@ -23,7 +26,7 @@ def every(grids: Sequence[Grid], runs: Sequence[Run]) -> list[Table]:
 
 
 def table_1(runs: Sequence[Run]) -> Table:
-    """Table 1: IoU on Cityscapes by class and protocol."""
+    """Returns Table 1: IoU on Cityscapes by class and protocol."""
     rows, notes = [], ["IoU, percent, mean over objects; Mean is over the eight classes."]
     for protocol, numbers in paper.TABLE_1.items():
         rows += [[protocol, name, *map(_printed, row)] for name, row in numbers.rows.items()]
@@ -44,43 +47,40 @@ def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for run in runs:
         fields = run.fields
-        if fields["data.name"] != "cityscapes":
-            continue
-        if fields["cityscapes.test_expansion"] != expansion:
-            continue
-        classes = fields["cityscapes.classes"]
-        scores = run.groups or {classes[0]: {"iou": run.summary["iou"]["mean"]}}
-        found |= {name: row["iou"] for name, row in scores.items() if row["iou"] is not None}
+        wanted = "cityscapes", expansion
+        if (fields["data.name"], fields["cityscapes.test_expansion"]) == wanted:
+            one = {fields["cityscapes.classes"][0]: {"iou": run.summary["iou"]["mean"]}}
+            scores = run.groups or one
+            found |= {name: row["iou"] for name, row in scores.items() if row["iou"] is not None}
     return found
 
 
 def _benchmark(
     name: str, title: str, data: str, numbers: paper.Numbers, runs: Sequence[Run]
 ) -> Table:
-    """Tables 2 and 3: the paper's rows, and one row for each of our runs on the data set."""
+    """Returns Table 2 or 3: the paper's rows, and one row for each of our runs on the data set."""
     rows = [[method, *map(_printed, row)] for method, row in numbers.rows.items()]
     ours = [run for run in runs if run.fields["data.name"] == data]
-    notes = ["Percent; ours with the standard error over the test images."]
+    notes, keys = [PERCENT], numbers.keys
     for run in ours:
-        cells = [_percent(run.summary[key]) for key in numbers.keys]
+        cells = [_percent(run.summary[key]) for key in keys]
         rows.append([f"SegDiff, ours: {run.name}, {run.images} images", *cells])
         coverage = _percent(run.summary["weighted_coverage"])
-        if "area_ratio" in numbers.keys:  # noqa: SIM118 (a field, not a mapping's method)
+        if "area_ratio" in keys:
             notes.append(f"{run.name}: weighted coverage of the literature {coverage}.")
     if not ours:
-        rows.append(["SegDiff, ours", *[NOT_RUN] * len(numbers.keys)])
+        rows.append(["SegDiff, ours", *[NOT_RUN] * len(keys)])
         notes.append(f"Not run: {MAIN.format(data, '')}, then --runs=WORKDIR")
-    if "area_ratio" in numbers.keys:  # noqa: SIM118
-        notes.append("WCov of ours is the ratio of areas that the authors' code computes.")
+    if "area_ratio" in keys:
+        notes.append(WCOV)
     title = f"Table {name[-1]}: {title}"
     return Table(name, title, ["method", *numbers.columns], rows, notes)
 
 
 def table_4(grids: Sequence[Grid]) -> Table:
-    """Table 4: variants of the conditioning, on the paper's data sets and on those of our grids."""
+    """Returns Table 4: variants of the conditioning, on the paper's data sets and ours."""
     by_data = {grid.data: grid for grid in grids}
-    rows, notes = [], ["Percent; ours with the standard error over the test images."]
-    header = ["data", "method", "parameters"]
+    rows, notes, header = [], [PERCENT], ["data", "method", "parameters"]
     for column in paper.TABLE_4["vaihingen"].columns:
         header += [f"{column}, paper", f"{column}, ours"]
     for data in [*paper.TABLE_4, *(name for name in by_data if name not in paper.TABLE_4)]:
@@ -93,18 +93,17 @@ def table_4(grids: Sequence[Grid]) -> Table:
                 cells += [_printed(value), _score(done.get(variant), key)]
             rows.append(cells)
         if grid is None:
-            config = f"configs/{data.replace('cityscapes bus', 'cityscapes')}.py"
-            config += ":bus" * ("bus" in data)
-            command = f"python -m segdiff_jax.experiments.run --config={config} --dir=DIR"
-            notes.append(f"Not run: {data}: {command} --grid=conditioning")
+            config = {"cityscapes bus": "cityscapes.py:bus"}.get(data, f"{data}.py")
+            flags = f"--config=configs/{config} --dir=DIR --grid=conditioning"
+            notes.append(f"Not run: {data}: {PROGRAM} {flags}")
         else:
             notes += [f"Not run: {line}" for line in grid.missing("conditioning")]
-    notes.append("WCov of ours is the ratio of areas that the authors' code computes.")
+    notes.append(WCOV)
     return Table("table4", "Table 4: conditioning", header, rows, notes)
 
 
 def baselines(grids: Sequence[Grid]) -> Table:
-    """SegDiff beside the same network without diffusion, and a plain U-Net (not in the paper)."""
+    """Compares SegDiff with its network without diffusion and a U-Net (not in the paper)."""
     keys = ("dice", "iou", "weighted_coverage", "boundary_f", "calibration")
     header = ["data", "network", "parameters", "updates x batch", "seconds of updates"]
     header += [*(LABELS[key] for key in keys), "seconds per image"]
@@ -115,22 +114,21 @@ def baselines(grids: Sequence[Grid]) -> Table:
         done = grid.done("conditioning") | grid.done("baselines")
         for name, title in titles.items():
             cell = done.get(name)
-            row = [grid.data, title, _parameters(cell), *_training(cell)]
-            seconds = f"{cell.result['seconds']:.3g}" if cell and cell.result else NOT_RUN
-            rows.append([*row, *(_score(cell, key) for key in keys), seconds])
+            seconds = f"{cell.result['seconds']:.3g}" if cell else NOT_RUN
+            cells = [_parameters(cell), *_training(cell), *(_score(cell, key) for key in keys)]
+            rows.append([grid.data, title, *cells, seconds])
         notes += [f"Not run: {line}" for line in grid.missing("baselines")]
     if not grids:
-        notes.append("Not run: python -m segdiff_jax.experiments.run --grid=baselines")
+        notes.append(f"Not run: {PROGRAM} --grid=baselines")
     return Table("baselines", "With and without diffusion", header, rows, notes)
 
 
 def _training(cell: CellResult | None) -> list[str]:
-    if cell is None or cell.result is None:
+    if cell is None:
         return [NOT_RUN] * 2
     training = cell.result["training"]
-    seconds = training["seconds"]
-    spent = NOT_RUN if seconds is None else f"{seconds:.0f}"
-    return [f"{training['updates']} x {training['batch_size']}", spent]
+    seconds = NOT_RUN if training["seconds"] is None else f"{training['seconds']:.0f}"
+    return [f"{training['updates']} x {training['batch_size']}", seconds]
 
 
 PAIRS = {
@@ -142,10 +140,11 @@ PAIRS = {
 }
 # the cells of a pair are NAME-code and NAME-paper, except for these
 SIDES = {"loss": ("sum", "mean"), "clipping": ("off", "on")}
+WCOV_KEYS = "area_ratio", "weighted_coverage", "iou"
 
 
 def differences(grids: Sequence[Grid]) -> Table:
-    """The scores of both sides of each disagreement between paper and code."""
+    """Compares the scores of both sides of each disagreement between paper and code."""
     header = ["data", "disagreement"]
     for key in ("dice", "iou"):
         header += [f"{LABELS[key]}, {side}" for side in ("first", "second", "second - first")]
@@ -159,13 +158,11 @@ def differences(grids: Sequence[Grid]) -> Table:
             for key in ("dice", "iou"):
                 cells += [*(_score(side, key) for side in sides), _paired(*sides, key)]
             rows.append(cells)
-        full = grid.done("conditioning").get("full")
-        if full:
-            columns = [_score(full, key) for key in ("area_ratio", "weighted_coverage", "iou")]
+        if full := grid.done("conditioning").get("full"):
+            ratio, coverage, iou = (_percent(full.result["summary"][key]) for key in WCOV_KEYS)
             notes.append(
-                f"{grid.data}: WCov of the same masks: as the ratio of areas (code) "
-                f"{columns[0]}, as the literature's weighted coverage {columns[1]}; IoU "
-                f"{columns[2]}."
+                f"{grid.data}: WCov of the same masks: as the ratio of areas (code) {ratio}, "
+                f"as the literature's weighted coverage {coverage}; IoU {iou}."
             )
         notes += [f"Not run: {line}" for line in grid.missing("differences")]
     return Table("differences", "Where paper and code disagree", header, rows, notes)
@@ -173,7 +170,7 @@ def differences(grids: Sequence[Grid]) -> Table:
 
 def _paired(first: CellResult | None, second: CellResult | None, key: str) -> str:
     """Returns mean and standard error over images of the second score minus the first."""
-    if not (first and second and first.result and second.result):
+    if first is None or second is None:
         return NOT_RUN
     before = {row["name"]: row[key] for row in first.result["rows"]}
     rises = [
@@ -183,13 +180,12 @@ def _paired(first: CellResult | None, second: CellResult | None, key: str) -> st
     ]
     if len(rises) < 2:
         return "undefined"
-    mean = sum(rises) / len(rises)
-    spread = math.sqrt(sum((rise - mean) ** 2 for rise in rises) / (len(rises) - 1))
-    return f"{mean:+.2f} ± {spread / math.sqrt(len(rises)):.2f}"
+    error = statistics.stdev(rises) / math.sqrt(len(rises))
+    return f"{statistics.fmean(rises):+.2f} ± {error:.2f}"
 
 
 def _score(cell: CellResult | None, key: str) -> str:
-    if cell is None or cell.result is None:
+    if cell is None:
         return NOT_RUN
     summary = cell.result["summary"][key]
     if key == "calibration":  # a squared difference and not a share
@@ -209,6 +205,4 @@ def _printed(value: float | None, digits: int = 2) -> str:
 
 
 def _parameters(cell: CellResult | None) -> str:
-    if cell is None or cell.result is None:
-        return NOT_RUN
-    return f"{cell.result['training']['parameters']['all']:,}"
+    return NOT_RUN if cell is None else f"{cell.result['training']['parameters']['all']:,}"

@@ -19,7 +19,6 @@ from segdiff_jax.errors import UserError
 
 MAY_DIFFER = ("data.dir", "data.prepared_dir")  # paths of a machine
 MAX_SHOWN = 5  # differences that are named
-
 Facts = Mapping[str, str]
 
 
@@ -33,8 +32,7 @@ def run_facts(
       fields: the config, flattened: "group.key" -> value.
       workdir: of the run.
       mode: of the command line.
-      processes: their number, as the command line has it. JAX takes the number from process 0 and
-        does not compare it with that of the others.
+      processes: of the command line; JAX takes process 0's, and compares it with no other's.
     """
     config = {f"config.{k}": repr(v) for k, v in fields.items() if k not in MAY_DIFFER}
     versions = {"segdiff_jax": f"{version} ({_sources_digest()})", "jax": jax.__version__}
@@ -63,11 +61,7 @@ def check(facts: Facts) -> None:
 
 
 def compare(per_process: Sequence[Facts]) -> None:
-    """Compares the facts of processes 1, 2, ... with those of process 0.
-
-    Raises:
-      UserError: some differ.
-    """
+    """Compares the facts of processes 1, 2, ... with those of process 0; raises as `check` does."""
     first = per_process[0]
     for process, facts in enumerate(per_process):
         keys = [k for k in {**first, **facts} if first.get(k) != facts.get(k)]

@@ -7,6 +7,7 @@ state.
 """
 
 import os
+from contextlib import suppress
 
 import jax
 
@@ -35,9 +36,7 @@ def choose_device_count(batch_size: int = 0, wanted: int = 0) -> int:
 
 def cores() -> int:
     """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_device_count(count: int) -> None:
@@ -50,9 +49,6 @@ def set_device_count(count: int) -> None:
     flags = os.environ.get(FLAGS, "")
     if COLLECTIVE_SECONDS_FLAG not in flags:
         os.environ[FLAGS] = f"{flags} --{COLLECTIVE_SECONDS_FLAG}={COLLECTIVE_SECONDS}".lstrip()
-    if DEVICE_COUNT_FLAG in flags or jax.config.jax_num_cpu_devices != -1:
-        return
-    try:
-        jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError:  # JAX has looked for devices
-        return
+    if DEVICE_COUNT_FLAG not in flags and jax.config.jax_num_cpu_devices == -1:
+        with suppress(RuntimeError):  # JAX has looked for devices
+            jax.config.update("jax_num_cpu_devices", count)

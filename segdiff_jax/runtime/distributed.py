@@ -5,10 +5,8 @@ The map has two forms, equal to the last bit: `jax.jit(jax.shard_map(...))`, the
 every step, and its state cannot be checkpointed as global arrays.
 """
 
-import contextlib
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,43 +47,25 @@ def start(
       heartbeat_seconds: after which a process without a sign of life counts as lost.
       devices_of_cpu: to make of this machine's CPU, see `cpu_devices`.
     """
-    _use_compilation_cache()
-    cpu_devices.set_device_count(devices_of_cpu)
-    join = partial(
-        jax.distributed.initialize,
-        # at its own limit JAX aborts with a stack trace: the timer of `_exit_after` comes first
-        initialization_timeout=join_seconds + 60,
-        heartbeat_timeout_seconds=heartbeat_seconds,
-        shutdown_timeout_seconds=2 * heartbeat_seconds,
-    )
-    if coordinator == "auto":
-        with _exit_after(join_seconds, "the processes of this job"):
-            join()
-    elif coordinator:
-        this = f"process {process} of {processes} at {coordinator}"
-        logging.info("%s: waiting for all processes to join, at most %d s", this, join_seconds)
-        with _exit_after(join_seconds, this, process == 0):
-            join(coordinator, processes, process)
-
-
-def _use_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path("~/.cache/segdiff_jax/xla").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-@contextlib.contextmanager
-def _exit_after(seconds: float, who: str, coordinator: bool = False) -> Iterator[None]:
-    """Exits with code 134 if the block takes longer than `seconds`."""
-    message = f"{who}: waited {seconds:g} s and not all processes joined; start every one of them"
-    timer = threading.Timer(seconds, watchdog.exit_now, (message, PEER_LOST, coordinator))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    cpu_devices.set_device_count(devices_of_cpu)
+    if not coordinator:
+        return
+    peers = () if coordinator == "auto" else (coordinator, processes, process)
+    this = f"process {process} of {processes} at {coordinator}" if peers else "this job's processes"
+    logging.info("%s: waiting for all processes to join, at most %d s", this, join_seconds)
+    late = f"waited {join_seconds} s and not all processes joined; start every one of them"
+    leave = partial(watchdog.exit_now, f"{this}: {late}", PEER_LOST, process == 0)
+    with watchdog.call_after(join_seconds, leave):
+        jax.distributed.initialize(
+            *peers,
+            initialization_timeout=join_seconds + 60,  # at which JAX aborts with a stack trace
+            heartbeat_timeout_seconds=heartbeat_seconds,
+            shutdown_timeout_seconds=2 * heartbeat_seconds,
+        )
 
 
 def leads_others() -> bool:
@@ -108,13 +88,7 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
 
     The result shares no buffer with the input, and may therefore be donated.
     """
-    sharding = everywhere(mesh)
-
-    def put(leaf: Any) -> jax.Array:
-        host = np.asarray(leaf)
-        return jax.make_array_from_callback(host.shape, sharding, lambda _: host.copy())
-
-    return jax.tree.map(put, tree)
+    return _put(tree, everywhere(mesh))
 
 
 def split_rows(tree: Tree, mesh: Mesh) -> Tree:
@@ -125,10 +99,15 @@ def split_rows(tree: Tree, mesh: Mesh) -> Tree:
 
 def split(tree: Tree, mesh: Mesh) -> Tree:
     """Splits NumPy arrays, equal in every process, over the mesh by their leading axis."""
-    sharding = NamedSharding(mesh, P(AXIS))
-    return jax.tree.map(
-        lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), tree
-    )
+    return _put(tree, NamedSharding(mesh, P(AXIS)))
+
+
+def _put(tree: Tree, sharding: NamedSharding) -> Tree:
+    def put(leaf: Any) -> jax.Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index].copy())
+
+    return jax.tree.map(put, tree)
 
 
 def gather(array: jax.Array) -> np.ndarray:
@@ -150,31 +129,21 @@ def map_step(step: Callable, mesh: Mesh, kind: str = "shard_map") -> Callable:
       kind: "shard_map", or "pmap" (one process only).
 
     Raises:
-      UserError: the kind is unknown, or it is pmap with several processes.
+      UserError: the kind is pmap, and there are several processes.
     """
     if kind == "pmap":
         return _pmap(step, list(mesh.devices.flat))
-    if kind != "shard_map":
-        raise UserError(f"train.map is {kind!r}; allowed: 'shard_map', 'pmap'")
     # check_vma=False keeps the meaning of pmap: with True, the gradient of replicated parameters
     # is already a sum over devices, and a pmean of it is too large by their number
-    mapped = jax.shard_map(
-        step, mesh=mesh, in_specs=(P(), P(AXIS), P()), out_specs=(P(), P()), check_vma=False
-    )
-    return jax.jit(mapped, donate_argnums=0)
+    specs = {"in_specs": (P(), P(AXIS), P()), "out_specs": (P(), P())}
+    return jax.jit(jax.shard_map(step, mesh=mesh, check_vma=False, **specs), donate_argnums=0)
 
 
 def _pmap(step: Callable, devices: list[Any]) -> Callable:
     if jax.process_count() > 1:
         raise UserError("train.map is 'pmap' with several processes; allowed there: 'shard_map'")
-    mapped = jax.pmap(
-        step,
-        axis_name=AXIS,
-        in_axes=(None, 0, None),
-        out_axes=(None, None),
-        devices=devices,
-        donate_argnums=0,
-    )
+    axes = {"in_axes": (None, 0, None), "out_axes": (None, None)}
+    mapped = jax.pmap(step, AXIS, devices=devices, donate_argnums=0, **axes)
 
     def run(state: Tree, rows: Tree, key: jax.Array) -> tuple[Tree, Tree]:
         stacked = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), rows)

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +18,9 @@ from typing import Any
 from segdiff_jax.errors import CANNOT_WRITE, UserError
 
 # errors of a disk, a mount or permissions; any other is an internal error
-CAUSES = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
-    *(errno.ENOTDIR, errno.EFBIG, errno.ESTALE),
-)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+_OTHER = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ESTALE)
+CAUSES = {number: os.strerror(number) for number in (*_DISK, *_OTHER)}
 
 
 @contextmanager
@@ -45,17 +45,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file atomically; creates its folder.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
+    """Writes a file atomically, and creates its folder; raises as `atomic_write` does."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(path: Path, content: Any, indent: int = 1) -> None:
-    """Writes a JSON file atomically; see `to_json_types` for what `content` may hold.
+    """Writes what `to_json_types` returns for the content atomically, as strict JSON.
 
     Raises:
       UserError: the file cannot be written.
@@ -66,11 +62,7 @@ def write_json(path: Path, content: Any, indent: int = 1) -> None:
 
 
 def to_json_types(value: Any) -> Any:
-    """Converts mappings, sequences and arrays to the types of strict JSON.
-
-    Arrays and NumPy scalars become lists and numbers, paths become strings, and NaN and the
-    infinities, which JSON does not have, become None.
-    """
+    """Converts arrays to lists, paths to strings, and NaN and infinities to None, as JSON needs."""
     if isinstance(value, Mapping):
         return {str(key): to_json_types(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -86,14 +78,12 @@ def to_json_types(value: Any) -> Any:
 
 def cannot_write(path: Path, reason: str) -> UserError:
     """Returns an error that names the path, the reason, and the free space there."""
-    return UserError(f"{path}: cannot be written: {reason}{_room(path)}", CANNOT_WRITE)
-
-
-def _room(path: Path) -> str:
+    room = ""
     for existing in (path, *path.absolute().parents):
         with suppress(OSError):
-            return f" ({shutil.disk_usage(existing).free / 1e6:.1f} MB free)"
-    return ""
+            room = f" ({shutil.disk_usage(existing).free / 1e6:.1f} MB free)"
+            break
+    return UserError(f"{path}: cannot be written: {reason}{room}", CANNOT_WRITE)
 
 
 def reason(error: BaseException | None) -> str:
@@ -102,11 +92,9 @@ def reason(error: BaseException | None) -> str:
     Libraries wrap system errors in errors of their own, therefore the text is searched too.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in CAUSES:
-            return os.strerror(error.errno)
-        for cause in CAUSES:
-            if os.strerror(cause) in str(error):
-                return os.strerror(cause)
+        for cause, text in CAUSES.items():
+            if getattr(error, "errno", None) == cause or text in str(error):
+                return text
         error = error.__cause__ or error.__context__
     return ""
 
@@ -120,28 +108,17 @@ def reporting_write_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:  # libraries raise nearly anything
-        if why := reason(error):
+        if (why := reason(error)) and not isinstance(error, UserError):
             raise cannot_write(path, why) from error
         raise
 
 
 def check_writable(directory: Path) -> None:
-    """Creates a directory and writes 4 kB there, to fail before hours of work and not after.
-
-    Raises:
-      UserError: the directory cannot be written to.
-    """
-    path = directory / f".probe.{os.getpid()}.tmp"
+    """Creates a directory and writes 4 kB there, to fail before hours of work; raises UserError."""
     with reporting_write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with path.open("wb", buffering=0) as file:
-                if file.write(bytes(4096)) < 4096:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
-        finally:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())

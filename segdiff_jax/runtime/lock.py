@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from segdiff_jax.errors import UserError
 from segdiff_jax.runtime.files import cannot_write, reporting_write_errors, write_bytes
 
-# The lock file stays: a process that waits for it must not wait for a file that was deleted. The
-# holder is written beside it, since no other process may read a locked file on Windows.
+# The lock file stays: nobody may wait for a file that was deleted. The holder is written beside it,
+# since no other process may read a locked file on Windows.
 NAME, HOLDER = ".lock", ".lock-holder"
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of a file system without locks
 
@@ -40,46 +40,37 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
       InUseError: another process holds it, and is named.
       UserError: nothing can be written there.
     """
-    path = directory / NAME
+    holder = directory / HOLDER
     with reporting_write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(path, wait)
+        lock = _acquire(directory / NAME, wait)
+    if lock is None:
+        yield
+        return
     try:
-        if lock is not None:
-            write_bytes(directory / HOLDER, f"{socket.gethostname()}:{os.getpid()}\n".encode())
+        write_bytes(holder, f"{socket.gethostname()}:{os.getpid()}\n".encode())
         yield
     finally:
-        if lock is not None:
-            with suppress(OSError):
-                (directory / HOLDER).unlink(missing_ok=True)
-            lock.release()
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def _acquire(path: Path, wait: bool) -> FileLock | None:
-    """Returns the acquired lock, or None where the file system has no locks.
-
-    Raises:
-      InUseError: another process holds it.
-      UserError: the path is a link.
-    """
+    """Returns the acquired lock, or None where the file system has no locks."""
     if path.is_symlink():
         raise cannot_write(path, "it is a symbolic link")
     lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
-        raise InUseError(
-            f"{path.parent} is in use by process {_holder(path.parent)}: wait for it, stop it, or "
-            "choose another directory"
-        ) from None
+        in_use = f"{path.parent} is in use by process {_holder(path.parent)}"
+        raise InUseError(f"{in_use}: wait for it, stop it, or choose another directory") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        logging.warning(
-            "%s cannot be locked (%s): make sure that no second run uses it",
-            path.parent,
-            error.strerror,
-        )
+        message = "%s cannot be locked (%s): make sure that no second run uses it"
+        logging.warning(message, path.parent, error.strerror)
         return None
     return lock
 
@@ -92,9 +83,8 @@ def owner(directory: Path) -> str | None:
     path = directory / NAME
     if not (directory / HOLDER).exists() or path.is_symlink():
         return None
-    lock = FileLock(path, timeout=0, fallback_to_soft=False)
     try:
-        with lock:
+        with FileLock(path, timeout=0, fallback_to_soft=False):
             return None
     except Timeout:
         return _holder(directory)

@@ -30,19 +30,26 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
+from functools import partial
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 
 from segdiff_jax.errors import TerminatedError
+from segdiff_jax.runtime import watchdog
 
 ERRORS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: TerminatedError}
 POLL_SECONDS = 0.1  # the system may deliver a signal to a thread other than the one that waits
 
 Result = TypeVar("Result")
 Handler = Callable[[int, FrameType | None], None]
+
+# for each block that this process is inside of
+_raising: list[bool] = []  # raise_on_signal: whether it handles signals
+_interruptible: list["StopRequest"] = []  # run_interruptible of several processes
+_sync_points = itertools.count(1)  # equal in all processes
 
 
 class _AgreedError(BaseException):
@@ -56,18 +63,18 @@ class StopRequest:
         self.signal: int | None = None
         self._agreed = False  # whether several processes have reached the step to stop at
 
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """Records a signal; a handler."""
-        del frame
+    def note(self, number: int, _: FrameType | None) -> None:
+        """Handles a signal: records it."""
         self.signal = number
         if jax.process_count() > 1:
-            _send_to_self(signal.SIGTERM)
+            _terminate_self()
 
     def is_set(self) -> bool:
         """Whether to stop. Several processes must call it equally often, and get the same value."""
         if jax.process_count() == 1:
             return self.signal is not None
-        self._agreed = self._agreed or _state.reached_sync_point()
+        reached = multihost_utils.reached_preemption_sync_point
+        self._agreed = self._agreed or reached(next(_sync_points))  # at the same call in each
         return self._agreed
 
     def run_interruptible(self, function: Callable[[], Result]) -> Result | None:
@@ -77,8 +84,11 @@ class StopRequest:
         """
         try:
             if jax.process_count() > 1:
-                with _state.asking(self):
+                _interruptible.append(self)
+                try:
                     return function()
+                finally:
+                    _interruptible.pop()
             with raise_on_signal():
                 if self.signal is None:
                     return function()
@@ -96,13 +106,10 @@ class StopRequest:
         Raises:
           TerminatedError, KeyboardInterrupt: with the message, in each process that gets a signal.
         """
-        try:
-            with raise_on_signal():
-                if self.signal is not None:
-                    raise ERRORS[signal.Signals(self.signal)]
-                return function()
-        except (KeyboardInterrupt, TerminatedError) as error:
-            raise type(error)(message) from None
+        with raise_on_signal(message):
+            if self.signal is not None:
+                _raise(message, self.signal, None)
+            return function()
 
     def error(self, message: str) -> BaseException:
         """Returns the error that ends the program with the exit code of the signal.
@@ -111,37 +118,31 @@ class StopRequest:
         """
         if jax.process_count() > 1:
             jax.distributed.shutdown()
-        return (
-            KeyboardInterrupt(message) if self.signal == signal.SIGINT else TerminatedError(message)
-        )
+        return ERRORS[signal.Signals(self.signal or signal.SIGTERM)](message)
 
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[StopRequest]:
     """Defers signals during the block; the caller checks the request after each training step."""
     request = StopRequest()
-    with _state.handling(request.note, ERRORS if jax.process_count() == 1 else [signal.SIGINT]):
+    with _handling(request.note, ERRORS if jax.process_count() == 1 else [signal.SIGINT]):
         yield request
 
 
 @contextlib.contextmanager
-def raise_on_signal() -> Iterator[None]:
+def raise_on_signal(message: str = "") -> Iterator[None]:
     """Ends the block by an exception when a signal comes, in each process that gets one."""
-    with _state.raising():
-        yield
+    with _handling(partial(_raise, message), ERRORS) as handles:
+        _raising.append(handles)
+        try:
+            yield
+        finally:
+            _raising.pop()
 
 
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> contextlib.AbstractContextManager[None]:
     """Sends SIGTERM to this process if the block takes longer than `seconds`; 0: no limit."""
-    timer = threading.Timer(seconds, _send_to_self, [signal.SIGTERM])
-    timer.daemon = True
-    if seconds:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    return watchdog.call_after(seconds, _terminate_self) if seconds else contextlib.nullcontext()
 
 
 def call_interruptible(function: Callable[[], Result]) -> Result:
@@ -151,9 +152,10 @@ def call_interruptible(function: Callable[[], Result]) -> Result:
     therefore calls the function, and continues without effect after a signal;
     `app.exit_program` does not wait for it. Elsewhere this is a plain call.
     """
-    if not _state.raises or threading.current_thread() is not threading.main_thread():
+    if not any(_raising) or threading.current_thread() is not threading.main_thread():
         result = function()
-        _state.raise_if_agreed()
+        if _interruptible and _interruptible[-1].is_set():
+            raise _AgreedError
         return result
     future: Future[Result] = Future()
 
@@ -169,70 +171,26 @@ def call_interruptible(function: Callable[[], Result]) -> Result:
     return future.result()
 
 
-class _SignalState:
-    """Owns what this process does at a signal: the nested blocks, and their handlers.
-
-    Attributes:
-      raises: the number of blocks that we are inside of and in which signals raise.
-    """
-
-    def __init__(self) -> None:
-        self.raises = 0
-        self._requests: list[StopRequest] = []  # of run_interruptible, in several processes
-        self._sync_points = itertools.count(1)  # equal in all processes
-
-    def reached_sync_point(self) -> bool:
-        """Whether all processes stop here; true once, at the same call in each of them."""
-        return multihost_utils.reached_preemption_sync_point(next(self._sync_points))
-
-    @contextlib.contextmanager
-    def asking(self, request: StopRequest) -> Iterator[None]:
-        """Lets each `call_interruptible` of the block ask the request whether to continue."""
-        self._requests.append(request)
-        try:
-            yield
-        finally:
-            self._requests.pop()
-
-    def raise_if_agreed(self) -> None:
-        """Raises _AgreedError where the innermost request is set."""
-        if self._requests and self._requests[-1].is_set():
-            raise _AgreedError
-
-    @contextlib.contextmanager
-    def raising(self) -> Iterator[None]:
-        """Lets signals raise during the block."""
-        with self.handling(_raise, ERRORS) as handles:
-            self.raises += handles
-            try:
-                yield
-            finally:
-                self.raises -= handles
-
-    @contextlib.contextmanager
-    def handling(self, handler: Handler, signals: Iterable[signal.Signals]) -> Iterator[bool]:
-        """Installs a handler during the block; yields whether it handles any of the signals."""
-        before = []
-        # a shell ignores SIGINT for what it starts in the background
-        signals = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
-        with contextlib.suppress(ValueError):  # not in the main thread, where no handler may be set
-            for number in signals:
-                restore_in_system = _system_handler(number)
-                before.append((number, signal.signal(number, handler), restore_in_system))
-        try:
-            yield bool(before)
-        finally:
-            for number, old, restore_in_system in before:
-                signal.signal(number, old)
-                restore_in_system()
+@contextlib.contextmanager
+def _handling(handler: Handler, signals: Iterable[signal.Signals]) -> Iterator[bool]:
+    """Installs a handler during the block; yields whether it handles any of the signals."""
+    before = []
+    # a shell ignores SIGINT for what it starts in the background
+    signals = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+    with contextlib.suppress(ValueError):  # not in the main thread, where no handler may be set
+        for number in signals:
+            restore_in_system = _system_handler(number)
+            before.append((number, signal.signal(number, handler), restore_in_system))
+    try:
+        yield bool(before)
+    finally:
+        for number, old, restore_in_system in before:
+            signal.signal(number, old)
+            restore_in_system()
 
 
-_state = _SignalState()
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    del frame
-    raise ERRORS[signal.Signals(number)]("")
+def _raise(message: str, number: int, _: FrameType | None) -> NoReturn:
+    raise ERRORS[signal.Signals(number)](message)
 
 
 def _system_handler(number: signal.Signals) -> Callable[[], object]:
@@ -249,9 +207,9 @@ def _system_handler(number: signal.Signals) -> Callable[[], object]:
     return lambda: sigaction(number, action, None)
 
 
-def _send_to_self(number: signal.Signals) -> None:
-    """Sends a signal to this process; os.kill would end it without a handler on Windows."""
+def _terminate_self() -> None:
+    """Sends SIGTERM to this process; os.kill would end it without a handler on Windows."""
     if sys.platform == "win32":
-        signal.raise_signal(number)
+        signal.raise_signal(signal.SIGTERM)
     else:
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGTERM)

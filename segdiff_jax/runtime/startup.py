@@ -24,12 +24,8 @@ def reexec_with_huge_pages() -> None:
     has set `glibc.malloc.hugetlb`, and in the process that was restarted.
     """
     before = os.environ.get(TUNABLES, "")
-    if (
-        BEFORE in os.environ
-        or SETTING in before
-        or not sys.executable
-        or not huge_pages_available()
-    ):
+    chosen = BEFORE in os.environ or SETTING in before
+    if chosen or not sys.executable or not huge_pages_available():
         return
     os.environ[BEFORE] = before
     os.environ[TUNABLES] = f"{before}:{SETTING}=1".lstrip(":")

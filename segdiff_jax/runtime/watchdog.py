@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from segdiff_jax.errors import HUNG
@@ -28,7 +28,7 @@ def exit_now(message: str, code: int, coordinator: bool = False) -> NoReturn:
     detect the loss.
 
     Args:
-      message: one line for stderr; "": nothing is written.
+      message: one line for stderr; "": none.
       code: the exit code.
       coordinator: whether this is process 0 of several; it exits `COORDINATOR_DELAY` later.
     """
@@ -39,6 +39,18 @@ def exit_now(message: str, code: int, coordinator: bool = False) -> NoReturn:
     if coordinator:
         time.sleep(COORDINATOR_DELAY)
     os._exit(code)
+
+
+@contextlib.contextmanager
+def call_after(seconds: float, action: Callable[[], object]) -> Iterator[None]:
+    """Calls the action, in a thread, if the block takes longer than `seconds`."""
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Watch:

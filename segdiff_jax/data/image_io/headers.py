@@ -26,6 +26,10 @@ _FORMATS = {
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
 
 
+class RefusedError(Exception):
+    """Refuses a file for a reason; `open_image` adds its path."""
+
+
 class Limits(NamedTuple):
     """What may be read: `config.reading`.
 
@@ -69,7 +73,8 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, str]]:
     """Opens a file; yields it with its format: "PNG", "JPEG" or "TIFF".
 
     Raises:
-        UserError: it is no regular file, cannot be opened or has another format.
+        UserError: it is no regular file, cannot be opened or has another format; or the body of the
+            `with` raised any exception.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
@@ -79,35 +84,36 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, str]]:
         raise bad_data(path, f"cannot be opened ({error.strerror})") from error
     with file:
         begin = file.read(8)
-        for magic, name in _FORMATS.items():
-            if begin.startswith(magic):
-                yield file, name
-                return
+        try:
+            yield file, _format(begin)
+        except RefusedError as error:
+            raise bad_data(path, str(error)) from error
+        except Exception as error:  # libraries raise nearly anything on a damaged file
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise bad_data(path, f"cannot be decoded ({reason}); {ALLOWED}") from error
+
+
+def _format(begin: bytes) -> str:
+    for magic, name in _FORMATS.items():
+        if begin.startswith(magic):
+            return name
     content = f"begins with {begin!r}" if begin else "is empty (0 bytes)"
-    raise bad_data(path, f"{content}; {ALLOWED}")
+    raise RefusedError(f"{content}; {ALLOWED}")
 
 
-def undecodable(path: Path, error: Exception) -> Exception:
-    """Returns the UserError for an exception of a decoding library."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return bad_data(path, f"cannot be decoded ({reason}); {ALLOWED}")
-
-
-def check_size(path: Path, shape: tuple[int, int], limits: Limits, where: str = "") -> None:
-    """Raises UserError if an image, or a tile of it, of `shape` (H, W) is too large to decode."""
+def check_size(shape: tuple[int, int], limits: Limits, where: str = "") -> None:
+    """Refuses an image, or a tile of it, of a `shape` (H, W) that is too large to decode."""
     height, width = shape
     if height * width > limits.max_pixels:
-        raise bad_data(
-            path,
+        raise RefusedError(
             f"has {height} x {width} pixels{where}; at most config.reading.max_pixels="
-            f"{limits.max_pixels} are decoded: raise that if the file is to be trusted",
+            f"{limits.max_pixels} are decoded: raise that if the file is to be trusted"
         )
 
 
 def upright_shape(shape: tuple[int, int], orientation: int) -> tuple[int, int]:
     """Returns (H, W) after the EXIF orientation is applied."""
-    height, width = shape
-    return (width, height) if 5 <= orientation <= 8 else (height, width)
+    return shape[::-1] if 5 <= orientation <= 8 else shape
 
 
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:

@@ -4,7 +4,6 @@ An image may be grey, RGB, CMYK or of a palette, of 8 or 16 bits a channel. Noth
 transparency, floats without a range, several pages and masks of more than two values are refused.
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,10 +46,9 @@ def list_images(directory: Path) -> list[Path]:
         UserError: the directory cannot be listed.
     """
     try:
-        names = sorted(os.listdir(directory))
+        return sorted(path for path in directory.iterdir() if is_image_name(path))
     except OSError as error:
         raise bad_data(directory, f"cannot be listed ({error.strerror})") from error
-    return [directory / name for name in names if is_image_name(Path(name))]
 
 
 def read_size(path: Path, limits: Limits = _NO_LIMITS) -> tuple[int, int]:
@@ -60,7 +58,7 @@ def read_size(path: Path, limits: Limits = _NO_LIMITS) -> tuple[int, int]:
         UserError: the header cannot be read.
     """
     with headers.open_image(path) as (file, format):
-        return _LIBRARIES[format].read_size(path, file, limits)
+        return _LIBRARIES[format].read_size(file, limits)
 
 
 def decode(path: Path, limits: Limits = _NO_LIMITS) -> Pixels:
@@ -70,7 +68,7 @@ def decode(path: Path, limits: Limits = _NO_LIMITS) -> Pixels:
         UserError: the file cannot be decoded exactly, or is beyond the limits.
     """
     with headers.open_image(path) as (file, format):
-        return _LIBRARIES[format].decode(path, file, limits)
+        return _LIBRARIES[format].decode(file, limits)
 
 
 def read_image(path: Path, limits: Limits = _NO_LIMITS) -> np.ndarray:
@@ -85,12 +83,15 @@ def read_image(path: Path, limits: Limits = _NO_LIMITS) -> np.ndarray:
             limits.
     """
     pixels = decode(path, limits)
-    _check_palette(path, pixels)
+    palette, values = pixels.palette, pixels.values
+    if palette is not None and values.max() >= len(palette):
+        index = values.max()
+        raise bad_data(path, f"uses the palette index {index}, but has {len(palette)} colours")
     _check_opaque(path, pixels)
-    if pixels.palette is not None:
-        values = pixels.palette[pixels.values, :3]
+    if palette is not None:
+        values = palette[values, :3]
     else:
-        values = _of_8_bits(path, pixels.values, limits)
+        values = _of_8_bits(path, values, limits)
     if pixels.mode == "CMYK":
         cmyk = np.ascontiguousarray(values)
         values = np.asarray(Image.frombuffer("CMYK", cmyk.shape[1::-1], cmyk).convert("RGB"))
@@ -122,9 +123,8 @@ def read_mask(path: Path, limits: Limits = _NO_LIMITS) -> MaskFile:
     advice = ": JPEG is lossy, so keep masks as PNG" if pixels.lossy else ""
     if values.ndim == 3:
         if not (values == values[..., :1]).all():
-            raise bad_data(
-                path, f"is coloured; a mask is grey, or its palette's indices count{advice}"
-            )
+            what = "is coloured; a mask is grey, or its palette's indices count"
+            raise bad_data(path, what + advice)
         values = values[..., 0]
     top = int(values.max())
     if top not in (0, 1, 255, 65535) or not ((values == 0) | (values == top)).all():
@@ -132,23 +132,12 @@ def read_mask(path: Path, limits: Limits = _NO_LIMITS) -> MaskFile:
     return MaskFile((values != 0).astype(np.uint8), min(top, 255))
 
 
-def _check_palette(path: Path, pixels: Pixels) -> None:
-    if pixels.palette is not None and pixels.values.max() >= len(pixels.palette):
-        raise bad_data(
-            path,
-            f"uses the palette index {pixels.values.max()}, but has {len(pixels.palette)} colours",
-        )
-
-
 def _check_opaque(path: Path, pixels: Pixels) -> None:
     if pixels.transparent is not None:
         problem = f"makes the colour {pixels.transparent} transparent"
     else:
         alpha = pixels.alpha if pixels.palette is None else pixels.palette[pixels.values, 3]
-        if alpha is None:
-            return
-        count = np.count_nonzero(alpha < np.iinfo(alpha.dtype).max)
-        if count == 0:
+        if alpha is None or not (count := np.count_nonzero(alpha < np.iinfo(alpha.dtype).max)):
             return
         problem = f"{count} of {alpha.size} pixels are transparent"
     raise bad_data(path, f"{problem}; allowed is full opacity: put it on a background first")
@@ -162,24 +151,16 @@ def _of_8_bits(path: Path, values: np.ndarray, limits: Limits) -> np.ndarray:
         return _TO_8_BITS[values]
     if values.dtype == bool:
         return values * np.uint8(255)
-    if values.dtype.kind == "f":
-        return _scaled(path, values, limits.float_range)
-    sign = "with a sign" if values.dtype.kind == "i" else "without sign"
-    raise bad_data(
-        path,
-        f"holds integers of {8 * values.dtype.itemsize} bits {sign}; allowed are grey, RGB, CMYK "
-        "and palettes, of 8 or 16 bits a channel without sign",
-    )
-
-
-def _scaled(path: Path, values: np.ndarray, low_high: tuple[float, ...]) -> np.ndarray:
-    """Returns floats as uint8, where the lowest allowed becomes 0 and the highest 255."""
+    if values.dtype.kind != "f":
+        sign = "with a sign" if values.dtype.kind == "i" else "without sign"
+        found = f"holds integers of {8 * values.dtype.itemsize} bits {sign}"
+        raise bad_data(path, f"{found}; allowed are 8 or 16 bits a channel without sign")
     if count := np.count_nonzero(~np.isfinite(values)):
         raise bad_data(path, f"{count} of {values.size} pixels are NaN or infinite; none may be")
     found = f"holds floats from {values.min():g} to {values.max():g}"
-    if not low_high:
+    if not limits.float_range:
         raise bad_data(path, f"{found}; config.reading.float_range=(low, high) would allow it")
-    low, high = low_high
+    low, high = limits.float_range
     if values.min() < low or values.max() > high:
         raise bad_data(path, f"{found}; config.reading.float_range allows {low:g} to {high:g}")
     return np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)

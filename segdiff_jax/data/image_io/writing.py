@@ -15,7 +15,6 @@ import tifffile
 from PIL import Image
 
 from segdiff_jax.data.image_io import headers, pillow_files, tiff_files
-from segdiff_jax.errors import bad_data
 from segdiff_jax.runtime.files import atomic_write
 
 # GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory,
@@ -55,15 +54,15 @@ def read_tags(path: Path, page: int = 0) -> Tags:
     """
     with headers.open_image(path) as (file, format):
         if format == "TIFF":
-            return _tiff_tags(path, file, page)
-        dpi, orientation = pillow_files.read_resolution(path, file)
+            return _tiff_tags(file, page)
+        dpi, orientation = pillow_files.read_resolution(file)
     if dpi and 5 <= orientation <= 8:
         dpi = dpi[1], dpi[0]
     return Tags(dpi=dpi)
 
 
-def _tiff_tags(path: Path, file: BinaryIO, number: int) -> Tags:
-    with tiff_files.open_page(path, file, max(number, 0)) as page:
+def _tiff_tags(file: BinaryIO, number: int) -> Tags:
+    with tiff_files.open_page(file, max(number, 0)) as page:
         orientation = tiff_files.orientation(page)
         tiff = {
             code: _field(tag, page.parent.filehandle)
@@ -71,10 +70,9 @@ def _tiff_tags(path: Path, file: BinaryIO, number: int) -> Tags:
             if (tag := page.tags.get(code)) and _is_usable(tag)
         }
     if orientation != 1 and tiff.keys() & set(GROUND):
-        raise bad_data(
-            path,
+        raise headers.RefusedError(
             f"GeoTIFF with orientation {orientation}: must be 1, since its pixels would be turned "
-            "and its coordinates not",
+            "and its coordinates not"
         )
     if 5 <= orientation <= 8 and {X_RESOLUTION, Y_RESOLUTION} <= tiff.keys():
         tiff |= {X_RESOLUTION: tiff[Y_RESOLUTION], Y_RESOLUTION: tiff[X_RESOLUTION]}
@@ -98,9 +96,7 @@ def _field(tag: tifffile.TiffTag, file: tifffile.FileHandle) -> tuple[int, int, 
     return _ASCII, tag.count, file.read(tag.count)
 
 
-def save(
-    path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, *, like_source: bool = False
-) -> None:
+def save(path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, like_source: bool = False) -> None:
     """Writes an image; the suffix of the path, .png or .tif, decides the format.
 
     Args:
@@ -124,16 +120,14 @@ def save(
 
 def _save_tiff(path: Path, pixels: np.ndarray, tags: Tags, like_source: bool) -> None:
     copied = (*GROUND, *VALUES) if like_source else GROUND
-    resolution = None
-    if {X_RESOLUTION, Y_RESOLUTION} <= tags.tiff.keys():
-        resolution = tags.tiff[X_RESOLUTION][2], tags.tiff[Y_RESOLUTION][2]
+    resolution = [tags.tiff[code][2] for code in RESOLUTION[:2] if code in tags.tiff]
     tifffile.imwrite(
         path,
         pixels,
         photometric="rgb" if pixels.ndim == 3 else "minisblack",
         compression="lzw",
         predictor=True,
-        resolution=resolution,
+        resolution=resolution if len(resolution) == 2 else None,
         resolutionunit=tags.tiff[UNIT][2] if UNIT in tags.tiff else None,
         metadata=None,
         software=False,
