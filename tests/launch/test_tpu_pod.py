@@ -32,7 +32,7 @@ n=$(cat bucket/count-$HOSTNAME 2>/dev/null || echo 0)
 echo $((n + 1)) >bucket/count-$HOSTNAME
 """
 PROGRAMS = {
-    "gcloud": f'exec {sys.executable} -IS {ROOT}/tests/fake_gcloud.py "$@"',
+    "gcloud": f'exec {sys.executable} -IS {ROOT}/tests/support/fake_gcloud.py "$@"',
     "gcsfuse": 'rmdir "${@: -1}" && ln -s "$FAKE/bucket" "${@: -1}"',
     "mountpoint": '[[ -L "${@: -1}" ]]',
     "python3.13": """
