@@ -39,7 +39,7 @@ def main(argv: list[str], mode: str = "") -> int:
       mode: "import", "export", or "": the flags decide.
     """
     program = partial(run_command, mode=mode)
-    return app.run(program, argv, import_args.help_of(mode), LESS_MEMORY)
+    return app.run(program, argv, import_args.HELPS[mode], LESS_MEMORY)
 
 
 def run_command(argv: list[str], mode: str = "") -> None:

@@ -242,8 +242,7 @@ class Checkpoints:
         try:
             return dict(self.manager.restore(step, args=ocp.args.Composite(**args)).items())
         except Exception as error:  # Orbax raises nearly any error on a damaged file
-            # the start of a message which may be pages long
-            lines = str(error).strip().splitlines() or [type(error).__name__]
+            lines = str(error).strip().splitlines() or [type(error).__name__]  # may be pages
             raise CorruptCheckpointError(lines[0][:200]) from error
 
     def _quarantine(self, step: int, error: CorruptCheckpointError) -> None:

@@ -36,13 +36,9 @@ def start(main: Callable[[list[str]], int]) -> NoReturn:
 def run(
     program: Callable[[list[str]], object], argv: list[str], help_text: str | None, less_memory: str
 ) -> int:
-    """Runs a program and returns its exit code.
+    """Calls a program with its arguments, or prints its help, and returns the exit code.
 
-    Args:
-      program: called with the arguments.
-      argv: arguments without the name of the program.
-      help_text: printed by --help.
-      less_memory: what to do when the devices run out of memory; completes a sentence.
+    `less_memory` completes a sentence: what to do when the devices run out of memory.
     """
     if HELP & set(argv):
         return show(help_text or "")
@@ -70,9 +66,7 @@ def _report(error: BaseException, less_memory: str) -> int:
     """Prints what ended a program and returns its exit code."""
     match error:
         case UserError():
-            for line in error.details:
-                fail(line, error.code)
-            return fail(str(error), error.code)
+            return [fail(line, error.code) for line in (*error.details, str(error))][-1]
         case KeyboardInterrupt():
             return fail(str(error) or "interrupted", errors.INTERRUPTED)
         case TerminatedError():

@@ -37,7 +37,11 @@ COMMON_HELP = """  --help                     prints this text
 
 Exit codes: 0 done; 64 bad command line or config; 65 the file is unusable; 66 it holds another
 network, or the run has no checkpoint; 70 an internal error; 74 cannot write."""
-HELPS = {"import": IMPORT_HELP, "export": EXPORT_HELP, "": f"{IMPORT_HELP}\n{EXPORT_HELP}"}
+HELPS = {  # by mode
+    "import": f"{IMPORT_HELP}{COMMON_HELP}",
+    "export": f"{EXPORT_HELP}{COMMON_HELP}",
+    "": f"{IMPORT_HELP}\n{EXPORT_HELP}{COMMON_HELP}",
+}
 FLAGS = {"import": ("weights", "workdir", "step"), "export": ("export", "workdir")}
 FLAGS[""] = ("weights", "export", "workdir", "step")
 
@@ -58,11 +62,6 @@ class Export(NamedTuple):
     workdir: Path  # of the run
 
 
-def help_of(mode: str) -> str:
-    """Returns the help of "import", "export", or of the program if mode is ""."""
-    return HELPS[mode] + COMMON_HELP
-
-
 def parse(argv: list[str], mode: str = "") -> Import | Export:
     """Parses the arguments of "import", of "export", or of the program if mode is "".
 
@@ -73,10 +72,9 @@ def parse(argv: list[str], mode: str = "") -> Import | Export:
     config = options.load_config(options.only(sources)) if sources else default()
     given = options.read_flags(dict.fromkeys(FLAGS[mode], ""), rest, config)
     values = dict.fromkeys(FLAGS[""], "") | given
-    if needed := {"import": "weights", "export": "export"}.get(mode):
-        if not values[needed]:
-            raise UserError(f"--{needed} is missing: must be a .pt file")
-    elif bool(values["weights"]) == bool(values["export"]):
+    if mode and not values[FLAGS[mode][0]]:
+        raise UserError(f"--{FLAGS[mode][0]} is missing: must be a .pt file")
+    if bool(values["weights"]) == bool(values["export"]):
         raise UserError("--weights=FILE.pt (to import) or --export=FILE.pt: one of the two; --help")
     if not values["workdir"]:
         raise UserError("--workdir is missing: must be the directory of the run")

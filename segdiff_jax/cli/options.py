@@ -23,8 +23,7 @@ def read_flags(
     """Returns the values of the flags, and applies --config.GROUP.KEY=VALUE to the config in place.
 
     Args:
-      defaults: of the flags, by name: a str, int or bool, which is also the type; None: of type
-        str, not given.
+      defaults: by name: a str, int or bool, which is also the type; None: of type str, not given.
       argv: arguments without the name of the program and without --config=FILE.
       config: to be changed; None: the program has none.
 
@@ -148,7 +147,7 @@ def local_path(name: str, text: str) -> Path:
 
 
 def directory(name: str, text: str) -> Path:
-    """Returns the path that a flag names: a directory, which need not exist.
+    """Returns the directory that a flag names, which need not exist.
 
     Raises:
       UserError: it is a URL, or it or one of its parents is a file.

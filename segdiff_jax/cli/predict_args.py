@@ -85,9 +85,8 @@ def parse(argv: list[str]) -> Command:
     """
     values = options.read_flags(FLAGS, argv)
     numbers = {name: _number(name, values[name]) for name in NUMBERS if values[name] is not None}
-    for name in PATHS:
-        if not values[name]:
-            raise UserError(f"--{name} is missing: --workdir, --input and --output are needed")
+    if missing := [f"--{name}" for name in PATHS if not values[name]]:
+        raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
     workdir = options.local_path("workdir", values["workdir"])
     _check_run(workdir, numbers)
     folder, inputs = find_images(options.local_path("input", values["input"]), values["recursive"])

@@ -16,8 +16,8 @@ class Program(NamedTuple):
     """Describes a sub-command: a module with `main(argv, *mode)`, and a line of help."""
 
     module: str
-    mode: tuple[str, ...]
-    summary: str
+    mode: tuple[str, ...] = ()
+    summary: str = ""
 
 
 COMMANDS = {
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     if first == "--version":
         return app.show(__version__)
     if first.startswith("-"):  # no command: all modes
-        return _run(Program("main", (), ""), argv)
+        return _run(Program("main"), argv)
     group = [name for name in COMMANDS if name.startswith(f"{first} ")]
     if group and (not rest or rest[0] in app.HELP):
         return _usage(group)

@@ -37,7 +37,7 @@ def run_facts(
     config = {f"config.{k}": repr(v) for k, v in fields.items() if k not in MAY_DIFFER}
     versions = {"segdiff_jax": f"{version} ({_sources_digest()})", "jax": jax.__version__}
     facts = {"processes": str(processes), "mode": mode, "workdir": str(workdir)}
-    return {**versions, **facts, **config}
+    return versions | facts | config
 
 
 def data_facts(examples: Sequence, split: str) -> dict[str, str]:

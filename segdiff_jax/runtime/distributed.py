@@ -54,8 +54,10 @@ def start(
     cpu_devices.set_device_count(devices_of_cpu)
     if not coordinator:
         return
-    peers: tuple[Any, ...] = () if coordinator == "auto" else (coordinator, processes, process)
-    this = f"process {process} of {processes} at {coordinator}" if peers else "this job's processes"
+    this, peers = "this job's processes", (None, None, None)
+    if coordinator != "auto":
+        this = f"process {process} of {processes} at {coordinator}"
+        peers = coordinator, processes, process
     logging.info("%s: waiting for all processes to join, at most %d s", this, join_seconds)
     late = f"waited {join_seconds} s and not all processes joined; start every one of them"
     leave = partial(watchdog.exit_now, f"{this}: {late}", PEER_LOST, process == 0)

@@ -53,27 +53,7 @@ def call_after(seconds: float, action: Callable[[], object]) -> Iterator[None]:
         timer.cancel()
 
 
-class _Watch:
-    """Holds the latest sign of progress, and the time until the next must follow."""
-
-    def __init__(self, limit: float, coordinator: bool) -> None:
-        self.limit, self.coordinator = limit, coordinator
-        self.ended = threading.Event()
-        self.note("the start", COMPILATION_FACTOR)
-
-    def note(self, what: str, factor: float) -> None:
-        self.latest = time.monotonic(), what, factor * self.limit
-
-    def check_repeatedly(self) -> None:
-        while not self.ended.wait(min(1.0, self.limit / 10)):
-            since, what, allowed = self.latest
-            if time.monotonic() - since > allowed:
-                faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
-                message = f"hung: no progress for {allowed:g} s since {what}; all stacks are above"
-                exit_now(message, HUNG, self.coordinator)
-
-
-_watches: list[_Watch] = []
+_latest: tuple[float, str, float] = (0, "", 1)  # sign of progress: when, what, factor of the limit
 
 
 @contextlib.contextmanager
@@ -88,25 +68,33 @@ def watch(seconds: float, coordinator: bool = False) -> Iterator[None]:
     if not seconds:
         yield
         return
-    watch = _Watch(seconds, coordinator)
-    thread = threading.Thread(target=watch.check_repeatedly, name="watchdog", daemon=True)
-    _watches.append(watch)
+    ended = threading.Event()
+    expect_compilation("the start")
+    arguments = ended, seconds, coordinator
+    thread = threading.Thread(target=_check, args=arguments, name="watchdog", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        watch.ended.set()
-        _watches.remove(watch)
+        ended.set()
         thread.join()
 
 
-def heartbeat(what: str) -> None:
-    """Reports progress, such as "update 3"; does nothing without a watchdog."""
-    for watch in _watches:
-        watch.note(what, 1)
+def _check(ended: threading.Event, seconds: float, coordinator: bool) -> None:
+    while not ended.wait(min(1.0, seconds / 10)):
+        since, what, factor = _latest
+        if time.monotonic() - since > factor * seconds:
+            faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+            silent = f"no progress for {factor * seconds:g} s since {what}"
+            exit_now(f"hung: {silent}; all stacks are above", HUNG, coordinator)
+
+
+def heartbeat(what: str, factor: float = 1) -> None:
+    """Reports progress, such as "update 3"; the limit of the next one is multiplied by `factor`."""
+    global _latest
+    _latest = time.monotonic(), what, factor
 
 
 def expect_compilation(what: str) -> None:
     """Allows more time until the next heartbeat, since what begins may compile."""
-    for watch in _watches:
-        watch.note(what, COMPILATION_FACTOR)
+    heartbeat(what, COMPILATION_FACTOR)
