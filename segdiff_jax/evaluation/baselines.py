@@ -18,17 +18,11 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class Threshold:
-    """Predicts foreground by a threshold on one channel of a pixel.
+    """Predicts foreground by a threshold on one channel of a pixel."""
 
-    Attributes:
-      channel: one of `CHANNELS`.
-      level: 0..255.
-      bright: True: foreground is above the level; False: at or below it.
-    """
-
-    channel: str
-    level: int
-    bright: bool
+    channel: str  # one of `CHANNELS`
+    level: int  # 0..255
+    bright: bool  # True: foreground is above the level; False: at or below it
 
     def __str__(self) -> str:
         """Returns the rule as text for a report, such as "red > 9"."""
@@ -65,31 +59,23 @@ def baseline_rows(
 ) -> dict[str, dict[str, float]]:
     """Returns the mean scores of every baseline on the test examples, by its name.
 
-    Args:
-      train_examples: those on which the fair threshold is chosen; if empty, that baseline is left
-        out.
-      test_examples: those to score. The last baseline is also chosen on them: no single global
-        threshold has a higher mean Dice.
+    The threshold chosen on training examples is left out if there are none. The last one is chosen
+    on the test examples: no single global threshold has a higher mean Dice.
     """
-    rows = {"all foreground": _mean_scores(all_foreground, test_examples)}
+    predictors = {"all foreground": all_foreground}
     if train_examples:
-        rows["best threshold chosen on training images"] = _mean_scores(
-            best_threshold(train_examples).apply, test_examples
-        )
-    rows["best threshold chosen on these very images (upper bound)"] = _mean_scores(
-        best_threshold(test_examples).apply, test_examples
-    )
-    return rows
+        fair = best_threshold(train_examples)
+        predictors["best threshold chosen on training images"] = fair.apply
+    best = best_threshold(test_examples)
+    predictors["best threshold chosen on these very images (upper bound)"] = best.apply
+    return {name: _mean_scores(one, test_examples) for name, one in predictors.items()}
 
 
 def _mean_scores(
     predict: Callable[[np.ndarray], np.ndarray], examples: Sequence[Example]
 ) -> dict[str, float]:
-    rows = [
-        scores(_nearest(predict(e.image), e.mask.shape).astype(np.float32), e.mask)
-        for e in examples
-    ]
-    return means(rows)
+    masks = ((_nearest(predict(e.image), e.mask.shape), e.mask) for e in examples)
+    return means([scores(mask.astype(np.float32), true) for mask, true in masks])
 
 
 def _dice_of_all_levels(values: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +24,8 @@ LARGEST_PNG = 300_000  # bytes; `embed` converts larger pictures to lossy WebP
 def reliability(bins: Sequence[Mapping[str, Any]]) -> bytes:
     """Draws the share of positive pixels against mean probability, and the pixels of each bin.
 
-    Args:
-      bins: one mapping for each bin: "from", "to", "pixels", and "mean_probability" and
-        "share_positive", which are None in a bin without pixels.
+    Each bin is a mapping: "from", "to", "pixels", and "mean_probability" and "share_positive",
+    which are None in a bin without pixels.
     """
     figure = _figure(4.6, 5.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -44,12 +44,9 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def spread(values: Sequence[float], label: str, reference: tuple[str, float] | None) -> bytes:
-    """Draws the score of every image in ascending order, and the score of a baseline.
+    """Draws the defined scores in 0..1 of all images in ascending order, and that of a baseline.
 
-    Args:
-      values: defined scores in 0..1.
-      label: name of the score.
-      reference: name and mean score of a baseline, or None.
+    `label` is the name of the score, `reference` name and mean score of a baseline, or None.
     """
     figure = _figure(4.6, 3.2)
     axes = figure.subplots()
@@ -89,8 +86,7 @@ def render_png(figure: "Figure") -> bytes:
 
 def embed(path: str | os.PathLike) -> str:
     """Returns the data URL of a PNG file, or of a smaller copy of it."""
-    with open(path, "rb") as file:
-        content = file.read()
+    content = Path(path).read_bytes()
     if len(content) <= LARGEST_PNG:
         return data_url("png", content)
     smaller = io.BytesIO()

@@ -70,9 +70,7 @@ def error_map(image: np.ndarray, truth: np.ndarray, probability: np.ndarray) -> 
     height, width = true.shape
     dark = Image.fromarray(image).convert("L").resize((width, height), Image.Resampling.BILINEAR)
     colors = np.repeat(np.asarray(dark)[..., None] * 0.4, 3, axis=-1)
-    colors[true & pred] = HIT
-    colors[~true & pred] = FALSE_ALARM
-    colors[true & ~pred] = MISS
+    colors[true & pred], colors[~true & pred], colors[true & ~pred] = HIT, FALSE_ALARM, MISS
     return colors.astype(np.uint8)
 
 
@@ -93,7 +91,10 @@ def _draw(
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0), autoscale_on=False)
     axes.axis("off")
     axes.text(GAP, 0.22, name, fontsize=11, parse_math=False)
-    text = "    ".join(_score_text(*item) for item in scores.items())
+    text = "    ".join(
+        f"{LABELS.get(key, key)} {f'{value:.3f}' if np.isfinite(value) else 'undefined'}"
+        for key, value in scores.items()
+    )
     axes.text(GAP, 0.4, text, fontsize=8, color="#444444")
     for i, (title, (values, options)) in enumerate(maps.items()):
         x, y = GAP + i % COLUMNS * column, HEADER + i // COLUMNS * row
@@ -126,7 +127,3 @@ def _draw_key(axes: "Axes", x: float, y: float, doubt: str) -> None:
         axes.imshow(square, extent=(x, x + 0.1, y + 0.22, y + 0.12), aspect="auto")
         axes.text(x + 0.15, y + 0.21, meaning, fontsize=8)
         y += 0.18
-
-
-def _score_text(key: str, value: float) -> str:
-    return f"{LABELS.get(key, key)} {f'{value:.3f}' if np.isfinite(value) else 'undefined'}"

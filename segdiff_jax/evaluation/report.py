@@ -80,7 +80,7 @@ def write_report(
 def review_order(images: Sequence[Mapping[str, Any]]) -> list[int]:
     """Returns the indices of images without a Dice, then those of the others by ascending Dice."""
     dice = [image.get("dice") for image in images]
-    keys = [-1.0 if value is None else float(value) for value in dice]
+    keys = [-1.0 if value is None else value for value in dice]
     return sorted(range(len(images)), key=keys.__getitem__)
 
 
@@ -120,14 +120,13 @@ def _content(
 
 def _groups(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Returns number of images and mean scores by group, and the mean of the groups' means."""
-    names = sorted({group for row in rows if (group := row.get("group"))})
     groups: dict[str, dict[str, Any]] = {}
-    for name in names:
+    for name in sorted({group for row in rows if (group := row.get("group"))}):
         inside = [row for row in rows if row.get("group") == name]
         summary = summarise(inside, keys)
         groups[name] = {"images": len(inside), **{key: summary[key].mean for key in keys}}
-    if len(names) > 1:
-        mean = {key: sum(groups[name][key] for name in names) / len(names) for key in keys}
+    if len(groups) > 1:
+        mean = {k: sum(row[k] for row in groups.values()) / len(groups) for k in keys}
         groups["mean of the groups"] = {"images": len(rows), **mean}
     return groups
 

@@ -16,19 +16,12 @@ from segdiff_jax.runtime import watchdog
 
 
 class ScoredPrediction(NamedTuple):
-    """Holds the prediction for one example and its scores.
-
-    Attributes:
-      example: with the truth.
-      generations: [S, H, W] float32 soft masks, about 0..1; one from a network of one pass.
-      probability: [h, w] float32 in 0..1, at the size of the truth.
-      scores: of the mask probability > 0.5, by `metrics.KEYS`.
-    """
+    """Holds the prediction for one example and its scores."""
 
     example: Example
-    generations: np.ndarray
-    probability: np.ndarray
-    scores: dict[str, float]
+    generations: np.ndarray  # [S, H, W] float32, about 0..1; one from a network of one pass
+    probability: np.ndarray  # [h, w] float32 in 0..1, at the size of the truth
+    scores: dict[str, float]  # of the mask probability > 0.5, by `metrics.KEYS`
 
 
 def score_examples(
@@ -39,9 +32,8 @@ def score_examples(
     The noise depends on the seed, the index of the example, the generation and the tile.
     """
     images = (example.image for example in examples)
-    predictions = segment(images, noise_key(seed))
     progress = tqdm(
-        predictions,
+        segment(images, noise_key(seed)),
         "segmenting",
         len(examples),
         mininterval=1 if sys.stderr.isatty() else 30,  # keeps logs short

@@ -14,14 +14,10 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def match(path: Path, found: Arrays, wanted: Arrays) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file in the order of a network's parameters, as float32.
+    """Returns the arrays found in a file in the order of those of a network, as float32.
 
-    A prefix of all names in the file, the key of a dictionary around the weights, is removed.
-
-    Args:
-      path: of the file, for messages.
-      found: arrays of the file, by name.
-      wanted: arrays of the network, by name; only names and shapes matter.
+    A prefix of all names in the file, the key of a dictionary around the weights, is removed. Of
+    the arrays wanted, only names and shapes matter.
 
     Raises:
       UserError: a name or shape is on one side only (listed in its details), or a number is not
@@ -44,9 +40,8 @@ def differences(found: Arrays, wanted: Arrays) -> list[str]:
     lines = []
     for name in sorted(found.keys() | wanted.keys()):
         minus, plus = (side[name].shape if name in side else None for side in (found, wanted))
-        if minus != plus:
-            lines += [] if minus is None else [f"- {printable(name)} {minus}"]
-            lines += [] if plus is None else [f"+ {printable(name)} {plus}"]
+        both = (("-", minus), ("+", plus)) if minus != plus else ()
+        lines += [f"{sign} {printable(name)} {s}" for sign, s in both if s is not None]
     return lines
 
 

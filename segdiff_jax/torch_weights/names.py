@@ -6,6 +6,7 @@ linear layers are [in, out] and [out, in], with a further axis of length 1 in at
 of query, key, value and heads is the same.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,27 +21,17 @@ RES_BLOCK = {  # their module -> ours
     "skip_connection": "skip/conv",
 }
 ATTENTION = {"norm": "norm", "qkv": "qkv/dense", "proj_out": "out/dense"}
-TIME = {
-    "time_embed.0": "unet/time/linear1/dense",
-    "time_embed.2": "unet/time/linear2/dense",
-}
+TIME = {f"time_embed.{2 * i}": f"unet/time/linear{i + 1}/dense" for i in range(2)}
 HEAD = {"out.0": "unet/out_norm", "out.2": "unet/out/conv"}
 
 
 class Shape(NamedTuple):
-    """Holds the settings on which the names depend; all others only change sizes.
+    """Holds the settings on which the names depend; all others only change sizes."""
 
-    Attributes:
-      levels: of the U-Net.
-      blocks: residual blocks of each level of the encoder path.
-      attention_factors: the levels with attention, as 2^level.
-      rrdb_blocks: of the image encoder.
-    """
-
-    levels: int
-    blocks: int
-    attention_factors: Sequence[int]
-    rrdb_blocks: int
+    levels: int  # of the U-Net
+    blocks: int  # residual blocks of each level of the encoder path
+    attention_factors: Sequence[int]  # the levels with attention, as 2^level
+    rrdb_blocks: int  # of the image encoder
 
 
 def modules(shape: Shape) -> dict[str, str]:
@@ -63,55 +54,48 @@ def modules(shape: Shape) -> dict[str, str]:
 def rrdb_modules(blocks: int, theirs: str = "", ours: str = "") -> dict[str, str]:
     """Returns {their module: our module} of the image encoder, with prefixes."""
     names = {f"{theirs}conv_first": f"{ours}first/conv"}
-    for i in range(blocks):
-        for j in range(1, 4):
-            for k in range(1, 6):
-                dense = f"{ours}rrdb{i}/dense{j}/conv{k}/conv"
-                names[f"{theirs}RRDB_trunk.{i}.RDB{j}.conv{k}"] = dense
-    names[f"{theirs}trunk_conv"] = f"{ours}trunk/conv"
-    names[f"{theirs}HRconv"] = f"{ours}high/conv"
-    names[f"{theirs}conv_last"] = f"{ours}last/conv"
-    return names
+    for i, j, k in itertools.product(range(blocks), range(1, 4), range(1, 6)):
+        dense = f"{ours}rrdb{i}/dense{j}/conv{k}/conv"
+        names[f"{theirs}RRDB_trunk.{i}.RDB{j}.conv{k}"] = dense
+    last = {"trunk_conv": "trunk", "HRconv": "high", "conv_last": "last"}
+    return names | {f"{theirs}{a}": f"{ours}{b}/conv" for a, b in last.items()}
 
 
 def _nested(theirs: str, ours: str, inside: Mapping[str, str]) -> dict[str, str]:
     return {f"{theirs}.{a}": f"{ours}/{b}" for a, b in inside.items()}
 
 
+def _block(shape: Shape, theirs: str, path: str, level: int, i: int) -> dict[str, str]:
+    """Returns the names of a residual block and of the attention after it, if the level has it."""
+    names = _nested(f"{theirs}.0", f"unet/{path}{level}_res{i}", RES_BLOCK)
+    if 2**level in shape.attention_factors:
+        names |= _nested(f"{theirs}.1", f"unet/{path}{level}_attend{i}", ATTENTION)
+    return names
+
+
 def _down(shape: Shape) -> dict[str, str]:
-    names, n = {"input_blocks.0.0": "conditioning/F/conv"}, 1
+    names, n = {"input_blocks.0.0": "conditioning/F/conv"}, itertools.count(1)
     for level in range(shape.levels):
         for i in range(shape.blocks):
-            names |= _nested(f"input_blocks.{n}.0", f"unet/down{level}_res{i}", RES_BLOCK)
-            if 2**level in shape.attention_factors:
-                names |= _nested(f"input_blocks.{n}.1", f"unet/down{level}_attend{i}", ATTENTION)
-            n += 1
+            names |= _block(shape, f"input_blocks.{next(n)}", "down", level, i)
         if level < shape.levels - 1:
-            names[f"input_blocks.{n}.0.op"] = f"unet/down{level}_shrink/conv"
-            n += 1
+            names[f"input_blocks.{next(n)}.0.op"] = f"unet/down{level}_shrink/conv"
     return names
 
 
 def _up(shape: Shape) -> dict[str, str]:
-    names, n = {}, 0
-    for level in reversed(range(shape.levels)):
-        for i in range(shape.blocks + 1):
-            names |= _nested(f"output_blocks.{n}.0", f"unet/up{level}_res{i}", RES_BLOCK)
-            attends = 2**level in shape.attention_factors
-            if attends:
-                names |= _nested(f"output_blocks.{n}.1", f"unet/up{level}_attend{i}", ATTENTION)
-            if i == shape.blocks and level > 0:
-                names[f"output_blocks.{n}.{1 + attends}.conv"] = f"unet/up{level}_grow/conv/conv"
-            n += 1
+    names: dict[str, str] = {}
+    levels = itertools.product(reversed(range(shape.levels)), range(shape.blocks + 1))
+    for n, (level, i) in enumerate(levels):
+        names |= _block(shape, f"output_blocks.{n}", "up", level, i)
+        if i == shape.blocks and level > 0:
+            grow = 1 + (2**level in shape.attention_factors)
+            names[f"output_blocks.{n}.{grow}.conv"] = f"unet/up{level}_grow/conv/conv"
     return names
 
 
 def to_ours(theirs: Mapping[str, np.ndarray], modules: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Returns {our path: array in our layout}, views of theirs.
-
-    Raises:
-      KeyError: a name belongs to no module.
-    """
+    """Returns {our path: array in our layout}, views of theirs; KeyError: a name of no module."""
     found = {}
     for name, array in theirs.items():
         module, _, leaf = name.rpartition(".")
@@ -134,10 +118,9 @@ def to_theirs(ours: Mapping[str, np.ndarray], modules: Mapping[str, str]) -> dic
     """
     left, found = dict(ours), {}
     for module, path in modules.items():
-        weight = f"{path}/{'scale' if _is_norm(path) else 'kernel'}"
-        if weight not in left:
+        array = left.pop(f"{path}/{'scale' if _is_norm(path) else 'kernel'}", None)
+        if array is None:
             continue
-        array = left.pop(weight)
         if path.endswith("dense"):
             array = array.T
             if module.endswith(("qkv", "proj_out")):  # theirs is a convolution of one axis

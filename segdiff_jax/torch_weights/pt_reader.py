@@ -32,7 +32,7 @@ OPCODES = (
     "BINUNICODE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE SETITEM SETITEMS BINPUT LONG_BINPUT BINGET "
     "LONG_BINGET"
 ).split()
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # what files before PyTorch 1.6 begin with
+LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the start of files before PyTorch 1.6
 ENTRY = re.compile(r"((?!\.\.?/)[^/\\:\0]+/)+(?!\.\.?$)[^/\\:\0]+")  # folders and a name
 CHUNK = 1 << 24  # bytes of a single read
 MAX_DIMENSIONS = 8
@@ -44,19 +44,16 @@ PICKLE_DAMAGE = (*DAMAGE, pickle.UnpicklingError, IndexError, TypeError, Attribu
 
 
 class FormatError(Exception):
-    """The file is not a state dict; the message continues a sentence that begins with its name."""
+    """Reports that a file is no state dict; the message continues a sentence that it begins."""
 
 
 class Limits(NamedTuple):
-    """Sizes above which a file is refused; the authors' largest network has 0.7 GB, 1100 tensors.
-
-    `entries` also bounds the names of a state dict; `depth` counts dictionaries inside one another.
-    """
+    """Sizes above which a file is refused; the authors' largest network: 0.7 GB, 1100 tensors."""
 
     file_bytes: int = 1 << 33
     pickle_bytes: int = 1 << 22
-    entries: int = 20_000
-    depth: int = 4
+    entries: int = 20_000  # also of names in a state dict
+    depth: int = 4  # of dictionaries inside one another
 
 
 class Storage(NamedTuple):
@@ -80,11 +77,7 @@ LIMITS = Limits()
 
 
 def read_tensors(path: Path, limits: Limits = LIMITS) -> dict[str, np.ndarray]:
-    """Reads a state dict; the keys of nested dictionaries are joined by dots.
-
-    Args:
-      path: of a file that `torch.save` has written, in the format of PyTorch 1.6 and later.
-      limits: of its size.
+    """Reads a state dict of PyTorch 1.6 or later; keys of nested dictionaries are joined by dots.
 
     Returns:
       name -> array, read-only; tensors that shared memory in PyTorch share it here. bfloat16
@@ -130,11 +123,8 @@ class _BoundedFile(io.BufferedReader):
 
 def _read(file: _BoundedFile, limits: Limits) -> dict[str, np.ndarray]:
     start, length = file.peek(len(LEGACY)), file.seek(0, io.SEEK_END)
-    _require(
-        not start.startswith(LEGACY),
-        "is of the format before PyTorch 1.6; save it again with a newer one: "
-        "torch.save(torch.load(FILE, weights_only=True), NEW_FILE)",
-    )
+    advice = "save it again with a newer one: torch.save(torch.load(FILE, weights_only=True), NEW)"
+    _require(not start.startswith(LEGACY), f"is of the format before PyTorch 1.6; {advice}")
     _require(start.startswith(b"PK\x03\x04"), "is not a file of torch.save, which writes zip files")
     _require(length <= limits.file_bytes, f"has {length} bytes, more than {limits.file_bytes}")
     with zipfile.ZipFile(file) as archive:
@@ -144,29 +134,25 @@ def _read(file: _BoundedFile, limits: Limits) -> dict[str, np.ndarray]:
             tensors = dict(_flatten(_unpickle(archive.read(entries["data.pkl"])), limits))
         except FormatError as refusal:
             raise FormatError(f"data.pkl {refusal}") from None
-        storages: dict[str, tuple[Storage, np.ndarray]] = {}
+        storages: dict[str, Storage] = {}
         for storage, *_ in tensors.values():
-            if storage.key not in storages:
-                storages[storage.key] = storage, _read_storage(archive, entries, storage)
-            known = storages[storage.key][0] == storage
-            _require(known, f"data/{printable(storage.key)} is of two kinds")
-    return {name: _view(storages[t.storage.key][1], t) for name, t in tensors.items()}
+            same = storages.setdefault(storage.key, storage) == storage
+            _require(same, f"data/{printable(storage.key)} is of two kinds")
+        arrays = {key: _read_storage(archive, entries, one) for key, one in storages.items()}
+    return {name: _view(arrays[t.storage.key], t) for name, t in tensors.items()}
 
 
 def _view(numbers: np.ndarray, t: Tensor) -> np.ndarray:
     """Returns a tensor as a view of its storage; NumPy checks once more that it lies within."""
     width = numbers.itemsize
     strides = [stride * width for stride in t.strides]
-    view = np.ndarray(t.shape, numbers.dtype, numbers, t.offset * width, strides)
-    view.flags.writeable = False
-    return view
+    return np.ndarray(t.shape, numbers.dtype, numbers, t.offset * width, strides)
 
 
 def _entries(archive: zipfile.ZipFile, length: int, limits: Limits) -> dict[str, zipfile.ZipInfo]:
     """Returns the entries by their names inside the archive's one folder."""
-    found = archive.infolist()
+    found, entries = archive.infolist(), {}
     _require(len(found) <= limits.entries, f"has {len(found)} entries, more than {limits.entries}")
-    entries = {}
     for info in found:
         path, name = printable(info.filename), info.filename.partition("/")[2]
         plain = ENTRY.fullmatch(info.filename) is not None
@@ -251,7 +237,6 @@ class _Unpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the function of `functions`, or the name of a storage class."""
         if module == "torch" and name in DTYPES:
             return name
         path = f"{module}.{name}"
@@ -259,14 +244,10 @@ class _Unpickler(pickle._Unpickler):
         return self.functions[path]
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Returns the storage that ("storage", kind, key, device, count) describes."""
-        types = [type(part) for part in pid] if type(pid) is tuple else []
+        types = list(map(type, pid)) if type(pid) is tuple else []
         known = types == [str, str, str, str, int] and pid[0] == "storage" and pid[1] in DTYPES
         _require(known, "refers to something that is not a storage of numbers")
         return Storage(pid[1], pid[2], pid[4])
-
-    def load_empty_dictionary(self) -> None:
-        self.stack.append(_Dict())
 
     def load_build(self) -> None:
         """Drops the one attribute that PyTorch gives a state dict: the versions of its modules."""
@@ -274,7 +255,7 @@ class _Unpickler(pickle._Unpickler):
         known = type(state) is type(target) is _Dict and not state.keys() - {"_metadata"}
         _require(known, "sets attributes, as no state dict does")
 
-    dispatch[ord(pickle.EMPTY_DICT)] = load_empty_dictionary
+    dispatch[ord(pickle.EMPTY_DICT)] = lambda self: self.stack.append(_Dict())
     dispatch[ord(pickle.BUILD)] = load_build
 
 
@@ -318,4 +299,6 @@ def _read_storage(
     numbers = raw.view(dtype)
     if storage.kind == "BFloat16Storage":  # the upper half of a float32
         numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
-    return numbers != 0 if storage.kind == "BoolStorage" else numbers
+    numbers = numbers != 0 if storage.kind == "BoolStorage" else numbers
+    numbers.flags.writeable = False
+    return numbers

@@ -3,12 +3,11 @@
 The format is that of PyTorch 1.6 and later: a zip archive of one folder, uncompressed.
 """
 
-import errno
-import os
+import math
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,10 @@ DATE = (1980, 1, 1, 0, 0, 0)  # a constant: equal weights give equal files
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict atomically; never overwrites a file.
 
-    Args:
-      path: of the file, in a directory that exists.
-      tensors: name -> float32 array, not empty.
-
     Raises:
       ValueError: an array is not of float32, or is empty.
       FileExistsError: the file exists.
-      OSError: the file cannot be written.
+      OSError: the file cannot be written, or its directory does not exist.
     """
     for name, array in tensors.items():
         if array.dtype != np.float32 or not array.size:
@@ -36,14 +31,13 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as directory:
         whole = Path(directory, "whole.pt")
         with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-            shapes = {name: array.shape for name, array in tensors.items()}
-            _add(archive, "data.pkl", pickled(shapes))
+            _add(archive, "data.pkl", _pickled(tensors))
             _add(archive, "byteorder", b"little")
             for key, array in enumerate(tensors.values()):
                 _add(archive, f"data/{key}", np.ascontiguousarray(array, "<f4").tobytes())
             _add(archive, "version", b"3\n")
         if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            raise FileExistsError(f"{path} exists")
         whole.replace(path)
 
 
@@ -51,15 +45,15 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(f"{FOLDER}/{name}", DATE), data)
 
 
-def pickled(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
     """Returns the pickle of a state dict of float32 tensors; tensor i is the whole storage i."""
     parts = [b"\x80\x02", EMPTY, b"("]
-    for key, (name, shape) in enumerate(shapes.items()):
-        strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
-        count = int(np.prod(shape))
+    for key, (name, array) in enumerate(tensors.items()):
+        strides = [math.prod(array.shape[i + 1 :]) for i in range(array.ndim)]
         parts += [_text(name), b"ctorch._utils\n_rebuild_tensor_v2\n("]
         parts += [b"(", _text("storage"), b"ctorch\nFloatStorage\n", _text(str(key)), _text("cpu")]
-        parts += [_integer(count), b"tQ", _integer(0), _integers(shape), _integers(strides)]
+        parts += [_integer(array.size), b"tQ", _integer(0)]
+        parts += [b"(", *map(_integer, array.shape), b"t(", *map(_integer, strides), b"t"]
         parts += [b"\x89", EMPTY, b"tR"]  # needs no gradient, has no hooks
     return b"".join([*parts, b"u."])
 
@@ -71,7 +65,3 @@ def _text(text: str) -> bytes:
 
 def _integer(value: int) -> bytes:
     return b"J" + struct.pack("<i", value)
-
-
-def _integers(values: Iterable[int]) -> bytes:
-    return b"(" + b"".join(map(_integer, values)) + b"t"
