@@ -72,7 +72,8 @@ def _grads(
 
     def chunk_grads(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
         v, dm = winograd.transform_input(chunk[0]), winograd.transform_output_vjp(chunk[1])
-        return winograd.multiply_vjp_filter(v, dm), input_grad(dm, chunk[0].shape[:3])
+        B, H, W, _ = chunk[0].shape
+        return winograd.multiply_vjp_filter(v, dm), input_grad(dm, (B, H, W))
 
     du, dx = sum_chunks(chunk_grads, split_in_chunks((x, dy), CHUNK_PIXELS))
     return winograd.transform_filter_vjp(du), dx
