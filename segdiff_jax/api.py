@@ -1,8 +1,8 @@
 """Loads a trained run as a Python object: `model = segdiff_jax.load(workdir)`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,6 @@ class Model:
         return self.segmenter.params
 
     @property
-    def seed(self) -> int:
-        """The seed of the noise."""
-        return self.config.seed
-
-    @property
     def random(self) -> bool:
         """Whether the masks are sampled from noise; False for one-pass networks."""
         return self.segmenter.sampler.random
@@ -91,12 +86,8 @@ class Model:
         parts = [rows.generations for rows in segmenter.bands([rgb(image)], self._key(), number)]
         generations = np.clip(np.concatenate(parts, axis=1), 0.0, 1.0)
         probability = generations.mean(axis=0)
-        return Prediction(
-            probability,
-            (probability > self.threshold).astype(np.uint8),
-            uncertainty(generations, self.random),
-            generations,
-        )
+        mask = (probability > self.threshold).astype(np.uint8)
+        return Prediction(probability, mask, uncertainty(generations, self.random), generations)
 
     def bands(self, images: Iterable[np.ndarray], first: int = 0) -> Iterator[ImageRows]:
         """Yields finished rows of image after image, for images too large for memory.
@@ -126,32 +117,24 @@ class Model:
         Raises:
           ValueError: the network predicts masks in one pass, without diffusion.
         """
-        return self._eps(self.params, x_t, t, image)
-
-    @cached_property
-    def _eps(self) -> Callable[..., jax.Array]:
-        return jax.jit(partial(_eps, self.segmenter.sampler))
+        return _eps(self.segmenter.sampler, self.params, x_t, t, image)
 
     def _key(self) -> jax.Array:
-        return jax.random.fold_in(jax.random.key(self.seed), 3)
+        return jax.random.fold_in(jax.random.key(self.config.seed), 3)
 
 
+@partial(jax.jit, static_argnums=0)
 def _eps(
     sampler: MaskSampler, params: Params, x_t: jax.Array, t: jax.Array, image: jax.Array
 ) -> jax.Array:
     if not isinstance(sampler, DiffusionSampler):
         raise ValueError("this network finds masks in one pass: there is no noise to find")
-    features = sampler.encode(params, image)
-    output = call(sampler.model, "denoise", params, x_t, t, features)
+    output = call(sampler.model, "denoise", params, x_t, t, sampler.encode(params, image))
     return sampler.prediction.read(sampler.schedule, x_t, t, output).eps
 
 
 def rgb(image: Any) -> np.ndarray:
-    """Returns an image as [H, W, 3].
-
-    Raises:
-      ValueError: it is neither [H, W, 3] nor [H, W], or not uint8.
-    """
+    """Returns an image as [H, W, 3]; raises ValueError unless it is [H, W, 3] or [H, W], uint8."""
     array = np.asarray(image)
     if array.dtype != np.uint8:
         raise ValueError(f"the image is {array.dtype}; it must be uint8, 0..255")
@@ -194,9 +177,8 @@ def load(
     if steps is not None and networks.one_pass(config):
         raise UserError(f"steps={steps}: {workdir} holds a network that predicts in one pass")
     set_tiles(config, overlap)
-    for name, value in (("generations", generations), ("steps", steps)):
-        config.sampling[name] = config.sampling[name] if value is None else value
-    config.seed = config.seed if seed is None else seed
+    given = {"sampling.generations": generations, "sampling.steps": steps, "seed": seed}
+    config.update_from_flattened_dict({k: v for k, v in given.items() if v is not None})
     validate.check(config)
     distributed.start(devices_of_cpu=cpu_devices.choose_device_count(wanted=config.job.cpu_devices))
     run = trained_run.restore(config, workdir, distributed.all_devices())
@@ -204,11 +186,7 @@ def load(
 
 
 def set_tiles(config: ConfigDict, overlap: int | None) -> None:
-    """Sets config.sampling so that images of any size fit into memory; see `load`.
-
-    Raises:
-      UserError: the overlap is not less than a tile.
-    """
+    """Sets config.sampling so that images of any size fit into memory; see `load`."""
     c = config.sampling
     if c.tile == 0:
         c.tile = c.stride = config.augment.crop or 256

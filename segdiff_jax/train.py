@@ -3,7 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -63,8 +63,8 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
     if first >= last:
         logging.info("%s: already trained, %d of %d updates", workdir, first, last)
     else:
-        count, devices = len(setup.examples), setup.mesh.size
-        logging.info("training on %d images, %d devices, from update %d", count, devices, first)
+        counts = len(setup.examples), setup.mesh.size, first
+        logging.info("training on %d images, %d devices, from update %d", *counts)
         state = loop(setup, workdir, state, step, checkpoints)
     checkpoints.close()
     return distributed.replicate(setup.layout.to_host(state), setup.mesh)
@@ -82,12 +82,12 @@ def prepare(config: ConfigDict, workdir: Path) -> TrainSetup:
             f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
             f"devices, {mesh.size}"
         )
-    config = datasets.with_statistics(config)
+    config, writes = datasets.with_statistics(config), jax.process_index() == 0
     run_config.check_resume(config, workdir)
-    if jax.process_index() == 0:
+    if writes:
         run_config.write_config(config, workdir)
     examples = datasets.examples(config, split)
-    if jax.process_index() == 0 and config.data.train_images:
+    if writes and config.data.train_images:
         names = "".join(f"{example.name}\n" for example in examples)
         (workdir / "training_images.txt").write_text(names)
     if jax.process_count() > 1:
@@ -98,11 +98,9 @@ def prepare(config: ConfigDict, workdir: Path) -> TrainSetup:
 def start(setup: TrainSetup, checkpoints: manager.Checkpoints) -> TrainState:
     """Returns the state of the latest checkpoint, or fresh weights; as flat vectors."""
     like = manager.abstract(setup.shapes, distributed.everywhere(setup.mesh))
-    found = checkpoints.restore(split_state(like))
-    if found is not None:
-        state = TrainState(ema_params=found[0], **found[1])
-        return setup.layout.flatten_state_donating(state)
-    return signals.call_interruptible(setup.initial_state)
+    if (found := checkpoints.restore(split_state(like))) is None:
+        return signals.call_interruptible(setup.initial_state)
+    return setup.layout.flatten_state_donating(TrainState(ema_params=found[0], **found[1]))
 
 
 class CompiledStep:
@@ -126,10 +124,8 @@ class CompiledStep:
         shapes = manager.abstract(flat, distributed.everywhere(setup.mesh))
 
         def work() -> None:
-            try:
+            with suppress(Exception):
                 lower(shapes, rows, setup.key).compile()
-            except Exception:
-                return
 
         self._ahead = threading.Thread(target=work, name="compile_ahead", daemon=True)
         self._ahead.start()
@@ -190,10 +186,7 @@ def due(step: int, every: int, last: int) -> bool:
 
 
 def first_step(
-    take: Callable[[], tuple[TrainState, Metrics]],
-    request: signals.StopRequest,
-    n: int,
-    pace: Pace,
+    take: Callable[[], tuple[TrainState, Metrics]], request: signals.StopRequest, n: int, pace: Pace
 ) -> tuple[TrainState, Metrics]:
     """Takes step n of this process, which compiles, and waits for it.
 
@@ -202,11 +195,8 @@ def first_step(
     """
     logging.info("compiling the training step")
     finished = partial(signals.call_interruptible, lambda: jax.block_until_ready(take()))
-    result = request.run_or_exit(
-        finished,
-        f"stopped before update {n} of {pace.last}: nothing is new since the start; the same "
-        "command goes on",
-    )
+    stopped = f"stopped before update {n} of {pace.last}: nothing is new since the start"
+    result = request.run_or_exit(finished, f"{stopped}; the same command goes on")
     logging.info("first update after %.1f s", pace.restart())
     gc.enable()  # see main
     return result

@@ -18,19 +18,12 @@ from segdiff_jax.runtime import distributed, watchdog
 
 
 class TrainedRun(NamedTuple):
-    """A trained run on the devices.
+    """A trained run on the devices."""
 
-    Attributes:
-      config: with mean and standard deviation of the images it was trained on.
-      step: training steps taken.
-      segmenter: with the averaged weights and the sampling settings of the config.
-      examples: of the test split, cropped as they are scored; [] if they were not asked for.
-    """
-
-    config: ConfigDict
-    step: int
-    segmenter: Segmenter
-    examples: list[Example]
+    config: ConfigDict  # with mean and standard deviation of the images it was trained on
+    step: int  # training steps taken
+    segmenter: Segmenter  # with the averaged weights and the sampling settings of the config
+    examples: list[Example]  # of the test split, cropped as they are scored; [] by `restore`
 
 
 def load(config: ConfigDict, workdir: Path) -> TrainedRun:
@@ -62,15 +55,10 @@ def restore_ema(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Par
     """Returns (step, averaged weights) of a run, on every device of the mesh."""
     model = networks.model(config)
     side = networks.multiple(config)  # the smallest input there is
-    shapes = jax.eval_shape(
-        model.init,
-        jax.random.key(0),
-        jnp.zeros((1, side, side, 3)),
-        jnp.zeros((1, side, side, 1)),
-        jnp.ones((1,), jnp.int32),
-    )["params"]
+    image, x_t = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 1))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image, x_t, jnp.ones(1, jnp.int32))
     checkpoints = manager.Checkpoints(workdir, writes=False)
-    like = manager.abstract(shapes, distributed.everywhere(mesh))
+    like = manager.abstract(shapes["params"], distributed.everywhere(mesh))
     found = checkpoints.restore_ema(like, config.train.result)
     checkpoints.close()
     return found

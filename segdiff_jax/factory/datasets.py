@@ -12,19 +12,16 @@ from segdiff_jax.data.image_io.headers import Limits
 
 def source(config: ConfigDict) -> Source:
     """Returns the data set."""
-    name = config.data.name
-    group = config.get(name)
-    options = dict(group.items()) if group is not None else {}
-    options["limits"] = limits(config)
-    return Source(name, config.data.dir, config.data.prepared_dir, options)
+    c = config.data
+    options = {**config.get(c.name, {}), "limits": limits(config)}
+    return Source(c.name, c.dir, c.prepared_dir, options)
 
 
 def examples(config: ConfigDict, split: str) -> list[Example]:
     """Returns the examples of a split, as prepared; of train_split only those to train on."""
-    loaded = source(config).load(split)
-    if split != config.data.train_split:
-        return loaded
-    return subset.nested_subset(loaded, config.data.train_images, config.seed)
+    loaded, c = source(config).load(split), config.data
+    training = split == c.train_split
+    return subset.nested_subset(loaded, c.train_images, config.seed) if training else loaded
 
 
 def limits(config: ConfigDict) -> Limits:

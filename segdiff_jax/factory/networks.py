@@ -19,14 +19,12 @@ from segdiff_jax.models.segdiff import SegDiff
 from segdiff_jax.models.unet import UNet
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
 CONDITIONINGS: dict[str, Callable[..., nn.Module]] = {
     "sum": Sum,
     "concat": Concat,
     "stack": Stack,
     **{f"inject{k}": partial(Inject, after=k) for k in (1, 3, 5)},
 }
-
 ENCODERS: dict[str, Callable[[ConfigDict, DTypeLike], nn.Module]] = {
     "rrdb": lambda c, dtype: RRDBNet(
         c.channels,
@@ -34,24 +32,18 @@ ENCODERS: dict[str, Callable[[ConfigDict, DTypeLike], nn.Module]] = {
         c.rrdb_features,
         c.rrdb_growth,
         dtype,
-        dense_form(c.rrdb_form),
-        c.remat in ("rrdb", "all"),
+        form=dense_form(c.rrdb_form),
+        remat=c.remat in ("rrdb", "all"),
     ),
     "hardnet": lambda c, dtype: HarDNet(c.channels, dtype=dtype),
 }
-
 # conditionings of networks without x_t and t
 ONE_PASS: dict[str, Callable[..., nn.Module]] = {"twin": Encoded, "unet": Plain}
-
 TITLES = {"diffusion": "SegDiff", "twin": "Deterministic twin", "unet": "Plain U-Net"}
 
 
 def choose(table: dict[str, Any], name: str, key: str) -> Any:
-    """Looks up table[name].
-
-    Raises:
-      UserError: no such name; lists what is allowed.
-    """
+    """Returns table[name]; raises UserError, which lists the names, if there is no such one."""
     if name not in table:
         raise UserError(f"{key} is {name!r}; allowed: {', '.join(map(repr, table))}")
     return table[name]
@@ -66,11 +58,9 @@ def model(config: ConfigDict) -> SegDiff:
     """Builds the network; `training.step.init_state` draws its parameters."""
     c = config.model
     dtype = choose(DTYPES, c.dtype, "model.dtype")
-    if one_pass(config):
-        conditioning = ONE_PASS[c.kind](channels=c.channels, dtype=dtype)
-    else:
-        conditioning = choose(CONDITIONINGS, c.conditioning, "model.conditioning")
-        conditioning = conditioning(channels=c.channels, dtype=dtype)
+    constructor = ONE_PASS.get(c.kind)
+    constructor = constructor or choose(CONDITIONINGS, c.conditioning, "model.conditioning")
+    conditioning = constructor(channels=c.channels, dtype=dtype)
     after = conditioning.after if isinstance(conditioning, Inject) else 0
     takes_image = isinstance(conditioning, Stack | Plain)
     return SegDiff(
@@ -114,11 +104,7 @@ def multiple(config: ConfigDict) -> int:
 
 
 def check_size(config: ConfigDict, size: tuple[int, ...], name: str) -> None:
-    """Checks that the network can halve the sides of an input as often as it does.
-
-    Raises:
-      UserError: a side is no multiple of `multiple`.
-    """
+    """Raises UserError if the network cannot halve the sides of an input as often as it does."""
     if any(side % multiple(config) for side in size):
         encoder = " and model.encoder='hardnet'" if config.model.encoder == "hardnet" else ""
         raise UserError(

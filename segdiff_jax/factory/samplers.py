@@ -33,14 +33,11 @@ def schedule(config: ConfigDict) -> diffusion.Schedule:
         forward = choose(SCHEDULES, c.schedule, "diffusion.schedule")(c.T)
     except ValueError as error:
         raise UserError(f"diffusion.schedule is {c.schedule!r}: {error}") from error
-    signal = forward.alpha_bar[-1]
-    if signal > 0.01:
+    if (signal := forward.alpha_bar[-1]) > 0.01:
         logging.warning(
             "diffusion.schedule %r with T = %d leaves %.0f %% of the signal at x_T: training never "
             "shows the pure noise that sampling starts from",
-            c.schedule,
-            c.T,
-            100 * signal,
+            *(c.schedule, c.T, 100 * signal),
         )
     return forward
 
@@ -63,11 +60,8 @@ def reverse_steps(config: ConfigDict, forward: diffusion.Schedule) -> diffusion.
 
 def mask_sampler(config: ConfigDict) -> MaskSampler:
     """Returns the sampler of one mask of one tile."""
-    common = {
-        "model": model(config),
-        "mean": tuple(config.data.mean),
-        "std": tuple(config.data.std),
-    }
+    mean, std = tuple(config.data.mean), tuple(config.data.std)
+    common = {"model": model(config), "mean": mean, "std": std}
     if one_pass(config):
         return OneShotSampler(**common)
     forward = schedule(config)

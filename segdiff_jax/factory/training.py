@@ -1,7 +1,7 @@
 """Builds everything a training run needs from a config: objective, optimizer, compiled step."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import jax
@@ -27,7 +27,7 @@ Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Holds the settings of the training loop, of the same names in config.train."""
+    """Holds config.seed, and the settings of the training loop of these names in config.train."""
 
     steps: int
     batch_size: int
@@ -40,31 +40,18 @@ class TrainOptions:
 
 @dataclass(frozen=True, eq=False)
 class TrainSetup:
-    """Holds everything a training run needs; no config is read after it is built.
-
-    Attributes:
-      options: of the loop.
-      mesh: of all devices.
-      examples: to train on.
-      shapes: of a state as trees.
-      layout: of the vectors that `initial_state` and `step` have in place of those trees.
-      initial_state: () -> fresh weights, a function of the seed, on every device.
-      step: (state, rows, key) -> (state, metrics), mapped over the mesh.
-      key: all randomness of training follows from it; on every device.
-      batches: n -> the rows of training steps n + 1, n + 2, ... as uint8 on the devices.
-      validation: reads the validation split; returns it with a segmenter without parameters.
-    """
+    """Holds everything a training run needs; no config is read after it is built."""
 
     options: TrainOptions
-    mesh: Mesh
-    examples: list[Example]
-    shapes: TrainState
-    layout: FlatLayout
-    initial_state: Callable[[], TrainState]
-    step: Step
-    key: jax.Array
-    batches: Callable[[int], Iterator[Batch]]
-    validation: Callable[[], tuple[Segmenter, list[Example]]]
+    mesh: Mesh  # of all devices
+    examples: list[Example]  # to train on
+    shapes: TrainState  # of a state as trees
+    layout: FlatLayout  # of the vectors that states have below in place of those trees
+    initial_state: Callable[[], TrainState]  # a function of the seed, on every device
+    step: Step  # mapped over the mesh
+    key: jax.Array  # all randomness of training follows from it; on every device
+    batches: Callable[[int], Iterator[Batch]]  # n -> rows of steps n + 1, ... on the devices
+    validation: Callable[[], tuple[Segmenter, list[Example]]]  # its segmenter has no params
 
 
 def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup:
@@ -73,14 +60,9 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
     Raises:
       UserError: the network cannot halve an example's sides as often as it has levels.
     """
-    size = input_size(config, examples)
-    fresh = init_fn(config, size)
+    fresh = init_fn(config, input_size(config, examples))
     shapes = jax.eval_shape(fresh)
     layout = FlatLayout(shapes.params)
-
-    def initial_state() -> TrainState:
-        return layout.flatten_state(fresh())
-
     return TrainSetup(
         options=options(config),
         mesh=mesh,
@@ -88,7 +70,7 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
         shapes=shapes,
         layout=layout,
         # flat at once: a program with 574 results, and one that joins them, are slow to load
-        initial_state=jit_replicated(initial_state, mesh),
+        initial_state=jit_replicated(lambda: layout.flatten_state(fresh()), mesh),
         step=build_step(config, mesh, layout),
         key=run_key(config.seed, mesh),
         batches=partial(device_batches, config, examples, mesh=mesh),
@@ -98,16 +80,8 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
 
 def options(config: ConfigDict) -> TrainOptions:
     """Returns the settings of the training loop."""
-    c = config.train
-    return TrainOptions(
-        steps=c.steps,
-        batch_size=c.batch_size,
-        seed=config.seed,
-        log_every=c.log_every,
-        checkpoint_every=c.checkpoint_every,
-        evaluate_every=c.evaluate_every,
-        skip_nonfinite=c.skip_nonfinite,
-    )
+    names = {field.name for field in fields(TrainOptions)} - {"seed"}
+    return TrainOptions(seed=config.seed, **{name: config.train[name] for name in names})
 
 
 def input_size(config: ConfigDict, examples: list[Example]) -> tuple[int, int]:
@@ -120,8 +94,7 @@ def input_size(config: ConfigDict, examples: list[Example]) -> tuple[int, int]:
     height, width = datasets.crop_fn(config)(np.random.default_rng(0), examples[0])[1].shape
     networks.check_size(config, (height, width), examples[0].name)
     # an example with a box is cropped by the box, whatever augment.crop is
-    small = sum(e.box is None and min(e.image.shape[:2]) < crop for e in examples)
-    if small:
+    if small := sum(e.box is None and min(e.image.shape[:2]) < crop for e in examples):
         logging.warning(
             "%d of %d training images are smaller than augment.crop=%d: reflected at the border",
             *(small, len(examples), crop),
@@ -140,19 +113,15 @@ def objective(config: ConfigDict) -> Objective:
     }
     if networks.one_pass(config):
         return CrossEntropyObjective(**common)
+    draws = config.train.noise_draws_per_image
+    fastest = 1 if jax.default_backend() == "cpu" else draws
     return DenoisingObjective(
         schedule=schedule(config),
         prediction=prediction(config),
-        draws=config.train.noise_draws_per_image,
-        draws_at_once=draws_at_once(config),
+        draws=draws,
+        draws_at_once=config.train.draws_at_once or fastest,
         **common,
     )
-
-
-def draws_at_once(config: ConfigDict) -> int:
-    """Returns how many draws of an image are denoised in one batch; one is fastest on a CPU."""
-    automatic = 1 if jax.default_backend() == "cpu" else config.train.noise_draws_per_image
-    return config.train.draws_at_once or automatic
 
 
 def learning_rate(config: ConfigDict) -> optax.Schedule:
@@ -200,12 +169,7 @@ def build_step(config: ConfigDict, mesh: Mesh, layout: FlatLayout) -> Step:
 
 
 def init_fn(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainState]:
-    """Returns the initialisation of the weights, a function of the seed; it is traced once.
-
-    Args:
-      config: of the run.
-      size: (H, W) of the network's input.
-    """
+    """Returns the initialisation for an input of (H, W), a function of the seed; traced once."""
     fresh = partial(init_state, objective(config), optimizer(config), size)
     return jax.jit(lambda: fresh(jax.random.key(config.seed)))
 

@@ -8,18 +8,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from segdiff_jax import diffusion
 from segdiff_jax.data.example import Array, normalise, to_probability
-from segdiff_jax.diffusion import (
-    Denoiser,
-    Estimate,
-    Noise,
-    Prediction,
-    Schedule,
-    Steps,
-    estimates,
-    field,
-    sample,
-)
 from segdiff_jax.models.segdiff import Params, SegDiff, call
 from segdiff_jax.runtime import distributed
 
@@ -70,9 +60,9 @@ class DiffusionSampler(MaskSampler):
         place of the mask [H, W], which is the last of them.
     """
 
-    schedule: Schedule
-    prediction: Prediction
-    steps: Steps
+    schedule: diffusion.Schedule
+    prediction: diffusion.Prediction
+    steps: diffusion.Steps
     trajectory: bool = False
     random: ClassVar[bool] = True
 
@@ -80,20 +70,20 @@ class DiffusionSampler(MaskSampler):
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
         """Samples one generation from noise; see `MaskSampler` and `trajectory`."""
-        run = estimates if self.trajectory else sample
+        run = diffusion.estimates if self.trajectory else diffusion.sample
         return to_probability(run(*self.chain(params, features, key, corner)))
 
     def chain(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
-    ) -> tuple[Steps, Denoiser, Noise]:
+    ) -> tuple[diffusion.Steps, diffusion.Denoiser, diffusion.Noise]:
         """Returns the reverse process of one generation; arguments as those of `sample`."""
 
-        def denoise(x_t: jax.Array, t: jax.Array) -> Estimate:
+        def denoise(x_t: jax.Array, t: jax.Array) -> diffusion.Estimate:
             output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
             return self.prediction.read(self.schedule, x_t, t, output[0])
 
         height, width = (side * self.model.factor for side in features.shape[:2])
-        return self.steps, denoise, field(key, corner, (height, width))
+        return self.steps, denoise, diffusion.field(key, corner, (height, width))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -28,21 +28,13 @@ from segdiff_jax.runtime import distributed, signals
 
 
 class CallPlan(NamedTuple):
-    """The padded shapes of a call; one compiled program serves all calls of a plan.
+    """The padded shapes of a call; one compiled program serves all calls of a plan."""
 
-    Attributes:
-      devices: of the mesh.
-      tiles: slots for tiles, over all devices.
-      tiles_per_iteration: tiles that a device encodes in one batch.
-      rows: slots for (tile, generation) rows, over all devices.
-      rows_per_iteration: rows that a device denoises in one batch.
-    """
-
-    devices: int
-    tiles: int
-    tiles_per_iteration: int
-    rows: int
-    rows_per_iteration: int
+    devices: int  # of the mesh
+    tiles: int  # slots for tiles, over all devices
+    tiles_per_iteration: int  # that a device encodes in one batch
+    rows: int  # slots for (tile, generation) rows, over all devices
+    rows_per_iteration: int  # that a device denoises in one batch
 
     def iterations(self, tiles: int, rows: int) -> np.ndarray:
         """Returns how often each device encodes and denoises for so many: [devices, 2] int32.
@@ -76,19 +68,12 @@ def interleaved_slots(count: int, slots: int, devices: int) -> np.ndarray:
 
 
 class Tile(NamedTuple):
-    """A piece of an image.
+    """A piece of an image."""
 
-    Attributes:
-      image: number of the image, which its noise depends on.
-      corner: (y, x) of its top left pixel in the image.
-      pixels: [h, w, 3] uint8.
-      grid: of the image's tiles; the same object for all of them.
-    """
-
-    image: int
-    corner: tuple[int, int]
-    pixels: np.ndarray
-    grid: Grid
+    image: int  # number of the image, which its noise depends on
+    corner: tuple[int, int]  # (y, x) of its top left pixel in the image
+    pixels: np.ndarray  # [h, w, 3] uint8
+    grid: Grid  # of the image's tiles; the same object for all of them
 
 
 class ImageRows(NamedTuple):

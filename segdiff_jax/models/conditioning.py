@@ -17,83 +17,73 @@ from segdiff_jax.models.layers import Conv
 Conditioned = tuple[jax.Array, dict[int, jax.Array]]
 
 
-class Sum(nn.Module):
-    """Adds F(x_t) + G(I), the method of the paper (eq. 17)."""
+class Conditioning(nn.Module):
+    """Maps x_t and features to a stem of `channels` and additions; contains F."""
 
     channels: int
     dtype: DTypeLike = jnp.float32
+
+    def convolve(self, x: jax.Array) -> jax.Array:
+        """Applies F, a 3 x 3 convolution: [B, H, W, c] -> [B, H, W, channels]."""
+        return Conv(self.channels, dtype=self.dtype, name="F")(x)
+
+
+class Sum(Conditioning):
+    """Adds F(x_t) + G(I), the method of the paper (eq. 17)."""
 
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
         """Maps x_t [B, H, W, 1], features [B or 1, H, W, channels] to stem [B, H, W, channels]."""
-        return Conv(self.channels, dtype=self.dtype, name="F")(x_t) + features, {}
+        return self.convolve(x_t) + features, {}
 
 
-class Concat(nn.Module):
+class Concat(Conditioning):
     """Concatenates F(x_t) and G(I): variant one."""
-
-    channels: int
-    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
         """Maps x_t [B, H, W, 1], features [B or 1, H, W, c] to stem [B, H, W, channels + c]."""
-        mask = Conv(self.channels, dtype=self.dtype, name="F")(x_t)
-        return _concatenate(mask, features), {}
+        return _concatenate(self.convolve(x_t), features), {}
 
 
-class Stack(nn.Module):
+class Stack(Conditioning):
     """Applies F to x_t and the image itself, concatenated, without an encoder: variant three."""
-
-    channels: int
-    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x_t: jax.Array, image: jax.Array) -> Conditioned:
         """Maps x_t [B, H, W, 1], image [B or 1, H, W, 3] to stem [B, H, W, channels]."""
-        stem = Conv(self.channels, dtype=self.dtype, name="F")(_concatenate(x_t, image))
-        return stem, {}
+        return self.convolve(_concatenate(x_t, image)), {}
 
 
-class Inject(nn.Module):
+class Inject(Conditioning):
     """Passes F(x_t) alone, and adds G(I) after the k-th downsampling: variants four to six.
 
     The features come from `Downsampled`, computed once for an image.
     """
 
-    channels: int
-    after: int
-    dtype: DTypeLike = jnp.float32
+    after: int = 1
 
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
         """Maps x_t [B, H, W, 1], features [B or 1, H / 2^k, W / 2^k, c] to stem, {k: features}."""
-        stem = Conv(self.channels, dtype=self.dtype, name="F")(x_t)
-        return stem, {self.after: features}
+        return self.convolve(x_t), {self.after: features}
 
 
-class Encoded(nn.Module):
+class Encoded(Conditioning):
     """Passes G(I) alone: the conditioning of the deterministic twin."""
-
-    channels: int
-    dtype: DTypeLike = jnp.float32
 
     def __call__(self, x_t: jax.Array | None, features: jax.Array) -> Conditioned:
         """Returns the features [B, H, W, channels] as the stem."""
         return features, {}
 
 
-class Plain(nn.Module):
+class Plain(Conditioning):
     """Convolves the image alone: the conditioning of a U-Net without G."""
-
-    channels: int
-    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x_t: jax.Array | None, image: jax.Array) -> Conditioned:
         """Maps an image [B, H, W, 3] to a stem of [B, H, W, channels]."""
-        stem = Conv(self.channels, dtype=self.dtype, name="F")(image)
-        return stem, {}
+        return self.convolve(image), {}
 
 
 class Downsampled(nn.Module):

@@ -54,10 +54,8 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, H, W, C] to [B, H / stride, W / stride, features], rounded up."""
-        conv = Conv(
-            self.features, self.size, self.stride, bias=False, dtype=self.dtype, name="conv"
-        )
-        return nn.relu(GroupNorm(1, self.dtype, name="norm")(conv(x)))
+        conv = partial(Conv, self.features, self.size, self.stride, bias=False, dtype=self.dtype)
+        return nn.relu(GroupNorm(1, self.dtype, name="norm")(conv(name="conv")(x)))
 
 
 class HarDBlock(nn.Module):
@@ -75,9 +73,7 @@ class HarDBlock(nn.Module):
             inputs = jnp.concatenate([maps[j] for j in links(i)], axis=-1)
             width = layer_width(i, self.growth)
             maps.append(ConvNorm(width, dtype=self.dtype, name=f"layer{i}")(inputs))
-        last = self.layers
-        outputs = [maps[i] for i in range(1, last + 1) if i % 2 == 1 or i == last]
-        return jnp.concatenate(outputs, axis=-1)
+        return jnp.concatenate(maps[1:-1:2] + maps[-1:], axis=-1)
 
 
 class HarDNet(nn.Module):
@@ -111,9 +107,8 @@ class HarDNet(nn.Module):
         for i, width in enumerate(self.first):
             h = conv(width, stride=2 - i % 2, name=f"first{i}")(h)
         skips = []
-        for i, (growth, layers, width) in enumerate(
-            zip(self.growths, self.layers, self.widths, strict=True)
-        ):
+        levels = zip(self.growths, self.layers, self.widths, strict=True)
+        for i, (growth, layers, width) in enumerate(levels):
             h = halve(h) if i else h
             h = block(growth, layers, name=f"down{i}")(h)
             skips.append(h)

@@ -160,8 +160,7 @@ class ResBlock(nn.Module):
         h = conv(name="conv1")(norm(name="norm1")(x))
         shift = None if time is None else Linear(self.features, name="time")(nn.silu(time))
         h = norm(name="norm2")(h, shift)
-        h = Dropout(self.dropout, name="dropout")(h, keys)
-        h = conv(zero=True, name="conv2")(h)
+        h = conv(zero=True, name="conv2")(Dropout(self.dropout, name="dropout")(h, keys))
         if x.shape[-1] != self.features:
             x = conv(size=1, name="skip")(x)
         return x + h

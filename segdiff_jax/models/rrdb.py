@@ -4,7 +4,7 @@ How a dense block is computed depends on the device (`ops.dense_block`), so the 
 only declare parameters; functions compute with them.
 """
 
-from functools import partial
+from functools import partial, reduce
 
 import flax.linen as nn
 import jax
@@ -54,10 +54,7 @@ class RRDBWeights(nn.Module):
 
 def rrdb(form: str, blocks: list[Weights], x: jax.Array) -> jax.Array:
     """Computes three dense blocks and a residual around them: [B, H, W, C] -> [B, H, W, C]."""
-    h = x
-    for weights in blocks:
-        h = dense_block(form, weights, h)
-    return RESIDUAL * h + x
+    return RESIDUAL * reduce(lambda h, weights: dense_block(form, weights, h), blocks, x) + x
 
 
 def scan_rrdbs(form: str, rrdbs: list[list[Weights]], x: jax.Array) -> jax.Array:
@@ -121,6 +118,4 @@ class RRDBNet(nn.Module):
             return scan_rrdbs(self.form, weights, x)
         block = partial(rrdb, self.form)
         block = jax.checkpoint(block) if self.remat else block
-        for blocks in weights:
-            x = block(blocks, x)
-        return x
+        return reduce(lambda x, blocks: block(blocks, x), weights, x)

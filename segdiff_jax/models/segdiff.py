@@ -46,11 +46,7 @@ class SegDiff(nn.Module):
         return self.unet(stem, t, keys, additions)
 
     def __call__(
-        self,
-        image: jax.Array,
-        x_t: jax.Array,
-        t: jax.Array,
-        keys: jax.Array | None = None,
+        self, image: jax.Array, x_t: jax.Array, t: jax.Array, keys: jax.Array | None = None
     ) -> jax.Array:
         """Encodes and denoises: image [B, H, W, 3], x_t [B, H, W, 1] and t [B] to [B, H, W, 1]."""
         return self.denoise(x_t, t, self.encode(image), keys)

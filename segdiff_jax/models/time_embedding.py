@@ -27,8 +27,8 @@ class Table(nn.Module):
     @nn.compact
     def __call__(self, row: jax.Array) -> jax.Array:
         """Maps [B] int32 in 0..rows - 1 to [B, features] float32."""
-        initial = Normal(self.features**-0.5)
-        table = parameter(self, "embedding", initial, (self.rows, self.features))
+        shape = self.rows, self.features
+        table = parameter(self, "embedding", Normal(self.features**-0.5), shape)
         return jnp.take(table, row, axis=0)
 
 

@@ -64,23 +64,19 @@ class UNet(nn.Module):
             time = TimeEmbedding(self.channels, self.time_embedding, self.T, name="time")(t)
         remat = nn.remat if self.remat else lambda function: function
         widths = [m * self.channels for m in self.multipliers]
-        h = stem.astype(self.dtype)
-        skips = [h]
+        skips = [stem.astype(self.dtype)]
         for level, width in enumerate(widths):
             shrink = level < len(widths) - 1
             added = (additions or {}).get(level + 1)
             down = partial(UNet.down, level=level, width=width, shrink=shrink, keys=keys)
             skips += remat(down)(self, skips[-1], time, added)
-
         h = self.middle(skips[-1], time, keys)
-
         for level, width in reversed(list(enumerate(widths))):
             up = partial(UNet.up, level=level, width=width, keys=keys)
             count = self.blocks + 1
             skips, level_skips = skips[:-count], skips[-count:]
             h = remat(up)(self, h, time, level_skips)
         assert not skips
-
         h = GroupNorm(self.groups, silu=True, name="out_norm")(h.astype(jnp.float32))
         return Conv(1, zero=True, name="out")(h)
 

@@ -18,18 +18,14 @@ Tree = Any
 
 
 class FlatLayout:
-    """Maps a tree of parameters to a vector [P] and back.
+    """Maps a tree of parameters to a vector [P] and back, in the order of `jax.tree.leaves`.
 
     Attributes:
       size: P, the number of parameters.
     """
 
     def __init__(self, params: Tree) -> None:
-        """Lays the arrays out in the order of `jax.tree.leaves`.
-
-        Args:
-          params: arrays or `jax.ShapeDtypeStruct`s, float32.
-        """
+        """Records the layout of arrays or `jax.ShapeDtypeStruct`s, float32."""
         leaves, self._structure = jax.tree.flatten(params)
         self._shapes = [leaf.shape for leaf in leaves]
         self._sizes = [math.prod(shape) for shape in self._shapes]

@@ -18,6 +18,7 @@ from segdiff_jax.models.segdiff import Params, SegDiff, call, without_encoder
 
 Tree = Any  # of arrays
 Term = Callable[[Tree, jax.Array], tuple[jax.Array, Tree]]
+Losses = tuple[jax.Array, tuple[jax.Array, jax.Array]]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -29,8 +30,7 @@ def accumulate_mean(term: Term, operands: Tree, keys: jax.Array) -> tuple[jax.Ar
     Args:
       term: (operands, key) -> (value [], auxiliary outputs). Values it closes over must not depend
         on what the result is differentiated in.
-      operands: float32 or bfloat16 arrays, in which the mean can be differentiated; their gradients
-        are accumulated in float32.
+      operands: float32 or bfloat16 arrays; their gradients are accumulated in float32.
       keys: [n, ...], the randomness of each term.
 
     Returns:
@@ -52,10 +52,9 @@ def _forward(
     # a bfloat16 sum would round away the later of many terms
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), operands)
     (value, gradient), auxiliary = jax.lax.scan(add, (jnp.zeros(()), zeros), keys)
-    mean = jax.tree.map(
-        lambda sums, leaf: (sums / len(keys)).astype(leaf.dtype), gradient, operands
-    )
-    return (value / len(keys), auxiliary), (mean, keys)
+    n = len(keys)
+    mean = jax.tree.map(lambda sums, leaf: (sums / n).astype(leaf.dtype), gradient, operands)
+    return (value / n, auxiliary), (mean, keys)
 
 
 def _backward(
@@ -89,34 +88,22 @@ class Objective(ABC):
     @abstractmethod
     def example_losses(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Computes the loss of each row, as means over pixels.
+    ) -> Losses:
+        """Computes what `loss` returns, as means over pixels.
 
         Args:
           params: of the model.
           masks: [B, H, W] in {0, 1}.
           features: G of their images, [B, h, w, C].
           keys: [B], the randomness of each row.
-
-        Returns:
-          (mean loss [], (loss of each row [B], mean squared error of each row [B])); only the first
-          has a gradient.
         """
 
     def preprocess(self, image: Array, mask: Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Augments and normalises an example: image [H, W, 3] float32, mask [H, W].
-
-        Args:
-          image: [H, W, 3] uint8.
-          mask: [H, W] uint8 in {0, 1}.
-          key: of the augmentation.
-        """
+        """Augments an image [H, W, 3] and its mask [H, W], both uint8; normalises the image."""
         image, mask = self.augment(key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))
         return normalise(image, self.mean, self.std), mask
 
-    def loss(
-        self, params: Params, batch: Batch, keys: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def loss(self, params: Params, batch: Batch, keys: jax.Array) -> Losses:
         """Computes the mean loss over the rows of a batch.
 
         Args:
@@ -179,7 +166,7 @@ class DenoisingObjective(Objective):
 
     def example_losses(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    ) -> Losses:
         """Computes the mean squared error over the draws of each row; it is loss and mse."""
         at_once = self.draws_at_once or self.draws
         draw_keys = jax.vmap(lambda key: jax.random.split(key, self.draws), out_axes=1)(keys)
@@ -218,7 +205,7 @@ class CrossEntropyObjective(Objective):
 
     def example_losses(
         self, params: Params, masks: jax.Array, features: jax.Array, keys: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    ) -> Losses:
         """Computes the cross-entropy in nats, and the squared error of the probability."""
         logits = call(self.model, "denoise", params, None, None, features, keys)
         logits, truth = logits[..., 0], masks.astype(jnp.float32)

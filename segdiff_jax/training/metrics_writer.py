@@ -19,10 +19,9 @@ from clu import parameter_overview
 def _import(name: str, stand_ins: Mapping[str, Any]) -> Any:
     """Imports a module while other modules are replaced; None: as if not installed.
 
-    clu.metric_writers imports TensorFlow, for its own TensorBoard writer in one submodule (clu
-    0.0.12; requirements.txt bounds the version and a test holds the submodule's name); tensorboardX
-    imports an installed torch, which takes two seconds, to name it in annotations. Both stay
-    importable afterwards. No other thread may be importing the replaced modules meanwhile.
+    clu.metric_writers imports TensorFlow for its own TensorBoard writer, in a submodule whose name
+    a test checks; tensorboardX imports an installed torch, which takes two seconds, to name it in
+    annotations. Both stay importable. No other thread may import the replaced modules meanwhile.
     """
     modules: dict[str, Any] = sys.modules
     absent = {key: module for key, module in stand_ins.items() if key not in modules}
@@ -34,8 +33,7 @@ def _import(name: str, stand_ins: Mapping[str, Any]) -> Any:
             del modules[key]
 
 
-_NO_WRITER: Any = types.ModuleType("summary_writer")
-_NO_WRITER.SummaryWriter = None
+_NO_WRITER = types.SimpleNamespace(SummaryWriter=None)
 clu_writers = _import("clu.metric_writers", {"clu.metric_writers.summary_writer": _NO_WRITER})
 summary = _import("tensorboardX.summary", {"torch": None})
 events = _import("tensorboardX.event_file_writer", {"torch": None})
@@ -56,8 +54,8 @@ class TensorBoardWriter(clu_writers.MetricWriter):
     def __init__(self, directory: Path, start_step: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._events = events.EventsWriter(str(directory / "events"))
-        session = protocol.SessionLog(status=protocol.SessionLog.START)
-        self._write(start_step + 1, session_log=session)
+        start = protocol.SessionLog(status=protocol.SessionLog.START)
+        self._write(start_step + 1, session_log=start)
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Writes the finite ones of a step's scalars; tensorboardX warns about the others."""
@@ -103,13 +101,13 @@ class JsonLines:
             if kept != before:
                 partial = path.with_suffix(".jsonl.tmp")
                 partial.write_bytes(kept)
-                os.replace(partial, path)
+                partial.replace(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends {"step", "time" (seconds since 1970), ...}; NaN and inf become null."""
-        line = {"step": step, "time": round(time.time(), 3)}
-        line |= {k: float(v) if math.isfinite(v) else None for k, v in scalars.items()}
+        values = {k: float(v) if math.isfinite(v) else None for k, v in scalars.items()}
+        line = {"step": step, "time": round(time.time(), 3)} | values
         text = f"{json.dumps(line)}\n".encode()
         before = os.fstat(self._file).st_size
         if os.write(self._file, text) < len(text):  # the disk is full
@@ -169,11 +167,7 @@ class RunWriter:
             self._guard(self._board.write_scalars, step, dict(scalars))
 
     def parameters(self, params: Any) -> None:
-        """Logs the number of parameters; writes name, shape and size of each to parameters.txt.
-
-        Args:
-          params: arrays or `jax.ShapeDtypeStruct`s, in nested dictionaries.
-        """
+        """Logs the number of parameters, arrays or shapes; lists them in parameters.txt."""
         if self._enabled:
             logging.info("%d parameters", parameter_overview.count_parameters(params))
             table = parameter_overview.get_parameter_overview(params, include_stats=False)
@@ -181,10 +175,9 @@ class RunWriter:
 
     def close(self) -> None:
         """Writes buffered metrics and closes the files; a second call does nothing."""
-        lines, board, self._lines, self._board = self._lines, self._board, None, None
-        for part in (lines, board):
-            if part:
-                self._guard(part.close)
+        parts, self._lines, self._board = (self._lines, self._board), None, None
+        for part in filter(None, parts):
+            self._guard(part.close)
 
 
 class Pace:
@@ -195,23 +188,20 @@ class Pace:
 
     def restart(self, step: int | None = None) -> float:
         """Starts measuring at this step (None: one after the last start); returns the seconds."""
-        now = time.monotonic()
-        seconds, self.since = now - self.since, now
+        before, self.since = self.since, time.monotonic()
         self.step = self.step + 1 if step is None else step
-        return seconds
+        return self.since - before
 
     def rate(self, step: int) -> float | None:
         """Returns steps per second since the last start, and restarts; None if none was taken."""
-        taken = step - self.step
-        seconds = self.restart(step)
+        taken, seconds = step - self.step, self.restart(step)
         return taken / seconds if taken else None
 
 
 def log(writer: RunWriter, step: int, metrics: dict[str, float], pace: Pace) -> None:
     """Logs and writes the means of the metrics since the last log line."""
-    rate = pace.rate(step)
     line = f"update {step} of {pace.last}, loss {metrics['loss']:.5g}, mse {metrics['mse']:.4g}"
-    if rate is not None:
+    if (rate := pace.rate(step)) is not None:
         line += f", {rate:.3g} updates/s, {(pace.last - step) / rate / 60:.1f} min left"
         metrics = metrics | {"steps_per_second": rate}
     logging.info("%s", line)

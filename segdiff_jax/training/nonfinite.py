@@ -8,6 +8,7 @@ gradient is NaN or inf: the weights on the devices are finite whenever the host 
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -24,30 +25,24 @@ METRICS = ("loss", "mse", "grad_norm")
 CHECKED = ("loss", "grad_norm")  # by the step
 
 
+@dataclass
 class MetricsBuffer:
     """Holds the metrics of the steps since the last log line.
 
     Attributes:
+      max_skipped: non-finite steps in a row that do not end the run.
+      row_names: number of a step -> names of the examples in its rows.
+      last_good: returns a phrase naming the checkpoint to resume from.
       skipped: steps without effect since the last `pop_means`.
     """
 
-    def __init__(
-        self,
-        max_skipped: int,
-        row_names: Callable[[int], Sequence[str]],
-        last_good: Callable[[], str],
-    ) -> None:
-        """Creates an empty buffer.
-
-        Args:
-          max_skipped: non-finite steps in a row that do not end the run.
-          row_names: number of a step -> names of the examples in its rows.
-          last_good: returns a phrase naming the checkpoint to resume from.
-        """
-        self._max_skipped, self._row_names, self._last_good = max_skipped, row_names, last_good
-        self._pending: deque[tuple[int, Metrics]] = deque()
-        self._read: list[list[float]] = []
-        self._in_a_row = self.skipped = 0
+    max_skipped: int
+    row_names: Callable[[int], Sequence[str]]
+    last_good: Callable[[], str]
+    skipped: int = 0
+    _in_a_row: int = 0
+    _pending: deque[tuple[int, Metrics]] = field(default_factory=deque)
+    _read: list[list[float]] = field(default_factory=list)
 
     def push(self, step: int, metrics: Metrics) -> None:
         """Appends the metrics of a step; reads those of `MAX_STEPS_IN_FLIGHT` steps before.
@@ -67,9 +62,9 @@ class MetricsBuffer:
     def pop_means(self) -> dict[str, float]:
         """Returns the means over the steps since the last call; nan if all were skipped."""
         self.flush()
-        means = np.mean(self._read, axis=0) if self._read else np.full(len(METRICS), math.nan)
-        found: dict[str, float] = dict(zip(METRICS, means.tolist(), strict=True))
-        if self._max_skipped:
+        rows = self._read or [[math.nan] * len(METRICS)]
+        found: dict[str, float] = dict(zip(METRICS, np.mean(rows, axis=0).tolist(), strict=True))
+        if self.max_skipped:
             found["skipped"] = self.skipped
         self._read, self.skipped = [], 0
         return found
@@ -81,17 +76,16 @@ class MetricsBuffer:
             self._read.append(list(values.values()))
             self._in_a_row = 0
             return
-        self._in_a_row += 1
-        self.skipped += 1
+        self._in_a_row, self.skipped = self._in_a_row + 1, self.skipped + 1
         found = ", ".join(f"{name} is {values[name]}" for name in CHECKED)
-        rows = _describe(_to_host(metrics["finite_rows"]), self._row_names(step))
-        if self._in_a_row <= self._max_skipped:
-            count = f"{self._in_a_row} of {self._max_skipped} allowed in a row"
+        rows = _describe(_to_host(metrics["finite_rows"]), self.row_names(step))
+        if self._in_a_row <= self.max_skipped:
+            count = f"{self._in_a_row} of {self.max_skipped} allowed in a row"
             logging.warning("update %d had no effect (%s): %s; %s", step, count, found, rows)
             return
-        hint = "train.skip_nonfinite lets single updates pass; " if not self._max_skipped else ""
+        hint = "train.skip_nonfinite lets single updates pass; " if not self.max_skipped else ""
         raise UserError(
-            f"update {step}: {found}; {rows}; {self._last_good()}; a smaller train.learning_rate "
+            f"update {step}: {found}; {rows}; {self.last_good()}; a smaller train.learning_rate "
             f"or train.clip_norm=1 may help, {hint}the same command would end here again",
             INTERNAL,
         )

@@ -13,25 +13,18 @@ from flax import struct
 from segdiff_jax.data.example import Batch
 from segdiff_jax.models import init
 from segdiff_jax.models.segdiff import Params
-from segdiff_jax.training.loss import Objective
+from segdiff_jax.training.loss import Losses, Objective
 
 Metrics = dict[str, jax.Array]
 
 
 @struct.dataclass
 class TrainState:
-    """Everything that changes during training, and that a checkpoint holds.
+    """Everything that changes during training, and that a checkpoint holds."""
 
-    Attributes:
-      step: int32 [], training steps taken.
-      params: the weights.
-      ema_params: their exponential moving average, which is evaluated.
-      opt_state: of the optimizer.
-    """
-
-    step: jax.Array
+    step: jax.Array  # int32 [], training steps taken
     params: Params
-    ema_params: Params
+    ema_params: Params  # the exponential moving average of params, which is evaluated
     opt_state: optax.OptState
 
 
@@ -42,12 +35,11 @@ def init_state(
     key: jax.Array,
 ) -> TrainState:
     """Initialises the weights; size is any valid (H, W) of the input and does not affect them."""
-    image, x_t = jnp.zeros((1, *size, 3)), jnp.zeros((1, *size, 1))
-    t = jnp.ones((1,), jnp.int32)
-    params = init.draw(lambda key: objective.model.init(key, image, x_t, t), key)
+    inputs = jnp.zeros((1, *size, 3)), jnp.zeros((1, *size, 1)), jnp.ones(1, jnp.int32)
+    params = init.draw(lambda key: objective.model.init(key, *inputs), key)
     # a copy: the step donates its state, and one buffer cannot be donated twice
     ema_params = jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, ema_params, optimizer.init(params))
+    return TrainState(jnp.int32(0), params, ema_params, optimizer.init(params))
 
 
 @dataclass(frozen=True)
@@ -55,8 +47,7 @@ class Learner:
     """Takes training steps on one device of a mapped axis.
 
     Attributes:
-      objective: computes the loss.
-      optimizer: of optax.
+      objective, optimizer: compute the loss and its updates.
       ema_decay: number of the step (from 1) -> decay of the moving average.
       axis: name of the mapped axis.
       unflatten: state.params -> the model's parameters, where the state holds a vector
@@ -97,18 +88,15 @@ class Learner:
         first = jax.lax.axis_index(self.axis) * len(batch.mask)  # in the global batch
         keys = row_keys(key, state.step, first, len(batch.mask))
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def loss_of(params: Any) -> Losses:
             return self.objective.loss(self.unflatten(params), batch, keys)
 
         (loss, (losses, mses)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         # each device fills its part of a zero vector, so that one all-reduce does for everything
-        finite = jax.lax.dynamic_update_slice(
-            jnp.zeros(len(losses) * jax.lax.axis_size(self.axis)),
-            jnp.isfinite(losses).astype(jnp.float32),
-            (first,),
-        )
+        zeros = jnp.zeros(len(losses) * jax.lax.axis_size(self.axis))
+        finite = jnp.isfinite(losses).astype(jnp.float32)
+        finite = jax.lax.dynamic_update_slice(zeros, finite, (first,))
         loss, mse, grads, finite = jax.lax.pmean((loss, jnp.mean(mses), grads, finite), self.axis)
-
         # materialized, because the optimizer and the norm both read it
         grads = jax.lax.optimization_barrier(grads)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
@@ -132,8 +120,5 @@ def row_keys(key: jax.Array, step: jax.Array, first: jax.Array, rows: int) -> ja
 
 def split_state(state: TrainState) -> tuple[dict, dict]:
     """Splits a state into the two parts of a checkpoint: the averaged weights, and the rest."""
-    return state.ema_params, {
-        "step": state.step,
-        "params": state.params,
-        "opt_state": state.opt_state,
-    }
+    rest = {name: getattr(state, name) for name in ("step", "params", "opt_state")}
+    return state.ema_params, rest

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import traverse_util
-from model_variants import count, parameters
+from model_variants import count, parameters, perturbed
 from tiny_config import config_of, tiny
 
 from segdiff_jax.factory import networks
@@ -53,15 +53,6 @@ def network():
 def applied(model, *arguments, **keywords):
     """One compilation, where eager calls would compile every operation alone."""
     return jax.jit(lambda *a: model.apply(*a, **keywords))(*arguments)
-
-
-def perturbed(variables):
-    """Adds noise to all parameters, so that none is zero and every path of the network counts."""
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(9), len(leaves))
-    return tree.unflatten(
-        [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    )
 
 
 def test_a_fresh_network_predicts_zero_everywhere(network):

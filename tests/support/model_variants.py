@@ -42,3 +42,12 @@ def parameters(config):
 def count(tree):
     """Returns the number of elements of a tree of arrays or shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def perturbed(variables):
+    """Adds noise to all parameters, so that none is zero and every path of the network counts."""
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(9), len(leaves))
+    return tree.unflatten(
+        [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )

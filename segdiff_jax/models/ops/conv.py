@@ -11,7 +11,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.ops import xla
 from segdiff_jax.models.ops.switch import use_reference
 from segdiff_jax.models.ops.winograd_conv import (
     input_grad_pays,
@@ -19,10 +18,9 @@ from segdiff_jax.models.ops.winograd_conv import (
     winograd_grads,
     winograd_kernel_grad,
 )
-from segdiff_jax.models.ops.xla import optimization_barrier
+from segdiff_jax.models.ops.xla import matmul, optimization_barrier
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros before and after rows, and columns
-
 SAME = ((1, 1), (1, 1))
 NONE = ((0, 0), (0, 0))
 LAYOUT = "NHWC", "HWIO", "NHWC"
@@ -42,8 +40,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, padding: Padding = SAME, stride: int
         return conv2d_reference(x, kernel, padding, stride)
     if (*kernel.shape[:2], padding, stride) == (1, 1, NONE, 1):
         # a matrix product; the kernel's gradient as one of a convolution takes three times as long
-        pixels = xla.matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0])
-        return pixels.reshape(*x.shape[:-1], -1)
+        return matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
     return _conv2d_cpu(x, kernel, padding, stride)
 
 
@@ -97,30 +94,6 @@ def _conv2d_cpu_backward(
 _conv2d_cpu.defvjp(_conv2d_cpu_forward, _conv2d_cpu_backward)
 
 
-def conv2d_input_grad(kernel: jax.Array, dy: jax.Array) -> jax.Array:
-    """Computes the gradient of `conv2d(x, kernel)` in x.
-
-    [3, 3, C, D] and [B, H, W, D] -> [B, H, W, C].
-    """
-    shape = *dy.shape[:3], kernel.shape[2]
-    if jax.default_backend() == "cpu":
-        return _input_grad(shape, kernel, dy, SAME, 1)
-    x = jax.ShapeDtypeStruct(shape, dy.dtype)
-    return jax.linear_transpose(lambda x: conv2d_reference(x, kernel), x)(dy)[0]
-
-
-def conv2d_kernel_grad(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Computes the gradient of `conv2d(x, kernel)` in a 3 x 3 kernel.
-
-    [B, H, W, C] and [B, H, W, D] -> [3, 3, C, D].
-    """
-    shape = 3, 3, x.shape[-1], dy.shape[-1]
-    if jax.default_backend() == "cpu":
-        return _kernel_grad(x, shape, dy, SAME, 1)
-    kernel = jax.ShapeDtypeStruct(shape, x.dtype)
-    return jax.linear_transpose(lambda kernel: conv2d_reference(x, kernel), kernel)(dy)[0]
-
-
 def flip_and_transpose(kernel: jax.Array) -> jax.Array:
     """Returns the kernel of the input's gradient: [h, w, C, D] -> [h, w, D, C], rotated by 180."""
     return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
@@ -138,60 +111,26 @@ def _input_grad(
 
     XLA's CPU compiler rewrites other layouts outside of loops only.
     """
-    flipped = flip_and_transpose(kernel)
-    even = shape[1] % 2 == 0 and shape[2] % 2 == 0
-    if (*kernel.shape[:2], padding, stride) == (3, 3, SAME, 2) and even:
-        return _input_grad_stride2(flipped, dy)
     pads = []
     for axis in (0, 1):
         size, before = kernel.shape[axis], kernel.shape[axis] - 1 - padding[axis][0]
         extent = before + (dy.shape[1 + axis] - 1) * stride + 1
         pads.append((before, shape[1 + axis] + size - 1 - extent))
+    flipped, dilation = flip_and_transpose(kernel), (stride, stride)
     return jax.lax.conv_general_dilated(
-        dy, flipped, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=LAYOUT
+        dy, flipped, (1, 1), pads, lhs_dilation=dilation, dimension_numbers=LAYOUT
     )
-
-
-def _input_grad_stride2(flipped: jax.Array, dy: jax.Array) -> jax.Array:
-    """Computes the gradient in x for stride 2, a 3 x 3 kernel and even maps, phase by phase.
-
-    Even pixels of a row are reached by the middle tap, odd ones by the two outer taps. In the
-    convolution of a dilated map, three of four products are with a zero.
-    """
-    taps, pads = (slice(1, 2), slice(0, 3, 2)), ((0, 0), (0, 1))
-    phases = [
-        [conv2d_reference(dy, flipped[taps[i], taps[j]], (pads[i], pads[j])) for j in (0, 1)]
-        for i in (0, 1)
-    ]
-    return interleave_phases(phases)
-
-
-def interleave_phases(phases: list[list[jax.Array]]) -> jax.Array:
-    """Joins 2 x 2 maps [B, H, W, C], one for each position in a 2 x 2 cell -> [B, 2H, 2W, C]."""
-    B, H, W, C = phases[0][0].shape
-    doubled = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)  # [B, H, 2, W, 2, C]
-    return doubled.reshape(B, 2 * H, 2 * W, C)
 
 
 def _kernel_grad(
     x: jax.Array, shape: tuple[int, ...], dy: jax.Array, padding: Padding, stride: int
 ) -> jax.Array:
-    """Computes the gradient in a kernel of this shape by the fastest of three methods."""
-    if _keeps_size(shape, padding, stride):
-        if kernel_grad_pays(x, shape[-1]):
-            return winograd_kernel_grad(x, dy)
-        if shape[-1] == 1:
-            return _kernel_grad_one_output(x, dy)
-    return _kernel_grad_as_conv(x, shape, dy, padding, stride)
+    """Computes the gradient in a kernel by Winograd's algorithm, or as a convolution of x with dy.
 
-
-def _kernel_grad_as_conv(
-    x: jax.Array, shape: tuple[int, ...], dy: jax.Array, padding: Padding, stride: int
-) -> jax.Array:
-    """Computes the gradient in a kernel as a convolution of x with dy.
-
-    Images take the axis of channels, over which a convolution sums, and channels that of images.
+    There, images take the axis of channels, over which a convolution sums, and channels theirs.
     """
+    if _keeps_size(shape, padding, stride) and kernel_grad_pays(x, shape[-1]):
+        return winograd_kernel_grad(x, dy)
     pads = []
     for axis in (0, 1):
         before = padding[axis][0]
@@ -202,17 +141,3 @@ def _kernel_grad_as_conv(
         images, window, (1, 1), pads, rhs_dilation=(stride, stride), dimension_numbers=LAYOUT
     )
     return gradient.transpose(1, 2, 0, 3)
-
-
-def _kernel_grad_one_output(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Computes the gradient in a 3 x 3 kernel of one output: [B, H, W, C] -> [3, 3, C, 1].
-
-    One matrix product of x with nine shifted copies of dy. A convolution of these sizes runs at a
-    fiftieth of the speed of the machine.
-    """
-    _, H, W, C = x.shape
-    padded = jnp.pad(dy[..., 0], ((0, 0), (1, 1), (1, 1)))
-    offsets = [(i, j) for i in (2, 1, 0) for j in (2, 1, 0)]
-    shifted = jnp.stack([padded[:, i : i + H, j : j + W] for i, j in offsets])
-    gradient = optimization_barrier(shifted.reshape(9, -1)) @ x.reshape(-1, C)
-    return gradient.reshape(3, 3, C, 1)

@@ -31,12 +31,7 @@ from segdiff_jax.models.ops.dense_block_reference import (
     leaky_relu,
 )
 from segdiff_jax.models.ops.switch import use_reference
-from segdiff_jax.models.ops.winograd_conv import (
-    kernel_grad_pays,
-    map_chunks,
-    split_in_chunks,
-    sum_chunks,
-)
+from segdiff_jax.models.ops.winograd_conv import kernel_grad_pays, split_in_chunks, sum_chunks
 from segdiff_jax.models.ops.xla import optimization_barrier
 
 
@@ -73,7 +68,7 @@ def _winograd_forward(weights: Weights, x: jax.Array) -> tuple[jax.Array, tuple]
     """Returns the last layer, and the residuals: the weights, and the map of each layer."""
     biases = [bias for _, bias in weights]
     layers = partial(_layers, _transform_filters(weights), biases, first_channels(weights))
-    y, maps = map_chunks(layers, split_in_chunks(x))
+    _, (y, maps) = sum_chunks(lambda chunk: ((), layers(chunk)), split_in_chunks(x))
     return y, (weights, [x, *maps])
 
 
@@ -108,11 +103,9 @@ _winograd.defvjp(_winograd_forward, _winograd_backward)
 def _grads(
     filters: list[jax.Array], first: list[int], chunk: tuple[list[jax.Array], jax.Array]
 ) -> tuple[tuple[list[jax.Array], list[jax.Array]], jax.Array]:
-    """Computes gradients from the last layer to the first, for a chunk of images.
+    """Computes ((d_filters, d_biases), dx) of a chunk of images, from the last layer to the first.
 
-    Returns:
-      (d_filters, d_biases), dx: d_filters are of each map, [36, C, outputs of all later layers],
-      in the transformed filters.
+    d_filters are of each map, [36, C, outputs of all later layers], in the transformed filters.
     """
     maps, dy = chunk
     transformed = [winograd.transform_input(x) for x in maps]
@@ -125,9 +118,10 @@ def _grads(
         dv = _sum(winograd.multiply_vjp_input(u[:, channels], dm) for dm, u in later)
         d_map = winograd.transform_input_vjp(dv, dy.shape[:3])
         dz = jnp.where(maps[j] >= 0, d_map, SLOPE * d_map)
-    joined = [jnp.concatenate(dms[i:], axis=-1) for i in range(len(dms))]
-    pairs = zip(transformed, joined, strict=True)
-    d_filters = [winograd.multiply_vjp_filter(v, dm) for v, dm in pairs]
+    d_filters = [
+        winograd.multiply_vjp_filter(v, jnp.concatenate(dms[i:], axis=-1))
+        for i, v in enumerate(transformed)
+    ]
     return (d_filters, d_biases), d_map
 
 
@@ -137,10 +131,8 @@ def _kernel_grads(d_filters: list[jax.Array], d_biases: list[jax.Array]) -> list
     for i, du in enumerate(d_filters):
         ends = np.cumsum([d_bias.shape[0] for d_bias in d_biases[i:]])[:-1]
         parts.append(jnp.split(winograd.transform_filter_vjp(du), ends, axis=-1))
-    return [
-        jnp.concatenate([parts[i][j - i] for i in range(j + 1)], axis=2)
-        for j in range(len(d_filters))
-    ]
+    layers = range(len(d_filters))
+    return [jnp.concatenate([parts[i][j - i] for i in layers[: j + 1]], axis=2) for j in layers]
 
 
 def _transform_filters(weights: Weights) -> list[jax.Array]:

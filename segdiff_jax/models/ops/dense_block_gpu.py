@@ -10,13 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segdiff_jax.models.ops.conv import (
-    bias_grad,
-    conv2d,
-    conv2d_input_grad,
-    conv2d_kernel_grad,
-    flip_and_transpose,
-)
+from segdiff_jax.models.ops.conv import bias_grad, conv2d, conv2d_reference, flip_and_transpose
 from segdiff_jax.models.ops.dense_block_reference import (
     RESIDUAL,
     SLOPE,
@@ -67,36 +61,42 @@ def _backward(residuals: tuple[Weights, jax.Array], dy: jax.Array) -> tuple[Weig
     """Returns the gradients in the weights and in x."""
     (*inner, (kernel, bias)), joined = residuals
     dy = optimization_barrier(dy)
-    d_joined = conv2d_input_grad(kernel, dy)  # of all maps, by the last layer; not yet scaled
+    d_joined = _input_grad(kernel, dy)  # of all maps, by the last layer; not yet scaled
     dz = optimization_barrier(jnp.concatenate(_inner_grads(inner, joined, d_joined), axis=-1))
 
     C = dy.shape[-1]
     kernels = jnp.concatenate([k[:, :, :C] for k, _ in inner], axis=-1)
     dx = _float32(dy) + RESIDUAL * _float32(d_joined[..., :C])
-    dx = (dx + _float32(conv2d_input_grad(kernels, dz))).astype(dy.dtype)
+    dx = (dx + _float32(_input_grad(kernels, dz))).astype(dy.dtype)
 
-    grads = _split_by_layer(inner, conv2d_kernel_grad(joined, dz), bias_grad(dz))
+    grads = _split_by_layer(inner, _kernel_grad(joined, dz), bias_grad(dz))
     # a GPU's library tiles over outputs, and is faster at 64 to 192 channels than at 192 to 64
-    last = flip_and_transpose(conv2d_kernel_grad(dy, joined))
+    last = flip_and_transpose(_kernel_grad(dy, joined))
     grads.append((RESIDUAL * last, RESIDUAL * bias_grad(dy)))
     return [(k, b.astype(bias.dtype)) for k, b in grads], dx
 
 
+def _input_grad(kernel: jax.Array, dy: jax.Array) -> jax.Array:
+    """Computes the gradient of a convolution: [3, 3, C, D], [B, H, W, D] -> [B, H, W, C]."""
+    x = jax.ShapeDtypeStruct((*dy.shape[:3], kernel.shape[2]), dy.dtype)
+    return jax.linear_transpose(lambda x: conv2d_reference(x, kernel), x)(dy)[0]
+
+
+def _kernel_grad(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Computes the gradient of a convolution: [B, H, W, C], [B, H, W, D] -> [3, 3, C, D]."""
+    kernel = jax.ShapeDtypeStruct((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: conv2d_reference(x, kernel), kernel)(dy)[0]
+
+
 def _inner_grads(inner: Weights, joined: jax.Array, d_joined: jax.Array) -> list[jax.Array]:
-    """Computes the gradients of the inner layers before their activation, from last to first.
+    """Computes the gradients [B, H, W, D] of the inner layers before their activation.
 
-    Args:
-      inner: their weights.
-      joined: all maps.
-      d_joined: gradient of all maps by the last layer, without the scale of the residual.
-
-    Returns:
-      [B, H, W, D] of each, the first layer's first.
+    They are computed from the last layer to the first. `joined` are all maps, and `d_joined` their
+    gradient by the last layer, without the scale of the residual.
     """
     first = first_channels(inner)
     C, ends = first[1], [*first[1:], joined.shape[-1]]
-    d_maps: list[jax.Array] = []  # by each later layer, of all inner maps before it
-    dz: list[jax.Array] = []
+    d_maps, dz = [], []  # d_maps: by each later layer, of all inner maps before it
     for j in range(len(inner) - 1, -1, -1):
         start, stop = ends[j], ends[j + 1]
         d = RESIDUAL * _float32(d_joined[..., start:stop])
@@ -105,16 +105,15 @@ def _inner_grads(inner: Weights, joined: jax.Array, d_joined: jax.Array) -> list
         d = jnp.where(joined[..., start:stop] >= 0, d, SLOPE * d).astype(joined.dtype)
         dz.insert(0, optimization_barrier(d) if j else d)
         if j:
-            d_maps.append(conv2d_input_grad(inner[j][0][:, :, C:], dz[0]))
+            d_maps.append(_input_grad(inner[j][0][:, :, C:], dz[0]))
     return dz
 
 
 def _split_by_layer(inner: Weights, kernels: jax.Array, biases: jax.Array) -> Weights:
     """Splits gradients joined along outputs; a layer's kernel reads only the maps before it."""
     ends = np.cumsum([bias.shape[0] for _, bias in inner])[:-1]
-    pairs = zip(jnp.split(kernels, ends, axis=-1), jnp.split(biases, ends), strict=True)
-    layers = zip(inner, pairs, strict=True)
-    return [(k[:, :, : kernel.shape[2]], b) for (kernel, _), (k, b) in layers]
+    layers = zip(inner, jnp.split(kernels, ends, -1), jnp.split(biases, ends), strict=True)
+    return [(k[:, :, : kernel.shape[2]], b) for (kernel, _), k, b in layers]
 
 
 def _float32(x: jax.Array) -> jax.Array:

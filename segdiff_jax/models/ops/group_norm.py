@@ -66,22 +66,15 @@ def group_norm(
 
 
 class Residuals(NamedTuple):
-    """Holds what the gradient needs; mean, rstd and channel_offset are [B, 1, 1, C].
-
-    Attributes:
-      x, shift, scale, bias: the operands.
-      mean: of the group less the shift: what is subtracted from x.
-      rstd: reciprocal of the standard deviation of the group.
-      channel_offset: mean of the channel less that of its group, where there is a shift.
-    """
+    """Holds what the gradient needs: the operands, and numbers of each channel [B, 1, 1, C]."""
 
     x: jax.Array
     shift: jax.Array | None
     scale: jax.Array
     bias: jax.Array
-    mean: jax.Array
-    rstd: jax.Array
-    channel_offset: jax.Array | None
+    mean: jax.Array  # of the group less the shift: what is subtracted from x
+    rstd: jax.Array  # reciprocal of the standard deviation of the group
+    channel_offset: jax.Array | None  # mean of the channel less that of its group; with a shift
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6))  # traced once for all norms of one shape
@@ -131,9 +124,8 @@ def _backward(
     x, shift, scale, _, _, rstd, channel_offset = residuals
     x_hat, dy_pre_silu = _before_silu(residuals, silu, dy)
     # materialized: XLA would sum the maps a second time over images and pixels
-    d_bias, d_scale = optimization_barrier(
-        (pixel_sum(dy_pre_silu), pixel_sum(dy_pre_silu * x_hat))
-    )  # [B, 1, 1, C]
+    sums = pixel_sum(dy_pre_silu), pixel_sum(dy_pre_silu * x_hat)
+    d_bias, d_scale = optimization_barrier(sums)  # [B, 1, 1, C]
     pixels = x.shape[1] * x.shape[2]
     # the terms of dx by the normalised value, by the mean, and by the variance
     by_mean, by_var = (average_groups(d * scale, groups) / pixels for d in (d_bias, d_scale))
@@ -179,8 +171,7 @@ def pixel_sum(x: jax.Array) -> jax.Array:
     if jax.default_backend() != "cpu":
         return x.sum((1, 2), keepdims=True)
     B, H, W, C = x.shape
-    rows = x.reshape(B, H, W * C).sum(1)
-    return rows.reshape(B, W, C).sum(1).reshape(B, 1, 1, C)
+    return x.reshape(B, H, W * C).sum(1).reshape(B, W, C).sum(1).reshape(B, 1, 1, C)
 
 
 def average_groups(x: jax.Array, groups: int) -> jax.Array:
@@ -190,9 +181,8 @@ def average_groups(x: jax.Array, groups: int) -> jax.Array:
     network has hundreds, for two to four numbers each.
     """
     B, C = x.shape[0], x.shape[-1]
-    if groups == C:
+    if (n := C // groups) == 1:
         return x
-    n = C // groups
     means = pairwise_sum(x.reshape(B, groups, n)) / n
     return optimization_barrier(jnp.broadcast_to(means, (B, groups, n)).reshape(B, 1, 1, C))
 

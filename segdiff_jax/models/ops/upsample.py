@@ -9,7 +9,7 @@ read the same pixel are added first. 16 products a pixel instead of 36; equal bu
 import jax
 import jax.numpy as jnp
 
-from segdiff_jax.models.ops.conv import conv2d, interleave_phases
+from segdiff_jax.models.ops.conv import conv2d
 from segdiff_jax.models.ops.switch import use_reference
 
 
@@ -28,19 +28,18 @@ def upsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def upsample_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Computes `upsample` by four 2 x 2 convolutions, one for each position in a 2 x 2 cell."""
-    phases = [
-        [
-            conv2d(x, small.astype(x.dtype), ((1 - i, i), (1 - j, j)))
-            for j, small in enumerate(_phase_kernels(tall, axis=1))
-        ]
-        for i, tall in enumerate(_phase_kernels(kernel, axis=0))
-    ]
-    return interleave_phases(phases)
+    rows = []
+    for i, tall in enumerate(_phase_kernels(kernel, axis=0)):
+        small = [k.astype(x.dtype) for k in _phase_kernels(tall, axis=1)]
+        phases = [conv2d(x, k, ((1 - i, i), (1 - j, j))) for j, k in enumerate(small)]
+        rows.append(jnp.stack(phases, axis=3))
+    B, H, W, _ = x.shape
+    return jnp.stack(rows, axis=2).reshape(B, 2 * H, 2 * W, -1)  # of [B, H, 2, W, 2, D]
 
 
 def _phase_kernels(kernel: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     """Adds taps along an axis: three become two for the first and for the second of a pair."""
     before, center, after = jnp.split(kernel, 3, axis)
-    first = jnp.concatenate([before, center + after], axis)  # reads the previous pixel, and its own
-    second = jnp.concatenate([before + center, after], axis)  # reads its own, and the next
-    return first, second
+    # the first reads the previous pixel, and its own; the second its own, and the next
+    pairs = [before, center + after], [before + center, after]
+    return jnp.concatenate(pairs[0], axis), jnp.concatenate(pairs[1], axis)

@@ -44,11 +44,11 @@ B_T = np.array(
 G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 A_T = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 G_2D = np.kron(G, G).astype(np.float32)  # [36, 9]: G g G^T of a flattened g
+EXACT = jax.lax.Precision.HIGHEST
+
 
 # Each transform is jitted, and so traced once for all layers of one shape. A barrier stands where
 # XLA would recompute a transform in each of its consumers.
-
-
 @jax.jit
 def transform_input(x: jax.Array) -> jax.Array:
     """Computes V = B^T d B of all tiles of a zero-padded map: [B, H, W, C] -> [36, tiles, C]."""
@@ -63,23 +63,21 @@ def transform_input(x: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnums=1)
 def transform_input_vjp(dv: jax.Array, maps: Maps) -> jax.Array:
     """Computes the gradient of `transform_input` in x: [36, tiles, C] -> [B, H, W, C]."""
-    B, H, W = maps
-    C = dv.shape[-1]
+    (B, H, W), C = maps, dv.shape[-1]
     dv = dv.reshape(TILE_IN, TILE_IN, B, H // TILE_OUT, W // TILE_OUT, C)
-    rows = _overlap_add([dv[:, i] for i in range(TILE_IN)], 2)  # 4 of [6, B, H / 4, W / 4, C]
+    rows = _overlap_add([dv[:, i] for i in range(TILE_IN)])  # 4 of [6, B, H / 4, W / 4, C]
     rows = optimization_barrier(jnp.stack(rows, 3).reshape(TILE_IN, B, H, W // TILE_OUT, C))
-    return jnp.stack(_overlap_add([rows[j] for j in range(TILE_IN)], 2), 3).reshape(B, H, W, C)
+    return jnp.stack(_overlap_add(list(rows)), 3).reshape(B, H, W, C)
 
 
 @partial(jax.jit, static_argnums=1)
 def transform_output(m: jax.Array, maps: Maps) -> jax.Array:
     """Computes Y = A^T M A: [36, tiles, D] -> [B, H, W, D]."""
-    B, H, W = maps
-    D = m.shape[-1]
+    (B, H, W), D = maps, m.shape[-1]
     m = m.reshape(TILE_IN, TILE_IN, B, H // TILE_OUT, W // TILE_OUT, D)
     rows = stacked_matvec(A_T, [m[:, i] for i in range(TILE_IN)], 3)
     rows = optimization_barrier(rows.reshape(TILE_IN, B, H, W // TILE_OUT, D))
-    return stacked_matvec(A_T, [rows[j] for j in range(TILE_IN)], 3).reshape(B, H, W, D)
+    return stacked_matvec(A_T, list(rows), 3).reshape(B, H, W, D)
 
 
 @jax.jit
@@ -88,9 +86,8 @@ def transform_output_vjp(dy: jax.Array) -> jax.Array:
     B, H, W, D = dy.shape
     dy = dy.reshape(B, H, W // TILE_OUT, TILE_OUT, D)
     columns = stacked_matvec(A_T.T, [dy[:, :, :, j] for j in range(TILE_OUT)])
-    columns = optimization_barrier(columns).reshape(
-        TILE_IN, B, H // TILE_OUT, TILE_OUT, W // TILE_OUT, D
-    )
+    columns = optimization_barrier(columns)
+    columns = columns.reshape(TILE_IN, B, H // TILE_OUT, TILE_OUT, W // TILE_OUT, D)
     dm = stacked_matvec(A_T.T, [columns[:, :, :, i] for i in range(TILE_OUT)], 1)
     return optimization_barrier(dm.reshape(TILE_IN**2, -1, D))
 
@@ -98,15 +95,13 @@ def transform_output_vjp(dy: jax.Array) -> jax.Array:
 def transform_filter(kernel: jax.Array) -> jax.Array:
     """Computes U = G g G^T, columns before rows as in V and M: [3, 3, C, D] -> [36, C, D]."""
     flat = kernel.swapaxes(0, 1).reshape(9, -1)
-    u = jnp.dot(G_2D, flat, precision=jax.lax.Precision.HIGHEST)
-    return u.reshape(-1, *kernel.shape[2:])
+    return jnp.dot(G_2D, flat, precision=EXACT).reshape(-1, *kernel.shape[2:])
 
 
 def transform_filter_vjp(du: jax.Array) -> jax.Array:
     """Computes the gradient of `transform_filter` in g: [36, C, D] -> [3, 3, C, D]."""
     flat = du.reshape(TILE_IN**2, -1)
-    kernel = jnp.dot(G_2D.T, flat, precision=jax.lax.Precision.HIGHEST)
-    return kernel.reshape(3, 3, *du.shape[1:]).swapaxes(0, 1)
+    return jnp.dot(G_2D.T, flat, precision=EXACT).reshape(3, 3, *du.shape[1:]).swapaxes(0, 1)
 
 
 def multiply(v: jax.Array, u: jax.Array) -> jax.Array:
@@ -124,25 +119,17 @@ def multiply_vjp_filter(v: jax.Array, dm: jax.Array) -> jax.Array:
     return transposed_product(v, dm)
 
 
-def _overlap_add(values: Sequence[jax.Array], axis: int) -> list[jax.Array]:
-    """Multiplies by B and adds what neighbouring tiles contribute to the pixels of a tile.
+def _overlap_add(values: Sequence[jax.Array]) -> list[jax.Array]:
+    """Maps the 6 transformed values of tiles that lie along axis 2 to their 4 pixels.
 
-    A tile of 6 begins one pixel before its own 4: its first pixel is the last of the previous
-    tile's 4, and its last the first of the next tile's.
-
-    Args:
-      values: the 6 transformed values of each tile.
-      axis: along which tiles lie.
-
-    Returns:
-      The 4 pixels of each tile.
+    Multiplies by B and adds what neighbours contribute. A tile of 6 begins one pixel before its own
+    4: its first pixel is the last of the previous tile's 4, its last the first of the next tile's.
     """
     before, *own, after = matvec(B_T.T, values)
 
     def shift(x: jax.Array, by: int) -> jax.Array:
-        pad = [(0, 0, 0)] * x.ndim
-        pad[axis] = by, -by, 0
-        return jax.lax.pad(x, jnp.zeros((), x.dtype), pad)
+        pads = [(0, 0, 0)] * 2 + [(by, -by, 0)] + [(0, 0, 0)] * (x.ndim - 3)
+        return jax.lax.pad(x, jnp.zeros((), x.dtype), pads)
 
     return [own[0] + shift(after, 1), own[1], own[2], own[3] + shift(before, -1)]
 
@@ -173,10 +160,7 @@ def matvec(matrix: np.ndarray, values: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _butterfly(matrix: np.ndarray, i: int, j: int) -> np.ndarray | None:
-    """Replaces two rows by half their sum and half their difference.
-
-    Returns None where rows do not belong to points, or where the result has no more zeros.
-    """
+    """Replaces two rows of points by half their sum and half their difference, if more are zero."""
     if len(matrix) != TILE_IN:
         return None
     halved = np.array(matrix, float)

@@ -17,7 +17,6 @@ from segdiff_jax.models.ops.winograd import TILE_OUT
 Tree = Any  # of arrays
 
 CACHED_PIXELS = 64 * 64  # of a chunk whose transformed tiles fit the cache
-
 # Below these sizes the transforms cost more than the matrix products save.
 MIN_TILES = 16  # of all images
 MIN_CHANNELS = 32  # of inputs, and of outputs
@@ -44,14 +43,9 @@ def input_grad_pays(x: jax.Array, outputs: int) -> bool:
 
 @jax.jit  # traced once for all layers of one shape
 def winograd_kernel_grad(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Computes the gradient of `conv2d(x, kernel)` in the kernel.
+    """Computes the gradient of `conv2d(x, kernel)` in the kernel, [3, 3, C, D].
 
-    Args:
-      x: [B, H, W, C] float32; H and W are multiples of 4.
-      dy: [B, H, W, D], the gradient of the result.
-
-    Returns:
-      [3, 3, C, D].
+    From x [B, H, W, C] float32, H and W multiples of 4, and dy [B, H, W, D].
     """
     return _grads(x, dy, lambda *_: ())[0]
 
@@ -60,13 +54,7 @@ def winograd_kernel_grad(x: jax.Array, dy: jax.Array) -> jax.Array:
 def winograd_grads(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Computes the gradients of `conv2d(x, kernel)` in x and the kernel from one transform of dy.
 
-    Args:
-      x: [B, H, W, C] float32; H and W are multiples of 4.
-      kernel: [3, 3, C, D].
-      dy: [B, H, W, D], the gradient of the result.
-
-    Returns:
-      [B, H, W, C] and [3, 3, C, D].
+    x is [B, H, W, C] float32, H and W multiples of 4; the kernel [3, 3, C, D]; dy [B, H, W, D].
     """
     u = winograd.transform_filter(kernel)
 
@@ -101,11 +89,6 @@ def split_in_chunks(maps: Tree, pixels: int = CACHED_PIXELS) -> Tree:
     images = max(1, pixels // (H * W))
     images = B if B % images else images
     return jax.tree.map(lambda x: x.reshape(B // images, images, *x.shape[1:]), maps)
-
-
-def map_chunks(function: Callable[[Tree], Tree], chunks: Tree) -> Tree:
-    """Applies a function to each chunk [images, H, W, C] and joins the results to [B, ...]."""
-    return sum_chunks(lambda chunk: ((), function(chunk)), chunks)[1]
 
 
 def sum_chunks(function: Callable[[Tree], tuple[Tree, Tree]], chunks: Tree) -> tuple[Tree, Tree]:

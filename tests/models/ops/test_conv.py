@@ -143,28 +143,6 @@ def test_gradients_in_the_layout_of_the_cpu_are_those_that_jax_derives(
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
-@pytest.mark.parametrize("inputs", [1, 4, 40])
-def test_gradients_of_a_convolution_to_one_map_are_those_that_jax_derives(inputs, called):
-    x, kernel, weight = (
-        normal(0, 2, 9, 33, inputs),
-        normal(1, 3, 3, inputs, 1),
-        normal(2, 2, 9, 33, 1),
-    )
-    text = str(jax.make_jaxpr(jax.grad(lambda k: conv2d(x, k).sum()))(kernel))
-    assert text.count("conv_general_dilated[") == 2  # forward, and the gradient in x
-    ours, theirs = (gradients(f, x, kernel, weight) for f in (conv2d, by_jax))
-    assert not called
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
-
-
-def test_a_convolution_that_halves_has_a_gradient_without_zeros_between_pixels():
-    x, kernel = normal(0, 1, 8, 8, 4), normal(1, 3, 3, 4, 4)
-    text = str(jax.make_jaxpr(jax.grad(lambda x: conv2d(x, kernel, stride=2).sum()))(x))
-    assert text.count("conv_general_dilated[") == 1 + 4 + 1  # and the kernel's
-    assert set(re.findall(r"lhs_dilation=(\(.*?\))", text)) == {"(1, 1)"}
-
-
 def test_a_loop_contains_no_convolution_of_another_layout():
     """XLA's CPU compiler rewrites slow layouts outside of loops only."""
     x, kernel = normal(0, 2, 8, 8, 4), normal(1, 3, 3, 4, 4)

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_variants import perturbed
 from tiny_config import tiny
 
 from segdiff_jax.factory import networks
 from segdiff_jax.models.ops.switch import ENVIRONMENT, reference_ops, use_reference
-from tests.models.test_segdiff import perturbed
 
 FAST = ("custom_vjp_call", "optimization_barrier", "winograd", "group_norm_fused")
 
