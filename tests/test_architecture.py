@@ -143,6 +143,20 @@ def test_imports_inside_functions_stand_only_where_a_mistake_is_named_before_jax
         assert not ours or path.name in allowed, path
 
 
+def test_files_and_functions_keep_their_size():
+    total = 0
+    for path in MODULES.values():
+        text = path.read_text()
+        lines = text.count("\n")
+        total += lines
+        assert path.name == "__init__.py" or 25 <= lines <= 350, f"{path} has {lines} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, FUNCTION):
+                size = node.end_lineno - node.lineno + 1
+                assert size <= 40, f"{path}: {node.name} has {size} lines"
+    assert total <= 14_700
+
+
 def test_the_command_line_imports_no_jax():
     code = "import sys, segdiff_jax.main; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
