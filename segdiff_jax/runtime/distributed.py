@@ -47,10 +47,7 @@ def start(
       heartbeat_seconds: after which a process without a sign of life counts as lost.
       devices_of_cpu: to make of this machine's CPU, see `cpu_devices`.
     """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path("~/.cache/segdiff_jax/xla").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    _enable_compilation_cache()
     cpu_devices.set_device_count(devices_of_cpu)
     if not coordinator:
         return
@@ -68,6 +65,13 @@ def start(
             heartbeat_timeout_seconds=heartbeat_seconds,
             shutdown_timeout_seconds=2 * heartbeat_seconds,
         )
+
+
+def _enable_compilation_cache() -> None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path("~/.cache/segdiff_jax/xla").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def leads_others() -> bool:
