@@ -75,3 +75,7 @@ def _usage(names: list[str]) -> int:
 def run() -> None:
     """Runs the command line of this process, and exits: the console script."""
     app.start(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -154,9 +154,9 @@ def test_the_linear_schedule_with_25_steps_ends_where_the_authors_do():
 
 def objective(network):
     return DenoisingObjective(
-        network.model,
-        linear_schedule(100),
-        Prediction("eps"),
+        model=network.model,
+        schedule=linear_schedule(100),
+        prediction=Prediction("eps"),
         augment=lambda key, image, mask: (image, mask),
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
