@@ -31,8 +31,11 @@ MISTAKES = {
     "groupnorm_eps_1e6": [("ops/group_norm", "EPSILON = 1e-5", "EPSILON = 1e-6")],
     "lrelu_slope_001": [("ops/dense_block_reference", "SLOPE = 0.2  # of", "SLOPE = 0.01  # of")],
     "sum_after_skip_push": [
-        ("conditioning", "return Conv", "Sum.alone = Conv"),
-        ("conditioning", "(x_t) + features", "(x_t)\n        return Sum.alone + features"),
+        (
+            "conditioning",
+            "return self.convolve(x_t) + features",
+            "Sum.alone = self.convolve(x_t)\n        return Sum.alone + features",
+        ),
         (
             "unet",
             "skips = [h]",
