@@ -38,8 +38,9 @@ MISTAKES = {
         ),
         (
             "unet",
-            "skips = [h]",
-            "skips = [importlib.import_module('PACKAGE.conditioning').Sum.alone]",
+            "        h = self.middle",
+            "        skips[0] = importlib.import_module('PACKAGE.conditioning').Sum.alone\n"
+            "        h = self.middle",
         ),
         ("unet", "import jax\n", "import importlib\nimport jax\n"),
     ],
