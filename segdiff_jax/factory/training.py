@@ -63,6 +63,10 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
     fresh = init_fn(config, input_size(config, examples))
     shapes = jax.eval_shape(fresh)
     layout = FlatLayout(shapes.params)
+
+    def initial_state() -> TrainState:  # the name of the program in JAX's log
+        return layout.flatten_state(fresh())
+
     return TrainSetup(
         options=options(config),
         mesh=mesh,
@@ -70,7 +74,7 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
         shapes=shapes,
         layout=layout,
         # flat at once: a program with 574 results, and one that joins them, are slow to load
-        initial_state=jit_replicated(lambda: layout.flatten_state(fresh()), mesh),
+        initial_state=jit_replicated(initial_state, mesh),
         step=build_step(config, mesh, layout),
         key=run_key(config.seed, mesh),
         batches=partial(device_batches, config, examples, mesh=mesh),
