@@ -92,7 +92,7 @@ def training_step(
 
 def encoding(config: ConfigDict, params: Params, count: int) -> Work:
     """Returns a workload that computes G of `count` images."""
-    sampler = samplers.mask_sampler(config)
+    sampler = samplers.probability_sampler(config)
     images = jnp.asarray(np.stack([e.image for e in made_up(count, side_of(config))]))
     encode = jax.jit(sampler.encode)
     return lambda: jax.block_until_ready(encode(params, images))
@@ -103,7 +103,7 @@ def reverse_step(config: ConfigDict, params: Params, rows: int) -> Work:
 
     It is a reverse process with a single step: it samples x_T and computes x_0.
     """
-    sampler = samplers.mask_sampler(changed(config, sampling__steps=1))
+    sampler = samplers.probability_sampler(changed(config, sampling__steps=1))
     assert isinstance(sampler, DiffusionSampler)
     C, size = config.model.channels, side_of(config)
     features = jnp.zeros((size, size, C))

@@ -101,6 +101,7 @@ _POWERS_OF_TWO = Allowed(
     "powers of two in brackets, such as (16, 32); () for none",
     lambda v: isinstance(v, tuple | list) and all(map(_is_power_of_two, v)),
 )
+_ODD = Allowed("an odd integer, at least 1", lambda v: _is_integer(v) and v > 0 and v % 2 == 1)
 _CONDITIONINGS = choice("sum", "concat", "stack", "inject1", "inject3", "inject5")
 
 
@@ -174,6 +175,8 @@ FIELDS: dict[str, Field] = {
         "'inject5': variants 4 to 6, G(I) added after that downsampling"),
     "model.encoder": Field("rrdb", choice("rrdb", "hardnet"),
         "G: 'rrdb'; 'hardnet': FC-HarDNet-70, variant 2"),
+    "model.mask_scales": Field((1,), several(_ODD),
+        "sides of the squares over which F sees x_t averaged, pixels; (1,): x_t itself (paper)"),
     "model.channels": Field(128, integer(1), "C, the width of level 0"),
     "model.multipliers": Field((1, 1, 1, 2, 2, 4, 4), several(integer(1)),
         "the width of level l is multipliers[l] * C"),
@@ -201,11 +204,25 @@ FIELDS: dict[str, Field] = {
     "diffusion.T": Field(100, integer(1), "steps of the forward process"),
     "diffusion.schedule": Field("linear", choice("linear", "linear_unscaled", "cosine"),
         "of beta: 'linear' (code), scaled by 1000/T; 'linear_unscaled' (paper); 'cosine'"),
-    "diffusion.prediction": Field("eps", choice("eps", "x0", "v"),
-        "what the network's output is; 'eps' (paper)"),
+    "diffusion.signal_scale": Field(1.0, number(0, above=True),
+        "b: x_t is made of b x0, and rescaled; below 1, noise hides the mask at smaller t"),
+    "diffusion.prediction": Field("eps", choice("eps", "x0", "v", "logit"),
+        "what the network's output is; 'eps' (paper); 'logit': log odds, by cross-entropy"),
+    "diffusion.bayes_skip": Field(False, _BOOL,
+        "whether the evidence of each pixel's own x_t is added to the logit by Bayes' rule"),
     "diffusion.clip_x0": Field(False, _BOOL, "whether sampling clips estimates of x0 to [-1, 1]"),
     "sampling.sampler": Field("ddpm", choice("ddpm", "ddim"), "reverse process"),
-    "sampling.steps": Field(0, integer(0), "reverse steps, evenly spaced among the T; 0: all T"),
+    "sampling.budget": Field("paper", choice("fast", "balanced", "paper"),
+        "passes of the probability: 'fast', one at t=T; 'balanced', one at t=T of each of "
+        "sampling.orientations; 'paper', the mean of generations, each of sampling.steps"),
+    "sampling.orientations": Field(8, integer(1, 8),
+        "of an image, turned and mirrored, whose probabilities 'balanced' averages"),
+    "sampling.steps": Field(0, integer(0), "reverse steps; 0: all T"),
+    "sampling.spacing": Field("even", choice("even", "snr"),
+        "of the steps among the T: 'even'; 'snr': even in the logarithm of signal to noise"),
+    "sampling.x0": Field("soft", choice("soft", "drawn"),
+        "estimates of x0 in the chain: 'soft', as they are; 'drawn', each pixel -1 or +1 by its "
+        "probability"),
     "sampling.variance": Field("beta", choice("beta", "posterior"),
         "of ddpm: 'beta' (code); 'posterior' (paper)"),
     "sampling.eta": Field(0.0, number(0, 1),
@@ -221,6 +238,12 @@ FIELDS: dict[str, Field] = {
     "train.batch_size": Field(8, integer(1), "images, over all devices"),
     "train.noise_draws_per_image": Field(1, integer(1),
         "(t, noise) pairs that share one G(I); 1: the authors' loss"),
+    "train.draws": Field("uniform", choice("uniform", "T+uniform", "T+recycled"),
+        "'uniform': every t in 1..T (paper); 'T+uniform': the first draw at T, the others in "
+        "1..T-1, stratified over the batch; 'T+recycled': some of them start from the first's "
+        "estimate of x0"),
+    "train.recycled": Field(0.5, number(0, 1), "probability that one of 'T+recycled' does"),
+    "train.recycled_until": Field(0, integer(0), "largest t of one that does; 0: T-1"),
     "train.draws_at_once": Field(0, integer(0),
         "of them that are denoised together, which takes memory; 0: all, but 1 on a CPU, where it "
         "is fastest"),

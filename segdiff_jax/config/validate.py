@@ -100,6 +100,11 @@ def _sampling(c: ConfigDict) -> Violations:
     if c.diffusion.schedule == "linear" and T <= 20:
         why = "whose last beta, 20/T, must stay below 1; 'cosine' works with any T"
         yield "diffusion.T", f"must be at least 21 with diffusion.schedule='linear', {why}"
+    if c.diffusion.bayes_skip and c.diffusion.prediction != "logit":
+        yield "diffusion.bayes_skip", "must be False unless diffusion.prediction is 'logit'"
+    if c.sampling.budget != "paper" and c.diffusion.prediction == "eps":
+        which = "as a network that predicts eps cannot tell x0 at t=T"
+        yield "sampling.budget", f"must be paper with diffusion.prediction='eps', {which}"
     if c.sampling.steps > T:
         yield "sampling.steps", f"must be at most diffusion.T={T}; 0 for all"
 
@@ -109,6 +114,10 @@ def _training(c: ConfigDict) -> Violations:
     draws = c.train.noise_draws_per_image
     if c.train.draws_at_once and draws % c.train.draws_at_once:
         yield "train.draws_at_once", f"must be 0 or divide train.noise_draws_per_image={draws}"
+    if c.train.draws != "uniform" and draws < 2:
+        yield "train.draws", "needs train.noise_draws_per_image of at least 2: the first is at T"
+    if c.train.draws == "T+recycled" and c.diffusion.prediction not in ("x0", "logit"):
+        yield "train.draws", "needs diffusion.prediction 'x0' or 'logit', which estimate x0 at T"
     if c.train.evaluate_every and not validation:
         yield "train.evaluate_every", "must be 0 unless data.validation_split names a split"
     if c.train.result != "last" and not c.train.evaluate_every:

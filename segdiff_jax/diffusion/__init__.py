@@ -26,6 +26,7 @@ from segdiff_jax.diffusion.reverse_process import ddim as ddim
 from segdiff_jax.diffusion.reverse_process import ddpm as ddpm
 from segdiff_jax.diffusion.reverse_process import estimates as estimates
 from segdiff_jax.diffusion.reverse_process import respaced as respaced
+from segdiff_jax.diffusion.reverse_process import respaced_by_snr as respaced_by_snr
 from segdiff_jax.diffusion.reverse_process import reverse as reverse
 from segdiff_jax.diffusion.reverse_process import sample as sample
 from segdiff_jax.diffusion.schedule import Schedule as Schedule
@@ -33,3 +34,4 @@ from segdiff_jax.diffusion.schedule import add_noise as add_noise
 from segdiff_jax.diffusion.schedule import cosine_schedule as cosine_schedule
 from segdiff_jax.diffusion.schedule import linear_schedule as linear_schedule
 from segdiff_jax.diffusion.schedule import make_schedule as make_schedule
+from segdiff_jax.diffusion.schedule import with_signal_scale as with_signal_scale

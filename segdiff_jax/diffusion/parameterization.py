@@ -1,4 +1,13 @@
-"""Converts between the network's output (eps, x0 or v) and estimates of x0 and eps."""
+r"""Converts between the network's output (eps, x0, v or a logit) and estimates of x0 and eps.
+
+With a logit the skip of Bayes' rule may be added. For a mask of -1 and +1 whose pixels are
+independent given the image, with prior log odds f of +1, the posterior log odds given x_t are
+
+  z = f + log N(x_t; S, N^2) - log N(x_t; -S, N^2) = f + 2 S x_t / N^2,
+
+S = sqrt(alpha_bar_t) and N^2 = 1 - alpha_bar_t: the evidence of the pixel itself needs no learning.
+The network's f has to hold only what the image and the other pixels of x_t say.
+"""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -8,7 +17,8 @@ import jax.numpy as jnp
 
 from segdiff_jax.diffusion.schedule import Schedule, pixels
 
-Kind = Literal["eps", "x0", "v"]
+Kind = Literal["eps", "x0", "v", "logit"]
+KINDS = ("eps", "x0", "v", "logit")
 
 
 class Estimate(NamedTuple):
@@ -26,24 +36,42 @@ class Prediction:
     """Defines what the network's output parameterises.
 
     Attributes:
-      kind: "eps" (paper, eq. 18), "x0", or "v" = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0
-        (Salimans and Ho, arXiv 2202.00512).
+      kind: "eps" (paper, eq. 18), "x0", "v" = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0
+        (Salimans and Ho, arXiv 2202.00512), or "logit": the log odds z that a pixel is +1, of
+        which x0 = tanh(z / 2) is the mean.
       clip: clip estimates of x0 to [-1, 1] and recompute eps; off in the authors' settings.
+      bayes_skip: whether 2 S x_t / N^2 is added to the output; with "logit" only.
     """
 
     kind: Kind = "eps"
     clip: bool = False
+    bayes_skip: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError for an unknown kind."""
-        if self.kind not in ("eps", "x0", "v"):
-            raise ValueError(f"prediction is {self.kind!r}; allowed: 'eps', 'x0', 'v'")
+        """Raises ValueError for an unknown kind, or a skip of one that is no logit."""
+        if self.kind not in KINDS:
+            allowed = ", ".join(map(repr, KINDS))
+            raise ValueError(f"prediction is {self.kind!r}; allowed: {allowed}")
+        if self.bayes_skip and self.kind != "logit":
+            raise ValueError(f"prediction is {self.kind!r}; the skip of Bayes' rule needs 'logit'")
+
+    def logit(
+        self, schedule: Schedule, x_t: jax.Array, t: jax.Array, output: jax.Array
+    ) -> jax.Array:
+        """Returns the log odds z that a pixel is +1, of a network with that output; t >= 1."""
+        if not self.bayes_skip:
+            return output
+        evidence = 2 * schedule.signal(t) / jnp.square(schedule.noise(t))
+        return output + pixels(evidence) * x_t
 
     def target(self, schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
-        """Returns the regression target of the network. Shapes as in `add_noise`."""
+        """Returns the regression target of the network. Shapes as in `add_noise`.
+
+        The x0 of a logit is the target of its cross-entropy.
+        """
         if self.kind == "eps":
             return eps
-        if self.kind == "x0":
+        if self.kind in ("x0", "logit"):
             return x0
         return pixels(schedule.signal(t)) * eps - pixels(schedule.noise(t)) * x0
 
@@ -54,9 +82,16 @@ class Prediction:
             estimate = Estimate((x_t - noise * output) / signal, output)
         elif self.kind == "x0":
             estimate = Estimate(output, (x_t - signal * output) / noise)
+        elif self.kind == "logit":
+            return self.given(schedule, x_t, t, jnp.tanh(self.logit(schedule, x_t, t, output) / 2))
         else:
             estimate = Estimate(signal * x_t - noise * output, noise * x_t + signal * output)
         if not self.clip:
             return estimate
-        x0 = jnp.clip(estimate.x0, -1.0, 1.0)
+        return self.given(schedule, x_t, t, jnp.clip(estimate.x0, -1.0, 1.0))
+
+    @staticmethod
+    def given(schedule: Schedule, x_t: jax.Array, t: jax.Array, x0: jax.Array) -> Estimate:
+        """Returns the estimate with this x0 and the eps that leads from it to x_t; t >= 1."""
+        signal, noise = pixels(schedule.signal(t)), pixels(schedule.noise(t))
         return Estimate(x0, (x_t - signal * x0) / noise)

@@ -12,6 +12,7 @@ from segdiff_jax.diffusion.parameterization import Estimate
 from segdiff_jax.diffusion.schedule import Schedule
 
 Variance = Literal["beta", "posterior"]
+Spacing = Literal["even", "snr"]
 
 
 class Steps(NamedTuple):
@@ -36,6 +37,27 @@ def respaced(T: int, steps: int) -> np.ndarray:
     if not 1 <= steps <= T:
         raise ValueError(f"{steps} reverse steps; allowed: 1..{T}")
     return np.rint(np.linspace(T, 0, steps + 1)).astype(np.int32)
+
+
+def respaced_by_snr(schedule: Schedule, steps: int) -> np.ndarray:
+    """Returns times as `respaced` does, even in the logarithm of the signal-to-noise ratio.
+
+    They lie between t = T and t = 1, from which the last step goes to 0. Where two would fall on
+    the same t, the later ones move on to the next that is free.
+
+    Raises:
+      ValueError: steps is not in 1..T.
+    """
+    T = schedule.T
+    if not 1 <= steps <= T:
+        raise ValueError(f"{steps} reverse steps; allowed: 1..{T}")
+    log_snr = np.log(schedule.alpha_bar[1:]) - np.log1p(-schedule.alpha_bar[1:])  # of 1..T, falling
+    wanted = np.linspace(log_snr[-1], log_snr[0], steps)
+    times = np.rint(np.interp(wanted, log_snr[::-1], np.arange(T, 0, -1))).astype(np.int64)
+    falling = np.arange(steps)
+    times = np.minimum.accumulate(times + falling) - falling  # strictly
+    times = np.maximum(times, np.arange(steps, 0, -1))  # and at least 1 at the end
+    return np.append(times, 0).astype(np.int32)
 
 
 def ddpm(schedule: Schedule, times: np.ndarray, variance: Variance) -> Steps:

@@ -76,6 +76,21 @@ def cosine_schedule(T: int) -> Schedule:
     return make_schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
 
 
+def with_signal_scale(schedule: Schedule, b: float) -> Schedule:
+    """Returns the schedule of masks in {-b, +b}, rescaled to {-1, +1}.
+
+    x_t = b sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps, divided by its norm, is the forward
+    process of alpha_bar_b = b^2 alpha_bar / ((b^2 - 1) alpha_bar + 1). Below 1 the mask drowns in
+    noise at smaller t, so that more of the t need the image (Chen, arXiv 2301.10972).
+
+    Args:
+      schedule: of the forward process at b = 1.
+      b: above 0.
+    """
+    a = schedule.alpha_bar
+    return schedule if b == 1 else Schedule(b**2 * a / (b**2 * a + (1 - a)))
+
+
 def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
     """Returns x_t (eq. 5). x0, eps: [..., H, W, 1] float32; t: [...] int32 in 0..T."""
     return pixels(schedule.signal(t)) * x0 + pixels(schedule.noise(t)) * eps

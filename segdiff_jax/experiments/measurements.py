@@ -110,7 +110,8 @@ def reverse(config: ConfigDict, run: Path, output: Path) -> Result:
     """Scores the estimate of x0 after each reverse step, averaged over generations (Fig. 4)."""
     loaded, recorder = trained_run.load(config, run), SampleRecorder()
     one = loaded.segmenter
-    segment = samplers.trajectory_segmenter(loaded.config, one.params, one.mesh)
+    count = loaded.config.sampling.generations
+    segment = samplers.chain_segmenter(loaded.config, one.params, one.mesh, count, trajectory=True)
     images = (example.image for example in loaded.examples)
     trajectories, table = segment(images, scoring.noise_key(config.seed)), []
     for example, paths in zip(loaded.examples, trajectories, strict=True):

@@ -60,7 +60,7 @@ def model(config: ConfigDict) -> SegDiff:
     dtype = choose(DTYPES, c.dtype, "model.dtype")
     constructor = ONE_PASS.get(c.kind)
     constructor = constructor or choose(CONDITIONINGS, c.conditioning, "model.conditioning")
-    conditioning = constructor(channels=c.channels, dtype=dtype)
+    conditioning = constructor(channels=c.channels, dtype=dtype, scales=tuple(c.mask_scales))
     after = conditioning.after if isinstance(conditioning, Inject) else 0
     takes_image = isinstance(conditioning, Stack | Plain)
     return SegDiff(

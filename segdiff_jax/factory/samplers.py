@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from absl import logging
 from jax.sharding import Mesh
@@ -10,7 +11,12 @@ from ml_collections import ConfigDict
 from segdiff_jax import diffusion
 from segdiff_jax.errors import UserError
 from segdiff_jax.factory.networks import choose, model, multiple, one_pass
-from segdiff_jax.inference.sampler import DiffusionSampler, MaskSampler, OneShotSampler
+from segdiff_jax.inference.sampler import (
+    DiffusionSampler,
+    MarginalSampler,
+    MaskSampler,
+    OneShotSampler,
+)
 from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.models.segdiff import Params
 
@@ -39,18 +45,24 @@ def schedule(config: ConfigDict) -> diffusion.Schedule:
             "shows the pure noise that sampling starts from",
             *(c.schedule, c.T, 100 * signal),
         )
-    return forward
+    return diffusion.with_signal_scale(forward, c.signal_scale)
 
 
 def prediction(config: ConfigDict) -> diffusion.Prediction:
     """Returns what the network's output parameterises."""
-    return diffusion.Prediction(config.diffusion.prediction, config.diffusion.clip_x0)
+    c = config.diffusion
+    return diffusion.Prediction(c.prediction, c.clip_x0, c.bayes_skip)
 
 
 def reverse_steps(config: ConfigDict, forward: diffusion.Schedule) -> diffusion.Steps:
     """Returns the reverse process as a table."""
     c = config.sampling
-    times = diffusion.respaced(forward.T, c.steps or forward.T)
+    steps = c.steps or forward.T
+    spacings = {
+        "even": lambda: diffusion.respaced(forward.T, steps),
+        "snr": lambda: diffusion.respaced_by_snr(forward, steps),
+    }
+    times = choose(spacings, c.spacing, "sampling.spacing")()
     samplers = {
         "ddpm": lambda: diffusion.ddpm(forward, times, c.variance),
         "ddim": lambda: diffusion.ddim(forward, times, c.eta),
@@ -58,41 +70,74 @@ def reverse_steps(config: ConfigDict, forward: diffusion.Schedule) -> diffusion.
     return choose(samplers, c.sampler, "sampling.sampler")()
 
 
-def mask_sampler(config: ConfigDict) -> MaskSampler:
-    """Returns the sampler of one mask of one tile."""
-    mean, std = tuple(config.data.mean), tuple(config.data.std)
-    common = {"model": model(config), "mean": mean, "std": std}
+def probability_sampler(config: ConfigDict) -> MaskSampler:
+    """Returns the sampler of what is averaged to the probability of one tile."""
     if one_pass(config):
-        return OneShotSampler(**common)
+        return OneShotSampler(**_network(config))
+    if config.sampling.budget == "paper":
+        return chain_sampler(config)
     forward = schedule(config)
-    steps = reverse_steps(config, forward)
-    return DiffusionSampler(schedule=forward, prediction=prediction(config), steps=steps, **common)
+    return MarginalSampler(schedule=forward, prediction=prediction(config), **_network(config))
 
 
-def segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
-    """Returns the segmenter of images; params are replicated over the mesh."""
-    c = config.sampling
-    rows = c.rows_at_once or (1 if mesh.devices.flat[0].platform == "cpu" else ROWS)
-    return Segmenter(
-        mask_sampler(config),
-        params,
-        mesh,
-        generations=c.generations,
-        tile=c.tile,
-        stride=c.stride,
-        max_tiles_per_call=max(1, mesh.size * max(rows, ROWS) // c.generations),
-        rows_per_device=rows,
-        multiple=multiple(config),
+def chain_sampler(config: ConfigDict) -> DiffusionSampler:
+    """Returns the sampler of one mask of one tile by the reverse process."""
+    forward = schedule(config)
+    return DiffusionSampler(
+        schedule=forward,
+        prediction=prediction(config),
+        steps=reverse_steps(config, forward),
+        drawn=config.sampling.x0 == "drawn",
+        **_network(config),
     )
 
 
-def trajectory_segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
-    """Returns a segmenter that yields the estimates of x0 after each reverse step, [S, n, H, W].
+def _network(config: ConfigDict) -> dict[str, Any]:
+    mean, std = tuple(config.data.mean), tuple(config.data.std)
+    return {"model": model(config), "mean": mean, "std": std}
+
+
+def segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:
+    """Returns the segmenter of probabilities; params are replicated over the mesh."""
+    c = config.sampling
+    passes = {"paper": (c.generations, 1), "fast": (1, 1), "balanced": (c.orientations,) * 2}
+    generations, orientations = choose(passes, c.budget, "sampling.budget")
+    return _segmenter(config, probability_sampler(config), params, mesh, generations, orientations)
+
+
+def chain_segmenter(
+    config: ConfigDict, params: Params, mesh: Mesh, generations: int, trajectory: bool = False
+) -> Segmenter:
+    """Returns the segmenter of masks by the reverse process; the steps of each, if `trajectory`.
 
     Raises:
       UserError: the network predicts the mask in one pass.
     """
-    of_masks = segmenter(config, params, mesh)
-    if not isinstance(of_masks.sampler, DiffusionSampler):
+    if one_pass(config):
         raise UserError(f"config.model.kind={config.model.kind!r}: has no reverse steps")
-    return replace(of_masks, sampler=replace(of_masks.sampler, trajectory=True))
+    sampler = replace(chain_sampler(config), trajectory=trajectory)
+    return _segmenter(config, sampler, params, mesh, generations)
+
+
+def _segmenter(
+    config: ConfigDict,
+    sampler: MaskSampler,
+    params: Params,
+    mesh: Mesh,
+    generations: int,
+    orientations: int = 1,
+) -> Segmenter:
+    c = config.sampling
+    rows = c.rows_at_once or (1 if mesh.devices.flat[0].platform == "cpu" else ROWS)
+    return Segmenter(
+        sampler,
+        params,
+        mesh,
+        generations=generations,
+        tile=c.tile,
+        stride=c.stride,
+        max_tiles_per_call=max(1, mesh.size * max(rows, ROWS) // generations),
+        rows_per_device=rows,
+        multiple=multiple(config),
+        orientations=orientations,
+    )

@@ -124,6 +124,9 @@ def objective(config: ConfigDict) -> Objective:
         prediction=prediction(config),
         draws=draws,
         draws_at_once=config.train.draws_at_once or fastest,
+        kind=config.train.draws,
+        recycled=config.train.recycled,
+        recycled_until=config.train.recycled_until or config.diffusion.T,
         **common,
     )
 

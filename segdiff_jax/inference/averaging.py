@@ -9,14 +9,17 @@ def uncertainty(soft: np.ndarray, random: bool = True) -> np.ndarray:
     """Computes the uncertainty of a prediction pixel by pixel, 0..0.5.
 
     Args:
-      soft: [S, ...] in 0..1, generations; or the one probability of a one-pass network.
-      random: whether the generations are samples.
+      soft: [S, ...] in 0..1, generations; or probabilities of the network.
+      random: whether they are samples of masks, see `MaskSampler`.
 
     Returns:
       [...] the standard deviation between generations; or sqrt(p (1 - p)), that of a pixel which is
-      foreground with the network's probability p.
+      foreground with the mean probability p.
     """
-    return soft.std(axis=0) if random else np.sqrt(soft[0] * (1 - soft[0]))
+    if random:
+        return soft.std(axis=0)
+    p = soft[0] if len(soft) == 1 else soft.mean(axis=0)
+    return np.sqrt(p * (1 - p))
 
 
 def average(generations: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -21,8 +21,8 @@ class MaskSampler(ABC):
     Attributes:
       model: the network.
       mean, std: of the image's channels, in 0..255.
-      random: whether another key gives another mask; if not, one mask is all there is, and its
-        values are the network's own probabilities.
+      random: whether the generations are samples of masks, whose spread is their uncertainty; if
+        not, their values are the network's own probabilities.
     """
 
     model: SegDiff
@@ -58,12 +58,14 @@ class DiffusionSampler(MaskSampler):
       steps: the reverse process.
       trajectory: whether `sample` returns the estimates of x0 after each of n steps, [n, H, W], in
         place of the mask [H, W], which is the last of them.
+      drawn: whether each pixel of an estimate of x0 is drawn, -1 or +1 by its probability.
     """
 
     schedule: diffusion.Schedule
     prediction: diffusion.Prediction
     steps: diffusion.Steps
     trajectory: bool = False
+    drawn: bool = False
     random: ClassVar[bool] = True
 
     def sample(
@@ -77,13 +79,45 @@ class DiffusionSampler(MaskSampler):
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> tuple[diffusion.Steps, diffusion.Denoiser, diffusion.Noise]:
         """Returns the reverse process of one generation; arguments as those of `sample`."""
+        height, width = (side * self.model.factor for side in features.shape[:2])
+        noise = diffusion.field(key, corner, (height, width))
 
         def denoise(x_t: jax.Array, t: jax.Array) -> diffusion.Estimate:
             output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
-            return self.prediction.read(self.schedule, x_t, t, output[0])
+            estimate = self.prediction.read(self.schedule, x_t, t, output[0])
+            if not self.drawn:
+                return estimate
+            u = jax.scipy.stats.norm.cdf(noise(len(self.steps.t) + t))  # used by no other step
+            x0 = jnp.where(2 * u - 1 < estimate.x0, 1.0, -1.0)
+            return self.prediction.given(self.schedule, x_t, t, x0)
 
+        return self.steps, denoise, noise
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MarginalSampler(MaskSampler):
+    """Computes the probability of each pixel by one pass at t = T, of pure noise.
+
+    A network that is trained by cross-entropy, or squared error of x0, learns there what a network
+    without x_t learns: the marginal distribution of each pixel.
+
+    Attributes:
+      schedule: of the forward process.
+      prediction: what the network's output parameterises.
+    """
+
+    schedule: diffusion.Schedule
+    prediction: diffusion.Prediction
+    random: ClassVar[bool] = False
+
+    def sample(
+        self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
+    ) -> jax.Array:
+        """Returns the probability of each pixel [H, W], of the noise of this key."""
         height, width = (side * self.model.factor for side in features.shape[:2])
-        return self.steps, denoise, diffusion.field(key, corner, (height, width))
+        x_T, T = diffusion.field(key, corner, (height, width))(0), jnp.int32(self.schedule.T)
+        output = call(self.model, "denoise", params, x_T[None], T[None], features[None])
+        return to_probability(self.prediction.read(self.schedule, x_T, T, output[0]).x0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -46,9 +46,11 @@ class CallPlan(NamedTuple):
         return -(-remaining // (self.devices * per_iteration)).astype(np.int32)
 
 
-def plan_call(tiles: int, generations: int, devices: int, rows_per_device: int) -> CallPlan:
+def plan_call(
+    tiles: int, generations: int, devices: int, rows_per_device: int, orientations: int = 1
+) -> CallPlan:
     """Plans a call that spreads the rows evenly, at most `rows_per_device` of them an iteration."""
-    tiles_per_iteration, tile_slots = _slots(tiles, devices, rows_per_device)
+    tiles_per_iteration, tile_slots = _slots(tiles * orientations, devices, rows_per_device)
     rows_per_iteration, row_slots = _slots(tiles * generations, devices, rows_per_device)
     return CallPlan(devices, tile_slots, tiles_per_iteration, row_slots, rows_per_iteration)
 
@@ -110,6 +112,7 @@ class Segmenter:
         prediction is independent, to its last bit, of what else is predicted: for larger batches
         libraries sum the products of a row in another order.
       multiple: what the sides of the network's input must be multiples of.
+      orientations: generation g sees its tile in orientation g modulo this number, see `oriented`.
     """
 
     sampler: MaskSampler
@@ -121,6 +124,7 @@ class Segmenter:
     max_tiles_per_call: int
     rows_per_device: int
     multiple: int
+    orientations: int = 1
 
     def __call__(self, images: Iterable[np.ndarray], key: jax.Array) -> Iterator[np.ndarray]:
         """Yields the generations of each image in turn, [S, H, W] float32.
@@ -175,22 +179,29 @@ class Segmenter:
             while group := list(islice(same_size, self.max_tiles_per_call)):
                 if plan is None:  # powers of two: few programs serve any number of tiles
                     slots = min(self.max_tiles_per_call, 1 << (len(group) - 1).bit_length())
-                    plan = plan_call(slots, self.generations, self.mesh.size, self.rows_per_device)
+                    plan = plan_call(
+                        slots,
+                        self.generations,
+                        self.mesh.size,
+                        self.rows_per_device,
+                        self.orientations,
+                    )
                 yield from zip(group, self._run(group, plan, key), strict=True)
 
     def _run(self, group: list[Tile], plan: CallPlan, key: jax.Array) -> np.ndarray:
         """Samples all generations of a group of tiles of one size: [N, S, h, w]."""
-        n, S = len(group), self.generations
+        n, S, turns = len(group), self.generations, self.orientations
         tile, generation = np.divmod(np.arange(n * S), S)
+        seen = tile * turns + generation % turns  # the tile in the orientation of the row
         image = np.array([tile.image for tile in group])
         keys = jax.vmap(row_key, (None, 0, 0))(key, image[tile], generation)
         corners = np.array([tile.corner for tile in group], np.int32)
-        tile_slots = interleaved_slots(n, plan.tiles, plan.devices)
+        tile_slots = interleaved_slots(n * turns, plan.tiles, plan.devices)
         row_slots = interleaved_slots(n * S, plan.rows, plan.devices)
         operands = (
-            plan.iterations(n, n * S),
-            _scatter(np.stack([tile.pixels for tile in group]), tile_slots, plan.tiles),
-            _scatter(tile_slots[tile].astype(np.int32), row_slots, plan.rows),
+            plan.iterations(n * turns, n * S),
+            _scatter(_all_oriented(group, turns), tile_slots, plan.tiles),
+            _scatter(tile_slots[seen].astype(np.int32), row_slots, plan.rows),
             _scatter(np.asarray(jax.random.key_data(keys)), row_slots, plan.rows),
             _scatter(corners[tile], row_slots, plan.rows),
         )
@@ -200,7 +211,10 @@ class Segmenter:
         out = signals.call_interruptible(
             lambda: distributed.gather(program(self.params, *operands))
         )
-        return out[row_slots].reshape(n, S, *out.shape[1:])
+        out = out[row_slots].reshape(n, S, *out.shape[1:])
+        for g in range(S if turns > 1 else 0):
+            out[:, g] = restored(out[:, g], g % turns)
+        return out
 
 
 @lru_cache(maxsize=32)  # a segmenter needs about one plan for each power of two of tiles
@@ -216,6 +230,35 @@ def _program(sampler: MaskSampler, mesh: Mesh, plan: CallPlan) -> Callable:
     return jax.jit(
         jax.shard_map(step, mesh=mesh, in_specs=(P(), *[axis] * 5), out_specs=axis, check_vma=False)
     )
+
+
+def oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns [h, w, ...] mirrored and turned by half, and transposed if it is a square.
+
+    Args:
+      pixels: any array whose first two axes are rows and columns.
+      orientation: 0..7, 0 is as it is; bit 0 mirrors columns, bit 1 rows, bit 2 transposes.
+    """
+    if orientation & 1:
+        pixels = pixels[:, ::-1]
+    if orientation & 2:
+        pixels = pixels[::-1]
+    square = pixels.shape[0] == pixels.shape[1]  # of another shape, 4 to 7 are 0 to 3 again
+    return pixels.swapaxes(0, 1) if orientation & 4 and square else pixels
+
+
+def restored(masks: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns masks [..., h, w] of pixels in an orientation as those of the pixels themselves."""
+    if orientation & 4 and masks.shape[-2] == masks.shape[-1]:
+        masks = masks.swapaxes(-1, -2)
+    if orientation & 2:
+        masks = masks[..., ::-1, :]
+    return masks[..., ::-1] if orientation & 1 else masks
+
+
+def _all_oriented(group: list[Tile], orientations: int) -> np.ndarray:
+    """Returns the pixels of tiles in each orientation, [N * orientations, h, w, 3]."""
+    return np.stack([oriented(t.pixels, o) for t in group for o in range(orientations)])
 
 
 def _scatter(values: np.ndarray, slots: np.ndarray, total: int) -> np.ndarray:

@@ -5,6 +5,11 @@ the stem [B, H, W, c'], and the additions {k: [B or 1, H / 2^k, W / 2^k, c"]} th
 its k-th downsampling. `Sum` is the method; `Concat`, `Stack` and `Inject` are variants of its
 ablation (paper, Table 4). `Encoded` and `Plain` belong to networks without a mask as input: they
 ignore x_t, which may be None.
+
+F may see x_t at several scales (`scales`): besides x_t its sums over squares of odd sides, each
+divided by the side. The noise of such a sum has unit variance as that of x_t, and the signal of an
+object that fills the square is larger by the side, so that F is shown at large t already whether a
+whole object is there.
 """
 
 import flax.linen as nn
@@ -18,14 +23,27 @@ Conditioned = tuple[jax.Array, dict[int, jax.Array]]
 
 
 class Conditioning(nn.Module):
-    """Maps x_t and features to a stem of `channels` and additions; contains F."""
+    """Maps x_t and features to a stem of `channels` and additions; contains F.
+
+    Attributes:
+      channels: width of the stem.
+      dtype: of the stem.
+      scales: sides of the squares of x_t that F sees, odd; (1,): the paper's F.
+    """
 
     channels: int
     dtype: DTypeLike = jnp.float32
+    scales: tuple[int, ...] = (1,)
 
     def convolve(self, x: jax.Array) -> jax.Array:
         """Applies F, a 3 x 3 convolution: [B, H, W, c] -> [B, H, W, channels]."""
         return Conv(self.channels, dtype=self.dtype, name="F")(x)
+
+    def at_scales(self, x_t: jax.Array) -> jax.Array:
+        """Maps x_t [B, H, W, 1] to its normalised sums at every scale, [B, H, W, scales]."""
+        if self.scales == (1,):
+            return x_t
+        return jnp.concatenate([_normalised_sum(x_t, side) for side in self.scales], axis=-1)
 
 
 class Sum(Conditioning):
@@ -34,7 +52,7 @@ class Sum(Conditioning):
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
         """Maps x_t [B, H, W, 1], features [B or 1, H, W, channels] to stem [B, H, W, channels]."""
-        return self.convolve(x_t) + features, {}
+        return self.convolve(self.at_scales(x_t)) + features, {}
 
 
 class Concat(Conditioning):
@@ -43,7 +61,7 @@ class Concat(Conditioning):
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
         """Maps x_t [B, H, W, 1], features [B or 1, H, W, c] to stem [B, H, W, channels + c]."""
-        return _concatenate(self.convolve(x_t), features), {}
+        return _concatenate(self.convolve(self.at_scales(x_t)), features), {}
 
 
 class Stack(Conditioning):
@@ -52,7 +70,7 @@ class Stack(Conditioning):
     @nn.compact
     def __call__(self, x_t: jax.Array, image: jax.Array) -> Conditioned:
         """Maps x_t [B, H, W, 1], image [B or 1, H, W, 3] to stem [B, H, W, channels]."""
-        return self.convolve(_concatenate(x_t, image)), {}
+        return self.convolve(_concatenate(self.at_scales(x_t), image)), {}
 
 
 class Inject(Conditioning):
@@ -66,7 +84,7 @@ class Inject(Conditioning):
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
         """Maps x_t [B, H, W, 1], features [B or 1, H / 2^k, W / 2^k, c] to stem, {k: features}."""
-        return self.convolve(x_t), {self.after: features}
+        return self.convolve(self.at_scales(x_t)), {self.after: features}
 
 
 class Encoded(Conditioning):
@@ -105,6 +123,17 @@ class Downsampled(nn.Module):
         for i, width in enumerate(self.widths):
             h = Conv(width, stride=2, dtype=self.dtype, name=f"shrink{i}")(h)
         return h
+
+
+def _normalised_sum(x: jax.Array, side: int) -> jax.Array:
+    """Returns the sums of x [B, H, W, 1] over squares around each pixel, divided by their side.
+
+    Beyond the border x counts as zero.
+    """
+    if side == 1:
+        return x
+    window = (1, side, side, 1)
+    return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1, 1), "SAME") / side
 
 
 def _concatenate(x: jax.Array, image: jax.Array) -> jax.Array:

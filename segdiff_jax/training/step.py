@@ -87,9 +87,10 @@ class Learner:
         """
         first = jax.lax.axis_index(self.axis) * len(batch.mask)  # in the global batch
         keys = row_keys(key, state.step, first, len(batch.mask))
+        strata = stratified(keys, first, len(batch.mask) * jax.lax.axis_size(self.axis))
 
         def loss_of(params: Any) -> Losses:
-            return self.objective.loss(self.unflatten(params), batch, keys)
+            return self.objective.loss(self.unflatten(params), batch, keys, strata)
 
         (loss, (losses, mses)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         # each device fills its part of a zero vector, so that one all-reduce does for everything
@@ -116,6 +117,19 @@ def row_keys(key: jax.Array, step: jax.Array, first: jax.Array, rows: int) -> ja
     """
     step_key = jax.random.fold_in(key, step)
     return jax.vmap(jax.random.fold_in, (None, 0))(step_key, first + jnp.arange(rows))
+
+
+def stratified(keys: jax.Array, first: jax.Array, count: int) -> jax.Array:
+    """Returns a number in [0, 1) for each row, [B], uniform within the row's share 1 / count of it.
+
+    Args:
+      keys: [B], of the rows first, first + 1, ... of the global batch.
+      first: [] int32.
+      count: of rows in the global batch.
+    """
+    own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+    inside = jax.vmap(jax.random.uniform)(own_keys)
+    return (first + jnp.arange(len(keys)) + inside) / count
 
 
 def split_state(state: TrainState) -> tuple[dict, dict]:

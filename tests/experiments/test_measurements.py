@@ -1,5 +1,7 @@
 """Measurements against plain loops: generations, reverse steps, fewer training images."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,9 +89,12 @@ def predictions():
     )
     params = distributed.replicate(params, mesh)
     images = RANDOM.integers(0, 256, (1, 24, 16, 3), np.uint8)  # two tiles
+    of_steps = partial(
+        samplers.chain_segmenter, generations=config.sampling.generations, trajectory=True
+    )
     made = [
         next(iter(kind(config, params, mesh)(images, KEY)))
-        for kind in (samplers.segmenter, samplers.trajectory_segmenter)
+        for kind in (samplers.segmenter, of_steps)
     ]
     return config, made
 
@@ -106,7 +111,7 @@ def test_a_network_in_one_pass_has_no_trajectory():
     config = tiny()
     config.model.kind = "twin"
     with pytest.raises(UserError, match="has no reverse steps"):
-        samplers.trajectory_segmenter(config, None, mesh_of(1))
+        samplers.chain_segmenter(config, None, mesh_of(1), 1)
 
 
 def examples(count):

@@ -1,0 +1,78 @@
+"""Draws discs about which annotators disagree, by a law that is known exactly.
+
+A picture shows three bright discs, which every annotator takes, and three faint ones, each of which
+an annotator takes whole or not at all, with probability 1/2 and independently of the others. Each
+annotator draws all outlines too tight or too wide by the same amount, uniform in -1..2 pixels. So
+the masks of a picture have a joint distribution from which exact samples can be drawn: what goes
+together (a whole disc; all outlines) is the same in the samples of a good model.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+SIDE = 64  # pixels
+BRIGHT, FAINT = 3, 3  # discs
+RADII = 4.5, 8.0  # pixels
+TAKEN = 0.5  # probability of a faint disc
+MARGINS = -1.0, 2.0  # pixels by which an annotator's outlines are wider
+SEED = 1812  # of the whole set
+SPLITS = "train", "validation", "test"
+
+
+class Scene(NamedTuple):
+    """A picture and its discs, the bright ones first.
+
+    Attributes:
+      image: [64, 64, 3] uint8.
+      depth: [discs, 64, 64] pixels from each disc's outline inwards; negative outside.
+      faint: [discs] bool.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    faint: np.ndarray
+
+
+def scene(split: str, index: int) -> Scene:
+    """Draws a picture by the name of its split and its index; a function of these only."""
+    rng = generator(SPLITS.index(split), index)
+    faint = np.arange(BRIGHT + FAINT) >= BRIGHT
+    depth = np.stack([_depth(centre, radius) for centre, radius in _places(rng, len(faint))])
+    cover = np.clip(depth + 0.5, 0.0, 1.0)
+    light = np.where(faint, 0.3, 1.0)
+    grey = 60.0 + 110.0 * np.max(light[:, None, None] * cover, axis=0)
+    image = grey[..., None] + 24.0 * (rng.random((SIDE, SIDE, 3)) - 0.5)
+    return Scene(np.clip(np.round(image), 0, 255).astype(np.uint8), depth, faint)
+
+
+def annotate(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Draws the mask of one annotator, [64, 64] uint8 in {0, 1}: an exact sample of the law."""
+    taken = ~scene.faint | (rng.random(len(scene.faint)) < TAKEN)
+    margin = MARGINS[0] + (MARGINS[1] - MARGINS[0]) * rng.random()
+    return np.any(taken[:, None, None] & (scene.depth + margin >= 0), axis=0).astype(np.uint8)
+
+
+def generator(*numbers: int) -> np.random.Generator:
+    """Returns the random generator of these numbers; its doubles are the same in every numpy."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([SEED, *numbers])))
+
+
+def _places(rng: np.random.Generator, count: int) -> list[tuple[np.ndarray, float]]:
+    """Returns centre and radius of discs that keep apart, however wide they are drawn."""
+    apart = 2 * MARGINS[1] + 1
+    places: list[tuple[np.ndarray, float]] = []
+    while len(places) < count:
+        radius = RADII[0] + (RADII[1] - RADII[0]) * rng.random()
+        border = radius + MARGINS[1] + 1
+        centre = border + rng.random(2) * (SIDE - 2 * border)
+        if all(np.hypot(*(centre - c)) >= radius + r + apart for c, r in places):
+            places.append((centre, radius))
+        elif rng.random() < 0.01:  # no room is left: begin again
+            places.clear()
+    return places
+
+
+def _depth(centre: np.ndarray, radius: float) -> np.ndarray:
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    return radius - np.hypot(y - centre[0], x - centre[1])
