@@ -153,7 +153,8 @@ FIELDS: dict[str, Field] = {
     "cityscapes.test_expansion": Field(15, integer(0, MARGIN), "percent; 0: the tight protocol"),
     # the shares apply where there is no folder of that name
     "folder.mask_suffix": Field("", _TEXT,
-        "what follows the image's name in the name of its mask, such as '_mask'"),
+        "what follows the image's name in the name of its mask, such as '_mask'; of several "
+        "annotators joined by commas: '_1stHO,_2ndHO'"),
     "folder.validation_share": Field(0.1, number(0, 1, below=True),
         "share of the images, chosen by name and folder.seed"),
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),

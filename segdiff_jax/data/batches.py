@@ -13,7 +13,7 @@ from segdiff_jax.data.crops import CropFn, full_image
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.errors import BAD_DATA, UserError
 
-CROPS = 1  # separates the random numbers of crops from those of the order
+CROPS, ANNOTATORS = 1, 2  # separate these random numbers from those of the order
 
 
 def rows(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
@@ -55,6 +55,23 @@ def generator(seed: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, position, CROPS))))
 
 
+def annotator(seed: int, position: int, index: int, n: int, count: int) -> int:
+    """Returns which of `count` annotators of example `index` a row shows, from 0.
+
+    Of every `count` visits in a row each shows another annotator, in random order.
+
+    Args:
+        seed: of the order.
+        position: of the row in the stream of examples, see `rows`.
+        index: of the example, in 0..n-1.
+        n: number of examples.
+        count: of annotators of this example.
+    """
+    cycle, visit = divmod(position // n, count)
+    words = np.random.SeedSequence((seed, cycle, index, ANNOTATORS))
+    return int(np.argsort(np.random.PCG64(words).random_raw(count), kind="stable")[visit])
+
+
 def batches(
     examples: Sequence[Example],
     batch_size: int,
@@ -66,9 +83,10 @@ def batches(
     """Returns an endless iterator over this process's part of the batches from step `start` on.
 
     Args:
-        examples: their masks are as large as their images.
+        examples: their masks are as large as their images. Of several annotators a row shows one,
+            see `annotator`.
         batch_size: over all processes.
-        seed: of the order and the crops.
+        seed: of the order, the crops and the annotators.
         start: the first step.
         process: (index of this process, number of processes).
         crop: returns the part of an example to train on; must return one size for all examples.
@@ -97,10 +115,22 @@ def _stack(
         indices = rows(seed, step, batch_size, len(examples))[mine]
         positions = range(step * batch_size + mine.start, step * batch_size + mine.stop)
         visits = zip(positions, indices, strict=True)
-        cropped = [crop(generator(seed, position), examples[i]) for position, i in visits]
+        cropped = [
+            crop(generator(seed, position), _visit(examples, seed, position, int(i)))
+            for position, i in visits
+        ]
         images, masks = zip(*cropped, strict=True)
         yield Batch(image=np.stack(images), mask=np.stack(masks))
         step += 1
+
+
+def _visit(examples: Sequence[Example], seed: int, position: int, index: int) -> Example:
+    """Returns an example with the mask of the annotator whom this row shows."""
+    example = examples[index]
+    if example.annotations is None:
+        return example
+    shown = annotator(seed, position, index, len(examples), len(example.annotations))
+    return example._replace(mask=example.annotations[shown])
 
 
 def _check(examples: Sequence[Example], crop: CropFn) -> None:
@@ -115,6 +145,8 @@ def _check(examples: Sequence[Example], crop: CropFn) -> None:
             problem = f"mask is {mask.dtype} up to {mask.max(initial=0)}, must be uint8 0 or 1"
         elif mask.shape != image.shape[:2]:
             problem = f"mask is {mask.shape}, must be as large as its image, {image.shape[:2]}"
+        elif (misfit := _misfit(example)) is not None:
+            problem = misfit
         elif crop is full_image and image.shape != first.image.shape:
             problem = (
                 f"image is {image.shape}, must be {first.image.shape} as {first.name} is, "
@@ -123,3 +155,13 @@ def _check(examples: Sequence[Example], crop: CropFn) -> None:
         else:
             continue
         raise UserError(f"{example.name}: {problem}", BAD_DATA)
+
+
+def _misfit(example: Example) -> str | None:
+    """Returns why the masks of several annotators do not fit; None if they do."""
+    masks, shape = example.annotations, example.mask.shape
+    if masks is None or (masks.shape[1:] == shape and masks.dtype == np.uint8 and masks.max() <= 1):
+        return None
+    return (
+        f"annotations are {masks.dtype} {masks.shape}, must be uint8 0 or 1, (annotators, *{shape})"
+    )

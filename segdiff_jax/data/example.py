@@ -20,12 +20,14 @@ class Example(NamedTuple):
 
     Attributes:
         image: [H, W, 3] uint8, RGB.
-        mask: [h, w] uint8 in {0, 1}, 1 is foreground. For training h = H and w = W; a test
-            annotation may be larger, where a data set is scored at its original size.
+        mask: [h, w] uint8 in {0, 1}, 1 is foreground; of several annotators the `majority`. For
+            training h = H and w = W; a test annotation may be larger, where a data set is scored
+            at its original size.
         name: of the file or object, for error messages and reports.
         box: (top, left, height, width) of the object in the image, pixels; None: the example is
             no single object.
         group: scores are also averaged by group, such as the class of the object; "": none.
+        annotations: [A, h, w] uint8 in {0, 1}, the masks of several annotators; None: of one.
     """
 
     image: np.ndarray
@@ -33,6 +35,7 @@ class Example(NamedTuple):
     name: str
     box: tuple[int, int, int, int] | None = None
     group: str = ""
+    annotations: np.ndarray | None = None
 
 
 @flax.struct.dataclass
@@ -46,6 +49,15 @@ class Batch:
 
     image: Array
     mask: Array
+
+
+def majority(annotations: np.ndarray) -> np.ndarray:
+    """Returns the mask [h, w] of what at least half of the annotators mark, of [A, h, w] of {0, 1}.
+
+    A tie is foreground, as in the consensus of half that pylidc computes of LIDC's readers; of two
+    annotators it is therefore the union.
+    """
+    return (2 * annotations.sum(axis=0, dtype=np.int64) >= len(annotations)).astype(np.uint8)
 
 
 def normalise(

@@ -45,7 +45,8 @@ def data_facts(examples: Sequence, split: str) -> dict[str, str]:
     crc = 0
     for example in examples:
         crc = zlib.crc32(example.name.encode(), crc)
-        for array in (example.image, example.mask):
+        annotations = () if example.annotations is None else (example.annotations,)
+        for array in (example.image, example.mask, *annotations):
             crc = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), crc)
     return {f"data of {split}": f"{len(examples)} examples, checksum {crc:08x}"}
 

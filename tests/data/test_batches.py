@@ -5,7 +5,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from segdiff_jax.data.batches import batches, rows
+from segdiff_jax.data.batches import annotator, batches, rows
+from segdiff_jax.data.crops import random_crop
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import BAD_DATA, USAGE, UserError
 
@@ -115,3 +116,78 @@ def test_no_examples_are_refused():
     with pytest.raises(UserError, match="no training examples") as error:
         batches([], 4, seed=0)
     assert error.value.code == BAD_DATA
+
+
+def annotated(number: int, annotators: int) -> Example:
+    plain = example(number, 8, 8)
+    noise = np.random.default_rng(number).integers(0, 2, (annotators, 8, 8)).astype(np.uint8)
+    return plain._replace(annotations=noise)
+
+
+def shown(batch, chosen, examples) -> list[int]:
+    """Returns which annotator each row shows."""
+    found = [
+        np.flatnonzero((examples[i].annotations == mask).all((1, 2)))
+        for mask, i in zip(batch.mask, chosen, strict=True)
+    ]
+    assert all(len(one) == 1 for one in found)
+    return [int(one[0]) for one in found]
+
+
+def test_as_many_visits_as_annotators_show_each_of_them_once():
+    examples = [annotated(number, 3 if number % 2 else 4) for number in range(5)]
+    visits = {number: [] for number in range(5)}
+    for step, batch in enumerate(islice(batches(examples, 5, seed=3), 240)):
+        chosen = rows(3, step, 5, 5)
+        np.testing.assert_array_equal(batch.image[:, 0, 0, 0], chosen)
+        for number, who in zip(chosen, shown(batch, chosen, examples), strict=True):
+            visits[number].append(who)
+    for number, seen in visits.items():
+        count = len(examples[number].annotations)
+        cycles = np.array(seen).reshape(-1, count)
+        np.testing.assert_array_equal(np.sort(cycles), np.tile(np.arange(count), (len(cycles), 1)))
+        assert len({tuple(cycle) for cycle in cycles}) > count  # in random order
+    assert visits[0] != visits[2] and visits[1] != visits[3]
+
+
+def test_the_annotators_never_change_silently():
+    assert [annotator(0, position, 3, 10, 4) for position in range(0, 80, 10)] == [
+        1,
+        3,
+        0,
+        2,
+        0,
+        3,
+        2,
+        1,
+    ]
+    assert annotator(2**40, 10**9, 7, 8, 2) == 0
+
+
+def test_annotators_are_the_same_after_restart_and_over_processes():
+    examples = [annotated(number, 4) for number in range(7)]
+    straight = [batch.mask for batch in islice(batches(examples, 6, seed=5), 12)]
+    resumed = [batch.mask for batch in islice(batches(examples, 6, seed=5, start=4), 8)]
+    np.testing.assert_array_equal(straight[4:], resumed)
+    parts = [batches(examples, 6, seed=5, process=(index, 3)) for index in range(3)]
+    for whole in straight:
+        together = np.concatenate([next(part).mask for part in parts])
+        np.testing.assert_array_equal(together, whole)
+
+
+def test_annotators_move_neither_order_nor_crops():
+    plain = [annotated(number, 2)._replace(annotations=None) for number in range(7)]
+    several = [annotated(number, 2) for number in range(7)]
+    crop = random_crop(5)
+    for one, other in zip(
+        islice(batches(plain, 4, 1, crop=crop), 6), batches(several, 4, 1, crop=crop), strict=False
+    ):
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+@pytest.mark.parametrize(
+    "annotations", [np.zeros((2, 8, 12), np.uint8), np.full((2, 4, 6), 2, np.uint8), MASK]
+)
+def test_annotations_that_do_not_fit_are_named(annotations: np.ndarray):
+    with pytest.raises(UserError, match="^odd.png: annotations"):
+        batches([*EXAMPLES, Example(IMAGE, MASK, "odd.png", annotations=annotations)], 4, seed=0)

@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segdiff_jax.data.example import Batch, Example, normalise, to_probability, to_signed
+from segdiff_jax.data.example import (
+    Batch,
+    Example,
+    majority,
+    normalise,
+    to_probability,
+    to_signed,
+)
 
 MEAN, STD = (142.0, 98.0, 132.0), (64.0, 32.0, 16.0)
 
@@ -66,3 +73,11 @@ def test_a_batch_passes_through_jit_and_keeps_its_bytes():
 def test_an_example_needs_neither_box_nor_group():
     one = Example(np.zeros((4, 4, 3), np.uint8), np.ones((8, 8), np.uint8), "a.tif")
     assert (one.name, one.box, one.group) == ("a.tif", None, "")
+
+
+def test_the_majority_marks_what_at_least_half_mark():
+    for count in (1, 2, 3, 4, 200):
+        masks = np.random.default_rng(count).integers(0, 2, (count, 5, 6)).astype(np.uint8)
+        votes = [[2 * int(masks[:, y, x].sum()) >= count for x in range(6)] for y in range(5)]
+        np.testing.assert_array_equal(majority(masks), votes)
+        assert majority(masks).dtype == np.uint8

@@ -112,6 +112,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                 {
                     "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
                     "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                    "annotators": tfds.features.Scalar(dtype=np.int32),
                     "name": tfds.features.Text(),
                     "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
                     "group": tfds.features.Text(),
@@ -162,6 +163,7 @@ def check_size(
         raise bad_data(file, f"has {found} pixels; allowed is {wanted}, the size of {owner}")
 
 
+MAX_ANNOTATORS = 8  # their masks are the bits of one PNG
 NO_BOX = (-1, -1, -1, -1)  # the box of an example that is no single object
 
 
@@ -176,18 +178,23 @@ def record(
 
     Args:
         image: [H, W, 3] uint8, RGB.
-        mask: [h, w] uint8 in {0, 1}.
+        mask: [h, w] uint8 in {0, 1}; or [A, h, w], of up to MAX_ANNOTATORS annotators.
         name: unique in its split; a split is read in the order of its names.
         box: (top, left, height, width) of the object, pixels; None: no single object.
         group: see `Example`.
 
-    Images become Pillow's, because TFDS would encode arrays with TensorFlow.
+    Images become Pillow's, because TFDS would encode arrays with TensorFlow. Bit k of a stored
+    mask is the mask of annotator k.
     """
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3, image.shape
-    assert mask.dtype == np.uint8 and mask.ndim == 2 and mask.max(initial=0) <= 1, mask.shape
+    assert mask.dtype == np.uint8 and mask.ndim in (2, 3) and mask.max(initial=0) <= 1, mask.shape
+    masks = mask if mask.ndim == 3 else mask[None]
+    assert 1 <= len(masks) <= MAX_ANNOTATORS, masks.shape
+    bits = np.packbits(masks, axis=0, bitorder="little")[0]
     return {
         "image": Image.fromarray(image),
-        "mask": Image.fromarray(mask),
+        "mask": Image.fromarray(bits),
+        "annotators": np.int32(len(masks)),
         "name": name,
         "box": np.array(NO_BOX if box is None else box, np.int32),
         "group": group,

@@ -3,11 +3,16 @@
     <dir>/images/X.png and masks/X.png                      one mask an image
     <dir>/images/X.png and masks/X/*.png                    one mask an object; their union counts
     <dir>/X/images/<any>.png and X/masks/*.png              likewise, as the Data Science Bowl 2018
+    <dir>/X.png and X_mask.png                              with config.folder.mask_suffix=_mask
     <dir>/train/..., test/..., perhaps validation/...       each in one of these layouts
 
 Any of them may lie inside one more folder, as archives unpack. PNG, JPEG and TIFF are read by
 `image_io.reading`. A mask has the name of its image and `config.folder.mask_suffix`, whatever
 their suffixes. Hidden files are ignored.
+
+Masks of several annotators lie in folders masks_1, masks_2 and so on in place of masks, or their
+names end in a suffix each, as with mask_suffix=_1stHO,_2ndHO. Every image needs a mask of every
+annotator; one who saw nothing drew a mask of zeros.
 
 Images keep their size. Where there is no folder for validation or test, images are drawn for them
 from the training images, by a hash of their names and `config.folder.seed`: adding an image moves
@@ -18,6 +23,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +71,16 @@ class Folder(base.SegmentationBuilder):
         read = functools.partial(_read, seen, options["limits"])
         items = {
             split: [
-                base.Item((pair.image, *pair.masks), functools.partial(read, split, pair))
+                base.Item((pair.image, *chain(*pair.masks)), functools.partial(read, split, pair))
                 for pair in members
             ]
             for split, members in splits.items()
             if members
         }
         notes = {name: [pair.name for pair in members] for name, members in splits.items()}
-        return base.Plan(items, tuple(problems), {"splits": notes})
+        counts = {len(pair.masks) for part in pairs.values() for pair in part} - {1}
+        annotators = {"annotators": sorted(counts)} if counts else {}
+        return base.Plan(items, tuple(problems), {"splits": notes, **annotators})
 
 
 def _required(directory: Path | None) -> Path:
@@ -86,12 +94,13 @@ def _read(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     image = reading.read_image(pair.image, limits)
     _warn_of_duplicates(seen, split, pair.image)
-    union = np.zeros(image.shape[:2], np.uint8)
-    for file in pair.masks:
-        mask = reading.read_mask(file, limits).pixels
-        base.check_size(file, mask.shape, union.shape, f"its image {pair.image.name}")
-        union |= mask
-    yield pair.name, base.record(image, union, pair.name)
+    unions = np.zeros((len(pair.masks), *image.shape[:2]), np.uint8)
+    for union, files in zip(unions, pair.masks, strict=True):
+        for file in files:
+            mask = reading.read_mask(file, limits).pixels
+            base.check_size(file, mask.shape, union.shape, f"its image {pair.image.name}")
+            union |= mask
+    yield pair.name, base.record(image, unions, pair.name)
 
 
 def _warn_of_duplicates(seen: Seen, split: str, file: Path) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from segdiff_jax.data.datasets import folder_pairs
 from segdiff_jax.data.image_io import reading
-from segdiff_jax.errors import bad_data
+from segdiff_jax.errors import UserError, bad_data
 
 SPLITS = ("train", "validation", "test")
+MAX_ANNOTATORS = 8  # a prepared set stores their masks as the bits of one image
 _MISNAMED = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 LAYOUTS = (
     "images/ and masks/, with a mask of the name of every image, or of each image a folder with "
-    "images/ and masks/; or train/ and test/ with these in them"
+    "images/ and masks/, or images and masks beside one another with config.folder.mask_suffix; or "
+    "train/ and test/ with these in them"
 )
 
 
@@ -23,20 +25,27 @@ def find(directory: Path, mask_suffix: str = "") -> dict[str, folder_pairs.Found
     """Returns the images and masks of "train", "validation" and "test", or under "" without those.
 
     The directory is in one of LAYOUTS, perhaps inside one more folder, as archives unpack. The
-    suffix follows the name of the image in the name of its mask, as "_mask".
+    suffix follows the name of the image in the name of its mask, as "_mask"; the suffixes of
+    several annotators are joined by commas.
 
     Raises:
-        UserError: it is in none of the layouts, or cannot be listed.
+        UserError: it is in none of the layouts, or cannot be listed, or the suffixes are unclear.
     """
-    everything = {}
+    everything, suffixes = {}, _suffixes(mask_suffix)
     for split, folder in _split_folders(directory).items():
-        home, found = _home(folder), folder_pairs.Found([], [], [])
-        if (home / "images").is_dir():
-            folder_pairs.side_by_side(home, mask_suffix, found)
+        found = folder_pairs.Found([], [], [])
+        if beside := _beside(folder, suffixes):
+            folder_pairs.flat(home := beside, suffixes, found)
+        elif ((home := _home(folder)) / "images").is_dir():
+            folder_pairs.side_by_side(home, suffixes, found)
         else:
-            folder_pairs.one_by_one(home, found)
+            folder_pairs.one_by_one(home, suffixes, found)
         if not found.images:
             found.problems.append(f"{home}: holds no image; at least one is needed")
+        count = max((len(pair.masks) for pair in found.pairs), default=1)
+        if count > MAX_ANNOTATORS:
+            few = f"masks of {count} annotators; allowed are {MAX_ANNOTATORS}"
+            found.problems.append(f"{home}: has {few}")
         everything[split] = found
     return everything
 
@@ -90,6 +99,27 @@ def _split_folders(directory: Path) -> dict[str, Path]:
         found = f"has {' and '.join(splits)} but no train"
         raise bad_data(directory, f"{found}; put all images in one images/ to have them split")
     return splits or {"": directory}
+
+
+def _suffixes(mask_suffix: str) -> tuple[str, ...]:
+    suffixes = tuple(mask_suffix.split(","))
+    if len(suffixes) > 1 and ("" in suffixes or len(set(suffixes)) < len(suffixes)):
+        raise UserError(
+            f"config.folder.mask_suffix={mask_suffix!r}: the suffixes that commas join must differ "
+            "and none be empty"
+        )
+    return suffixes
+
+
+def _beside(folder: Path, suffixes: tuple[str, ...]) -> Path | None:
+    """Returns the folder whose files are images and their masks, side by side; None: no such."""
+    inside = folder_pairs.subfolders(folder)
+    if any((each / "images").is_dir() for each in (folder, *inside)):
+        return None
+    for place in (folder, *(inside if len(inside) == 1 else ())):
+        if folder_pairs.masks_lie_beside(place, suffixes):
+            return place
+    return None
 
 
 def _home(folder: Path) -> Path:

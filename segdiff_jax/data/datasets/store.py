@@ -20,7 +20,7 @@ from PIL import Image
 from segdiff_jax import errors
 from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder
 from segdiff_jax.data.datasets.base import read as read_all
-from segdiff_jax.data.example import Example
+from segdiff_jax.data.example import Example, majority
 from segdiff_jax.runtime import lock
 
 EXAMPLES_PER_CALL = 16  # TFDS rewrites its metadata at each call
@@ -81,11 +81,17 @@ def _example(record: dict[str, Any]) -> Example:
     image, mask = (np.array(Image.open(io.BytesIO(record[key]))) for key in ("image", "mask"))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"an image is {image.dtype} {image.shape}, not RGB")
-    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 1:
+    annotators = int(record.get("annotators", 1))  # sets of earlier versions have one
+    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() >= 2**annotators:
         raise ValueError(f"a mask is {mask.dtype} {mask.shape}, not one channel of 0 and 1")
+    annotations = None
+    if annotators > 1:
+        annotations = np.unpackbits(mask[None], axis=0, count=annotators, bitorder="little")
+        mask = majority(annotations)
     box = tuple(record["box"].tolist())
     box = None if box == NO_BOX else box
-    return Example(image, mask, record["name"].decode(), box, record["group"].decode())
+    name, group = record["name"].decode(), record["group"].decode()
+    return Example(image, mask, name, box, group, annotations)
 
 
 def _reader(home: Path) -> Any:

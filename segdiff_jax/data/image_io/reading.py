@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from segdiff_jax.data.image_io import headers, pillow_files, tiff_files
@@ -19,6 +20,7 @@ _LIBRARIES = {"PNG": pillow_files, "JPEG": pillow_files, "TIFF": tiff_files}
 _NO_LIMITS = Limits()
 _TO_8_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 65535 / 257 = 255
 _MAX_LISTED = 5  # values of a refused mask
+_NEAR = 48  # of 0 or 255: what JPEG makes of these, down to its usual quality of 75
 
 
 class MaskFile(NamedTuple):
@@ -106,7 +108,8 @@ def read_mask(path: Path, limits: Limits = _NO_LIMITS) -> MaskFile:
     """Reads a mask, turned as its EXIF orientation requires.
 
     Its values are 0 and 1, 0 and 255, or 0 and 65535. Of a palette the indices count, not the
-    colours; colour channels must be equal to each other.
+    colours; colour channels must be equal to each other. JPEG blurs 0 and 255: such a file is a
+    mask if each of its values is less than 48 from one of the two, which it then stands for.
 
     Raises:
         UserError: there are other values, or the file cannot be read exactly.
@@ -126,10 +129,26 @@ def read_mask(path: Path, limits: Limits = _NO_LIMITS) -> MaskFile:
             what = "is coloured; a mask is grey, or its palette's indices count"
             raise bad_data(path, what + advice)
         values = values[..., 0]
+    if pixels.lossy and values.dtype == np.uint8:
+        values = _without_blur(path, values)
     top = int(values.max())
     if top not in (0, 1, 255, 65535) or not ((values == 0) | (values == top)).all():
         raise bad_data(path, _other_values(values, pixels.mode) + advice)
     return MaskFile((values != 0).astype(np.uint8), min(top, 255))
+
+
+def _without_blur(path: Path, values: np.ndarray) -> np.ndarray:
+    """Returns the values of a JPEG of 0 and 255 with these two; of another, as they are."""
+    low, high = values < _NEAR, values > 255 - _NEAR
+    if ((values == 0) | (values == 255)).all() or not (low | high).all() or not high.any():
+        return values
+    logging.log_first_n(
+        logging.INFO,
+        "%s: a JPEG mask; values below %d are read as 0, values above %d as 255",
+        1,
+        *(path, _NEAR, 255 - _NEAR),
+    )
+    return np.where(high, np.uint8(255), np.uint8(0))
 
 
 def _check_opaque(path: Path, pixels: Pixels) -> None:

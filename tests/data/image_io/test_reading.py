@@ -684,6 +684,16 @@ def test_a_mask_of_two_values_is_read(path, name):
 
 ELLIPSE = (np.hypot(*(np.mgrid[:32, :32] - 16)) < 9).astype(np.uint8) * 255
 
+
+@pytest.mark.parametrize("quality", [75, 90, 95, 100])
+def test_a_jpeg_mask_of_0_and_255_is_what_was_saved(path, quality):
+    path.write_bytes(by_pillow(ELLIPSE, "JPEG", quality=quality))
+    assert len(np.unique(reading.decode(path).values)) > 2
+    mask = reading.read_mask(path)
+    np.testing.assert_array_equal(mask.pixels, ELLIPSE // 255)
+    assert mask.top == 255
+
+
 NO_MASKS = {
     "other values": (
         png(grey(0, 3, 7, 200), GREY),
@@ -704,7 +714,9 @@ NO_MASKS = {
         png(colour((0, 0, 0), (255, 0, 0)), RGB),
         "is coloured; a mask is grey, or its palette's indices count",
     ),
-    "JPEG": (by_pillow(ELLIPSE, "JPEG"), "JPEG is lossy, so keep masks as PNG"),
+    "JPEG": (by_pillow(ELLIPSE, "JPEG", quality=40), "JPEG is lossy, so keep masks as PNG"),
+    "JPEG of grey": (by_pillow(ELLIPSE // 255 * 160, "JPEG"), "JPEG is lossy, so keep masks"),
+    "JPEG of labels": (by_pillow(ELLIPSE // 255 * 9, "JPEG"), "JPEG is lossy, so keep masks"),
     "coloured JPEG": (
         by_pillow(NOISE, "JPEG"),
         "is coloured; a mask is grey, or its palette's indices count: JPEG is lossy",
