@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -164,13 +164,17 @@ def _wrong_end(file: Path, suffixes: Sequence[str]) -> str:
 
 
 def _ends(names: Collection[str]) -> set[str]:
-    """Returns what follows a name in longer ones; it begins with no letter or digit."""
-    ends = set()
-    for name in names:
-        for cut in range(1, len(name)):
-            if name[:cut] in names and not name[cut].isalnum():
-                ends.add(name[cut:])
-    return ends
+    """Returns what follows a name in longer ones, as "_mask"; it begins with no letter or digit.
+
+    An end that follows at most half as many names as the commonest is part of a name.
+    """
+    counts = Counter(
+        name[cut:]
+        for name in names
+        for cut in range(1, len(name))
+        if name[:cut] in names and not name[cut].isalnum()
+    )
+    return {end for end, count in counts.items() if 2 * count > max(counts.values())}
 
 
 def _pair(images: Files, masks: dict[str, Files], found: Found) -> None:

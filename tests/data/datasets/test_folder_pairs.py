@@ -9,7 +9,7 @@ from image_files import GREY, RGB, png
 from tiny_config import config_of
 
 from segdiff_jax import errors
-from segdiff_jax.data.datasets import base, registry
+from segdiff_jax.data.datasets import base, folder_layout, registry
 from segdiff_jax.data.datasets.folder import Folder
 from segdiff_jax.data.image_io.headers import Limits
 
@@ -200,13 +200,24 @@ def test_a_missing_mask_of_one_annotator_is_named(tmp_path):
 
 def test_masks_beside_their_images_ask_for_the_suffix_that_their_names_show(tmp_path):
     flat(tmp_path, 2)
-    write(tmp_path / "b.png", IMAGES["b.2"], RGB)  # its name begins others, as 1 begins 10
-    for k in range(2):
-        write(tmp_path / f"b_{k}HO.png", 255 * MASKS["b.2"][k])
+    for name in ("b", "Image_01"):  # their names begin others
+        write(tmp_path / f"{name}.png", IMAGES["b.2"], RGB)
+        for k in range(2):
+            write(tmp_path / f"{name}_{k}HO.png", 255 * MASKS["b.2"][k])
+    images = folder_layout.find(tmp_path)[""].images
+    assert {image.stem for image in images} == {*NAMES, "b", "Image_01"}
     (line,) = lines(tmp_path)
     assert line.startswith(f"{tmp_path}: masks beside their images need config.folder.mask_suffix")
+    assert line.endswith("by the names here '_0HO,_1HO'")
     config = config_of("folder", f"{tmp_path},small")
     assert config.data.test_split == "test" and config.augment.crop == 16
+
+
+def test_images_without_masks_are_no_layout_though_a_name_begins_another(tmp_path):
+    for name in ("1", "10", "11"):
+        write(tmp_path / f"{name}.png", IMAGES["b.2"], RGB)
+    with pytest.raises(errors.UserError, match="holds no images with masks"):
+        lines(tmp_path)
 
 
 def test_the_longer_suffix_takes_the_mask_that_two_end(tmp_path):
