@@ -13,20 +13,24 @@ from ml_collections import ConfigDict
 
 from segdiff_jax import __version__, metrics, trained_run
 from segdiff_jax.checkpoint import trust
+from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example
+from segdiff_jax.evaluation import annotator_scores, joint_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
 from segdiff_jax.evaluation.panels import panel
 from segdiff_jax.evaluation.report import save_panel, write_report
-from segdiff_jax.evaluation.scoring import ScoredPrediction, score_examples
+from segdiff_jax.evaluation.scoring import ScoredPrediction, sample_masks, score_examples
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.trained_run import TrainedRun
+
+EXACT = 8  # samples of a known law for each sample of a network
 
 
 class Evaluation(NamedTuple):
     """Scores of a split."""
 
-    rows: list[dict[str, Any]]  # "name" and the scores of each image
+    rows: list[dict[str, Any]]  # "name", the scores of each image, and its further ones
     calibration: np.ndarray  # sums over all pixels of all images, see `metrics.calibration`
     panels: list[Path]  # a PNG of each image, on process 0
     seconds: float  # per image, without scoring and drawing it
@@ -62,7 +66,8 @@ def evaluate_run(
     config, step, examples = run.config, run.step, run.examples
     c = config.data
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
-    found = evaluate_split(run.segmenter, examples, config.seed, directory, watch)
+    further = further_scores(c.name, examples, run.segmenter.sampler.random)
+    found = evaluate_split(run.segmenter, examples, config.seed, directory, further, watch)
     if jax.process_index() > 0:
         return directory / "report.html"
     means = metrics.means(found.rows)
@@ -86,6 +91,7 @@ def evaluate_split(
     examples: Sequence[Example],
     seed: int,
     directory: Path,
+    further: Callable[[ScoredPrediction], dict[str, float]],
     watch: Callable[[ScoredPrediction], object] | None = None,
 ) -> Evaluation:
     """Predicts, scores and draws every example; panels go to the directory of the report."""
@@ -97,16 +103,40 @@ def evaluate_split(
             watch(found)
         example = found.example
         group = {"group": example.group} if example.group else {}
-        rows.append({"name": example.name, **group, **found.scores})
+        rows.append({"name": example.name, **group, **found.scores, **further(found)})
         sums += metrics.calibration(found.probability, example.mask)
         if jax.process_index() == 0:
             picture = panel(
                 *(example.image, example.mask, found.generations, found.probability),
-                *(example.name, found.scores, segmenter.sampler.random),
+                *(example.name, found.scores, segmenter.sampler.random, example.annotations),
             )
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
     return Evaluation(rows, sums, panels, seconds / len(examples))
+
+
+def further_scores(
+    data: str, examples: Sequence[Example], random: bool
+) -> Callable[[ScoredPrediction], dict[str, float]]:
+    """Returns the scores against several annotators, and against the law of a set that has one.
+
+    `data` is the name of the data set; `random` says whether generations are samples of masks.
+    """
+    several = any(example.annotations is not None for example in examples)
+
+    def score(found: ScoredPrediction) -> dict[str, float]:
+        masks = sample_masks(found) if random and len(found.generations) > 1 else None
+        example, scores = found.example, {}
+        if several:
+            each = example.mask[None] if example.annotations is None else example.annotations
+            scores |= annotator_scores.scores(found.probability, each, masks)
+        if data == "ambiguous" and masks is not None:
+            place, count = ambiguous.place_of(example.name), EXACT * len(masks)
+            exact = ambiguous.annotations(*place, count, first=ambiguous.ANNOTATORS)
+            scores |= joint_scores.scores(masks, ambiguous.faint_cores(*place), exact)
+        return scores
+
+    return score
 
 
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:

@@ -119,7 +119,7 @@ FIELDS: dict[str, Field] = {
     "seed": Field(0, integer(0, MAX_SEED),
         "of weights, batch order, augmentation and noise, in training and evaluation"),
     "data.name": Field("synthetic",
-        choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder"),
+        choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder", "ambiguous"),
         "data set: one of data.datasets.registry.BUILDERS"),
     "data.dir": Field("", _PATH_OR_NOTHING,
         "directory of the official files, for data sets that are downloaded by hand"),

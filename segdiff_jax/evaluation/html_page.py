@@ -19,6 +19,21 @@ MEANINGS = {
     "when neither mask has a contour.",
     "calibration": "Squared difference between mean probability and share of foreground, mean over "
     "ten bins of probability that hold pixels. Lower is better.",
+    "annotator_dice": "Of the predicted mask; two empty masks have 1, here and below.",
+    "mutual_dice": "Of each pair of annotators.",
+    "ncc": "Correlation of the variance p (1 - p) of the probability with that of the annotators; "
+    "undefined where they agree.",
+    "ged_squared": "Squared generalised energy distance of samples and annotators, d = 1 - IoU, "
+    "all pairs. Lower is better.",
+    "hm_iou": "IoU of samples and annotators matched one to one.",
+    "d_max": "Dice of each annotator with the nearest sample.",
+    "whole": "Share of faint objects that a sample has whole or not at all; of the law 1.",
+    "taken": "Share of samples that have a faint object; of the law 0.5.",
+    "area_std": "Standard deviation of the area over samples, pixels.",
+    "area_std_exact": "The same of as many exact samples.",
+    "coverage": "Share of exact samples whose area is between the 10 % and 90 % quantiles of the "
+    "samples' areas.",
+    "coverage_exact": "The same of as many exact samples.",
 }
 TEMPLATES = Environment(
     loader=PackageLoader("segdiff_jax", ""),
@@ -56,6 +71,7 @@ def render(
         title=content["title"],
         content=content,
         columns={key: label for key, label in labels.items() if key in content["summary"]},
+        further={key: label for key, label in labels.items() if key in content["further"]},
         order=order,
         pictures=pictures,
         charts=charts,

@@ -38,6 +38,7 @@ def panel(
     name: str,
     scores: Mapping[str, float],
     random: bool = True,
+    annotations: np.ndarray | None = None,
 ) -> "Figure":
     """Draws the panel of one image; every map is stretched to the shape of the truth.
 
@@ -49,12 +50,16 @@ def panel(
       name: of the image, for the heading.
       scores: by key of `metrics.LABELS`, for the heading; nan is shown as "undefined".
       random: whether generations differ; if not, there is one, which is not shown again.
+      annotations: [A, h, w] in {0, 1}, of which the truth is the majority; the share of them that
+        marks a pixel is shown in place of it.
     """
     soft = np.clip(generations, 0, 1)
+    several = annotations is not None
+    marked, shares = ("annotators", annotations.mean(0)) if several else ("truth", truth > 0)
     mean, doubt = ("mean probability", "disagreement") if random else ("probability", "uncertainty")
     maps = {
         "image": (image, {}),
-        "truth": (truth > 0, {"cmap": "gray", "vmin": 0, "vmax": 1}),
+        marked: (shares, {"cmap": "gray", "vmin": 0, "vmax": 1}),
         mean: (probability, PROBABILITY),
         doubt: (uncertainty(soft, random), DEVIATION),
         "errors": (error_map(image, truth, probability), {}),

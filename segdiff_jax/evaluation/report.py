@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segdiff_jax.errors import UserError
-from segdiff_jax.evaluation import charts, html_page
+from segdiff_jax.evaluation import annotator_scores, charts, html_page, joint_scores
 from segdiff_jax.metrics import LABELS, calibration_score, summarise
 from segdiff_jax.runtime import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FURTHER = annotator_scores.LABELS | joint_scores.LABELS
 MAX_PANELS = 24  # on the page; all of them are files in panels/
 
 
@@ -52,7 +53,7 @@ def write_report(
       directory: created if missing.
       title: the heading.
       settings: values that a reader needs to judge or repeat the run, in the order to show them.
-      rows: one per image: "name", the scores of `metrics.scores`, and "group" if it has one.
+      rows: one per image: "name", `metrics.scores`, any of FURTHER, and "group" if it has one.
       baselines: mean scores by name of the baseline.
       calibration_sums: [3, bins], the sum of `metrics.calibration` over images.
       panels: one per row, in the same order: a PNG file, or None; empty: no panels.
@@ -72,7 +73,7 @@ def write_report(
     files.write_json(directory / "report.json", content)
     order = review_order(content["images"])
     pictures = {i: charts.embed(path) for i in _select(order, panels) if (path := panels[i])}
-    html = html_page.render(content, LABELS, order, pictures, _charts(content))
+    html = html_page.render(content, LABELS | FURTHER, order, pictures, _charts(content))
     files.write_bytes(directory / "report.html", html.encode())
     return directory / "report.html"
 
@@ -103,12 +104,13 @@ def _content(
     curve: Sequence[Mapping[str, float]] | None,
 ) -> dict[str, Any]:
     """Returns the content of report.json, from which the page is made."""
-    keys = [key for key in LABELS if key in rows[0]]
+    keys, further = ([key for key in labels if key in rows[0]] for labels in (LABELS, FURTHER))
     return files.to_json_types(
         {
             "title": title,
             "settings": settings,
             "summary": {k: s._asdict() for k, s in summarise(rows, keys).items()},
+            "further": {k: s._asdict() for k, s in summarise(rows, further).items()},
             "groups": _groups(rows, keys),
             "baselines": baselines,
             "calibration": {"pooled_score": calibration_score(sums), "bins": _bins(sums)},

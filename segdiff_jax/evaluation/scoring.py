@@ -47,6 +47,12 @@ def score_examples(
         watchdog.heartbeat(f"the prediction for {example.name}")
 
 
+def sample_masks(found: ScoredPrediction) -> np.ndarray:
+    """Returns the generations as masks [S, h, w] bool at the size of the truth."""
+    size = found.example.mask.shape
+    return np.stack([average(one[None], size) > 0.5 for one in found.generations])
+
+
 def noise_key(seed: int) -> jax.Array:
     """Returns the key from which all sampling noise is derived; training uses another."""
     return jax.random.fold_in(jax.random.key(seed), 2)

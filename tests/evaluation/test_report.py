@@ -396,7 +396,7 @@ def test_large_panels_are_embedded_smaller(tmp_path):
 
 
 def test_every_score_is_explained_on_the_page():
-    assert set(html_page.MEANINGS) == set(metrics.KEYS)
+    assert set(html_page.MEANINGS) == {*metrics.KEYS, *report.FURTHER}
 
 
 def test_every_template_is_part_of_the_installed_package():

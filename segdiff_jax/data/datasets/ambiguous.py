@@ -7,17 +7,24 @@ the masks of a picture have a joint distribution from which exact samples can be
 together (a whole disc; all outlines) is the same in the samples of a good model.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow_datasets as tfds
+
+from segdiff_jax.data.datasets import base
 
 SIDE = 64  # pixels
 BRIGHT, FAINT = 3, 3  # discs
 RADII = 4.5, 8.0  # pixels
 TAKEN = 0.5  # probability of a faint disc
 MARGINS = -1.0, 2.0  # pixels by which an annotator's outlines are wider
+CORE = 2.0  # pixels of depth; the core of a disc is in every mask that takes the disc
 SEED = 1812  # of the whole set
-SPLITS = "train", "validation", "test"
+COUNTS = {"train": 1024, "validation": 16, "test": 32}
+ANNOTATORS = 8  # of each picture, as prepared
 
 
 class Scene(NamedTuple):
@@ -34,9 +41,40 @@ class Scene(NamedTuple):
     faint: np.ndarray
 
 
+class Ambiguous(base.SegmentationBuilder):
+    """1072 pictures of 64x64, each annotated by eight; the same on every machine."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    @classmethod
+    def plan(cls, directory: Path | None, options: base.Options) -> base.Plan:
+        """Returns the drawings to make; by the note, a set of other code is drawn again."""
+        del directory, options
+        splits = {split: [_item(split, i) for i in range(n)] for split, n in COUNTS.items()}
+        drawing = scene("train", 0).image.tolist(), annotations("train", 0, 2).tolist()
+        return base.Plan(splits, notes={"drawing": base.digest(*drawing)})
+
+
+def _item(split: str, index: int) -> base.Item:
+    def read() -> Iterator[tuple[str, dict[str, Any]]]:
+        name = f"{split}-{index:04d}"
+        yield (
+            name,
+            base.record(scene(split, index).image, annotations(split, index, ANNOTATORS), name),
+        )
+
+    return base.Item((), read)
+
+
+def place_of(name: str) -> tuple[str, int]:
+    """Returns split and index of the picture of an example's name, as "test-0007"."""
+    split, _, index = name.rpartition("-")
+    return split, int(index)
+
+
 def scene(split: str, index: int) -> Scene:
-    """Draws a picture by the name of its split and its index; a function of these only."""
-    rng = generator(SPLITS.index(split), index)
+    """Draws a picture of a split of COUNTS by its index; a function of these only."""
+    rng = generator(list(COUNTS).index(split), index)
     faint = np.arange(BRIGHT + FAINT) >= BRIGHT
     depth = np.stack([_depth(centre, radius) for centre, radius in _places(rng, len(faint))])
     cover = np.clip(depth + 0.5, 0.0, 1.0)
@@ -44,6 +82,22 @@ def scene(split: str, index: int) -> Scene:
     grey = 60.0 + 110.0 * np.max(light[:, None, None] * cover, axis=0)
     image = grey[..., None] + 24.0 * (rng.random((SIDE, SIDE, 3)) - 0.5)
     return Scene(np.clip(np.round(image), 0, 255).astype(np.uint8), depth, faint)
+
+
+def faint_cores(split: str, index: int) -> np.ndarray:
+    """Returns the cores [3, 64, 64] bool of a picture's faint discs."""
+    drawn = scene(split, index)
+    return drawn.depth[drawn.faint] >= CORE
+
+
+def annotations(split: str, index: int, count: int, first: int = 0) -> np.ndarray:
+    """Draws the masks [count, 64, 64] of annotators `first` and on; exact samples of the law.
+
+    The first ANNOTATORS are those of the prepared set.
+    """
+    drawn = scene(split, index)
+    numbers = list(COUNTS).index(split), index
+    return np.stack([annotate(drawn, generator(*numbers, 1 + first + k)) for k in range(count)])
 
 
 def annotate(scene: Scene, rng: np.random.Generator) -> np.ndarray:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segdiff_jax.data.datasets.base import SegmentationBuilder
 
 # The builder of a data set is the class of its name in the module of its name.
-BUILDERS = ("synthetic", "monuseg", "vaihingen", "cityscapes", "folder")
+BUILDERS = ("synthetic", "monuseg", "vaihingen", "cityscapes", "folder", "ambiguous")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""An evaluation: rows, further scores and panels, with a segmenter that knows its samples."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from segdiff_jax import evaluate, metrics
+from segdiff_jax.data.datasets import ambiguous
+from segdiff_jax.data.example import Example, majority
+from segdiff_jax.evaluation import annotator_scores, joint_scores, report
+
+PLACES = [("test", 3), ("test", 7)]
+COUNT = 6  # samples
+
+
+class Exact:
+    """Returns exact samples of the law as generations; `random` as a sampler declares it."""
+
+    def __init__(self, random):
+        self.sampler = SimpleNamespace(random=random)
+
+    def __call__(self, images, key):
+        del key
+        for _, place in zip(images, PLACES, strict=True):
+            yield ambiguous.annotations(*place, COUNT, first=1000).astype(np.float32)
+
+
+def examples(annotators=8):
+    found = []
+    for place in PLACES:
+        masks, image = ambiguous.annotations(*place, 8), ambiguous.scene(*place).image
+        name = "{}-{:04d}".format(*place)
+        several = masks[:annotators] if annotators > 1 else None
+        mask = majority(masks) if annotators > 1 else masks[0]
+        found.append(Example(image, mask, name, annotations=several))
+    return found
+
+
+def rows(tmp_path, data, chosen, random=True):
+    further = evaluate.further_scores(data, chosen, random)
+    return evaluate.evaluate_split(Exact(random), chosen, 0, tmp_path, further)
+
+
+def test_a_row_of_several_annotators_has_the_scores_of_samples_against_all(tmp_path):
+    chosen = examples()
+    found = rows(tmp_path, "folder", chosen)
+    for row, example, place in zip(found.rows, chosen, PLACES, strict=True):
+        samples = ambiguous.annotations(*place, COUNT, first=1000) > 0
+        p = samples.mean(0)
+        assert set(row) == {"name", *metrics.KEYS, *annotator_scores.LABELS}
+        truth = metrics.scores(p.astype(np.float32), example.mask)  # the majority
+        assert {key: row[key] for key in metrics.KEYS} == pytest.approx(truth, abs=1e-6)
+        wanted = annotator_scores.scores(p, example.annotations, samples)
+        assert {k: row[k] for k in wanted} == pytest.approx(wanted, abs=1e-6)  # p is float32
+
+
+def test_the_set_of_known_law_is_scored_against_it(tmp_path):
+    for row in rows(tmp_path, "ambiguous", examples()).rows:
+        assert {*annotator_scores.LABELS, *joint_scores.LABELS} < set(row)
+        assert row["whole"] == 1 and row["area_std_exact"] > 100
+
+
+def test_one_annotator_and_generations_that_are_no_samples_have_no_further_scores(tmp_path):
+    for row in rows(tmp_path, "folder", examples(1)).rows:
+        assert set(row) == {"name", *metrics.KEYS}
+    plain = {"annotator_dice", "mutual_dice", "ncc"}
+    for row in rows(tmp_path, "ambiguous", examples(), random=False).rows:
+        assert set(row) == {"name", *metrics.KEYS, *plain}
+
+
+def test_an_example_of_one_annotator_among_others_of_several_is_scored(tmp_path):
+    chosen = examples()
+    chosen[0] = chosen[0]._replace(annotations=None)
+    alone, other = rows(tmp_path, "folder", chosen).rows
+    assert set(alone) == set(other) and np.isnan(alone["mutual_dice"])
+
+
+def test_the_report_holds_the_further_scores_and_their_meanings(tmp_path):
+    found = rows(tmp_path, "ambiguous", examples())
+    page = report.write_report(
+        tmp_path,
+        title="t",
+        settings={},
+        rows=found.rows,
+        baselines={"all foreground": {"iou": 0.1, "dice": 0.2}},
+        calibration_sums=found.calibration,
+        panels=found.panels,
+    )
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert set(content["further"]) == set(report.FURTHER)
+    assert set(content["summary"]) == set(metrics.KEYS)
+    mean = np.mean([row["ged_squared"] for row in found.rows])
+    assert content["further"]["ged_squared"]["mean"] == pytest.approx(mean)
+    html = page.read_text()
+    assert all(label in html for label in report.FURTHER.values())
+    assert "Annotators and samples" in html
