@@ -1,7 +1,7 @@
-"""Loads a trained run as a Python object: `model = segdiff_jax.load(workdir)`."""
+"""Loads trained runs as a Python object: `model = segdiff_jax.load(workdir)`."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from segdiff_jax import trained_run
@@ -16,12 +17,16 @@ from segdiff_jax.checkpoint import run_config
 from segdiff_jax.config import validate
 from segdiff_jax.data.example import Array
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.factory import networks
+from segdiff_jax.factory import networks, samplers
 from segdiff_jax.inference.averaging import uncertainty
+from segdiff_jax.inference.predictor import PredictedRows, Predictor
 from segdiff_jax.inference.sampler import DiffusionSampler, MaskSampler
-from segdiff_jax.inference.segmentation import ImageRows, Segmenter
+from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.models.segdiff import Params, call
 from segdiff_jax.runtime import cpu_devices, distributed
+
+# settings of the reverse process, which networks of one pass lack
+OF_CHAINS = ("steps", "samples", "tolerance", "generations", "fusion")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,45 +34,64 @@ class Prediction:
     """The prediction for one image.
 
     Attributes:
-      probability: [H, W] float32 in 0..1, the mean of the generations.
+      probability: [H, W] float32 in 0..1, the mean of the generations, or another fusion of them.
       mask: [H, W] uint8, 1 where the probability is above the threshold.
-      uncertainty: [H, W] float32 in 0..0.5, the standard deviation of the generations; of a
-        one-pass network see `averaging.uncertainty`.
-      generations: [S, H, W] float32 in 0..1, single masks sampled from different noise; of a
-        one-pass network its probability alone.
+      uncertainty: [H, W] float32 in 0..0.5, the standard deviation of the generations; of budgets
+        other than "paper", of one-pass networks and of several runs see `averaging.uncertainty`.
+      generations: [G, H, W] float32 in 0..1, what the probability is made of: by the budget
+        "paper", single masks sampled from different noise; else the probability of each pass; of
+        several runs the probability of each.
+      samples: [S, H, W] uint8 of 0 and 1, whole masks that may be the true one: pixels that go
+        together are foreground together; None: the model draws none.
     """
 
     probability: np.ndarray
     mask: np.ndarray
     uncertainty: np.ndarray
     generations: np.ndarray
+    samples: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Predicts with the averaged weights of a run, on every device of this process's job.
+    """Predicts with the averaged weights of runs, on every device of this process's job.
 
     Attributes:
-      config: of the run, with the sampling settings in use.
-      step: training steps the weights have seen.
-      segmenter: samples the masks.
+      configs: of each run, with the sampling settings in use.
+      steps: training steps that the weights of each run have seen.
+      predictor: of the probability and the samples.
       threshold: of the probability, above which a pixel is foreground.
     """
 
-    config: ConfigDict
-    step: int
-    segmenter: Segmenter
+    configs: tuple[ConfigDict, ...]
+    steps: tuple[int, ...]
+    predictor: Predictor
     threshold: float
 
     @property
+    def config(self) -> ConfigDict:
+        """The config of the first run, whose tiles and seed all use."""
+        return self.configs[0]
+
+    @property
+    def step(self) -> int:
+        """Training steps that the weights of the first run have seen."""
+        return self.steps[0]
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """What makes the probability of the first run."""
+        return self.predictor.runs[0].segmenter
+
+    @property
     def params(self) -> Params:
-        """Nested dictionaries of float32 arrays, replicated over the devices."""
+        """Nested dictionaries of float32 arrays, of the first run, replicated over the devices."""
         return self.segmenter.params
 
     @property
     def random(self) -> bool:
-        """Whether the masks are sampled from noise; False for one-pass networks."""
-        return self.segmenter.sampler.random
+        """Whether the generations are masks sampled from noise, not probabilities."""
+        return self.predictor.random
 
     def predict(self, image: np.ndarray, *, number: int = 0) -> Prediction:
         """Predicts one image of any size; larger ones are cut into tiles that are blended.
@@ -82,14 +106,14 @@ class Model:
           ValueError: the image is of another shape or type.
         """
         # one tile a call, so that small images bring no padding
-        segmenter = replace(self.segmenter, max_tiles_per_call=1)
-        parts = [rows.generations for rows in segmenter.bands([rgb(image)], self._key(), number)]
-        generations = np.clip(np.concatenate(parts, axis=1), 0.0, 1.0)
-        probability = generations.mean(axis=0)
-        mask = (probability > self.threshold).astype(np.uint8)
-        return Prediction(probability, mask, uncertainty(generations, self.random), generations)
+        rows = self.predictor.one_tile_a_call().predict(rgb(image), self._key(), number)
+        generations, mask = np.clip(rows.generations, 0.0, 1.0), rows.probability > self.threshold
+        spread = uncertainty(generations, self.random)
+        return Prediction(
+            rows.probability, mask.astype(np.uint8), spread, generations, rows.samples
+        )
 
-    def bands(self, images: Iterable[np.ndarray], first: int = 0) -> Iterator[ImageRows]:
+    def bands(self, images: Iterable[np.ndarray], first: int = 0) -> Iterator[PredictedRows]:
         """Yields finished rows of image after image, for images too large for memory.
 
         Args:
@@ -97,9 +121,11 @@ class Model:
           first: number of the first image, see `predict`.
 
         Returns:
-          Rows from top to bottom, whose generations are about 0..1 and not clipped.
+          Rows from top to bottom, whose generations are about 0..1 and not clipped. With a
+          tolerance of the samples, or the fusion "staple" or "medoid", all rows of an image come
+          together, and it has to fit into memory.
         """
-        return self.segmenter.bands(map(rgb, images), self._key(), first)
+        return self.predictor.bands(map(rgb, images), self._key(), first)
 
     def eps(self, x_t: Array, t: Array, image: Array) -> jax.Array:
         """Returns the network's estimate of the noise in x_t: the function eps of the paper.
@@ -146,43 +172,87 @@ def rgb(image: Any) -> np.ndarray:
 
 
 def load(
-    workdir: str | PathLike,
+    workdir: str | PathLike | Sequence[str | PathLike],
     *,
+    budget: str | None = None,
+    samples: int | None = None,
+    tolerance: float | None = None,
     generations: int | None = None,
+    fusion: str | None = None,
     steps: int | None = None,
     overlap: int | None = None,
     threshold: float = 0.5,
     seed: int | None = None,
 ) -> Model:
-    """Loads the averaged weights of a run, and turns the compilation cache on.
+    """Loads the averaged weights of a run, or of several, and turns the compilation cache on.
+
+    Several share the first one's tiles and seed. What is None is as in the config of each.
 
     Args:
-      workdir: of the run, which holds config.json and checkpoints.
-      generations: masks sampled of each image; None: as in the run's config.
-      steps: reverse steps of each, 0: all T; None: as in the run's config.
-      overlap: pixels that neighbouring tiles share; None: as in the run's config, or a quarter of a
-        tile if it has no tiles.
+      workdir: of the run, which holds config.json and checkpoints; or a list of such.
+      budget: what makes the probability: "fast", "balanced" or "paper".
+      samples: masks of each image besides, at most; drawn by the runs of diffusion in turn.
+      tolerance: of their mean area, with which fewer are enough.
+      generations: masks that "paper" makes the probability of.
+      fusion: how it does.
+      steps: reverse steps of each mask, 0: all T.
+      overlap: pixels that neighbouring tiles share; None: a quarter if the run has no tiles.
       threshold: of the probability, in 0..1.
-      seed: of the noise; None: the run's.
+      seed: of the noise.
 
     Raises:
-      UserError: there is no such run, or a value is out of range.
+      UserError: there is no such run, or a value is out of range; see config/schema.py.
     """
-    workdir = Path(workdir).expanduser()
-    if not (workdir / "config.json").is_file():
-        raise UserError(f"{workdir} holds no run: it has no config.json", BAD_CHECKPOINT)
+    places = [workdir] if isinstance(workdir, str | PathLike) else workdir
+    sampling = {"budget": budget, "samples": samples, "tolerance": tolerance, "fusion": fusion}
+    sampling |= {"generations": generations, "steps": steps}
+    configs = _configs([Path(p).expanduser() for p in places], sampling, overlap, seed)
+    return _restore(configs, threshold)
+
+
+def _restore(configs: dict[Path, ConfigDict], threshold: float) -> Model:
+    """Restores runs to all devices."""
     if not 0 <= threshold < 1:
         raise UserError(f"threshold={threshold}: must be at least 0 and below 1")
-    config = run_config.read_config(workdir)
-    if steps is not None and networks.one_pass(config):
-        raise UserError(f"steps={steps}: {workdir} holds a network that predicts in one pass")
-    set_tiles(config, overlap)
-    given = {"sampling.generations": generations, "sampling.steps": steps, "seed": seed}
-    config.update_from_flattened_dict({k: v for k, v in given.items() if v is not None})
-    validate.check(config)
-    distributed.start(devices_of_cpu=cpu_devices.choose_device_count(wanted=config.job.cpu_devices))
-    run = trained_run.restore(config, workdir, distributed.all_devices())
-    return Model(config, run.step, run.segmenter, threshold)
+    wanted = next(iter(configs.values())).job.cpu_devices
+    distributed.start(devices_of_cpu=cpu_devices.choose_device_count(wanted=wanted))
+    mesh = distributed.all_devices()
+    restored = [trained_run.restore_ema(config, place, mesh) for place, config in configs.items()]
+    steps, params = zip(*restored, strict=True)
+    predictor = samplers.predictor(list(zip(configs.values(), params, strict=True)), mesh)
+    return Model(tuple(configs.values()), steps, predictor, threshold)
+
+
+def _configs(
+    workdirs: Sequence[Path], sampling: dict[str, Any], overlap: int | None, seed: int | None
+) -> dict[Path, ConfigDict]:
+    """Returns the configs of runs, with the settings that `load` was given."""
+    if not workdirs or len(set(workdirs)) < len(workdirs):
+        raise UserError(f"workdir={[*map(str, workdirs)]}: must name one run, or several once each")
+    for place in workdirs:
+        if not (place / "config.json").is_file():
+            raise UserError(f"{place} holds no run: it has no config.json", BAD_CHECKPOINT)
+    configs = {place: run_config.read_config(place) for place in workdirs}
+    first = configs[workdirs[0]]
+    set_tiles(first, overlap)
+    c, seed = first.sampling, first.seed if seed is None else seed
+    mixed = not all(map(networks.one_pass, configs.values()))
+    if sampling["steps"] is not None and not mixed:
+        where, steps = ",".join(map(str, workdirs)), sampling["steps"]
+        raise UserError(f"steps={steps}: {where} holds a network that predicts in one pass")
+    for place, config in configs.items():
+        if config.sampling.tile not in (0, c.tile):
+            made = f"made for tiles of {config.sampling.tile} pixels"
+            logging.warning("%s: %s, it gets the first run's, of %d", place, made, c.tile)
+        left_out = OF_CHAINS if mixed and networks.one_pass(config) else ()
+        chosen = {k: v for k, v in sampling.items() if v is not None and k not in left_out}
+        config.sampling.update({**chosen, "tile": c.tile, "stride": c.stride})
+        config.seed = seed
+        try:
+            validate.check(config)
+        except UserError as error:
+            raise UserError(f"{place}: {error}" if len(configs) > 1 else str(error)) from error
+    return configs
 
 
 def set_tiles(config: ConfigDict, overlap: int | None) -> None:

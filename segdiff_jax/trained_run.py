@@ -1,4 +1,4 @@
-"""Loads a trained run: config, averaged weights and segmenter; for a score, its test split."""
+"""Loads a trained run: config, averaged weights and predictor; for a score, its test split."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from segdiff_jax.checkpoint import manager, run_config
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 from segdiff_jax.factory import datasets, networks, samplers
+from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.models.segdiff import Params
 from segdiff_jax.runtime import distributed, watchdog
@@ -22,8 +23,13 @@ class TrainedRun(NamedTuple):
 
     config: ConfigDict  # with mean and standard deviation of the images it was trained on
     step: int  # training steps taken
-    segmenter: Segmenter  # with the averaged weights and the sampling settings of the config
+    predictor: Predictor  # with the averaged weights and the sampling settings of the config
     examples: list[Example]  # of the test split, cropped as they are scored; [] by `restore`
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """Returns what makes the probability, without samples."""
+        return self.predictor.runs[0].segmenter
 
 
 def load(config: ConfigDict, workdir: Path) -> TrainedRun:
@@ -48,7 +54,7 @@ def load(config: ConfigDict, workdir: Path) -> TrainedRun:
 def restore(config: ConfigDict, workdir: Path, mesh: Mesh) -> TrainedRun:
     """Restores the averaged weights of a run to every device; reads no examples."""
     step, params = restore_ema(config, workdir, mesh)
-    return TrainedRun(config, step, samplers.segmenter(config, params, mesh), [])
+    return TrainedRun(config, step, samplers.predictor([(config, params)], mesh), [])
 
 
 def restore_ema(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Params]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from tiny_config import ROOT, mesh_of, tiny
+from tiny_config import ROOT, mesh_of, tiny, write_run
 
 import segdiff_jax
 from segdiff_jax.errors import BAD_CHECKPOINT, USAGE, UserError
@@ -26,6 +26,12 @@ def model(run_of_chance):
 @pytest.fixture(scope="module")
 def prediction(model):
     return model.predict(IMAGE)
+
+
+def with_segmenter(model, **changes):
+    (run,) = model.predictor.runs
+    run = run._replace(segmenter=replace(run.segmenter, **changes))
+    return replace(model, predictor=replace(model.predictor, runs=(run,)))
 
 
 def test_a_prediction_has_the_size_of_the_image_and_documented_ranges(prediction):
@@ -76,7 +82,7 @@ def test_grey_images_are_taken_as_three_equal_channels(model):
 def test_programs_are_compiled_once_for_a_size_of_tile_on_one_device(run_of_chance, caplog):
     model, mesh = segdiff_jax.load(run_of_chance), mesh_of(1)
     params = distributed.replicate(model.params, mesh)
-    model = replace(model, segmenter=replace(model.segmenter, mesh=mesh, params=params))
+    model = with_segmenter(model, mesh=mesh, params=params)
     with jax.log_compiles():
         for height, width in [(16, 16), (40, 27), (100, 16), (64, 64)]:
             model.predict(np.zeros((height, width, 3), np.uint8))
@@ -89,7 +95,7 @@ def test_eps_is_that_of_the_network_whatever_it_was_trained_to_predict(run_of_ch
     model = segdiff_jax.load(run_of_chance)
     parameterization = replace(model.segmenter.sampler.prediction, kind=kind)
     sampler = replace(model.segmenter.sampler, prediction=parameterization)
-    model = replace(model, segmenter=replace(model.segmenter, sampler=sampler))
+    model = with_segmenter(model, sampler=sampler)
     rng = np.random.default_rng(1)
     x_t = rng.normal(size=(2, 16, 16, 1)).astype(np.float32)
     image, t = rng.integers(0, 256, (2, 16, 16, 3), np.uint8), np.array([3, 70])
@@ -110,7 +116,7 @@ def test_eps_is_that_of_the_network_whatever_it_was_trained_to_predict(run_of_ch
 
 
 def test_the_weights_and_their_age_are_there(model):
-    assert model.step == 7
+    assert model.step == 7 and model.steps == (7,)
     assert model.params["unet"]["out"]["conv"]["kernel"].shape[-1] == 1
 
 
@@ -121,12 +127,74 @@ def test_the_weights_and_their_age_are_there(model):
         ({"steps": 101}, "config.sampling.steps=101: must be at most diffusion.T=100"),
         ({"overlap": 16}, "overlap=16: must be at least 0 and less than a tile, 16"),
         ({"threshold": 1.0}, "threshold=1.0: must be at least 0 and below 1"),
+        ({"budget": "quick"}, "config.sampling.budget='quick': must be one of fast, balanced, pap"),
+        ({"samples": -1}, "config.sampling.samples=-1: must be an integer, at least 0"),
+        ({"tolerance": 0.1}, "config.sampling.tolerance=0.1: must be 0 unless sampling.samples"),
+        (
+            {"budget": "fast", "fusion": "staple"},
+            "config.sampling.fusion='staple': must be mean un",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(run_of_chance, settings, part):
     with pytest.raises(UserError) as caught:
         segdiff_jax.load(run_of_chance, **settings)
     assert part in str(caught.value) and caught.value.code == USAGE
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    """A run of one pass, whose tiles are larger."""
+    config, workdir = tiny(), tmp_path_factory.mktemp("twin")
+    config.model.kind, config.sampling.generations = "twin", 1
+    config.sampling.tile = config.sampling.stride = 32
+    write_run(config, workdir, step=9)
+    return workdir
+
+
+def test_samples_are_whole_masks_beside_the_map_and_the_budget_decides_the_map(run_of_chance):
+    paper = segdiff_jax.load(run_of_chance, samples=3).predict(IMAGE)
+    assert paper.samples.shape == (3, 40, 27) and paper.samples.dtype == np.uint8
+    assert set(np.unique(paper.samples)) <= {0, 1}
+    assert paper.generations.shape == (2, 40, 27)
+    fast = segdiff_jax.load(run_of_chance, budget="fast", samples=3)
+    found = fast.predict(IMAGE)
+    assert found.generations.shape == (1, 40, 27) and not fast.random
+    p = found.probability
+    np.testing.assert_allclose(found.uncertainty, np.sqrt(p * (1 - p)), atol=1e-6)
+    share = found.samples.sum(axis=0)  # a pixel is foreground in its share of the samples
+    assert (np.abs(share - 3 * p) < 1 + 1e-5).all()
+    rows = [*fast.bands([IMAGE])]
+    np.testing.assert_array_equal(np.concatenate([r.samples for r in rows], 1), found.samples)
+
+
+def test_runs_together_are_their_mean_in_the_tiles_of_the_first(run_of_chance, twin, caplog):
+    both = segdiff_jax.load([run_of_chance, twin], budget="fast", samples=2, overlap=4, steps=2)
+    assert both.steps == (7, 9) and [c.sampling.samples for c in both.configs] == [2, 0]
+    assert f"{twin}: made for tiles of 32 pixels, it gets the first run's, of 16" in caplog.text
+    found = both.predict(IMAGE)
+    for place, generation in zip((run_of_chance, twin), found.generations, strict=True):
+        alone = with_segmenter(segdiff_jax.load(place, budget="fast"), tile=16, stride=12)
+        np.testing.assert_array_equal(alone.predict(IMAGE).probability, generation)
+    np.testing.assert_allclose(found.probability, found.generations.mean(0), atol=1e-6)
+    assert found.samples.shape == (2, 40, 27)
+
+
+@pytest.mark.parametrize(
+    ("places", "settings", "part"),
+    [
+        ([], {}, "workdir=[]: must name one run, or several once each"),
+        (["run", "run"], {}, "must name one run, or several once each"),
+        (["twin"], {"samples": 2}, "config.sampling.samples=2: must be 0 with model.kind='twin'"),
+        (["twin"], {"steps": 2}, "holds a network that predicts in one pass"),
+        (["run", "twin"], {"steps": 101}, "run_of_chance0: config.sampling.steps=101: must be at"),
+    ],
+)
+def test_runs_that_do_not_go_together_are_refused(places, settings, part, run_of_chance, twin):
+    known = {"run": run_of_chance, "twin": twin}
+    with pytest.raises(UserError) as caught:
+        segdiff_jax.load([known[name] for name in places], **settings)
+    assert part in str(caught.value)
 
 
 def test_a_directory_without_a_run_is_named(tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.cli import options
-from segdiff_jax.config.schema import MAX_SEED, Allowed, integer, number
+from segdiff_jax.config.allowed import Allowed, integer, number
+from segdiff_jax.config.schema import MAX_SEED
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, Input, find_images
 from segdiff_jax.prediction.summary import unrelated_content

@@ -6,71 +6,26 @@ the authors' code and arXiv 2112.00390; the defaults are those of the code, for 
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from segdiff_jax.config.allowed import (
+    Allowed,
+    choice,
+    integer,
+    is_integer,
+    number,
+    or_none,
+    several,
+)
 from segdiff_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 MARGIN = 20  # percent by which a prepared object of Cityscapes is larger than its box
 MAX_SEED = 2**32 - 1
-
-
-class Allowed(NamedTuple):
-    """Describes the allowed values of a field or a flag.
-
-    Attributes:
-      text: completes the sentence "... must be".
-      accepts: returns whether a value of any type is allowed.
-      choices: the allowed names; empty where there are none to choose from.
-    """
-
-    text: str
-    accepts: Callable[[Any], bool]
-    choices: tuple[str, ...] = ()
-
-
-def integer(low: int, high: int | None = None) -> Allowed:
-    """Returns the range of integers [low, high]; True and False are not integers."""
-    text = f"an integer, at least {low}" + ("" if high is None else f", at most {high}")
-    return Allowed(text, lambda v: _is_integer(v) and low <= v and (high is None or v <= high))
-
-
-def number(low: float, high: float = math.inf, above: bool = False, below: bool = False) -> Allowed:
-    """Returns the finite numbers in [low, high]; `above` excludes low, `below` excludes high."""
-    lowest = f", {'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
-    highest = f", {'below' if below else 'at most'} {high:g}" if high < math.inf else ""
-
-    def accepts(v: Any) -> bool:
-        if not (_is_integer(v) or isinstance(v, float)) or not math.isfinite(v):
-            return False
-        return (low < v if above else low <= v) and (v < high if below else v <= high)
-
-    return Allowed(f"a number{lowest}{highest}", accepts)
-
-
-def choice(*names: str) -> Allowed:
-    """Returns a choice of one of the names."""
-    return Allowed(f"one of {', '.join(names)}", lambda v: v in names, names)
-
-
-def several(each: Allowed, length: int | None = None) -> Allowed:
-    """Returns tuples of `length`, or of at least one element; a list stands for a tuple (JSON)."""
-    count = "one or more values" if length is None else f"{length} values"
-
-    def accepts(v: Any) -> bool:
-        fits = isinstance(v, tuple | list) and (len(v) == length if length else len(v) > 0)
-        return fits and all(map(each.accepts, v))
-
-    return Allowed(f"{count} in brackets, each {each.text}", accepts)
-
-
-def or_none(allowed: Allowed) -> Allowed:
-    """Returns the allowed values and ()."""
-    return Allowed(f"{allowed.text}; or ()", lambda v: v in ((), []) or allowed.accepts(v))
 
 
 def _split(*, required: bool = False) -> Allowed:
@@ -84,12 +39,8 @@ def _split(*, required: bool = False) -> Allowed:
     return Allowed(text, accepts)
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _is_power_of_two(value: Any) -> bool:
-    return _is_integer(value) and value > 0 and value.bit_count() == 1
+    return is_integer(value) and value > 0 and value.bit_count() == 1
 
 
 _BOOL = Allowed("true or false", lambda v: isinstance(v, bool))
@@ -101,7 +52,7 @@ _POWERS_OF_TWO = Allowed(
     "powers of two in brackets, such as (16, 32); () for none",
     lambda v: isinstance(v, tuple | list) and all(map(_is_power_of_two, v)),
 )
-_ODD = Allowed("an odd integer, at least 1", lambda v: _is_integer(v) and v > 0 and v % 2 == 1)
+_ODD = Allowed("an odd integer, at least 1", lambda v: is_integer(v) and v > 0 and v % 2 == 1)
 _CONDITIONINGS = choice("sum", "concat", "stack", "inject1", "inject3", "inject5")
 
 
@@ -230,6 +181,18 @@ FIELDS: dict[str, Field] = {
         "of ddim: 0, deterministic, to 1, as much noise as ddpm's posterior"),
     "sampling.generations": Field(9, integer(1),
         "masks that are averaged: 9 in the code, 30 in the paper; 1 if model.kind is no diffusion"),
+    "sampling.fusion": Field("mean", choice("mean", "median", "majority", "staple", "medoid"),
+        "what makes one probability of the generations of budget 'paper'; 'staple': Warfield et "
+        "al. 2004; 'medoid': the generation of the highest mean IoU with the others"),
+    "sampling.samples": Field(0, integer(0),
+        "masks by the reverse process, beside the probability: whole ones that may be true; "
+        "0: none"),
+    "sampling.masks": Field("coupled", choice("coupled", "soft"),
+        "how samples become masks: 'coupled', each pixel is foreground in the share of them that "
+        "its probability is, by the ranks of the soft samples; 'soft', where they are above 1/2"),
+    "sampling.tolerance": Field(0.0, number(0),
+        "samples of an image are drawn, 4 at a time, until the standard error of their mean area "
+        "is at most this share of it, or all are drawn; 0: all"),
     "sampling.rows_at_once": Field(0, integer(0),
         "(tile, generation) pairs that a device denoises together, which takes memory; 0: 16, but "
         "1 on a CPU, where a prediction then does not depend on its batch, to the last bit"),

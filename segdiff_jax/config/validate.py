@@ -71,6 +71,9 @@ def _variants(c: ConfigDict) -> Violations:
         demand = f"must be 1 with model.kind={kind!r}, which draws no noise"
         if c.sampling.generations != 1:
             yield "sampling.generations", demand
+        if c.sampling.samples:
+            demand = f"must be 0 with model.kind={kind!r}, which has no reverse process"
+            yield "sampling.samples", demand
         if c.train.noise_draws_per_image != 1:
             yield "train.noise_draws_per_image", demand
 
@@ -102,9 +105,18 @@ def _sampling(c: ConfigDict) -> Violations:
         yield "diffusion.T", f"must be at least 21 with diffusion.schedule='linear', {why}"
     if c.diffusion.bayes_skip and c.diffusion.prediction != "logit":
         yield "diffusion.bayes_skip", "must be False unless diffusion.prediction is 'logit'"
-    if c.sampling.budget != "paper" and c.diffusion.prediction == "eps":
+    diffuses, budget = c.model.kind == "diffusion", c.sampling.budget
+    if budget != "paper" and diffuses and c.diffusion.prediction == "eps":
         which = "as a network that predicts eps cannot tell x0 at t=T"
         yield "sampling.budget", f"must be paper with diffusion.prediction='eps', {which}"
+    if c.sampling.fusion != "mean" and (budget != "paper" or not diffuses):
+        needs = "unless sampling.budget is 'paper', and model.kind 'diffusion'"
+        yield "sampling.fusion", f"must be mean {needs}: there are no generations to fuse"
+    if c.sampling.tolerance and not c.sampling.samples:
+        yield (
+            "sampling.tolerance",
+            "must be 0 unless sampling.samples sets how many are drawn",
+        )
     if c.sampling.steps > T:
         yield "sampling.steps", f"must be at most diffusion.T={T}; 0 for all"
 

@@ -9,7 +9,16 @@ from ml_collections import ConfigDict
 from segdiff_jax.cli import options
 from segdiff_jax.config import flatten, schema, validate
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.experiments.grids import GRIDS, LOCATION_FIELDS, NO_EFFECT, Cell, Values, plan
+from segdiff_jax.experiments.grids import (
+    GRIDS,
+    LOCATION_FIELDS,
+    NO_EFFECT,
+    PAPER_GRIDS,
+    Cell,
+    Values,
+    plan,
+)
+from segdiff_jax.experiments.recipe import VARIANTS
 from segdiff_jax.runtime.files import write_json
 
 FLAGS = {"dir": "", "grid": "", "list": False, "retry": False}
@@ -53,7 +62,7 @@ def parse(argv: list[str]) -> Command:
     if not values["dir"]:
         raise UserError("--dir is missing: must be the directory of the grid; it is made if need")
     directory = options.directory("dir", values["dir"])
-    grids = tuple(values["grid"].split(",")) if values["grid"] else GRIDS
+    grids = tuple(values["grid"].split(",")) if values["grid"] else PAPER_GRIDS
     for grid in grids:
         if grid not in GRIDS:
             hint = schema.did_you_mean(grid, GRIDS)
@@ -65,19 +74,32 @@ def parse(argv: list[str]) -> Command:
 
 
 def _numbers(name: str, text: str) -> Any:
-    """Returns the numbers of --T, --blocks, --images, or the one of --generations."""
-    least = 0 if name == "images" else 1
+    """Returns the values of one of the flags of `Values`: numbers, one number, or variants."""
+    if name == "variants":
+        return _variants(text)
+    least = 0 if name in ("images", "seeds", "twin_steps") else 1
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    single = name == "generations"
+    single = name in ("generations", "twin_steps")
     if not numbers or min(numbers) < least or (single and len(numbers) > 1):
         count = "an integer," if single else "integers joined by commas, each"
         raise UserError(f"--{name}={text}: must be {count} at least {least}")
     if len(set(numbers)) < len(numbers):
         raise UserError(f"--{name}={text}: names a value twice")
     return numbers[0] if single else tuple(numbers)
+
+
+def _variants(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in VARIANTS:
+            hint = schema.did_you_mean(name, VARIANTS)
+            raise UserError(f"--variants={name}: must be some of {', '.join(VARIANTS)}{hint}")
+    if len(set(names)) < len(names):
+        raise UserError(f"--variants={text}: names a value twice")
+    return names
 
 
 def check_resume(directory: Path, config: ConfigDict) -> None:

@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple
 from ml_collections import ConfigDict
 
 from segdiff_jax.config import flatten
+from segdiff_jax.experiments import recipe
 
-Measure = Literal["scores", "generations", "reverse", "seconds"]
+Measure = Literal["scores", "generations", "reverse", "seconds", "joint"]
 
 
 class Values(NamedTuple):
@@ -26,12 +27,18 @@ class Values(NamedTuple):
       blocks: RRDB blocks of G.
       images: training images; 0: all.
       generations: the largest number of generations to average.
+      seeds: of the trainings of "recipe".
+      variants: of "recipe", see `recipe.VARIANTS`.
+      twin_steps: updates of the twin there; 0: as many as the others.
     """
 
     T: tuple[int, ...] = (25, 50, 75, 100, 150, 200)
     blocks: tuple[int, ...] = (1, 3, 5, 10, 15, 20, 25)
     images: tuple[int, ...] = (4, 8, 16, 0)
     generations: int = 30
+    seeds: tuple[int, ...] = (0, 1, 2)
+    variants: tuple[str, ...] = tuple(recipe.VARIANTS)
+    twin_steps: int = 0
 
 
 class Cell(NamedTuple):
@@ -95,10 +102,18 @@ def _overrides(values: Values) -> dict[str, dict[str, dict[str, Any]]]:
         "reverse": {"all-steps": ALL_STEPS},
         "seconds": each_T,
         "differences": DIFFERENCES,
+        recipe.GRID: recipe.cells(values.seeds, values.variants, values.twin_steps),
     }
 
 
 GRIDS = tuple(_overrides(Values()))
+PAPER_GRIDS = tuple(grid for grid in GRIDS if grid != recipe.GRID)  # run if none is named
+MEASURED: dict[str, Measure] = {
+    "generations": "generations",
+    "reverse": "reverse",
+    "seconds": "seconds",
+    recipe.GRID: "joint",
+}
 # prefixes of the config fields that no trained weight depends on
 AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", "cityscapes.test_expansion", "data.test_split")
 # where this machine keeps the data; another may keep the same data elsewhere
@@ -115,7 +130,7 @@ def plan(values: Values, grids: tuple[str, ...]) -> list[Cell]:
     """Returns the cells of the grids, in their order."""
     known = _overrides(values)
     return [
-        Cell(grid, name, over, grid if grid in ("generations", "reverse", "seconds") else "scores")
+        Cell(grid, name, over, MEASURED.get(grid, "scores"))
         for grid in grids
         for name, over in known[grid].items()
     ]

@@ -1,6 +1,6 @@
-"""Builds the noise schedule, the reverse process, the sampler and the segmenter of a config."""
+"""Builds the noise schedule, the reverse process, the samplers and the predictor of a config."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from segdiff_jax import diffusion
 from segdiff_jax.errors import UserError
 from segdiff_jax.factory.networks import choose, model, multiple, one_pass
+from segdiff_jax.inference.predictor import Predictor, Run
 from segdiff_jax.inference.sampler import (
     DiffusionSampler,
     MarginalSampler,
@@ -95,6 +96,30 @@ def chain_sampler(config: ConfigDict) -> DiffusionSampler:
 def _network(config: ConfigDict) -> dict[str, Any]:
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     return {"model": model(config), "mean": mean, "std": std}
+
+
+def predictor(runs: Sequence[tuple[ConfigDict, Params]], mesh: Mesh) -> Predictor:
+    """Returns the predictor of one run or several; params are replicated over the mesh.
+
+    Each run has the budget and the steps of its own config. The most samples that a config asks for
+    are drawn, as the first such config says, by all runs whose network is one of diffusion.
+    """
+    first = max((config.sampling for config, _ in runs), key=lambda c: c.samples)
+    count = sum(not one_pass(config) for config, _ in runs)
+    share = -(-first.samples // count) if first.samples else 0  # rounded up
+
+    def run(config: ConfigDict, params: Params) -> Run:
+        chain = None
+        if share and not one_pass(config):
+            chain = chain_segmenter(config, params, mesh, share)
+        return Run(segmenter(config, params, mesh), chain, config.sampling.fusion)
+
+    return Predictor(
+        tuple(run(config, params) for config, params in runs),
+        samples=first.samples,
+        coupled=choose({"coupled": True, "soft": False}, first.masks, "sampling.masks"),
+        tolerance=first.tolerance,
+    )
 
 
 def segmenter(config: ConfigDict, params: Params, mesh: Mesh) -> Segmenter:

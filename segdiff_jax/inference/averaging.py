@@ -3,6 +3,7 @@
 import numpy as np
 
 from segdiff_jax.data.resize import bilinear
+from segdiff_jax.inference.fusion import fuse
 
 
 def uncertainty(soft: np.ndarray, random: bool = True) -> np.ndarray:
@@ -22,18 +23,22 @@ def uncertainty(soft: np.ndarray, random: bool = True) -> np.ndarray:
     return np.sqrt(p * (1 - p))
 
 
-def average(generations: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def average(generations: np.ndarray, size: tuple[int, int], fusion: str = "mean") -> np.ndarray:
     """Resizes every generation, clips it to 0..1 and averages: the order of the authors' code.
 
     Args:
       generations: [S, h, w] floats, probabilities. A sampler without clipping leaves values outside
         0..1; clipping them before the resize would move the contour of the mask.
       size: (H, W) of the annotation, pixels.
+      fusion: what takes the place of the mean, see `fusion.fuse`.
 
     Returns:
       [H, W] float32 in 0..1; nan where a generation is nan.
     """
+    resized = (np.clip(bilinear(one, size), 0, 1) for one in generations)
+    if fusion != "mean":
+        return fuse(np.stack(list(resized)), fusion).astype(np.float32)
     total = np.zeros(size, np.float64)
-    for generation in generations:  # one at a time: the maps may be small and the annotation large
-        total += np.clip(bilinear(generation, size), 0, 1)
+    for one in resized:  # one at a time: the maps may be small and the annotation large
+        total += one
     return (total / len(generations)).astype(np.float32)

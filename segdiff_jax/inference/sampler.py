@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segdiff_jax import diffusion
 from segdiff_jax.data.example import Array, normalise, to_probability
@@ -134,7 +135,7 @@ class OneShotSampler(MaskSampler):
         return jax.nn.sigmoid(logits[0, ..., 0])
 
 
-def row_key(key: jax.Array, image: Array, generation: Array) -> jax.Array:
+def row_key(key: jax.Array, image: Array | np.uint32, generation: Array | np.uint32) -> jax.Array:
     """Returns the key of a field of noise; it depends on (seed, image, generation) alone."""
     return jax.random.fold_in(jax.random.fold_in(key, image), generation)
 

@@ -113,6 +113,7 @@ class Segmenter:
         libraries sum the products of a row in another order.
       multiple: what the sides of the network's input must be multiples of.
       orientations: generation g sees its tile in orientation g modulo this number, see `oriented`.
+      first, every: generation g has the noise of number first + every * g.
     """
 
     sampler: MaskSampler
@@ -125,6 +126,8 @@ class Segmenter:
     rows_per_device: int
     multiple: int
     orientations: int = 1
+    first: int = 0
+    every: int = 1
 
     def __call__(self, images: Iterable[np.ndarray], key: jax.Array) -> Iterator[np.ndarray]:
         """Yields the generations of each image in turn, [S, H, W] float32.
@@ -194,7 +197,8 @@ class Segmenter:
         tile, generation = np.divmod(np.arange(n * S), S)
         seen = tile * turns + generation % turns  # the tile in the orientation of the row
         image = np.array([tile.image for tile in group])
-        keys = jax.vmap(row_key, (None, 0, 0))(key, image[tile], generation)
+        number = self.first + self.every * generation
+        keys = jax.vmap(row_key, (None, 0, 0))(key, image[tile], number)
         corners = np.array([tile.corner for tile in group], np.int32)
         tile_slots = interleaved_slots(n * turns, plan.tiles, plan.devices)
         row_slots = interleaved_slots(n * S, plan.rows, plan.devices)

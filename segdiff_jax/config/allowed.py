@@ -1,0 +1,64 @@
+"""Describes the allowed values of config fields and flags: a sentence's end, and a check."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Allowed(NamedTuple):
+    """Describes the allowed values of a field or a flag.
+
+    Attributes:
+      text: completes the sentence "... must be".
+      accepts: returns whether a value of any type is allowed.
+      choices: the allowed names; empty where there are none to choose from.
+    """
+
+    text: str
+    accepts: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+
+def integer(low: int, high: int | None = None) -> Allowed:
+    """Returns the range of integers [low, high]; True and False are not integers."""
+    text = f"an integer, at least {low}" + ("" if high is None else f", at most {high}")
+    return Allowed(text, lambda v: is_integer(v) and low <= v and (high is None or v <= high))
+
+
+def number(low: float, high: float = math.inf, above: bool = False, below: bool = False) -> Allowed:
+    """Returns the finite numbers in [low, high]; `above` excludes low, `below` excludes high."""
+    lowest = f", {'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
+    highest = f", {'below' if below else 'at most'} {high:g}" if high < math.inf else ""
+
+    def accepts(v: Any) -> bool:
+        if not (is_integer(v) or isinstance(v, float)) or not math.isfinite(v):
+            return False
+        return (low < v if above else low <= v) and (v < high if below else v <= high)
+
+    return Allowed(f"a number{lowest}{highest}", accepts)
+
+
+def choice(*names: str) -> Allowed:
+    """Returns a choice of one of the names."""
+    return Allowed(f"one of {', '.join(names)}", lambda v: v in names, names)
+
+
+def several(each: Allowed, length: int | None = None) -> Allowed:
+    """Returns tuples of `length`, or of at least one element; a list stands for a tuple (JSON)."""
+    count = "one or more values" if length is None else f"{length} values"
+
+    def accepts(v: Any) -> bool:
+        fits = isinstance(v, tuple | list) and (len(v) == length if length else len(v) > 0)
+        return fits and all(map(each.accepts, v))
+
+    return Allowed(f"{count} in brackets, each {each.text}", accepts)
+
+
+def or_none(allowed: Allowed) -> Allowed:
+    """Returns the allowed values and ()."""
+    return Allowed(f"{allowed.text}; or ()", lambda v: v in ((), []) or allowed.accepts(v))
+
+
+def is_integer(value: Any) -> bool:
+    """Returns whether a value is an integer; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)

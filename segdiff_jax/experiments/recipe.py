@@ -1,0 +1,56 @@
+"""The grid "recipe": training settings that decide what the map and the samples are worth.
+
+Every variant is trained under several seeds and its test images are scored as a probability map and
+as samples of a joint distribution (`joint_measurement`). Needs no jax.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+GRID = "recipe"
+LOGIT: dict[str, Any] = {
+    "model.kind": "diffusion",
+    "model.mask_scales": (1,),
+    "diffusion.prediction": "logit",
+    "diffusion.bayes_skip": False,
+    "diffusion.signal_scale": 1.0,
+    "train.draws": "T+uniform",
+    "train.noise_draws_per_image": 2,
+    "sampling.samples": 16,
+}
+ONE_PASS: dict[str, Any] = {
+    "model.kind": "twin",
+    "train.draws": "uniform",
+    "train.noise_draws_per_image": 1,
+    "diffusion.bayes_skip": False,
+    "sampling.generations": 1,
+    "sampling.samples": 0,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "twin": ONE_PASS,
+    "x0-uniform": LOGIT | {"diffusion.prediction": "x0", "train.draws": "uniform"},
+    "logit-uniform": LOGIT | {"train.draws": "uniform"},
+    "logit-T": LOGIT,
+    "logit-T-b0.3": LOGIT | {"diffusion.signal_scale": 0.3},
+    "logit-T-b0.1": LOGIT | {"diffusion.signal_scale": 0.1},
+    "logit-recycled-b0.3": LOGIT | {"diffusion.signal_scale": 0.3, "train.draws": "T+recycled"},
+    "logit-T-scales": LOGIT | {"model.mask_scales": (1, 3, 7, 15)},
+    "logit-T-skip": LOGIT | {"diffusion.bayes_skip": True},
+    "logit-T-skip-scales": LOGIT
+    | {"diffusion.bayes_skip": True, "model.mask_scales": (1, 3, 7, 15)},
+}
+
+
+def cells(seeds: Sequence[int], variants: Sequence[str], twin_steps: int) -> dict[str, dict]:
+    """Returns the overrides of the cells, by name VARIANT-sSEED.
+
+    Args:
+      seeds: of training and noise.
+      variants: some of `VARIANTS`.
+      twin_steps: updates of the twin, whose update has one pass of the U-Net; 0: as the others.
+    """
+    found = {}
+    for name in variants:
+        more = {"train.steps": twin_steps} if twin_steps and name == "twin" else {}
+        found |= {f"{name}-s{seed}": VARIANTS[name] | more | {"seed": seed} for seed in seeds}
+    return found
