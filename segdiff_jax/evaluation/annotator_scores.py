@@ -4,10 +4,10 @@ Masks that mark nothing agree: the IoU and the Dice of two empty masks are 1 her
 literature of these scores, where `metrics` has 0 as in the authors' evaluation of single masks.
 """
 
-from itertools import combinations
-
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+
+from segdiff_jax.evaluation.sample_scores import pairwise_dice
 
 LABELS = {
     "annotator_dice": "Dice with each annotator",
@@ -30,8 +30,8 @@ def scores(
       samples: [S, H, W] masks.
     """
     found = {
-        "annotator_dice": float(pairwise_dice((probability > 0.5)[None], annotations).mean()),
-        "mutual_dice": mutual_dice(annotations),
+        "annotator_dice": float(dice_matrix((probability > 0.5)[None], annotations).mean()),
+        "mutual_dice": pairwise_dice(annotations) if len(annotations) > 1 else float("nan"),
         "ncc": ncc(probability, annotations),
     }
     if samples is None:
@@ -41,13 +41,6 @@ def scores(
         "hm_iou": hm_iou(samples, annotations),
         "d_max": d_max(samples, annotations),
     }
-
-
-def mutual_dice(annotations: np.ndarray) -> float:
-    """Computes the mean Dice over pairs of annotators, of masks [A, H, W]; nan of one annotator."""
-    dice = pairwise_dice(annotations, annotations)
-    pairs = [dice[pair] for pair in combinations(range(len(annotations)), 2)]
-    return float(np.mean(pairs)) if pairs else float("nan")
 
 
 def ged_squared(samples: np.ndarray, annotations: np.ndarray) -> float:
@@ -62,7 +55,7 @@ def ged_squared(samples: np.ndarray, annotations: np.ndarray) -> float:
       annotations: [A, H, W] masks.
     """
     between, within, observers = (
-        1 - pairwise_iou(a, b).mean()
+        1 - iou_matrix(a, b).mean()
         for a, b in ((samples, annotations), (samples, samples), (annotations, annotations))
     )
     return float(2 * between - within - observers)
@@ -74,7 +67,7 @@ def hm_iou(samples: np.ndarray, annotations: np.ndarray) -> float:
     Both sets are repeated to the least common multiple of their sizes (Kohl et al., 2019, "A
     hierarchical probabilistic U-Net", Hungarian-matched IoU). In 0..1, 1 is best.
     """
-    iou = pairwise_iou(samples, annotations)
+    iou = iou_matrix(samples, annotations)
     size = np.lcm(*iou.shape)
     repeated = np.tile(iou, (size // iou.shape[0], size // iou.shape[1]))
     return float(repeated[linear_sum_assignment(repeated, maximize=True)].mean())
@@ -86,7 +79,7 @@ def d_max(samples: np.ndarray, annotations: np.ndarray) -> float:
     "Maximum Dice matching" of Rahman et al., 2023 (CIMD). Samples are [S, H, W], annotations
     [A, H, W]; in 0..1, 1 is best. It grows with the number of samples, whatever these are.
     """
-    return float(pairwise_dice(samples, annotations).max(axis=0).mean())
+    return float(dice_matrix(samples, annotations).max(axis=0).mean())
 
 
 def ncc(probability: np.ndarray, annotations: np.ndarray) -> float:
@@ -102,13 +95,13 @@ def ncc(probability: np.ndarray, annotations: np.ndarray) -> float:
     return float(a @ b / norm) if norm > 0 else float("nan")
 
 
-def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns the IoU of each mask in a [M, H, W] with each in b [N, H, W], [M, N]."""
     both, areas = _overlaps(a, b)
     return _ratio(both, areas - both)
 
 
-def pairwise_dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def dice_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns the Dice of each mask in a [M, H, W] with each in b [N, H, W], [M, N]."""
     both, areas = _overlaps(a, b)
     return _ratio(2 * both, areas)

@@ -59,8 +59,8 @@ def _iou(one, other):
 def test_empty_masks_agree_with_each_other_only():
     empty, full = np.zeros((1, 4, 5), bool), np.ones((1, 4, 5), bool)
     both = np.concatenate([empty, full])
-    np.testing.assert_array_equal(scores.pairwise_iou(both, both), np.eye(2))
-    np.testing.assert_array_equal(scores.pairwise_dice(both, both), np.eye(2))
+    np.testing.assert_array_equal(scores.iou_matrix(both, both), np.eye(2))
+    np.testing.assert_array_equal(scores.dice_matrix(both, both), np.eye(2))
     assert scores.ged_squared(empty, empty) == 0 and scores.ged_squared(empty, full) == 2
     assert scores.hm_iou(both, both) == scores.d_max(both, both) == 1
     assert scores.hm_iou(empty, both) == scores.d_max(empty, both) == 0.5
@@ -79,7 +79,7 @@ def test_independent_samples_of_one_law_have_the_expected_bias():
     for seed in range(400):
         both = masks(seed, 7, 0.5)
         found.append(scores.ged_squared(both[:4], both[4:]))
-        distances.append(1 - scores.pairwise_iou(both[:1], both[1:2])[0, 0])
+        distances.append(1 - scores.iou_matrix(both[:1], both[1:2])[0, 0])
     expected = np.mean(distances) * (1 / 4 + 1 / 3)
     error = np.std(found) / 20 + (1 / 4 + 1 / 3) * np.std(distances) / 20
     assert abs(np.mean(found) - expected) < 5 * error
@@ -94,7 +94,7 @@ def test_dice_with_and_between_annotators_are_means_over_masks_and_pairs():
     pairs = [metrics.dice(truth[i], truth[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
     assert abs(found["annotator_dice"] - np.mean(one)) < 10 * EPS
     assert abs(found["mutual_dice"] - np.mean(pairs)) < 10 * EPS
-    assert np.isnan(scores.mutual_dice(truth[:1]))
+    assert np.isnan(scores.scores(probability, truth[:1])["mutual_dice"])
 
 
 def test_ncc_is_undefined_where_annotators_agree_everywhere():
