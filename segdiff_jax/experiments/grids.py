@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
-from segdiff_jax.config import flatten
+from segdiff_jax.config import SCORING_FIELDS, flatten
 
 Measure = Literal["scores", "generations", "reverse", "seconds"]
 
@@ -100,7 +100,7 @@ def _overrides(values: Values) -> dict[str, dict[str, dict[str, Any]]]:
 
 GRIDS = tuple(_overrides(Values()))
 # prefixes of the config fields that no trained weight depends on
-AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", "cityscapes.test_expansion", "data.test_split")
+AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", *SCORING_FIELDS, "data.test_split")
 # where this machine keeps the data; another may keep the same data elsewhere
 LOCATION_FIELDS = ("data.dir", "data.prepared_dir")
 # fields that change results by rounding only, or not at all
