@@ -13,9 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from segdiff_jax import metrics, trained_run
+from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluation import sample_scores, scoring
-from segdiff_jax.evaluation.annotator_scores import ged_squared
+from segdiff_jax.evaluation import annotator_scores, joint_scores, sample_scores, scoring
 from segdiff_jax.factory import networks, samplers
 from segdiff_jax.inference.averaging import average
 from segdiff_jax.inference.coupling import couple
@@ -23,6 +23,7 @@ from segdiff_jax.runtime import watchdog
 from segdiff_jax.trained_run import TrainedRun
 
 BUDGETS = ("fast", "balanced")
+EXACT = 8  # samples of a known law for each sample of a network
 MOST = 1 - 1e-6  # to which a probability is clipped where its logarithm is taken
 
 
@@ -47,7 +48,9 @@ def measure(config: ConfigDict, run: Path, output: Path) -> dict[str, Any]:
     rows = []
     for i, found in enumerate(predictions(loaded)):
         watchdog.heartbeat(f"the prediction for {found.example.name}")
-        rows.append({"name": found.example.name, **scores(found, config.seed + i)})
+        rows.append(
+            {"name": found.example.name, **scores(found, config.seed + i, config.data.name)}
+        )
     return {
         "data": config.data.name,
         "images": len(loaded.examples),
@@ -72,8 +75,8 @@ def predictions(loaded: TrainedRun) -> Iterator[Predicted]:
         yield Predicted(example, maps, np.array(soft))
 
 
-def scores(found: Predicted, seed: int) -> dict[str, float]:
-    """Returns the scores of one image; `seed` is of what is drawn here."""
+def scores(found: Predicted, seed: int, data: str = "") -> dict[str, float]:
+    """Returns the scores of one image of a data set; `seed` is of what is drawn here."""
     truth = found.example.mask
     row = {
         f"{name}_{key}": value
@@ -89,7 +92,8 @@ def scores(found: Predicted, seed: int) -> dict[str, float]:
         rng = np.random.default_rng([seed, 1])
         sets |= {"soft": found.soft, "coupled": couple(found.soft, p, rng)}
     for name, masks in sets.items():
-        row |= {f"{name}_{key}": value for key, value in _sample_scores(masks, p, truth).items()}
+        of_set = _sample_scores(masks, p, found.example) | _law_scores(masks, found.example, data)
+        row |= {f"{name}_{key}": value for key, value in of_set.items()}
     return row
 
 
@@ -103,8 +107,10 @@ def _map_scores(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     }
 
 
-def _sample_scores(masks: np.ndarray, p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _sample_scores(masks: np.ndarray, p: np.ndarray, example: Example) -> dict[str, float]:
     """Returns the scores of samples [S, H, W]; within and between as shares of p (1 - p)."""
+    truth = example.mask
+    each = truth[None] if example.annotations is None else example.annotations
     held = sample_scores.ledger(masks, p)
     hard = masks > 0.5
     counts = sample_scores.object_counts(masks)
@@ -112,7 +118,8 @@ def _sample_scores(masks: np.ndarray, p: np.ndarray, truth: np.ndarray) -> dict[
         "within": held.within / held.marginal,
         "between": held.between / held.marginal,
         "unbiased_brier": sample_scores.unbiased_brier(masks, truth),
-        "ged": ged_squared(hard, truth[None]),
+        "ged": annotator_scores.ged_squared(hard, each),
+        "hm_iou": annotator_scores.hm_iou(hard, each),
         "crps_area": sample_scores.fair_crps(sample_scores.expected_area(masks), truth.sum()),
         "crps_count": sample_scores.fair_crps(
             counts, int(sample_scores.object_counts(truth[None])[0])
@@ -120,6 +127,15 @@ def _sample_scores(masks: np.ndarray, p: np.ndarray, truth: np.ndarray) -> dict[
         "dice": float(np.mean([metrics.dice(mask, truth) for mask in hard])),
         "pairwise_dice": sample_scores.pairwise_dice(hard),
     }
+
+
+def _law_scores(masks: np.ndarray, example: Example, data: str) -> dict[str, float]:
+    """Returns the scores against the law of masks of a data set that has one, else nothing."""
+    if data != "ambiguous":
+        return {}
+    place = ambiguous.place_of(example.name)
+    exact = ambiguous.annotations(*place, EXACT * len(masks), first=ambiguous.ANNOTATORS)
+    return joint_scores.scores(masks > 0.5, ambiguous.faint_cores(*place), exact)
 
 
 def _with(config: ConfigDict, budget: str) -> ConfigDict:

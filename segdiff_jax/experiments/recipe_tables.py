@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segdiff_jax.evaluation.joint_scores import LABELS
 from segdiff_jax.experiments.collect import CellResult, Grid
 from segdiff_jax.experiments.recipe import GRID
 from segdiff_jax.experiments.table_formats import Table
@@ -22,16 +23,22 @@ SAMPLES = (
     ("between / p(1-p)", "between", 1, 3),
     ("Brier, infinitely many", "unbiased_brier", 1, 4),
     ("GED^2", "ged", 1, 3),
+    ("HM-IoU", "hm_iou", 1, 3),
     ("CRPS of area", "crps_area", 1, 1),
     ("CRPS of count", "crps_count", 1, 2),
 )
+LAW = tuple((title, key, 1, 1 if key.startswith("area") else 3) for key, title in LABELS.items())
 KINDS = {"pixels": "pixels drawn from the map", "soft": "samples, soft", "coupled": "coupled"}
 
 
 def tables(grids: Sequence[Grid]) -> list[Table]:
     """Returns the tables of maps and of samples; none where no grid has such cells."""
     grids = [grid for grid in grids if grid.done(GRID)]
-    return [_map_table(grids), _sample_table(grids)] if grids else []
+    if not grids:
+        return []
+    made = [_map_table(grids), _sample_table(grids)]
+    of_law = [grid for grid in grids if grid.fields["data.name"] == "ambiguous"]
+    return [*made, _law_table(of_law)] if of_law else made
 
 
 def _map_table(grids: Sequence[Grid]) -> Table:
@@ -61,7 +68,7 @@ def _sample_table(grids: Sequence[Grid]) -> Table:
     for grid in grids:
         for name, seeds in _by_variant(grid).items():
             errors = [_mean([_rows(s, f"map_{k}") for s in seeds], 1, 2) for k in ("area", "count")]
-            rows.append([grid.data, name, "the map itself", *["-"] * 4, *errors])
+            rows.append([grid.data, name, "the map itself", *["-"] * (len(SAMPLES) - 2), *errors])
             for kind, title in KINDS.items():
                 if not _rows(seeds[0], f"{kind}_ged"):
                     continue
@@ -71,6 +78,21 @@ def _sample_table(grids: Sequence[Grid]) -> Table:
                 rows.append([grid.data, name, title, *cells])
     notes = ["The error of the map is the CRPS of one value: |area - true area| and of the count."]
     return Table("recipe_samples", "Recipe: samples of the joint distribution", header, rows, notes)
+
+
+def _law_table(grids: Sequence[Grid]) -> Table:
+    header = ["variant", "samples", *(head for head, *_ in LAW)]
+    rows = []
+    for grid in grids:
+        for name, seeds in _by_variant(grid).items():
+            for kind, title in KINDS.items():
+                if _rows(seeds[0], f"{kind}_whole"):
+                    cells = [
+                        _mean([_rows(s, f"{kind}_{key}") for s in seeds], *f) for _, key, *f in LAW
+                    ]
+                    rows.append([name, title, *cells])
+    notes = ["Of the ambiguous set; an exact sampler has whole 1 and taken 0.5."]
+    return Table("recipe_law", "Recipe: samples against the known law", header, rows, notes)
 
 
 def _by_variant(grid: Grid) -> dict[str, list[CellResult]]:
