@@ -5,6 +5,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := runs/demo
 JOBS := 2
+FAULTS := tests/faults tests/launch tests/checkpoint
+UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
   --custom-compile-command "make lock"
 
@@ -22,13 +24,16 @@ demo: install  ## train on made-up nuclei and evaluate: minutes on a CPU, ends w
 	$(PY) -m segdiff_jax.main --config=configs/synthetic.py --workdir=$(DEMO)
 	@echo "open $(abspath $(DEMO))/report/report.html"
 
-# A third of the time of the quick tests was LLVM's: here it compiles without optimization. `faults`
-# and `test-all` compile as users do.
+# A third of the time of these tests was LLVM's: here it compiles without optimization; `test-all`
+# compiles as users do. Workers that take neighbouring tests share what a file compiles.
+UNOPTIMISED = XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0"
+
 test: install-dev  ## the fast tests
-	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(PY) -m pytest -q -n $(JOBS) -m "not slow and not fault"
+	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "not slow and not fault"
 
 faults: install-dev  ## kills, damage, lost and hung processes, launchers; prints its figures
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "fault and not slow" -rP --show-capture=stdout
+	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "fault and not slow" -rP \
+	  --show-capture=stdout $(FAULTS)
 
 test-all: install-dev  ## every test
 	$(PY) -m pytest -q -n $(JOBS)
@@ -45,7 +50,6 @@ check: install-dev  ## lint, format, types, unsafe calls
 	$(PY) -m bandit -q -r segdiff_jax launch -ll
 
 lock: install-dev  ## take the newest versions within the bounds of requirements*.txt
-	$(PY) -m pip install --quiet "uv>=0.9,<1"
 	$(LOCK) requirements.txt -o requirements.lock
 	$(LOCK) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
@@ -68,11 +72,18 @@ $(PY):
 	echo "Python 3.11, 3.12 or 3.13 with the venv module is needed: make PYTHON=/path/to/python3" >&2; \
 	exit 64
 
+# uv takes a tenth of pip's time. It does not read pip's settings: where only they name an index,
+# a proxy or a certificate, pip installs.
+define pip_install
+$(PY) -m uv pip install --quiet $(1) || $(PY) -m pip install --quiet $(1)
+endef
+
 $(VENV)/.installed: requirements.lock pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --require-hashes -r requirements.lock
-	$(PY) -m pip install --quiet --no-deps --editable .
+	$(PY) -m pip install --quiet "$(UV)"
+	$(call pip_install,--require-hashes -r requirements.lock)
+	$(call pip_install,--no-deps --editable .)
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	$(PY) -m pip install --quiet --require-hashes -r requirements-dev.lock
+	$(call pip_install,--require-hashes -r requirements-dev.lock)
 	@touch $@

@@ -86,7 +86,7 @@ class Job:
 
     def __init__(
         self,
-        words: Sequence[str],
+        arguments: Sequence[str],
         layout: Layout,
         output: IO[str] | None = None,
         program: Sequence[str] = MAIN,
@@ -95,7 +95,7 @@ class Job:
         """Starts the processes.
 
         Args:
-          words: the arguments of the program.
+          arguments: of the program.
           layout: checked here.
           output: text file; None: standard output.
           program: the command that gets them; it must accept --coordinator, --processes, --process.
@@ -111,7 +111,7 @@ class Job:
         job = [f"--coordinator={HOST}:{port}", f"--processes={layout.processes}"]
         self.processes = [
             subprocess.Popen(
-                [*program, *words, *job, f"--process={i}"],
+                [*program, *arguments, *job, f"--process={i}"],
                 cwd=ROOT,
                 env=layout.environment(i, port, base),
                 stdin=subprocess.DEVNULL,
@@ -151,7 +151,7 @@ class Job:
         for reader in self._readers:
             reader.join(timeout=5)  # a grandchild may keep the pipe open
         if code := verdict(codes):
-            self._write(f"local: the job ended with {told(code)}")
+            self._write(f"local: the job ended with {describe(code)}")
         return code
 
     def signal(self, number: int) -> None:
@@ -173,10 +173,10 @@ class Job:
             if i not in self._ended and process.returncode is not None
         ]
         self._ended += new
-        codes = [_as_a_shell(self.processes[i].returncode) for i in new]
+        codes, count = [_shell_code(self.processes[i].returncode) for i in new], len(self.processes)
         for i, code in zip(new, codes, strict=True):
             if code:
-                self._write(f"local: process {i} of {len(self.processes)} ended with {told(code)}")
+                self._write(f"local: process {i} of {count} ended with {describe(code)}")
         return codes
 
     def _write(self, line: str) -> None:
@@ -198,7 +198,7 @@ def verdict(codes: Sequence[int]) -> int:
     return next((code for code in bad if code in errors.FINAL), bad[0] if bad else errors.DONE)
 
 
-def told(code: int) -> str:
+def describe(code: int) -> str:
     """Returns an exit code with its meaning."""
     meaning = errors.MEANINGS.get(code)
     if meaning is None and code > SIGNALLED:
@@ -206,7 +206,7 @@ def told(code: int) -> str:
     return f"{code} ({meaning})" if meaning else f"{code}"
 
 
-def _as_a_shell(code: int) -> int:
+def _shell_code(code: int) -> int:
     return code if code >= 0 else SIGNALLED - code
 
 
@@ -218,12 +218,12 @@ def free_port() -> int:
 
 
 def run(
-    words: Sequence[str], layout: Layout, grace: float = 15.0, program: Sequence[str] = MAIN
+    arguments: Sequence[str], layout: Layout, grace: float = 15.0, program: Sequence[str] = MAIN
 ) -> int:
     """Runs a job, passing SIGINT and SIGTERM on to it, and returns its exit code.
 
     Args:
-      words: the arguments of segdiff_jax.main.
+      arguments: of segdiff_jax.main.
       layout: of the processes and devices.
       grace: as for `Job.wait`.
       program: as for `Job`.
@@ -240,15 +240,15 @@ def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
-    job = Job(words, layout, program=program)
+    job = Job(arguments, layout, program=program)
     for number in signals[:1]:  # one that came before the job was there
         job.signal(number)
     return job.wait(grace)
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Runs the command line of this file and returns its exit code."""
-    split = words.index("--") if "--" in words else len(words)
+    split = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -261,11 +261,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--gpus", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--grace", type=float, default=15.0, help=argparse.SUPPRESS)
     try:
-        values, left = parser.parse_known_args(words[:split])
+        values, left = parser.parse_known_args(arguments[:split])
         if left:
             raise errors.UserError(f"{left[0]}: no such option; see --help")
         layout = Layout(values.processes, values.devices, values.gpus)
-        return run(words[split + 1 :], layout, values.grace)
+        return run(arguments[split + 1 :], layout, values.grace)
     except (argparse.ArgumentError, errors.UserError) as error:
         print(f"local: {error}", file=sys.stderr)
         return errors.USAGE

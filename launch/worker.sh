@@ -134,9 +134,9 @@ supervise() { # WORD...: runs the job, and records its exit code
 }
 
 end() { # ends the running job: SIGTERM, on which it saves, then SIGKILL after PATIENCE seconds
-  local told='' tenths=0
+  local terminated='' tenths=0
   while running; do
-    if [[ -z $told && -f pid ]]; then kill -TERM "$(fact pid)" 2>/dev/null && told=yes || true; fi
+    if [[ -z $terminated && -f pid ]]; then kill -TERM "$(fact pid)" 2>/dev/null && terminated=yes || true; fi
     if ((tenths == 10 * PATIENCE)); then kill -KILL "$(fact pid)" 2>/dev/null || true; fi
     tenths=$((tenths + 1))
     sleep 0.1

@@ -9,6 +9,7 @@ import tomllib
 from graphlib import TopologicalSorter
 
 import pytest
+from code_generators import PROMISED
 from tiny_config import ROOT
 
 PACKAGE = ROOT / "segdiff_jax"
@@ -175,6 +176,10 @@ def test_an_installed_pytorch_is_not_imported_and_still_can_be(tmp_path):
     words = [sys.executable, "-c", f"{code}; import torch"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["now", "torch is imported"]
+
+
+def test_the_tests_whose_tolerances_may_be_used_up_exist():
+    assert (ROOT / PROMISED).is_file()
 
 
 def test_no_name_is_a_bag():

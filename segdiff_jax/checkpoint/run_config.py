@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segdiff_jax.checkpoint import trust
-from segdiff_jax.config import default, flatten
+from segdiff_jax.config import SCORING_FIELDS, default, flatten
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.runtime.files import write_json
 
@@ -20,7 +20,7 @@ Fields = dict[str, Any]
 MUTABLE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
-    *("train.draws_at_once", "sampling.", "reading.", "job.", "cityscapes.test_expansion"),
+    *("train.draws_at_once", "sampling.", "reading.", "job.", *SCORING_FIELDS),
     *("data.dir", "data.prepared_dir", "data.test_split"),
     *("diffusion.clip_x0", "model.rrdb_form", "model.remat"),
 )

@@ -26,6 +26,8 @@ SPLITS = ("train", "validation", "test")
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 MARGIN = 20  # percent by which a prepared object of Cityscapes is larger than its box
 MAX_SEED = 2**32 - 1
+# fields of data sets that are read when a split is scored, not when it is prepared or trained on
+SCORING_FIELDS = ("cityscapes.test_expansion",)
 
 
 def _split(*, required: bool = False) -> Allowed:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
-from segdiff_jax.config import flatten
+from segdiff_jax.config import SCORING_FIELDS, flatten
 from segdiff_jax.experiments import recipe
 
 Measure = Literal["scores", "generations", "reverse", "seconds", "joint"]
@@ -115,7 +115,7 @@ MEASURED: dict[str, Measure] = {
     recipe.GRID: "joint",
 }
 # prefixes of the config fields that no trained weight depends on
-AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", "cityscapes.test_expansion", "data.test_split")
+AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", *SCORING_FIELDS, "data.test_split")
 # where this machine keeps the data; another may keep the same data elsewhere
 LOCATION_FIELDS = ("data.dir", "data.prepared_dir")
 # fields that change results by rounding only, or not at all

@@ -86,8 +86,8 @@ def scores(found: Predicted, seed: int) -> dict[str, float]:
     row["map_count"] = abs(counts[0] - counts[1])
     sets = {"pixels": sample_scores.independent_pixels(p, max(len(found.soft), 16), seed)}
     if len(found.soft):
-        u = np.random.default_rng(seed).random()
-        sets |= {"soft": found.soft, "coupled": couple(found.soft, p, u)}
+        rng = np.random.default_rng([seed, 1])
+        sets |= {"soft": found.soft, "coupled": couple(found.soft, p, rng)}
     for name, masks in sets.items():
         row |= {f"{name}_{key}": value for key, value in _sample_scores(masks, p, truth).items()}
     return row

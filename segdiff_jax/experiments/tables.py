@@ -20,14 +20,14 @@ MAIN = "python -m segdiff_jax.main --config=configs/{}.py{} --config.data.dir=DI
 def every(grids: Sequence[Grid], runs: Sequence[Run]) -> list[Table]:
     """Returns all tables."""
     diffusion = [run for run in runs if run.fields["model.kind"] == "diffusion"]
-    two = _benchmark("table2", "Vaihingen buildings", "vaihingen", paper.TABLE_2, diffusion)
-    three = _benchmark("table3", "MoNuSeg nuclei", "monuseg", paper.TABLE_3, diffusion)
+    two = _benchmark("table2", paper.TABLE_2, diffusion)
+    three = _benchmark("table3", paper.TABLE_3, diffusion)
     ours = [table_1(diffusion), two, three, table_4(grids), baselines(grids), differences(grids)]
     return ours + recipe_tables.tables(grids)
 
 
 def table_1(runs: Sequence[Run]) -> Table:
-    """Returns Table 1: IoU on Cityscapes by class and protocol."""
+    """Returns Table 1: IoU of street objects by class and protocol."""
     rows, notes = [], ["IoU, percent, mean over objects; Mean is over the eight classes."]
     for protocol, numbers in paper.TABLE_1.items():
         rows += [[protocol, name, *map(_printed, row)] for name, row in numbers.rows.items()]
@@ -37,10 +37,12 @@ def table_1(runs: Sequence[Run]) -> Table:
         cells = [_printed(100 * ours[k]) if k in ours else NOT_RUN for k in numbers.keys]
         rows.append([protocol, "SegDiff, ours", *cells])
         if left := [name for name in paper.CLASSES if name not in ours]:
-            command = MAIN.format("cityscapes", ":CLASS" + ",tight" * (protocol == "tight"))
+            argument = ":CLASS" + ",tight" * (protocol == "tight")
+            command = MAIN.format(paper.DATA["table1"], argument)
             notes.append(f"Not run, {protocol}: {', '.join(left)}. {command}, then --runs=WORKDIR")
     columns = paper.TABLE_1["tight"].columns
-    return Table("table1", "Table 1: Cityscapes", ["protocol", "method", *columns], rows, notes)
+    header = ["protocol", "method", *columns]
+    return Table("table1", paper.TITLES["table1"], header, rows, notes)
 
 
 def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
@@ -56,10 +58,9 @@ def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
     return found
 
 
-def _benchmark(
-    name: str, title: str, data: str, numbers: paper.Numbers, runs: Sequence[Run]
-) -> Table:
+def _benchmark(name: str, numbers: paper.Numbers, runs: Sequence[Run]) -> Table:
     """Returns Table 2 or 3: the paper's rows, and one row for each of our runs on the data set."""
+    data = paper.DATA[name]
     rows = [[method, *map(_printed, row)] for method, row in numbers.rows.items()]
     ours = [run for run in runs if run.fields["data.name"] == data]
     notes, keys = [PERCENT], numbers.keys
@@ -74,15 +75,14 @@ def _benchmark(
         notes.append(f"Not run: {MAIN.format(data, '')}, then --runs=WORKDIR")
     if "area_ratio" in keys:
         notes.append(WCOV)
-    title = f"Table {name[-1]}: {title}"
-    return Table(name, title, ["method", *numbers.columns], rows, notes)
+    return Table(name, paper.TITLES[name], ["method", *numbers.columns], rows, notes)
 
 
 def table_4(grids: Sequence[Grid]) -> Table:
     """Returns Table 4: variants of the conditioning, on the paper's data sets and ours."""
     by_data = {grid.data: grid for grid in grids}
     rows, notes, header = [], [PERCENT], ["data", "method", "parameters"]
-    for column in paper.TABLE_4["vaihingen"].columns:
+    for column in next(iter(paper.TABLE_4.values())).columns:
         header += [f"{column}, paper", f"{column}, ours"]
     for data in [*paper.TABLE_4, *(name for name in by_data if name not in paper.TABLE_4)]:
         grid, numbers = by_data.get(data), paper.TABLE_4.get(data)

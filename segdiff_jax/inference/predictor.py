@@ -2,7 +2,8 @@
 
 A map says how probable each pixel is, and nothing of what goes together; samples are whole masks
 that may be the true one. Both come from the same networks and the same tiles, so their rows are
-finished together, and an image of any size streams through.
+finished together. A map of any size streams through; coupled samples, and some ways of fusion, need
+the whole image at once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +20,8 @@ from segdiff_jax.inference.sampler import row_key
 from segdiff_jax.inference.segmentation import ImageRows, Segmenter
 
 ROUND = 4  # samples that are drawn before their areas are looked at
-RANK = np.uint32(2**32 - 1)  # number of the key of u of `coupling.couple`; no generation has it
-MAX_VALUES = 2**21  # of all samples that are coupled together: bounds memory
+LEVELS = np.uint32(2**32 - 1)  # number of the key of `coupling.couple`; no generation has it
+MAX_VALUES = 2**29  # of all samples of an image that is predicted as a whole: 2 GB
 
 
 class PredictedRows(NamedTuple):
@@ -89,7 +90,22 @@ class Predictor:
     @property
     def whole(self) -> bool:
         """Returns whether an image is predicted as a whole, so that it must fit into memory."""
-        return self.tolerance > 0 or any(run.fusion in WHOLE for run in self.runs)
+        coupled = self.coupled and self.samples > 0
+        return coupled or self.tolerance > 0 or any(run.fusion in WHOLE for run in self.runs)
+
+    def check_size(self, shape: tuple[int, ...]) -> None:
+        """Checks that an image of shape (H, W, ...) can be predicted.
+
+        Raises:
+          ValueError: it has to be predicted as a whole, and its masks would not fit into memory.
+        """
+        count = max(self.generations, self.samples)
+        if self.whole and (values := count * shape[0] * shape[1]) > MAX_VALUES:
+            raise ValueError(
+                f"{count} masks of {shape[0]} x {shape[1]} pixels take {values / 2**28:.1f} GB at "
+                f"once, at most {MAX_VALUES // 2**28} are allowed: draw fewer samples, or cut the "
+                "image"
+            )
 
     def one_tile_a_call(self) -> "Predictor":
         """Returns a predictor that sends tiles to the devices one by one: the same predictions."""
@@ -132,8 +148,7 @@ class Predictor:
         for rows in zip(*streams, strict=True):
             of_runs, of_chains = rows[: len(self.runs)], rows[len(self.runs) :]
             soft = np.concatenate([one.generations for one in of_chains])[order] if shares else None
-            u = _rank(key, first + rows[0].image)
-            yield self._joined(of_runs[0], *self._fused(of_runs), soft, u)
+            yield self._joined(of_runs[0], *self._fused(of_runs), soft)
 
     def predict(self, image: np.ndarray, key: jax.Array, number: int) -> PredictedRows:
         """Predicts a whole image; samples are drawn until they settle, if there is a tolerance.
@@ -142,18 +157,23 @@ class Predictor:
           image: [H, W, 3] uint8.
           key: of the whole data set.
           number: of the image, which its noise depends on.
+
+        Raises:
+          ValueError: see `check_size`.
         """
+        self.check_size(image.shape)
         of_runs = [_whole(run.segmenter, image, key, number) for run in self.runs]
         generations, probability = self._fused(of_runs)
-        u, soft = _rank(key, number), None
-        predicted = self._joined(of_runs[0], generations, probability, soft, u)
+        soft = None
+        predicted = self._joined(of_runs[0], generations, probability, soft)
         at_once = ROUND if self.tolerance else max(1, self.samples)
         for start in range(0, self.samples, at_once):
             shares = self._shares(start, min(start + at_once, self.samples))
             drawn = [_whole(share, image, key, number).generations for share, _ in shares]
             added = np.concatenate(drawn)[_order(shares)]
             soft = added if soft is None else np.concatenate([soft, added])
-            predicted = self._joined(of_runs[0], generations, probability, soft, u)
+            rng = _generator(key, number)
+            predicted = self._joined(of_runs[0], generations, probability, soft, rng)
             assert predicted.samples is not None
             if self.tolerance and is_settled(predicted.samples, self.tolerance):
                 break
@@ -186,26 +206,19 @@ class Predictor:
         generations: np.ndarray,
         probability: np.ndarray,
         soft: np.ndarray | None,
-        u: float,
+        rng: np.random.Generator | None = None,
     ) -> PredictedRows:
-        """Joins the map of rows with soft samples of them, [S, rows, W]."""
+        """Joins the map of rows with soft samples of them, [S, rows, W]; `rng` couples them."""
         samples = None
         if soft is not None:
             if (unknown := ~np.isfinite(soft).all(axis=0)).any():  # masks of 0 and 1 would hide it
                 generations = np.where(unknown, np.nan, generations)
                 probability = np.where(unknown, np.nan, probability)
-            samples = self._masks(soft, probability, u)
+            elif self.coupled and rng is not None:
+                samples = couple(soft, probability, rng)
+            if samples is None:
+                samples = (soft > 0.5).astype(np.uint8)
         return PredictedRows(rows.image, rows.top, generations, probability, samples, rows.last)
-
-    def _masks(self, soft: np.ndarray, probability: np.ndarray, u: float) -> np.ndarray:
-        if not self.coupled:
-            return (soft > 0.5).astype(np.uint8)
-        masks = np.empty(soft.shape, np.uint8)
-        step = max(1, MAX_VALUES // (len(soft) * soft.shape[-1]))
-        for top in range(0, soft.shape[1], step):
-            rows = slice(top, top + step)
-            masks[:, rows] = couple(soft[:, rows], probability[rows], u)
-        return masks
 
 
 def is_settled(samples: np.ndarray, tolerance: float) -> bool:
@@ -220,9 +233,10 @@ def is_settled(samples: np.ndarray, tolerance: float) -> bool:
     return bool(error <= tolerance * areas.mean())
 
 
-def _rank(key: jax.Array, image: int) -> float:
-    """Returns u of `coupling.couple` for an image: a function of the seed and its number."""
-    return float(jax.random.uniform(row_key(key, np.uint32(image), RANK)))
+def _generator(key: jax.Array, image: int) -> np.random.Generator:
+    """Returns the generator of `coupling.couple` for an image, a function of seed and number."""
+    data = jax.random.key_data(row_key(key, np.uint32(image), LEVELS))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(np.asarray(data).tolist())))
 
 
 def _whole(segmenter: Segmenter, image: np.ndarray, key: jax.Array, number: int) -> ImageRows:

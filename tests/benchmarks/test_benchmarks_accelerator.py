@@ -10,7 +10,9 @@ from segdiff_jax.runtime import distributed
 
 @pytest.fixture
 def config():
-    c = ours.changed(reduced.get_config(), sampling__tile=64, sampling__stride=64)
+    c = ours.changed(reduced.get_config(), sampling__tile=16, sampling__stride=16)
+    c.augment.crop = 16
+    c.model.rrdb_features, c.model.rrdb_growth = 8, 4
     c.model.multipliers, c.model.attention_factors = (1, 1), (2,)
     c.model.blocks_per_level, c.model.rrdb_blocks = 1, 1
     c.sampling.steps, c.sampling.generations, c.train.batch_size = 2, 2, 8
@@ -20,11 +22,11 @@ def config():
 def test_the_rate_of_a_step_is_relative_to_that_of_matrix_products(config, monkeypatch):
     monkeypatch.setattr(full, "STEPS", 1)
     plan = measured.Plan(config, 2, None, "bfloat16")
-    rows = {row.name: row for row in full.rows(plan, config, 128, side=64)}
+    rows = {row.name: row for row in full.rows(plan, config, 32, side=64)}
     peak = rows["matrix products of 64, bfloat16"]
     update, reached = rows["an update of 8"], rows["an update of 8: of the matrix peak"]
-    assert "2 generations of 20 steps, 128 pixels" not in rows  # the config has 2
-    assert "2 generations of 2 steps, 128 pixels" in rows
+    assert "2 generations of 20 steps, 32 pixels" not in rows  # the config has 2
+    assert "2 generations of 2 steps, 32 pixels" in rows
     assert reached.bar == 40
     one = full.forward(ours.changed(config, model__dtype="bfloat16"))
     for share, ms, limit in zip(
@@ -66,7 +68,7 @@ def test_one_generation_of_theirs_is_timed_and_multiplied(config, monkeypatch):
         return full.Sample((3.0, 5.0))
 
     plan = measured.Plan(config, 2, "somewhere", "bfloat16")
-    seconds = full.theirs(plan, config, 128)
+    seconds = full.theirs(plan, config, 32)
     assert seconds["image"].values == (6.0, 10.0)  # two generations
     assert seconds["update"].values == (3.0 / full.STEPS, 5.0 / full.STEPS)
     assert calls == [("update", 8)] * full.STEPS + [("image", 4, 2), "ended"]

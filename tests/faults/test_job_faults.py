@@ -97,7 +97,7 @@ class Running:
         assert CANARY not in self.output.getvalue()  # nor is it in the stacks and the traceback
         return self.code, self.output.getvalue()
 
-    def told(self, kind):
+    def terminate(self, kind):
         """Signals all; returns (exit code, output, seconds) once they have ended."""
         began = time.monotonic()
         self.job.signal(kind)
@@ -152,10 +152,10 @@ def test_a_hung_process_is_found_and_its_line_is_named(folder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_two_told_to_stop_save_one_update_and_the_same_command_goes_on(folder, tmp_path, kind):
+def test_two_signalled_save_one_update_and_the_same_command_goes_on(folder, tmp_path, kind):
     job = Running(folder, tmp_path, LONG)
     job.until("update 3 of")
-    code, output, seconds = job.told(kind)
+    code, output, seconds = job.terminate(kind)
     print(f"{kind.name} to two processes: saved and ended after {seconds:.1f} s")
     assert seconds < 10 * slack() and code == 128 + kind, output[-3000:]
     saved = set(re.findall(r"segdiff: stopped at update (\d+)", output))
@@ -163,10 +163,10 @@ def test_two_told_to_stop_save_one_update_and_the_same_command_goes_on(folder, t
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_two_told_to_stop_before_there_is_anything_to_save_end_at_once(folder, tmp_path, kind):
+def test_two_signalled_before_there_is_anything_to_save_end_at_once(folder, tmp_path, kind):
     job = Running(folder, tmp_path / "run", LONG, cache=tmp_path / "cache")
     job.until(r"(?s)(Finished jaxpr to MLIR module conversion jit\(train_step\).*){2}")
-    code, output, seconds = job.told(kind)
+    code, output, seconds = job.terminate(kind)
     print(f"{kind.name} to two processes that compile the step: ended after {seconds:.1f} s")
     assert seconds < 10 and code == 128 + kind, output[-3000:]
     assert len(re.findall("segdiff: stopped before update 1 of", output)) == 2, output[-3000:]
@@ -174,10 +174,10 @@ def test_two_told_to_stop_before_there_is_anything_to_save_end_at_once(folder, t
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_two_told_to_stop_while_they_validate_save_and_do_not_finish_it(folder, tmp_path, kind):
+def test_two_signalled_while_they_validate_save_and_do_not_finish_it(folder, tmp_path, kind):
     job = Running(folder, tmp_path, *VALIDATES)
     job.until(r"(?s)(Finished XLA compilation of jit\(sample_rows\).*){2}")
-    code, output, seconds = job.told(kind)
+    code, output, seconds = job.terminate(kind)
     print(f"{kind.name} to two processes that validate: saved and ended after {seconds:.1f} s")
     assert seconds < 10 * slack() and code == 128 + kind, output[-3000:]
     assert len(re.findall("segdiff: stopped at update 3 of", output)) == 2, output[-3000:]
@@ -207,7 +207,7 @@ def differing(folder, *flags):
     return job.wait(30), output.getvalue()
 
 
-def test_another_config_on_one_host_is_said_before_compilation(folder):
+def test_another_config_on_one_host_is_refused_before_compilation(folder):
     code, output = differing(folder, "--config.train.learning_rate=0.5")
     assert code == errors.USAGE, output[-3000:]
     assert "config.train.learning_rate is 0.5, not 0.001" in output

@@ -82,7 +82,7 @@ def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
 
 @pytest.mark.fault
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_told_to_stop_saves_and_says_so_within_ten_seconds(folder, kind):
+def test_a_signalled_run_saves_and_logs_it_within_ten_seconds(folder, kind):
     workdir = folder / kind.name
     flags = "--mode=train", "--config.train.steps=1000000"
     process = start_run(folder, workdir, *flags, main=LISTENING)

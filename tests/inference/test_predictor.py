@@ -72,8 +72,8 @@ def test_samples_are_the_soft_ones_coupled_with_the_map(whole):
     one, chain = segmenters()
     (map_,), (soft,) = ([*segmenter([IMAGE], KEY)] for segmenter in (one, chain))
     np.testing.assert_array_equal(whole.probability, map_[0])
-    u = float(jax.random.uniform(jax.random.fold_in(jax.random.fold_in(KEY, 0), 2**32 - 1)))
-    np.testing.assert_array_equal(whole.samples, couple(soft, map_[0], u))
+    rng = predictor._generator(KEY, 0)
+    np.testing.assert_array_equal(whole.samples, couple(soft, map_[0], rng))
     assert whole.samples.dtype == np.uint8 and 0 < whole.samples.mean() < 1
     plain = predict(predictor_of(coupled=False))
     np.testing.assert_array_equal(plain.samples, soft > 0.5)
@@ -90,11 +90,10 @@ def test_samples_of_a_tiled_image_agree_at_the_seams(coupled, stride, whole):
 
 
 @pytest.mark.parametrize("fusion", ["mean", "median"])
-def test_rows_of_several_images_are_those_of_each_image(fusion, monkeypatch):
-    monkeypatch.setattr(predictor, "MAX_VALUES", 4 * 52 * 3)  # three rows at a time are coupled
+def test_rows_of_several_images_are_those_of_each_image(fusion):
     images = [IMAGE, IMAGE[:23, ::-1], IMAGE[:, :16]]
     one, chain = segmenters(generations=3, tile=16, stride=12)
-    made = Predictor((Run(one, chain, fusion),), 4)
+    made = Predictor((Run(one, chain, fusion),), 4, coupled=False)
     rows = [*made.bands(iter(images), KEY, first=5)]
     assert [r.last for r in rows].count(True) == 3 and len(rows) > 5
     for number, (image, joined) in enumerate(zip(images, made(images, KEY), strict=True)):
@@ -115,13 +114,18 @@ def test_the_sizes_of_calls_and_the_number_of_devices_change_nothing(whole):
 
 
 def test_over_images_a_pixel_is_foreground_as_often_as_its_probability_says():
-    """One u for an image, and another for the next: the rounding of S p averages out."""
     made, image = predictor_of(samples=3), np.full((4, 4, 3), 90, np.uint8)
     found = [predict(made, image, number) for number in range(60)]
     shares = np.array([one.samples.mean() - one.probability.mean() for one in found])
     assert abs(shares.mean()) < 0.05
-    ranks = [predictor._rank(KEY, number) for number in range(200)]
-    assert min(ranks) < 0.1 and max(ranks) > 0.9 and len(set(ranks)) == 200
+    drawn = [predictor._generator(KEY, number).random() for number in range(200)]
+    assert min(drawn) < 0.1 and max(drawn) > 0.9 and len(set(drawn)) == 200
+
+
+def test_samples_that_would_not_fit_into_memory_are_refused_by_their_size():
+    with pytest.raises(ValueError, match=r"16 masks of 9000 x 9000 pixels take 4\.8 GB"):
+        predictor_of(samples=16).check_size((9000, 9000, 3))
+    predictor_of(samples=16, coupled=False).check_size((9000, 9000, 3))
 
 
 def test_without_samples_there_is_the_map_alone(whole):
@@ -163,7 +167,7 @@ def test_samples_in_rounds_are_coupled_all_together():
     made = predictor_of(6, tolerance=1e-9, tile=16, stride=12)
     (rows,) = made.bands([IMAGE], KEY)
     np.testing.assert_array_equal(rows.samples, at_once.samples)
-    assert made.whole and not predictor_of().whole
+    assert made.whole and not predictor_of(coupled=False).whole
 
 
 @pytest.mark.parametrize(

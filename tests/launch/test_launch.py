@@ -40,7 +40,7 @@ def job(code, processes=2, grace=0.5, **kind):
     return result, output.getvalue().splitlines(), time.monotonic() - start
 
 
-def test_every_process_is_told_its_place_and_lines_say_whose_they_are():
+def test_every_process_gets_its_number_and_its_lines_start_with_it():
     code, lines, _ = job("print(sys.argv[1:]); print('second', file=sys.stderr)", 3)
     assert code == 0 and len(lines) == 6
     for i in range(3):
@@ -420,7 +420,7 @@ def test_the_notebook_runs_in_a_kernel(notebook, tmp_path, monkeypatch, changes)
     assert any(f"update {steps}" in str(cell.get("outputs")) for cell in cells)
 
 
-def test_a_cell_that_fails_is_told(notebook, tmp_path, monkeypatch):
+def test_a_cell_that_fails_raises(notebook, tmp_path, monkeypatch):
     failing = json.loads(json.dumps(notebook))
     failing["cells"] = failing["cells"][:2]
     failing["cells"][1]["source"] += ["\nassert COLAB, 'no Colab here'"]

@@ -247,7 +247,7 @@ def test_keep_leaves_the_slice_and_says_so(cloud):
     assert "tpu_pod.sh delete slice-1 --zone=us-west4-a" in done.stderr
 
 
-def test_a_slice_that_cannot_be_deleted_is_said(cloud):
+def test_a_slice_that_cannot_be_deleted_ends_with_69(cloud):
     cloud.plan(undeletable=True)
     done = cloud.run("resume-loop")
     assert done.returncode == 69 and charged(done)

@@ -248,7 +248,7 @@ def test_a_class_is_a_set_of_its_own_and_a_split_may_lack_it(everything, templat
     assert [e.name for e in buses.load("test")] == ["munster_000173_000019_28000"]
 
 
-def test_a_class_that_is_nowhere_is_said_so(official, tmp_path):
+def test_a_class_without_any_object_is_refused(official, tmp_path):
     for name in FRAMES:
         if FRAMES[name][1] is CROSSING:
             for file in paths(official, FRAMES[name][0], name):

@@ -214,7 +214,7 @@ def test_what_is_not_written_to_its_end_leaves_the_old_file(broken, tmp_path, mo
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_where_a_folder_must_be_is_said(tmp_path):
+def test_a_file_where_a_folder_must_be_is_refused(tmp_path):
     (tmp_path / "mask").write_text("")
     with pytest.raises(UserError, match="cannot be written") as error:
         save(tmp_path / "mask" / "a.png", PIXELS["8 bit"])
