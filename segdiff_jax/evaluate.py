@@ -18,7 +18,7 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import annotator_scores, joint_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
 from segdiff_jax.evaluation.panels import panel
-from segdiff_jax.evaluation.report import save_panel, write_report
+from segdiff_jax.evaluation.report import FURTHER, save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, sample_masks, score_examples
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.inference.segmentation import Segmenter
@@ -70,8 +70,9 @@ def evaluate_run(
     found = evaluate_split(run.segmenter, examples, config.seed, directory, further, watch)
     if jax.process_index() > 0:
         return directory / "report.html"
-    means = metrics.means(found.rows)
-    logging.info("test: %s", ", ".join(f"{name} {x:.4f}" for name, x in means.items()))
+    keys = [key for key in (*metrics.KEYS, *FURTHER) if key in found.rows[0]]
+    means = metrics.summarise(found.rows, keys)
+    logging.info("test: %s", ", ".join(f"{key} {x.mean:.4f}" for key, x in means.items()))
     page = write_report(
         directory,
         title=f"{networks.TITLES[config.model.kind]} on {c.name}, {c.test_split} split",

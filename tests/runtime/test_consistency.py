@@ -67,6 +67,7 @@ def test_another_pixel_name_or_number_of_examples_is_a_difference():
         [*examples[:2], Example(image, mask, "d")],
         [*examples[:2], Example(other, mask, "c")],
         [*examples[:2], Example(image, changed, "c")],
+        [*examples[:2], Example(image, examples[2].mask, "c", annotations=changed[None])],
     ]
     found = {tuple(consistency.data_facts(v, "train").items()) for v in variants}
     assert len(found) == len(variants)

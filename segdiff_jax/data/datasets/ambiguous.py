@@ -8,6 +8,7 @@ together (a whole disc; all outlines) is the same in the samples of a good model
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,10 +59,8 @@ class Ambiguous(base.SegmentationBuilder):
 def _item(split: str, index: int) -> base.Item:
     def read() -> Iterator[tuple[str, dict[str, Any]]]:
         name = f"{split}-{index:04d}"
-        yield (
-            name,
-            base.record(scene(split, index).image, annotations(split, index, ANNOTATORS), name),
-        )
+        masks = annotations(split, index, ANNOTATORS)
+        yield name, base.record(scene(split, index).image, masks, name)
 
     return base.Item((), read)
 
@@ -72,8 +71,9 @@ def place_of(name: str) -> tuple[str, int]:
     return split, int(index)
 
 
+@lru_cache(maxsize=1)  # a picture and its masks are asked for one after the other
 def scene(split: str, index: int) -> Scene:
-    """Draws a picture of a split of COUNTS by its index; a function of these only."""
+    """Draws a picture of a split of COUNTS by its index, read-only; a function of these only."""
     rng = generator(list(COUNTS).index(split), index)
     faint = np.arange(BRIGHT + FAINT) >= BRIGHT
     depth = np.stack([_depth(centre, radius) for centre, radius in _places(rng, len(faint))])
@@ -81,7 +81,10 @@ def scene(split: str, index: int) -> Scene:
     light = np.where(faint, 0.3, 1.0)
     grey = 60.0 + 110.0 * np.max(light[:, None, None] * cover, axis=0)
     image = grey[..., None] + 24.0 * (rng.random((SIDE, SIDE, 3)) - 0.5)
-    return Scene(np.clip(np.round(image), 0, 255).astype(np.uint8), depth, faint)
+    drawn = Scene(np.clip(np.round(image), 0, 255).astype(np.uint8), depth, faint)
+    for array in drawn:
+        array.flags.writeable = False
+    return drawn
 
 
 def faint_cores(split: str, index: int) -> np.ndarray:
