@@ -32,10 +32,10 @@ def get_config() -> ConfigDict:
     c.model.rrdb_features = 16
     c.model.rrdb_growth = 8
     c.diffusion.prediction = "logit"
-    c.sampling.budget = "fast"
+    c.sampling.budget = "balanced"
+    c.sampling.samples = 16
     c.sampling.sampler = "ddim"
-    c.sampling.steps = 25
-    c.sampling.eta = 1.0
+    c.sampling.steps = 10
     c.sampling.generations = 16
     c.sampling.tile = 0
     c.train.steps = 800

@@ -65,12 +65,15 @@ def _small(c: ConfigDict) -> None:
     c.model.rrdb_blocks = 1
     c.model.rrdb_features = 16
     c.model.rrdb_growth = 8
-    c.diffusion.prediction = "x0"  # learns faster than eps
+    c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
+    c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
-    c.sampling.steps = 5
+    c.sampling.steps = 10
     c.sampling.generations = 4
     c.train.steps = 800
     c.train.batch_size = 4
+    c.train.draws = "T+uniform"
+    c.train.noise_draws_per_image = 2
     c.train.learning_rate = 1e-3
     c.train.warmup_steps = 50
     c.train.ema_decay = 0.995

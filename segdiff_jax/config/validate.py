@@ -126,7 +126,7 @@ def _training(c: ConfigDict) -> Violations:
     draws = c.train.noise_draws_per_image
     if c.train.draws_at_once and draws % c.train.draws_at_once:
         yield "train.draws_at_once", f"must be 0 or divide train.noise_draws_per_image={draws}"
-    if c.train.draws != "uniform" and draws < 2:
+    if c.train.draws != "uniform" and draws < 2 and c.model.kind == "diffusion":
         yield "train.draws", "needs train.noise_draws_per_image of at least 2: the first is at T"
     if c.train.draws == "T+recycled" and c.diffusion.prediction not in ("x0", "logit"):
         yield "train.draws", "needs diffusion.prediction 'x0' or 'logit', which estimate x0 at T"

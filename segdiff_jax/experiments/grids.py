@@ -108,6 +108,10 @@ def _overrides(values: Values) -> dict[str, dict[str, dict[str, Any]]]:
 
 GRIDS = tuple(_overrides(Values()))
 PAPER_GRIDS = tuple(grid for grid in GRIDS if grid != recipe.GRID)  # run if none is named
+PAPER: dict[str, Any] = {
+    "sampling.budget": "paper",
+    "sampling.samples": 0,
+}  # the mean of generations
 MEASURED: dict[str, Measure] = {
     "generations": "generations",
     "reverse": "reverse",
@@ -130,7 +134,9 @@ def plan(values: Values, grids: tuple[str, ...]) -> list[Cell]:
     """Returns the cells of the grids, in their order."""
     known = _overrides(values)
     return [
-        Cell(grid, name, over, MEASURED.get(grid, "scores"))
+        Cell(
+            grid, name, over | (PAPER if grid in PAPER_GRIDS else {}), MEASURED.get(grid, "scores")
+        )
         for grid in grids
         for name, over in known[grid].items()
     ]
