@@ -46,7 +46,8 @@ def made_up(count: int, size: int, seed: int = 0) -> list[Example]:
 
 def fresh_state(config: ConfigDict, mesh: Mesh) -> TrainState:
     """Returns the initial training state, replicated on all devices."""
-    return training.fresh_state(config, (side_of(config), side_of(config)), mesh)()
+    init = training.init_fn(config, (side_of(config), side_of(config)))
+    return training.jit_replicated(init, mesh)()
 
 
 def on_one_device(params: Params) -> Params:

@@ -181,11 +181,6 @@ def init_fn(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainStat
     return jax.jit(lambda: fresh(jax.random.key(config.seed)))
 
 
-def fresh_state(config: ConfigDict, size: tuple[int, int], mesh: Mesh) -> Callable[[], TrainState]:
-    """Returns the program that initialises a state of trees on every device."""
-    return jit_replicated(init_fn(config, size), mesh)
-
-
 def jit_replicated(init: Callable[[], TrainState], mesh: Mesh) -> Callable[[], TrainState]:
     """Compiles a function without arguments whose result is replicated over the mesh."""
     # one draw and thousands of small slices: optimizing them takes a CPU seconds and saves nothing

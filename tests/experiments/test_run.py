@@ -9,31 +9,18 @@ import sys
 import time
 
 import pytest
+from job_processes import prepare
 from tiny_config import ROOT
 
-from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.experiments import report
 from segdiff_jax.runtime import lock
 
 pytestmark = pytest.mark.slow
-CONFIG = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "tests" / "support")!r})
-from tiny_config import tiny
-
-def get_config():
-    config = tiny()
-    config.diffusion.T = 30
-    return config
-"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("grids")
-    Source("synthetic", "", str(folder / "data")).prepare()
-    (folder / "tiny_config.py").write_text(CONFIG)
-    return folder
+    return prepare(tmp_path_factory.mktemp("grids"), "c.diffusion.T = 30")
 
 
 def start(folder, log, *more):

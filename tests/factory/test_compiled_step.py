@@ -17,7 +17,7 @@ from segdiff_jax.runtime import distributed
 @pytest.fixture(scope="module")
 def run():
     config, mesh = tiny(), mesh_of(2)
-    return config, mesh, training.fresh_state(config, (16, 16), mesh)
+    return config, mesh, training.jit_replicated(training.init_fn(config, (16, 16)), mesh)
 
 
 def made(run, ahead):

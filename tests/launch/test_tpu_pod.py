@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_gcloud import FLAGS
-from job_processes import losses
+from job_processes import losses, write_config
 from tiny_config import ROOT
 
 from launch.local import Job, Layout, free_port
@@ -433,23 +433,11 @@ def test_the_codes_that_are_not_restarted_are_those_of_the_package():
     assert sorted(map(int, codes.split())) == sorted(errors.FINAL)
 
 
-CONFIG = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "tests" / "support")!r})
-from tiny_config import tiny
-
-def get_config():
-    c = tiny()
-    c.train.steps = 20
-    return c
-"""
-
-
 @pytest.mark.slow
 def test_a_real_training_that_is_preempted_ends_as_one_that_was_not(cloud):
     """Of two workers of four devices, which JAX finds as it finds those of Slurm."""
-    (cloud.path / "config.py").write_text(CONFIG)
-    words = [f"--config={cloud.path / 'config.py'}", "--mode=train"]
+    config = write_config(cloud.path, "c.train.steps = 20")
+    words = [f"--config={config}", "--mode=train"]
     words += [f"--config.data.prepared_dir={cloud.path / 'data'}"]
     cloud.training(f'exec {sys.executable} "$@"')
     flags = {

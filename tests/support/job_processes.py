@@ -13,20 +13,27 @@ from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
 
-CONFIG = f"""
+
+def write_config(folder, changes=""):
+    """Writes a config file of the tiny network, changed by a statement about `c`; returns it."""
+    file = folder / "tiny_config.py"
+    file.write_text(f"""
 import sys
 sys.path.insert(0, {str(ROOT / "tests" / "support")!r})
 from tiny_config import tiny
 
 def get_config():
-    return tiny()
-"""
+    c = tiny()
+    {changes}
+    return c
+""")
+    return file
 
 
-def prepare(folder):
-    """Writes the config file and the prepared data of the runs into a folder; returns it."""
+def prepare(folder, changes=""):
+    """Writes the config file, changed or not, and the prepared data into a folder; returns it."""
     Source("synthetic", "", str(folder / "data")).prepare()
-    (folder / "tiny_config.py").write_text(CONFIG)
+    write_config(folder, changes)
     return folder
 
 
