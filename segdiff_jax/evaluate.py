@@ -19,7 +19,7 @@ from segdiff_jax.evaluation.panels import panel
 from segdiff_jax.evaluation.report import save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, score_examples
 from segdiff_jax.factory import datasets, networks
-from segdiff_jax.inference.segmentation import Segmenter
+from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.trained_run import TrainedRun
 
 
@@ -62,7 +62,7 @@ def evaluate_run(
     config, step, examples = run.config, run.step, run.examples
     c = config.data
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
-    found = evaluate_split(run.segmenter, examples, config.seed, directory, watch)
+    found = evaluate_split(run.predictor, examples, config.seed, directory, watch)
     if jax.process_index() > 0:
         return directory / "report.html"
     means = metrics.means(found.rows)
@@ -82,7 +82,7 @@ def evaluate_run(
 
 
 def evaluate_split(
-    segmenter: Segmenter,
+    predictor: Predictor,
     examples: Sequence[Example],
     seed: int,
     directory: Path,
@@ -91,7 +91,7 @@ def evaluate_split(
     """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
     began = time.monotonic()
-    for i, found in enumerate(score_examples(segmenter, examples, seed)):
+    for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
         if watch is not None:
             watch(found)
@@ -102,7 +102,8 @@ def evaluate_split(
         if jax.process_index() == 0:
             picture = panel(
                 *(example.image, example.mask, found.generations, found.probability),
-                *(example.name, found.scores, segmenter.sampler.random),
+                *(example.name, found.scores, predictor.random),
+                samples=found.samples,
             )
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()

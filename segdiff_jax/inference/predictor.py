@@ -87,6 +87,11 @@ class Predictor:
         return self.runs[0].segmenter.generations if len(self.runs) == 1 else len(self.runs)
 
     @property
+    def fusion(self) -> str:
+        """Returns what makes the probability of the generations, see `fusion.fuse`."""
+        return self.runs[0].fusion if len(self.runs) == 1 else "mean"
+
+    @property
     def whole(self) -> bool:
         """Returns whether an image is predicted as a whole, so that it must fit into memory."""
         return self.tolerance > 0 or any(run.fusion in WHOLE for run in self.runs)
