@@ -21,7 +21,7 @@ from segdiff_jax.evaluation.panels import panel
 from segdiff_jax.evaluation.report import FURTHER, save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, sample_masks, score_examples
 from segdiff_jax.factory import datasets, networks
-from segdiff_jax.inference.segmentation import Segmenter
+from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.trained_run import TrainedRun
 
 EXACT = 8  # samples of a known law for each sample of a network
@@ -66,8 +66,8 @@ def evaluate_run(
     config, step, examples = run.config, run.step, run.examples
     c = config.data
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
-    further = further_scores(c.name, examples, run.segmenter.sampler.random)
-    found = evaluate_split(run.segmenter, examples, config.seed, directory, further, watch)
+    further = further_scores(c.name, examples, run.predictor.random)
+    found = evaluate_split(run.predictor, examples, config.seed, directory, further, watch)
     if jax.process_index() > 0:
         return directory / "report.html"
     keys = [key for key in (*metrics.KEYS, *FURTHER) if key in found.rows[0]]
@@ -88,7 +88,7 @@ def evaluate_run(
 
 
 def evaluate_split(
-    segmenter: Segmenter,
+    predictor: Predictor,
     examples: Sequence[Example],
     seed: int,
     directory: Path,
@@ -98,7 +98,7 @@ def evaluate_split(
     """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
     began = time.monotonic()
-    for i, found in enumerate(score_examples(segmenter, examples, seed)):
+    for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
         if watch is not None:
             watch(found)
@@ -109,7 +109,8 @@ def evaluate_split(
         if jax.process_index() == 0:
             picture = panel(
                 *(example.image, example.mask, found.generations, found.probability),
-                *(example.name, found.scores, segmenter.sampler.random, example.annotations),
+                *(example.name, found.scores, predictor.random, example.annotations),
+                samples=found.samples,
             )
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
@@ -126,7 +127,7 @@ def further_scores(
     several = any(example.annotations is not None for example in examples)
 
     def score(found: ScoredPrediction) -> dict[str, float]:
-        masks = sample_masks(found) if random and len(found.generations) > 1 else None
+        masks = sample_masks(found, random)
         example, scores = found.example, {}
         if several:
             each = example.mask[None] if example.annotations is None else example.annotations

@@ -17,7 +17,9 @@ from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.prediction.summary import Summary, check_settings
 from segdiff_jax.runtime import lock
 
-LESS_MEMORY = "lower sampling.rows_at_once in the config.json of the run, or --generations"
+LESS_MEMORY = (
+    "lower sampling.rows_at_once in the config.json of the run, or --generations or --samples"
+)
 
 
 def main(argv: list[str]) -> int:
@@ -32,10 +34,9 @@ def run_command(argv: list[str]) -> None:
     from segdiff_jax import api
     from segdiff_jax.runtime import signals
 
-    names = "generations", "steps", "overlap", "threshold", "seed"
-    chosen = {name: command.numbers[name] for name in names if name in command.numbers}
+    chosen = {k: v for k, v in command.values.items() if k not in Limits._fields}
     with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
-        predict(command, api.load(command.workdir, **chosen))
+        predict(command, api.load(command.workdirs, **chosen))
 
 
 def predict(command: Command, model: Any) -> None:
@@ -51,8 +52,8 @@ def predict(command: Command, model: Any) -> None:
     """
     from segdiff_jax.prediction.pipeline import FolderPrediction, log_review_order
 
-    output, count = command.output, model.config.sampling.generations
-    if count == 1 and model.random:
+    output, predictor = command.output, model.predictor
+    if predictor.generations == 1 and model.random:
         logging.warning("uncertainty is 0 everywhere: it takes more than one generation")
     limits = _limits(command, model)
     same = check_settings(output, settings(command, model, limits), command.overwrite)
@@ -62,13 +63,16 @@ def predict(command: Command, model: Any) -> None:
             output=output,
             limits=limits,
             threshold=model.threshold,
-            saved_generations=count if command.save_generations else 0,
+            saved_generations=predictor.generations if "generations" in command.outputs else 0,
             summary=summary,
             random=model.random,
+            expected=model.config.sampling.budget != "paper",
+            save_samples="samples" in command.outputs,
+            whole=predictor.whole,
         )
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
-        total, skipped = len(command.inputs), len(command.inputs) - len(left)
-        if skipped:
+        total = len(command.inputs)
+        if skipped := total - len(left):
             logging.info("%d of %d images were done before", skipped, total)
         work.run(left)
     log_review_order(summary.path, summary.rows.values())
@@ -80,24 +84,20 @@ def predict(command: Command, model: Any) -> None:
 def _limits(command: Command, model: Any) -> Limits:
     """Returns the limits of the run's config, with those that the command sets."""
     chosen = {name: model.config.reading[name] for name in Limits._fields}
-    return Limits(**(chosen | {k: v for k, v in command.numbers.items() if k in chosen}))
+    return Limits(**(chosen | {k: v for k, v in command.values.items() if k in chosen}))
 
 
 def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
     """Returns everything the outputs of an image depend on besides the image."""
-    c, T = model.config.sampling, model.config.diffusion.T
-    sampling = {
-        "generations": c.generations,
-        "steps": c.steps or T,
-        "sampler": c.sampler,
-        "variance": c.variance,
-        "eta": c.eta,
-    }
+    c = model.config.sampling
+    workdirs, updates = [str(place.resolve()) for place in command.workdirs], map(int, model.steps)
+    several = [of_sampling(config, model.predictor) for config in model.configs]
+    one = len(workdirs) == 1
     return {
-        "workdir": str(command.workdir.resolve()),
-        "update": int(model.step),
+        "workdir": workdirs[0] if one else workdirs,
+        "update": int(model.step) if one else list(updates),
         "input": str(command.folder.resolve()),
-        **(sampling if model.random else {"kind": model.config.model.kind}),
+        **(several[0] if one else {"runs": several}),
         "threshold": model.threshold,
         "tile": c.tile,
         "overlap": c.tile - c.stride,
@@ -105,6 +105,29 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "page": limits.page,
         "float_range": list(limits.float_range),
     }
+
+
+def of_sampling(config: Any, predictor: Any) -> dict[str, Any]:
+    """Returns what the predictions of a run depend on, besides its weights and its tiles.
+
+    What is as it was before it became a choice is left out, so that an output that an earlier
+    version began can be continued.
+    """
+    c, T, diffuses = config.sampling, config.diffusion.T, config.model.kind == "diffusion"
+    passes = {"fast": {}, "balanced": {"orientations": c.orientations}, "paper": {}}
+    found: dict[str, Any] = {} if diffuses else {"kind": config.model.kind}
+    if c.budget != "paper":
+        found |= {"budget": c.budget, **passes[c.budget]}
+    elif diffuses:
+        found |= {"generations": c.generations}
+        found |= {"fusion": c.fusion} if c.fusion != "mean" else {}
+    if diffuses and (c.budget == "paper" or predictor.samples):
+        found |= {"steps": c.steps or T, "sampler": c.sampler, "variance": c.variance, "eta": c.eta}
+        found |= {"spacing": c.spacing} if c.spacing != "even" else {}
+        found |= {"x0": c.x0} if c.x0 != "soft" else {}
+    if diffuses and predictor.samples:
+        found |= {"samples": predictor.samples, "masks": c.masks, "tolerance": predictor.tolerance}
+    return found
 
 
 if __name__ == "__main__":

@@ -10,21 +10,26 @@ from segdiff_jax import evaluate, metrics
 from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example, majority
 from segdiff_jax.evaluation import annotator_scores, joint_scores, report
+from segdiff_jax.inference.predictor import PredictedRows, Predictor, Run
 
 PLACES = [("test", 3), ("test", 7)]
 COUNT = 6  # samples
 
 
-class Exact:
+class Exact(Predictor):
     """Returns exact samples of the law as generations; `random` as a sampler declares it."""
 
+    fusion = "mean"
+
     def __init__(self, random):
-        self.sampler = SimpleNamespace(random=random)
+        sampler = SimpleNamespace(random=random)
+        super().__init__((Run(SimpleNamespace(sampler=sampler, generations=COUNT)),))
 
     def __call__(self, images, key):
         del key
-        for _, place in zip(images, PLACES, strict=True):
-            yield ambiguous.annotations(*place, COUNT, first=1000).astype(np.float32)
+        for i, (_, place) in enumerate(zip(images, PLACES, strict=True)):
+            soft = ambiguous.annotations(*place, COUNT, first=1000).astype(np.float32)
+            yield PredictedRows(i, 0, soft, soft.mean(axis=0), None, True)
 
 
 def examples(annotators=8):

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -30,17 +31,43 @@ class Rows(NamedTuple):
     image: int
     top: int
     generations: np.ndarray
+    probability: np.ndarray
+    samples: np.ndarray | None
     last: bool
 
 
-class StandIn:
-    """Predicts the red, green and blue of an image; its noise is the number of the image."""
+class Predictor(NamedTuple):
+    generations: int
+    samples: int
+    tolerance: float
+    whole: bool
 
-    def __init__(self, rows=7, generations=3, stop_at=None):
+
+class StandIn:
+    """Predicts the red, green and blue of an image; its noise is the number of the image.
+
+    Its samples are where these are above 1/2.
+    """
+
+    def __init__(self, rows=7, generations=3, stop_at=None, samples=0, whole=False):
         self.config, self.step, self.threshold = tiny(), 6, 0.5
         self.config.sampling.generations = generations
-        self.rows, self.stop_at, self.asked = rows, stop_at, []
-        self.random = True
+        self.config.sampling.samples = samples
+        self.rows, self.stop_at, self.asked = 10**9 if whole else rows, stop_at, []
+        self.random, self.whole = True, whole
+
+    @property
+    def predictor(self):
+        c = self.config.sampling
+        return Predictor(c.generations, c.samples, c.tolerance, self.whole)
+
+    @property
+    def configs(self):
+        return (self.config,)
+
+    @property
+    def steps(self):
+        return (self.step,)
 
     def bands(self, images, first=0):
         for place, image in enumerate(images):
@@ -51,7 +78,9 @@ class StandIn:
             soft = soft + (first + place) / 1000
             for top in range(0, len(image), self.rows):
                 rows = soft[:, top : top + self.rows].astype(np.float32)
-                yield Rows(place, top, rows, top + self.rows >= len(image))
+                masks = (rows > 0.5).astype(np.uint8) if self.predictor.samples else None
+                mean, last = rows.clip(0, 1).mean(axis=0), top + self.rows >= len(image)
+                yield Rows(place, top, rows, mean, masks, last)
 
 
 @pytest.fixture
@@ -148,6 +177,50 @@ def test_generations_are_written_one_by_one(call, folder):
     assert len(list((output / "generations").iterdir())) == 12
 
 
+def test_samples_are_written_as_masks_and_counted(call, folder, caplog):
+    caplog.set_level(logging.INFO, "absl")
+    output = call(StandIn(samples=3), "--outputs=samples", "--samples=3")
+    image = pixels_of(folder / "a.x.tif")
+    for k in range(3):
+        stored = pixels_of(output / f"samples/a.x_{k + 1}.tif")
+        np.testing.assert_array_equal(stored, np.where(image[..., k] > 127, 255, 0))
+    assert len(list((output / "samples").iterdir())) == 12
+    assert {row["samples"] for row in rows_of(output).values()} == {"3"}
+    assert any(
+        re.fullmatch(r"4 images, \d+\.\d\d s each, 3\.0 samples of each", record.getMessage())
+        for record in caplog.records
+    )
+    (output / "samples" / "b_2.png").unlink()
+    call(model := StandIn(samples=3), "--outputs=samples", "--samples=3")
+    assert model.asked == [1]
+    model = StandIn(samples=3, generations=2)
+    call(model, "--outputs=samples", "--samples=3", "--overwrite")  # two channels, two samples
+    assert sorted(p.name for p in (output / "samples").glob("b_*")) == ["b_1.png", "b_2.png"]
+
+
+def test_an_output_of_a_version_without_samples_is_continued(call):
+    output = call(StandIn())
+    path = output / "summary.csv"
+    lines = [line.rpartition(",") for line in path.read_text().splitlines()]
+    assert [last for *_, last in lines] == ["samples", "0", "0", "0", "0"]
+    path.write_text("".join(f"{first}\n" for first, *_ in lines[:-1]))  # without the last image
+    recorded = json.loads((output / "settings.json").read_text())
+    assert not {"samples", "budget", "fusion", "masks", "tolerance"} & recorded.keys()
+    call(model := StandIn())
+    assert len(model.asked) == 1
+    assert len(rows_of(output)) == 4 and path.read_text().startswith("name,width")
+
+
+def test_what_must_be_predicted_whole_has_a_largest_size(call, monkeypatch):
+    monkeypatch.setattr(pipeline, "LARGE", 280)  # b.png and a.x.tif are larger
+    with pytest.raises(errors.UserError, match="2 of 4 images done") as error:
+        call(model := StandIn(whole=True))
+    assert "b.png: its 600 pixels are more than 280, the most with --tolerance" in str(
+        error.value.details
+    )
+    assert model.asked == [2, 3]
+
+
 def test_ranks_go_from_the_lowest_agreement_and_the_first_are_logged(call, caplog):
     caplog.set_level(logging.INFO, "absl")
     rows = list(rows_of(call(StandIn())).values())
@@ -160,7 +233,7 @@ def test_ranks_go_from_the_lowest_agreement_and_the_first_are_logged(call, caplo
 
 def test_equal_agreement_goes_by_uncertainty_then_confidence_then_name():
     def row(name, agreement, uncertainty, confidence):
-        figures = MapStatistics(0.1, confidence, uncertainty, agreement)
+        figures = MapStatistics(0.1, confidence, uncertainty, agreement, 0)
         return summary.row(name, (1, 1), figures, 0.0, (ROOT / "pyproject.toml").stat())
 
     rows = [
@@ -248,6 +321,17 @@ def test_rows_are_whole_while_the_work_goes_on(call, tmp_path, monkeypatch):
         (lambda m: m.config.sampling.update(generations=2), "generations was 3, now 2"),
         (lambda m: m.config.sampling.update(steps=2), "steps was 3, now 2"),
         (lambda m: m.config.sampling.update(stride=10), "overlap was 0, now 6"),
+        (lambda m: m.config.sampling.update(fusion="median"), "fusion was None, now median"),
+        (lambda m: m.config.sampling.update(x0="drawn"), "x0 was None, now drawn"),
+        (
+            lambda m: m.config.sampling.update(samples=2),
+            "samples was None, now 2; masks was None, now coupled; tolerance was None, now 0.0",
+        ),
+        (
+            lambda m: m.config.sampling.update(budget="fast"),
+            "budget was None, now fast; generations was 3, now None; steps was 3, now None; "
+            "sampler was ddpm, now None; variance was beta, now None; eta was 0.0, now None",
+        ),
         (lambda m: setattr(m, "threshold", 0.25), "threshold was 0.5, now 0.25"),
         (lambda m: setattr(m, "step", 7), "update was 6, now 7"),
         (lambda m: m.config.update(seed=5), "seed was 0, now 5"),
@@ -461,6 +545,14 @@ BAD = [  # (argv, what the line says, exit code)
         "taken/mask/a.png of the input w",
         64,
     ),
+    (["--workdir=run,not/there"], "--workdir=not/there: must be the directory of a run", 64),
+    (["--budget=slow"], "--budget=slow: must be one of fast, balanced, paper", 64),
+    (["--fusion=vote"], "--fusion=vote: must be one of mean, median, majority, staple, medoi", 64),
+    (["--samples=-1"], "--samples=-1: must be an integer, at least 0", 64),
+    (["--tolerance=-0.1"], "--tolerance=-0.1: must be a number, at least 0", 64),
+    (["--outputs=masks"], "--outputs=masks: must be of samples, generations, joined by commas", 64),
+    (["--outputs=samples"], "--outputs=samples: needs --samples=N, as the run draws none", 64),
+    (["--outputs=samples", "--samples=0"], "--outputs=samples: needs --samples=N", 64),
     (["--generations=0"], "--generations=0: must be an integer, at least 1", 64),
     (["--generations=two"], "--generations=two: must be an integer", 64),
     (["--steps=-1"], "--steps=-1: must be an integer, at least 1, or 0 for all", 64),
@@ -518,8 +610,12 @@ def test_unreadable_images_are_reported_at_the_end(standing_in, folder, capsys, 
     monkeypatch.setattr("segdiff_jax.api.load", load)
     (folder / "x.png").write_bytes(b"")
     argv = [*standing_in, "--generations=3", "--steps=2", "--overlap=4", "--seed=7"]
+    argv += ["--budget=paper", "--samples=5", "--tolerance=0.1", "--threshold=0.2", "--page=0"]
     assert predict.main(argv) == errors.BAD_DATA
-    assert asked == {"generations": 3, "steps": 2, "overlap": 4, "seed": 7}
+    assert asked == {
+        **{"generations": 3, "steps": 2, "overlap": 4, "seed": 7, "budget": "paper"},
+        **{"samples": 5, "tolerance": 0.1, "threshold": 0.2},
+    }
     first, last = [x for x in capsys.readouterr().err.splitlines() if x.startswith("segdiff")]
     assert first.startswith("segdiff: images/x.png: ")
     assert last == "segdiff: 4 of 5 images done; 1 could not be read"
@@ -542,7 +638,7 @@ def test_a_summary_of_another_program_is_not_touched(call, tmp_path):
 def test_help_is_one_screen(capsys):
     assert predict.main(["--help"]) == errors.DONE
     text = capsys.readouterr().out
-    assert "--save_generations" in text and text.count("\n") < 32
+    assert "--save_generations" in text and text.count("\n") < 38
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -9,29 +9,34 @@ from typing import Any, NamedTuple
 
 from segdiff_jax.cli import options
 from segdiff_jax.config.allowed import Allowed, integer, number
-from segdiff_jax.config.schema import MAX_SEED
+from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, Input, find_images
+from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, SAMPLES, Input, find_images
 from segdiff_jax.prediction.summary import unrelated_content
 
 HELP = """SegDiff: predicts the masks of new images with a trained run.
 
   segdiff predict --workdir=RUN --input=FILE_OR_FOLDER --output=DIR
-  segdiff predict --workdir=RUN --input=slides --recursive --output=masks --generations=4
+  segdiff predict --workdir=RUN --input=slides --recursive --output=masks --samples=8 \\
+    --outputs=samples
 
-  --workdir=RUN              directory of the run: config.json and checkpoints
+  --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
   --input=FILE_OR_FOLDER     PNG, JPEG or TIFF, any size; --recursive: sub-folders, too
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
-                             generations, or sqrt(p(1-p)) of a network that predicts in one pass),
-                             overlay/ and summary.csv; as TIFF for TIFF, with its GeoTIFF tags,
-                             else as PNG. The same command again skips finished images
-  --overwrite                predicts finished images again
-  --save_generations         also writes each mask that is averaged: generations/NAME_1.png, ...
-  --generations=N --steps=N  number of masks that are averaged; reverse steps of each (0: all)
+                             generations; sqrt(p(1-p)) if these are no samples), overlay/ and
+                             summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG.
+                             The same command again skips finished images; --overwrite does not
+  --outputs=samples,generations  also writes each sample: samples/NAME_1.png (0, 255), ...; and
+                             each map the probability is made of, as --save_generations does
+  --budget=fast|balanced|paper  what makes the probability: one pass; one of each orientation;
+                             --generations=N masks by the reverse process, and their --fusion=NAME
+  --samples=N                whole masks besides, by the reverse process; with --tolerance=T fewer,
+                             once the standard error of their mean area is below T of it
+  --steps=N                  reverse steps of a mask (0: all)
   --overlap=PIXELS           width of the overlap of neighbouring tiles
-  --seed=N                   of the noise. These four are as in the run if not given
-  --threshold=P              foreground is where the mean probability is above it; 0.5
+  --seed=N                   of the noise. All these are as in the run if not given
+  --threshold=P              foreground is where the probability is above it; 0.5
   --max_pixels=N             larger images are refused (64000000)
   --page=N                   of TIFF files with several pages, from 0
   --float_range=LOW,HIGH     values of float images that are black and white
@@ -52,9 +57,14 @@ def _is_range(v: tuple[float, ...]) -> bool:
 
 PATHS = ("workdir", "input", "output")
 SWITCHES = ("save_generations", "recursive", "overwrite")
-# a number of the command line: how to parse it, and what it may be
-NUMBERS: dict[str, tuple[Callable[[str], Any], Allowed]] = {
+EXTRA = (SAMPLES, GENERATIONS)  # outputs on request
+# a value of the command line: how to parse it, and what it may be
+VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
+    "budget": (str, FIELDS["sampling.budget"].allowed),
+    "samples": (int, integer(0)),
+    "tolerance": (float, number(0)),
     "generations": (int, integer(1)),
+    "fusion": (str, FIELDS["sampling.fusion"].allowed),
     "steps": (int, integer(0)._replace(text="an integer, at least 1, or 0 for all")),
     "overlap": (int, integer(0)._replace(text="an integer, at least 0, in pixels")),
     "seed": (int, integer(0, MAX_SEED)),
@@ -63,18 +73,22 @@ NUMBERS: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "page": (int, integer(0)),
     "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", _is_range)),
 }
-FLAGS = dict.fromkeys(PATHS, "") | dict.fromkeys(SWITCHES, False) | dict.fromkeys(NUMBERS)
+FLAGS: dict[str, str | bool | None] = {
+    **dict.fromkeys((*PATHS, "outputs"), ""),
+    **dict.fromkeys(SWITCHES, False),
+    **dict.fromkeys(VALUES),
+}
 
 
 class Command(NamedTuple):
     """Holds a parsed command line."""
 
-    workdir: Path  # of the run; holds config.json
+    workdirs: list[Path]  # of the runs; each holds config.json
     folder: Path  # of the input; names in the summary are relative to it
     inputs: list[Input]  # the images, at least one
     output: Path  # need not exist
-    numbers: Mapping[str, Any]  # those of `NUMBERS` that were given, by name
-    save_generations: bool
+    values: Mapping[str, Any]  # those of `VALUES` that were given, by name
+    outputs: frozenset[str]  # those of `EXTRA` that were asked for
     overwrite: bool
 
 
@@ -84,29 +98,37 @@ def parse(argv: list[str]) -> Command:
     Raises:
       UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
-    values = options.read_flags(FLAGS, argv)
-    numbers = {name: _number(name, values[name]) for name in NUMBERS if values[name] is not None}
-    if missing := [f"--{name}" for name in PATHS if not values[name]]:
+    flags = options.read_flags(FLAGS, argv)
+    values = {name: _value(name, flags[name]) for name in VALUES if flags[name] is not None}
+    if missing := [f"--{name}" for name in PATHS if not flags[name]]:
         raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
-    workdir = options.local_path("workdir", values["workdir"])
-    _check_run(workdir, numbers)
-    folder, inputs = find_images(options.local_path("input", values["input"]), values["recursive"])
-    output = options.directory("output", values["output"])
-    _check_output(output, folder, inputs, values)
-    switches = values["save_generations"], values["overwrite"]
-    return Command(workdir, folder, inputs, output, numbers, *switches)
+    workdirs = _workdirs(flags["workdir"])
+    configs = [_saved(workdir) for workdir in workdirs]
+    _check_steps(configs, values)
+    folder, inputs = find_images(options.local_path("input", flags["input"]), flags["recursive"])
+    output = options.directory("output", flags["output"])
+    _check_output(output, folder, inputs, flags)
+    extra = _outputs(flags, configs, values)
+    return Command(workdirs, folder, inputs, output, values, extra, flags["overwrite"])
 
 
-def _number(name: str, text: str) -> Any:
-    read, allowed = NUMBERS[name]
+def _value(name: str, text: str) -> Any:
+    read, allowed = VALUES[name]
     with suppress(ValueError):
         if allowed.accepts(value := read(text)):
             return value
     raise UserError(f"--{name}={text}: must be {allowed.text}")
 
 
-def _check_run(workdir: Path, numbers: Mapping[str, Any]) -> None:
-    """Checks the numbers against config.json of the run, which is read as plain JSON here."""
+def _workdirs(text: str) -> list[Path]:
+    """Returns the runs that --workdir names, joined by commas; a directory may have one, too."""
+    whole = options.local_path("workdir", text)
+    parts = [text] if whole.is_dir() else text.split(",")
+    return [options.local_path("workdir", part) for part in parts]
+
+
+def _saved(workdir: Path) -> dict[str, Any]:
+    """Returns the config of a run, which is read as plain JSON here."""
     path = workdir / "config.json"
     if not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: must be the directory of a run")
@@ -114,14 +136,34 @@ def _check_run(workdir: Path, numbers: Mapping[str, Any]) -> None:
         raise UserError(f"--workdir={workdir}: holds no run: no config.json", BAD_CHECKPOINT)
     try:
         saved = json.loads(path.read_text())
-        T, tile = saved["diffusion"]["T"], saved["sampling"]["tile"]
+        _ = saved["diffusion"]["T"], saved["sampling"]["tile"]
+        return saved
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
-    steps, overlap = numbers.get("steps", 0), numbers.get("overlap", 0)
+
+
+def _check_steps(configs: list[dict[str, Any]], values: Mapping[str, Any]) -> None:
+    """Checks values against the configs of the runs."""
+    T, tile = min(c["diffusion"]["T"] for c in configs), configs[0]["sampling"]["tile"]
+    steps, overlap = values.get("steps", 0), values.get("overlap", 0)
     if steps > T:
         raise UserError(f"--steps={steps}: must be at most {T}, the steps of the run")
     if tile and overlap >= tile:
         raise UserError(f"--overlap={overlap}: must be less than a tile, {tile} pixels")
+
+
+def _outputs(
+    flags: Mapping[str, Any], configs: list[dict[str, Any]], values: Mapping[str, Any]
+) -> frozenset[str]:
+    """Returns the outputs on request; samples must be drawn to be written."""
+    text = flags["outputs"]
+    names = set(filter(None, text.split(",")))
+    if not names <= {*EXTRA}:
+        raise UserError(f"--outputs={text}: must be of {', '.join(EXTRA)}, joined by commas")
+    drawn = values.get("samples", max(c["sampling"].get("samples", 0) for c in configs))
+    if SAMPLES in names and not drawn:
+        raise UserError(f"--outputs={text}: needs --samples=N, as the run draws none")
+    return frozenset(names | ({GENERATIONS} if flags["save_generations"] else set()))
 
 
 def _check_output(output: Path, folder: Path, inputs: list[Input], values: dict[str, Any]) -> None:
@@ -131,5 +173,5 @@ def _check_output(output: Path, folder: Path, inputs: list[Input], values: dict[
     written = {path for input in inputs for path in input.maps(output.resolve()).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")
-    if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, GENERATIONS))):
+    if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, *EXTRA))):
         raise UserError(f"--output={output}: holds {name}, which no prediction made: --overwrite?")

@@ -1,11 +1,12 @@
-"""Draws a panel for each image: input, truth, prediction, uncertainty, errors and generations.
+"""Draws a panel for each image: input, truth, prediction, uncertainty, errors and samples.
 
-The upper row has image, truth, mean probability, disagreement and errors, the lower row up to four
-generations and the key to the colors. A network that predicts in one pass has no generations to
-show or to compare: its panel shows the uncertainty instead, see `averaging.uncertainty`.
+The upper row has image, truth, mean probability, disagreement and errors, the lower one up to four
+generations and the key to the colors; or, if samples are drawn, up to eight of them in two rows.
+Generations that are no samples of masks, such as that of a network of one pass, are not shown, and
+the uncertainty takes the place of their disagreement, see `averaging.uncertainty`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 # Light grey for hits makes the errors stand out; orange and blue differ in any color vision.
 HIT, FALSE_ALARM, MISS = (232, 232, 232), (235, 97, 0), (0, 150, 255)
 MEANINGS = {"foreground, found": HIT, "foreground, missed": MISS, "background, marked": FALSE_ALARM}
+GREY = {"cmap": "gray", "vmin": 0, "vmax": 1}
 PROBABILITY = {"cmap": "jet", "vmin": 0, "vmax": 1}
 # numbers in 0..1 have a standard deviation of at most one half
 DEVIATION = {"cmap": "inferno", "vmin": 0, "vmax": 0.5}
-COLUMNS, GENERATIONS = 5, 4
+COLUMNS, GENERATIONS, SAMPLES = 5, 4, 8
+BESIDE_KEY = COLUMNS - 1  # maps in each lower row
 # inches: longer side of a map, least width of a column, height of the key, the heading and a title
 SIDE, NARROWEST, KEY, HEADER, TITLE, GAP = 2.0, 1.3, 1.8, 0.45, 0.22, 0.08
 DPI = 140
@@ -39,6 +42,8 @@ def panel(
     scores: Mapping[str, float],
     random: bool = True,
     annotations: np.ndarray | None = None,
+    *,
+    samples: np.ndarray | None = None,
 ) -> "Figure":
     """Draws the panel of one image; every map is stretched to the shape of the truth.
 
@@ -49,24 +54,31 @@ def panel(
       probability: [h, w] in 0..1, the mean over generations; foreground is above 0.5.
       name: of the image, for the heading.
       scores: by key of `metrics.LABELS`, for the heading; nan is shown as "undefined".
-      random: whether generations differ; if not, there is one, which is not shown again.
-      annotations: [A, h, w] in {0, 1}, of which the truth is the majority; the share of them that
-        marks a pixel is shown in place of it.
+      random: whether generations are samples of masks; if not, they are not shown.
+      annotations: [A, h, w] in {0, 1}; the share of them that marks a pixel replaces the truth.
+      samples: [S, h', w'] of 0 and 1; the first eight are shown, in place of the generations.
     """
     soft = np.clip(generations, 0, 1)
-    several = annotations is not None
-    marked, shares = ("annotators", annotations.mean(0)) if several else ("truth", truth > 0)
+    marked = ("truth", truth > 0) if annotations is None else ("annotators", annotations.mean(0))
     mean, doubt = ("mean probability", "disagreement") if random else ("probability", "uncertainty")
     maps = {
         "image": (image, {}),
-        marked: (shares, {"cmap": "gray", "vmin": 0, "vmax": 1}),
+        marked[0]: (marked[1], GREY),
         mean: (probability, PROBABILITY),
         doubt: (uncertainty(soft, random), DEVIATION),
         "errors": (error_map(image, truth, probability), {}),
     }
-    for i, generation in enumerate(soft[:GENERATIONS] if random else ()):
-        maps[f"generation {i + 1}"] = generation, PROBABILITY
+    if samples is None:
+        maps |= _numbered("generation", soft[: GENERATIONS * random], PROBABILITY)
+    else:
+        maps |= _numbered("sample", samples[:SAMPLES], GREY)
     return _draw(maps, truth.shape, name, scores, doubt)
+
+
+def _numbered(
+    kind: str, masks: Iterable[np.ndarray], options: Mapping[str, Any]
+) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
+    return {f"{kind} {i}": (mask, options) for i, mask in enumerate(masks, start=1)}
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -91,7 +103,8 @@ def _draw(
 
     height, width = (SIDE * side / max(shape) for side in shape)
     column, row = max(width, NARROWEST) + GAP, height + TITLE + GAP
-    size = COLUMNS * column + GAP, HEADER + row + max(row, KEY)
+    lower = max(1, -(-(len(maps) - COLUMNS) // BESIDE_KEY))  # rows
+    size = COLUMNS * column + GAP, HEADER + row + max(lower * row, KEY)
     figure = Figure(figsize=size, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0), autoscale_on=False)
     axes.axis("off")
@@ -102,7 +115,8 @@ def _draw(
     )
     axes.text(GAP, 0.4, text, fontsize=8, color="#444444")
     for i, (title, (values, options)) in enumerate(maps.items()):
-        x, y = GAP + i % COLUMNS * column, HEADER + i // COLUMNS * row
+        down, right = divmod(i - COLUMNS, BESIDE_KEY) if i >= COLUMNS else (-1, i)
+        x, y = GAP + right * column, HEADER + (down + 1) * row
         _draw_map(axes, title, values, (x, y, width, height), options)
     _draw_key(axes, GAP + (COLUMNS - 1) * column, HEADER + row, doubt)
     return figure

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from segdiff_jax import metrics
 from segdiff_jax.data.example import Example
 from segdiff_jax.inference.averaging import average
+from segdiff_jax.inference.predictor import Predictor, Run
 from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.runtime import watchdog
 
@@ -19,38 +20,46 @@ class ScoredPrediction(NamedTuple):
     """Holds the prediction for one example and its scores."""
 
     example: Example
-    generations: np.ndarray  # [S, H, W] float32, about 0..1; one from a network of one pass
+    generations: np.ndarray  # [G, H, W] float32, about 0..1; one from a network of one pass
     probability: np.ndarray  # [h, w] float32 in 0..1, at the size of the truth
     scores: dict[str, float]  # of the mask probability > 0.5, by `metrics.KEYS`
+    samples: np.ndarray | None = None  # [S, H, W] uint8 of 0 and 1, whole masks; None: none drawn
 
 
 def score_examples(
-    segment: Segmenter, examples: Sequence[Example], seed: int
+    segment: Predictor | Segmenter, examples: Sequence[Example], seed: int
 ) -> Iterator[ScoredPrediction]:
-    """Yields the prediction for each example, in their order.
+    """Yields the prediction for each example, in their order; samples are a predictor's alone.
 
     The noise depends on the seed, the index of the example, the generation and the tile.
     """
     images = (example.image for example in examples)
+    predictor = segment if isinstance(segment, Predictor) else Predictor((Run(segment),))
     progress = tqdm(
-        segment(images, noise_key(seed)),
+        predictor(images, noise_key(seed)),
         "segmenting",
         len(examples),
         mininterval=1 if sys.stderr.isatty() else 30,  # keeps logs short
         leave=False,
         disable=jax.process_index() > 0,
     )
-    for example, generations in zip(examples, progress, strict=True):
-        probability = average(generations, example.mask.shape)
+    for example, found in zip(examples, progress, strict=True):
+        probability = average(found.generations, example.mask.shape, predictor.fusion)
         scores = metrics.scores(probability, example.mask)
-        yield ScoredPrediction(example, generations, probability, scores)
+        yield ScoredPrediction(example, found.generations, probability, scores, found.samples)
         watchdog.heartbeat(f"the prediction for {example.name}")
 
 
-def sample_masks(found: ScoredPrediction) -> np.ndarray:
-    """Returns the generations as masks [S, h, w] bool at the size of the truth."""
+def sample_masks(found: ScoredPrediction, random: bool) -> np.ndarray | None:
+    """Returns whole masks [S, h, w] bool at the size of the truth; None if there are not several.
+
+    They are the samples, or the generations if those are samples of masks (`random`).
+    """
+    masks = found.generations if found.samples is None and random else found.samples
+    if masks is None or len(masks) < 2:
+        return None
     size = found.example.mask.shape
-    return np.stack([average(one[None], size) > 0.5 for one in found.generations])
+    return np.stack([average(one[None].astype(np.float32), size) > 0.5 for one in masks])
 
 
 def noise_key(seed: int) -> jax.Array:

@@ -114,7 +114,7 @@ def check_size(config: ConfigDict, size: tuple[int, ...], name: str) -> None:
 
 
 def describe(config: ConfigDict) -> dict[str, Any]:
-    """Describes the network and its sampling, for reports."""
+    """Describes the network, what makes its probability, and its samples, for reports."""
     c, kind = config.sampling, config.model.kind
     if kind == "unet":
         parts = "U-Net of the image"
@@ -124,16 +124,23 @@ def describe(config: ConfigDict) -> dict[str, Any]:
         parts = "conditioning stack, no encoder"
     else:
         parts = f"conditioning {config.model.conditioning}, encoder {config.model.encoder}"
+    balanced = {"probability": f"mean of {c.orientations} orientations, each 1 pass"}
     if one_pass(config):
         return {
             "network": f"{parts}; no diffusion: the mask in one pass",
+            **(balanced if c.budget == "balanced" else {}),
             "uncertainty": "sqrt(p (1 - p)) of the network's own probability p",
         }
     T = config.diffusion.T
     how = f"variance {c.variance}" if c.sampler == "ddpm" else f"eta {c.eta:g}"
-    return {
-        "network": parts,
-        "network predicts": config.diffusion.prediction,
-        "generations averaged": c.generations,
-        "reverse steps": f"{c.steps or T} of {T}, {c.sampler}, {how}",
+    steps = {"reverse steps": f"{c.steps or T} of {T}, {c.sampler}, {how}"}
+    fused = {"fusion": c.fusion} if c.fusion != "mean" else {}
+    probability = {
+        "fast": {"probability": "1 pass at t=T"},
+        "balanced": {"probability": f"{balanced['probability']} at t=T"},
+        "paper": {"generations averaged": c.generations, **fused, **steps},
     }
+    until = f", until their mean area is known to {c.tolerance:g}" if c.tolerance else ""
+    samples = {"samples": f"{c.samples}, {c.masks}{until}", **steps} if c.samples else {}
+    found = choose(probability, c.budget, "sampling.budget") | samples
+    return {"network": parts, "network predicts": config.diffusion.prediction, **found}

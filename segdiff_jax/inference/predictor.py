@@ -88,6 +88,11 @@ class Predictor:
         return self.runs[0].segmenter.generations if len(self.runs) == 1 else len(self.runs)
 
     @property
+    def fusion(self) -> str:
+        """Returns what makes the probability of the generations, see `fusion.fuse`."""
+        return self.runs[0].fusion if len(self.runs) == 1 else "mean"
+
+    @property
     def whole(self) -> bool:
         """Returns whether an image is predicted as a whole, so that it must fit into memory."""
         coupled = self.coupled and self.samples > 0

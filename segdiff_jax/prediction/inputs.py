@@ -11,6 +11,7 @@ from segdiff_jax.errors import BAD_DATA, UserError
 # folders of the output
 MAPS = ("probability", "mask", "uncertainty", "overlay")
 GENERATIONS = "generations"  # only with --save_generations
+SAMPLES = "samples"  # only with --outputs=samples
 
 
 class Input(NamedTuple):
@@ -36,7 +37,13 @@ class Input(NamedTuple):
 
     def generations(self, output: Path, count: int) -> list[Path]:
         """Returns the output files of the generations, which are counted from 1."""
-        folder = output / GENERATIONS
+        return self._numbered(output / GENERATIONS, count)
+
+    def samples(self, output: Path, count: int) -> list[Path]:
+        """Returns the output files of the samples, which are counted from 1."""
+        return self._numbered(output / SAMPLES, count)
+
+    def _numbered(self, folder: Path, count: int) -> list[Path]:
         return [folder / f"{self.output_stem}_{k + 1}{self.suffix}" for k in range(count)]
 
 

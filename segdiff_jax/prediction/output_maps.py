@@ -1,4 +1,4 @@
-"""Accumulates the output maps of an image from finished rows of its generations.
+"""Accumulates the output maps of an image from finished rows of its prediction.
 
 A generation of 10,000 x 10,000 pixels takes 400 MB in float32, and there are several. So rows are
 converted to integers as they arrive, five bytes a pixel in all, and statistics are running sums.
@@ -7,6 +7,7 @@ converted to integers as they arrive, five bytes a pixel in all, and statistics 
 import math
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,27 +28,31 @@ class MapStatistics(NamedTuple):
       foreground_share: of the pixels, in the final mask.
       mean_confidence: mean over pixels of max(p, 1 - p), 0.5..1.
       mean_uncertainty: mean over pixels of the uncertainty, 0..0.5.
-      agreement: mean over generations of the Dice of a generation's own mask with the final one,
-        0..1; two empty masks agree. Low where generations disagree; 1 if there is only one.
+      agreement: mean over samples of the Dice of a sample with the final mask, 0..1; without
+        samples, over generations of the Dice of a generation's own mask; two empty masks agree. Low
+        where they disagree; 1 if there is only one generation. See `OutputMaps` for "expected".
+      samples: how many were drawn.
     """
 
     foreground_share: float
     mean_confidence: float
     mean_uncertainty: float
     agreement: float
+    samples: int
 
 
 class OutputMaps:
     """Holds the maps of one image, which are filled by rows from the top.
 
     Attributes:
-      probability: [H, W] uint16, mean over generations; 65535 is 1. Halves are rounded
-        down, so that above 32767 means above 0.5.
+      probability: [H, W] uint16; 65535 is 1. Halves are rounded down, so that above 32767 means
+        above 0.5.
       uncertainty: [H, W] uint16, see `averaging.uncertainty`; 65535 is 0.5, the largest standard
         deviation of numbers in 0..1.
-      mask: [H, W] uint8, 255 where the mean is above the threshold, else 0.
-      generations: [S, H, W] uint16 like probability, in an unnamed temporary file; None if not
+      mask: [H, W] uint8, 255 where the probability is above the threshold, else 0.
+      generations: [G, H, W] uint16 like probability, in an unnamed temporary file; None if not
         kept.
+      samples: [S, H, W] uint8 of 0 and 255, likewise.
     """
 
     def __init__(
@@ -55,27 +60,46 @@ class OutputMaps:
         shape: tuple[int, int],
         threshold: float,
         keep_in: Path | None = None,
+        keep: Collection[str] = (),
         random: bool = True,
+        expected: bool = False,
     ) -> None:
         """Allocates the maps of an image of shape (H, W); the threshold of its mask is in 0..1.
 
-        `keep_in` is the folder for the temporary file of the generations; None: they are not kept.
-        `random` is whether the masks are sampled, see `averaging.uncertainty`.
+        Args:
+          shape: (H, W).
+          threshold: of the probability, in 0..1.
+          keep_in: folder of temporary files.
+          keep: what is kept there: "generations", "samples".
+          random: whether generations are samples of masks, see `averaging.uncertainty`.
+          expected: whether the agreement of a single generation p, without samples, is the Dice of
+            the mask m that is expected if p is right, 2 sum(p m) / (sum p + sum m): the Soft Dice
+            Confidence (Borges et al., arXiv 2402.10665).
         """
         self.probability, self.uncertainty = np.zeros((2, *shape), np.uint16)
         self.mask = np.zeros(shape, np.uint8)
         self.generations: np.ndarray | None = None
-        self._threshold, self._keep_in, self._random = threshold, keep_in, random
-        self._rows = 0  # finished
+        self.samples: np.ndarray | None = None
+        self._threshold, self._keep_in, self._keep = threshold, keep_in, keep
+        self._random, self._expected = random, expected
+        self._rows = self._samples = 0  # finished; of each pixel
         self._confidence = self._deviation = 0.0  # sums over pixels
-        self._common = self._own = np.zeros(0)  # [S] pixels: in own and final mask; in own
+        self._common = self._own = np.zeros(0)  # [G] or [S] pixels: in own and final mask; in own
 
-    def add(self, top: int, generations: np.ndarray) -> None:
+    def add(
+        self,
+        top: int,
+        generations: np.ndarray,
+        probability: np.ndarray,
+        samples: np.ndarray | None = None,
+    ) -> None:
         """Adds the next rows.
 
         Args:
           top: index of the first.
-          generations: [S, rows, W] float soft masks, about 0..1; they are clipped here.
+          generations: [G, rows, W] float soft masks, about 0..1; they are clipped here.
+          probability: [rows, W] float in 0..1.
+          samples: [S, rows, W] uint8 of 0 and 1; None: there are none.
 
         Raises:
           UserError: a value is not a finite number.
@@ -86,29 +110,55 @@ class OutputMaps:
             added = f"{rows} rows of {width} from row {top}"
             raise ValueError(f"{added}, after {self._rows} rows of {self.mask.shape}")
         if self._rows == 0:
-            self._common, self._own = np.zeros(count), np.zeros(count)
-            if self._keep_in is not None:
-                self.generations = _temporary((count, *self.mask.shape), self._keep_in)
-        step = max(1, MAX_VALUES // (count * width))
+            self._begin(count, 0 if samples is None else len(samples))
+        step = max(1, MAX_VALUES // ((count + self._samples) * width))
         for first in range(0, rows, step):
-            self._add(top + first, generations[:, first : first + step])
+            part = slice(first, first + step)
+            drawn = None if samples is None else samples[:, part]
+            self._add(top + first, generations[:, part], probability[part], drawn)
         self._rows = top + rows
 
-    def _add(self, top: int, generations: np.ndarray) -> None:
+    def _begin(self, generations: int, samples: int) -> None:
+        self._samples = samples
+        self._common, self._own = np.zeros((2, samples or generations))
+        if self._keep_in is None:
+            return
+        if "generations" in self._keep:
+            shape = generations, *self.mask.shape
+            self.generations = _temporary(shape, np.dtype(np.uint16), self._keep_in)
+        if "samples" in self._keep and samples:
+            shape = samples, *self.mask.shape
+            self.samples = _temporary(shape, np.dtype(np.uint8), self._keep_in)
+
+    def _add(
+        self,
+        top: int,
+        generations: np.ndarray,
+        probability: np.ndarray,
+        samples: np.ndarray | None,
+    ) -> None:
         rows = slice(top, top + generations.shape[1])
-        if not np.isfinite(generations).all():
+        if not (np.isfinite(generations).all() and np.isfinite(probability).all()):
             raise UserError(f"row {top}: the prediction is not a finite number", INTERNAL)
         soft = np.clip(generations, 0, 1)
-        mean, deviation = soft.mean(axis=0), uncertainty(soft, self._random)
-        final, own = mean > self._threshold, soft > self._threshold
-        self.probability[rows], self.uncertainty[rows] = _integer(mean), _integer(2 * deviation)
+        deviation, final = uncertainty(soft, self._random), probability > self._threshold
+        self.probability[rows] = _integer(probability)
+        self.uncertainty[rows] = _integer(2 * deviation)
         self.mask[rows] = final * np.uint8(255)
         if self.generations is not None:
             self.generations[:, rows] = _integer(soft)
-        self._confidence += float(np.maximum(mean, 1 - mean).sum(dtype=np.float64))
+        if self.samples is not None and samples is not None:
+            self.samples[:, rows] = samples * np.uint8(255)
+        self._confidence += float(np.maximum(probability, 1 - probability).sum(dtype=np.float64))
         self._deviation += float(deviation.sum(dtype=np.float64))
-        self._common = self._common + (own & final).sum(axis=(1, 2))
-        self._own = self._own + own.sum(axis=(1, 2))
+        if samples is not None:
+            own = samples > 0
+        elif self._expected and len(soft) == 1:
+            own = soft  # the Dice of expected areas
+        else:
+            own = soft > self._threshold
+        self._common = self._common + (own * final).sum(axis=(1, 2), dtype=np.float64)
+        self._own = self._own + own.sum(axis=(1, 2), dtype=np.float64)
 
     def statistics(self) -> MapStatistics:
         """Returns the statistics of the finished image; ValueError if rows are missing."""
@@ -118,7 +168,8 @@ class OutputMaps:
         both = self._own + foreground
         dice = np.where(both > 0, 2 * self._common / np.maximum(both, 1), 1)
         confidence, deviation = self._confidence / pixels, self._deviation / pixels
-        return MapStatistics(foreground / pixels, confidence, deviation, float(dice.mean()))
+        share, agreement = foreground / pixels, float(dice.mean())
+        return MapStatistics(share, confidence, deviation, agreement, self._samples)
 
 
 def _integer(values: np.ndarray) -> np.ndarray:
@@ -126,10 +177,10 @@ def _integer(values: np.ndarray) -> np.ndarray:
     return np.ceil(values * UINT16_MAX - np.float32(0.5)).astype(np.uint16)
 
 
-def _temporary(shape: tuple[int, ...], folder: Path) -> np.ndarray:
-    """Returns an array of uint16 in an unnamed file: the system frees it, even after kill -9."""
+def _temporary(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np.ndarray:
+    """Returns an array in an unnamed file: the system frees it, even after kill -9."""
     folder.mkdir(parents=True, exist_ok=True)
     with reporting_write_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):  # writing to a page without disk space kills
-            os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
-        return np.memmap(file, np.uint16, "w+", shape=shape)
+            os.posix_fallocate(file.fileno(), 0, dtype.itemsize * math.prod(shape))
+        return np.memmap(file, dtype, "w+", shape=shape)

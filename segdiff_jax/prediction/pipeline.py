@@ -21,18 +21,18 @@ from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.data.image_io.reading import read_image, read_size
 from segdiff_jax.errors import BAD_DATA, UserError
-from segdiff_jax.inference.segmentation import ImageRows
+from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import summary
 from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
-from segdiff_jax.prediction.summary import Summary
+from segdiff_jax.prediction.summary import Row, Summary
 
 LARGE = 2**24  # pixels of an image that is read only once all before it are finished
 NAMED_FOR_REVIEW = 5  # images that the log names at the end
 
 # Predicts images [H, W, 3] uint8, the first of which has the given number: see `api.Model.bands`.
-Bands = Callable[[Iterable[np.ndarray], int], Iterable[ImageRows]]
+Bands = Callable[[Iterable[np.ndarray], int], Iterable[PredictedRows]]
 
 
 class Job(NamedTuple):
@@ -108,13 +108,19 @@ class FolderPrediction:
     threshold: float  # of the masks
     saved_generations: int  # how many to write one by one; 0: none
     summary: Summary  # open
-    random: bool = True  # whether the model samples its masks, see `averaging.uncertainty`
+    random: bool = True  # whether generations are samples of masks, see `averaging.uncertainty`
+    expected: bool = False  # how the agreement is computed, see `OutputMaps`
+    save_samples: bool = False  # whether to write the samples one by one
+    whole: bool = False  # whether an image is predicted as a whole, see `Predictor.whole`
     problems: list[str] = field(default_factory=list)  # a line for each unreadable file so far
+    done: list[Row] = field(default_factory=list)  # of each image finished so far
 
     def is_done(self, input: Input) -> bool:
         """Returns whether all results of an image exist and are of its file as it is now."""
         generations = input.generations(self.output, self.saved_generations)
         files = [*input.maps(self.output).values(), *generations]
+        if self.save_samples and input.name in self.summary.rows:
+            files += input.samples(self.output, self.summary.rows[input.name].samples)
         return self.summary.is_done(input.name, input.path, files)
 
     def run(self, inputs: Iterable[Input]) -> None:
@@ -136,11 +142,19 @@ class FolderPrediction:
             for left in batches(jobs):
                 while left:  # after an unreadable file, the numbers that seed the noise have a gap
                     left = self._predict(left, progress)
+        log_cost(self.done)
 
     def _jobs(self, inputs: Iterable[Input]) -> Iterator[Job]:
         for input in inputs:
             try:
-                yield Job(input, read_size(input.path, self.limits))
+                job = Job(input, read_size(input.path, self.limits))
+                if self.whole and job.pixels > LARGE:
+                    raise UserError(
+                        f"{input.path}: its {job.pixels} pixels are more than {LARGE}, the most "
+                        "with --tolerance, and with --fusion=staple and medoid",
+                        BAD_DATA,
+                    )
+                yield job
             except UserError as error:
                 self._add_problem(error)
 
@@ -155,11 +169,9 @@ class FolderPrediction:
         for rows in self.bands(reader, jobs[0].input.number):
             job, file = jobs[rows.image], reader.files[rows.image]
             if rows.image not in maps:
-                keep_in = self.output if self.saved_generations else None
-                shape = file.image.shape[:2]
-                maps[rows.image] = OutputMaps(shape, self.threshold, keep_in, self.random)
+                maps[rows.image] = self._maps(file.image.shape[:2])
             try:
-                maps[rows.image].add(rows.top, rows.generations)
+                maps[rows.image].add(rows.top, rows.generations, rows.probability, rows.samples)
             except UserError as error:
                 raise UserError(f"{job.input.path}: {error}", error.code) from error
             progress.update(rows.generations.shape[1] * rows.generations.shape[2])
@@ -171,6 +183,12 @@ class FolderPrediction:
             self._add_problem(reader.error)
             progress.update(jobs[reader.count - 1].pixels)
         return jobs[reader.count :]
+
+    def _maps(self, shape: tuple[int, int]) -> OutputMaps:
+        """Returns the maps of an image of shape (H, W), which are empty."""
+        wanted = {"generations": self.saved_generations > 0, "samples": self.save_samples}
+        keep = [name for name, kept in wanted.items() if kept]
+        return OutputMaps(shape, self.threshold, self.output, keep, self.random, self.expected)
 
     def _finish(self, job: Job, file: ImageFile, maps: OutputMaps, started: float) -> None:
         """Writes the files of an image, and then its row, which marks it as done."""
@@ -188,8 +206,21 @@ class FolderPrediction:
             outputs = input.generations(self.output, self.saved_generations)
             for path, generation in zip(outputs, maps.generations, strict=True):
                 writing.save(path, generation, file.tags)
+        if maps.samples is not None:
+            self._save_samples(input, maps.samples, file.tags)
         seconds = time.monotonic() - started
-        self.summary.add(summary.row(input.name, job.shape, maps.statistics(), seconds, file.state))
+        row = summary.row(input.name, job.shape, maps.statistics(), seconds, file.state)
+        self.summary.add(row)
+        self.done.append(row)
+
+    def _save_samples(self, input: Input, samples: np.ndarray, tags: writing.Tags) -> None:
+        """Writes samples [S, H, W], and removes those beyond S of an earlier command."""
+        for path, sample in zip(input.samples(self.output, len(samples)), samples, strict=True):
+            writing.save(path, sample, tags)
+        number = len(samples) + 1
+        while (stale := input.samples(self.output, number)[-1]).exists():
+            stale.unlink()
+            number += 1
 
 
 def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
@@ -205,7 +236,16 @@ def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         yield batch
 
 
-def log_review_order(path: Path, rows: Iterable[summary.Row]) -> None:
+def log_cost(rows: Sequence[Row]) -> None:
+    """Logs the mean time of an image, and how many samples were drawn of each."""
+    if rows:
+        seconds = sum(row.seconds for row in rows) / len(rows)
+        counts = [row.samples for row in rows]
+        drawn = f", {sum(counts) / len(rows):.1f} samples of each" if any(counts) else ""
+        logging.info("%d images, %.2f s each%s", len(rows), seconds, drawn)
+
+
+def log_review_order(path: Path, rows: Iterable[Row]) -> None:
     """Logs where the summary is, and the images that most need a human's review."""
     rows = sorted(rows, key=lambda row: row.review_rank)
     logging.info("%s: %d images; a human should look first at", path, len(rows))

@@ -24,7 +24,8 @@ class Row(NamedTuple):
     Attributes:
       name: of the file, relative to the folder of the input.
       width, height: pixels.
-      foreground_share, mean_confidence, mean_uncertainty, agreement: see `MapStatistics`.
+      foreground_share, mean_confidence, mean_uncertainty, agreement: see `MapStatistics`, and so
+        samples, the last column; 0 in rows of earlier versions, which had no such column.
       review_rank: 1 is the image that most needs a human's review; 0 until the ranks are computed.
         Its column is called look_rank.
       seconds: from the end of the image before it to the last of its files.
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     seconds: float
     file_bytes: int
     file_modified: int
+    samples: int = 0
 
 
 COLUMNS = tuple({"review_rank": "look_rank"}.get(name, name) for name in Row._fields)
@@ -52,9 +54,12 @@ def row(
     name: str, shape: tuple[int, int], of_maps: MapStatistics, seconds: float, state: os.stat_result
 ) -> Row:
     """Returns the row of an image of shape (H, W), whose file had this state when it was read."""
-    (height, width), rounded = shape, MapStatistics(*(round(value, 6) for value in of_maps))
-    times = round(seconds, 3), state.st_size, state.st_mtime_ns
-    return Row(name, width, height, *rounded, 0, *times)
+    (height, width), shares = shape, [round(value, 6) for value in of_maps[:4]]
+    foreground, confidence, uncertainty, agreement = shares
+    return Row(
+        *(name, width, height, foreground, confidence, uncertainty, agreement),
+        *(0, round(seconds, 3), state.st_size, state.st_mtime_ns, of_maps.samples),
+    )
 
 
 def review_priority(row: Row) -> tuple[Any, ...]:
@@ -118,8 +123,9 @@ def _read(path: Path) -> list[Row]:
     lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
     types = list(Row.__annotations__.values())
     try:
-        if not lines or tuple(lines[0]) != COLUMNS:
+        if not lines or tuple(lines[0]) not in (COLUMNS, COLUMNS[:-1]):
             raise ValueError("another header")
+        types = types[: len(lines[0])]
         return [Row(*(kind(x) for kind, x in zip(types, line, strict=True))) for line in lines[1:]]
     except ValueError as error:
         raise UserError(
@@ -161,7 +167,7 @@ def check_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> b
 def _differences(saved: dict[str, Any], settings: dict[str, Any]) -> str:
     return "; ".join(
         f"{key} was {saved.get(key)}, now {settings.get(key)}"
-        for key in [*settings, *(saved.keys() - settings.keys())]
+        for key in [*settings, *(key for key in saved if key not in settings)]
         if saved.get(key) != settings.get(key)
     )
 

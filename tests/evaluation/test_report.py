@@ -355,6 +355,25 @@ def test_panel_with_one_generation_leaves_the_other_cells_white():
     assert not (pixels[top:bottom, 20:right] == 255).all()
 
 
+@pytest.mark.parametrize(("count", "rows"), [(3, 1), (8, 2), (20, 2)])
+def test_samples_take_the_place_of_generations_four_in_a_row_beside_the_key(count, rows):
+    image, truth, generations, probability = example()
+    samples = np.random.default_rng(1).integers(0, 2, (count, *truth.shape), np.uint8)
+    figure = panels.panel(image, truth, generations, probability, "x", {}, samples=samples)
+    maps, shown = maps_of(figure), [f"sample {k + 1}" for k in range(min(count, 8))]
+    assert list(maps) == UPPER + shown
+    for title, sample in zip(shown, samples, strict=False):
+        np.testing.assert_array_equal(maps[title].get_array(), sample)
+    boxes = [maps[title].get_extent() for title in shown]
+    assert len({box[2] for box in boxes}) == rows and len({box[0] for box in boxes}) <= 4
+    assert max(box[1] for box in boxes) < maps["errors"].get_extent()[0]
+    of_a_map = panels.panel(image, truth, generations[:1], probability, "x", {}, False)
+    with_samples = panels.panel(
+        image, truth, generations[:1], probability, "x", {}, False, samples=samples
+    )
+    assert "sample 1" not in texts_of(of_a_map) and {*shown} <= {*texts_of(with_samples)}
+
+
 def test_disagreement_ignores_what_lies_outside_zero_and_one():
     image, truth, generations, probability = example()
     wild = np.where(generations == 1, 7.0, np.where(generations == 0, -7.0, generations))

@@ -13,11 +13,16 @@ RNG = np.random.default_rng(1)
 SOFT = RNG.uniform(-0.2, 1.2, (5, 41, 30)).astype(np.float32)
 
 
-def filled(generations, bands=(), threshold=0.5, keep_in=None):
-    maps = OutputMaps(generations.shape[1:], threshold, keep_in)
+def filled(generations, bands=(), threshold=0.5, keep_in=None, samples=None, **options):
+    maps = OutputMaps(
+        generations.shape[1:], threshold, keep_in, ("generations", "samples"), **options
+    )
+    mean = generations.clip(0, 1).mean(axis=0)
     edges = [0, *bands, generations.shape[1]]
     for top, bottom in zip(edges, edges[1:], strict=False):
-        maps.add(top, generations[:, top:bottom])
+        rows = slice(top, bottom)
+        drawn = None if samples is None else samples[:, rows]
+        maps.add(top, generations[:, rows], mean[rows], drawn)
     return maps
 
 
@@ -40,22 +45,52 @@ def test_maps_and_statistics_are_those_of_all_generations_at_once(bands, thresho
     statistics = maps.statistics()
     agreement = np.mean([dice(own > threshold, mean > threshold) for own in soft])
     wanted = (mean > threshold).mean(), np.maximum(mean, 1 - mean).mean(), std.mean(), agreement
-    np.testing.assert_allclose(statistics, wanted, rtol=1e-6)
+    np.testing.assert_allclose(statistics, (*wanted, 0), rtol=1e-6)
 
 
 def test_generations_that_agree_and_that_disagree():
     certain = filled(np.ones((3, 4, 4)))
-    assert certain.statistics() == (1.0, 1.0, 0.0, 1.0)
+    assert certain.statistics() == (1.0, 1.0, 0.0, 1.0, 0)
     assert (certain.probability == 65535).all() and (certain.uncertainty == 0).all()
     split = np.zeros((2, 4, 4))
     split[0] = 1
     maps = filled(split)
     assert (maps.uncertainty == 65535).all() and (maps.mask == 0).all()
-    assert maps.statistics() == (0.0, 0.5, 0.5, 0.5)  # one of the two is empty, as the mean is
+    assert maps.statistics() == (0.0, 0.5, 0.5, 0.5, 0)  # one of the two is empty, as the mean is
 
 
 def test_nothing_anywhere_is_full_agreement():
-    assert filled(np.zeros((3, 4, 4))).statistics() == (0.0, 1.0, 0.0, 1.0)
+    assert filled(np.zeros((3, 4, 4))).statistics() == (0.0, 1.0, 0.0, 1.0, 0)
+
+
+@pytest.mark.parametrize("bands", [(), (1, 2, 40)])
+def test_the_agreement_is_that_of_the_samples_if_there_are_any(bands, tmp_path):
+    samples = (RNG.random((7, 41, 30)) < 0.6).astype(np.uint8)
+    maps = filled(SOFT, bands, 0.4, tmp_path, samples)
+    final = SOFT.clip(0, 1).mean(0) > 0.4
+    agreement = np.mean([dice(one > 0, final) for one in samples])
+    assert maps.statistics().agreement == pytest.approx(agreement)
+    assert maps.statistics().samples == 7
+    np.testing.assert_array_equal(maps.samples, 255 * samples)
+    assert list(tmp_path.iterdir()) == []
+    without = filled(SOFT, bands, 0.4)
+    np.testing.assert_array_equal(maps.mask, without.mask)
+    assert maps.statistics()[:3] == without.statistics()[:3]
+
+
+@pytest.mark.parametrize("bands", [(), (1, 2, 40)])
+def test_the_agreement_of_a_map_is_the_dice_of_its_mask_that_it_expects(bands):
+    """2 sum(p m) / (sum p + sum m), where a single map is all there is."""
+    p = RNG.random((1, 41, 30)).astype(np.float32)
+    options = {"random": False, "expected": True}
+    mask = p[0] > 0.5
+    wanted = 2 * p[0][mask].sum() / (p.sum() + mask.sum())
+    found = filled(p, bands, **options)
+    assert found.statistics().agreement == pytest.approx(wanted, rel=1e-6)
+    assert_within(found.uncertainty, 131070 * np.sqrt(p[0] * (1 - p[0])), 0.5, 2 * SLACK)
+    assert filled(p, random=False).statistics().agreement == 1.0
+    assert filled(np.zeros((1, 3, 3)), **options).statistics().agreement == 1.0
+    assert filled(SOFT, **options).statistics().agreement == filled(SOFT).statistics().agreement
 
 
 def test_the_mask_is_the_upper_half_of_the_stored_probability():
@@ -69,7 +104,14 @@ def test_generations_are_kept_in_a_file_without_a_name(tmp_path):
     maps = filled(SOFT, (7,), keep_in=tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert_within(maps.generations, 65535 * SOFT.clip(0, 1), 0.5, SLACK)
-    assert filled(SOFT).generations is None
+    assert filled(SOFT).generations is None and filled(SOFT).samples is None
+
+
+def test_the_probability_may_be_another_fusion_than_the_mean():
+    maps, median = OutputMaps((41, 30), 0.5), np.median(SOFT.clip(0, 1), axis=0)
+    maps.add(0, SOFT, median)
+    assert_within(maps.probability, 65535 * median, 0.5, SLACK)
+    np.testing.assert_array_equal(maps.mask > 0, median > 0.5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -83,12 +125,13 @@ def test_a_value_that_is_not_finite_is_refused(value):
 
 def test_missing_and_doubled_rows_are_errors():
     maps = OutputMaps((41, 30), 0.5)
-    maps.add(0, SOFT[:, :10])
+    mean = SOFT.clip(0, 1).mean(0)
+    maps.add(0, SOFT[:, :10], mean[:10])
     with pytest.raises(ValueError, match="10 of 41 rows"):
         maps.statistics()
     for top, rows in ((11, SOFT[:, 11:]), (0, SOFT[:, :10]), (10, SOFT), (10, SOFT[:, 10:, :29])):
         with pytest.raises(ValueError, match="after 10 rows"):
-            maps.add(top, rows)
+            maps.add(top, rows, mean)
 
 
 def test_the_overlay_outlines_the_mask_and_tints_what_is_unsure():
