@@ -11,12 +11,9 @@ from segdiff_jax.inference.predictor import Predictor, Run
 from segdiff_jax.inference.segmentation import ImageRows
 
 RANDOM = np.random.default_rng(0)
-EXAMPLES = [
-    Example(
-        RANDOM.integers(0, 256, (6, 8, 3), np.uint8), RANDOM.integers(0, 2, (6, 8), np.uint8), n
-    )
-    for n in ("a", "b")
-]
+IMAGES = RANDOM.integers(0, 256, (2, 6, 8, 3), np.uint8)
+MASKS = RANDOM.integers(0, 2, (2, 6, 8), np.uint8)
+EXAMPLES = [Example(IMAGES[i], MASKS[i], name) for i, name in enumerate("ab")]
 
 
 class Red(NamedTuple):

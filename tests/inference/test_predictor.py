@@ -147,6 +147,9 @@ def test_the_map_of_several_runs_is_the_mean_of_theirs_and_samples_are_drawn_in_
         np.testing.assert_array_equal(found.samples[number], next(source([IMAGE], KEY))[0] > 0.5)
     rows = [*made.bands([IMAGE], KEY)]
     np.testing.assert_array_equal(rows[0].samples, found.samples)
+    three = tuple(Run(*pair) for pair in ((first, chain), (second, chain), (third, other)))
+    at_once, rounds = (predict(Predictor(three, 7, False, t)).samples for t in (0.0, 1e-9))
+    np.testing.assert_array_equal(rounds, at_once)
 
 
 def test_samples_are_drawn_until_their_mean_area_is_known_well_enough():
