@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     c.model.rrdb_features = 16
     c.model.rrdb_growth = 8
     c.diffusion.prediction = "logit"
+    c.diffusion.signal_scale = 0.3
     c.sampling.budget = "balanced"
     c.sampling.samples = 16
     c.sampling.sampler = "ddim"

@@ -102,6 +102,7 @@ def _large(c: ConfigDict, side: int, count: int) -> None:
     c.model.norm_groups = 16  # 64 channels: four a group, as in the authors' networks
     c.model.rrdb_blocks = 6
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
+    c.diffusion.signal_scale = 0.3
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 25
@@ -131,6 +132,7 @@ def _small(c: ConfigDict, side: int, count: int) -> None:
     c.model.rrdb_features = 32
     c.model.rrdb_growth = 16
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
+    c.diffusion.signal_scale = 0.3
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 10

@@ -61,6 +61,7 @@ def _small(c: ConfigDict) -> None:
     c.model.rrdb_features = 32
     c.model.rrdb_growth = 16
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
+    c.diffusion.signal_scale = 0.3
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 10

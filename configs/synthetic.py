@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     c.model.rrdb_features = 32
     c.model.rrdb_growth = 16
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
+    c.diffusion.signal_scale = 0.3
     c.sampling.budget = "balanced"
     c.sampling.samples = 8
     c.sampling.sampler = "ddim"

@@ -66,6 +66,7 @@ def _small(c: ConfigDict) -> None:
     c.model.rrdb_features = 16
     c.model.rrdb_growth = 8
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
+    c.diffusion.signal_scale = 0.3
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 10

@@ -26,13 +26,18 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
                              summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG.
-                             The same command again skips finished images; --overwrite does not
-  --outputs=samples,generations  also writes each sample: samples/NAME_1.png (0, 255), ...; and
-                             each map the probability is made of, as --save_generations does
-  --budget=fast|balanced|paper  what makes the probability: one pass; one of each orientation;
-                             --generations=N masks by the reverse process, and their --fusion=NAME
-  --samples=N                whole masks besides, by the reverse process; with --tolerance=T fewer,
-                             once the standard error of their mean area is below T of it
+                             The same command again skips finished images;
+  --overwrite                predicts them again
+  --outputs=NAMES            samples: also writes each, samples/NAME_1.png (0, 255), ...;
+                             generations: each map that the probability is made of, also asked for
+                             by
+  --save_generations
+  --budget=NAME              of the probability: fast, one pass; balanced, one of each orientation;
+                             paper, N masks by the reverse process:
+  --generations=N
+  --fusion=NAME              of these: mean, median, majority, staple or medoid
+  --samples=N                whole masks besides, by the reverse process
+  --tolerance=T              fewer, once the standard error of their mean area is below T of it
   --steps=N                  reverse steps of a mask (0: all)
   --overlap=PIXELS           width of the overlap of neighbouring tiles
   --seed=N                   of the noise. All these are as in the run if not given

@@ -19,7 +19,7 @@ DISPATCH = main.run_mode
 
 # (command line, part of the error message)
 BAD = [
-    ([], "--config is missing: must be one file, configs/cityscapes.py"),
+    ([], "--config is missing: must be one file, configs/ambiguous.py"),
     (["--config"], "--config is missing"),
     ([OK, OK], "--config is given twice"),
     (["configs/synthetic.py"], "--config is missing"),
@@ -40,7 +40,7 @@ BAD = [
     ),
     ([OK, "--mode="], "--mode=: must be one of all"),
     (["--config=configs/monusge.py"], "no such Python file; did you mean configs/monuseg.py?"),
-    (["--config=nowhere/at/all.py"], "there are configs/cityscapes.py"),
+    (["--config=nowhere/at/all.py"], "there are configs/ambiguous.py"),
     (["--config=configs"], "--config=configs: no such Python file"),
     (["--config=README.md"], "--config=README.md: no such Python file"),
     (["--config=configs/monuseg.py:bogus"], "monuseg.py:bogus: the argument must be small"),
@@ -74,7 +74,7 @@ BAD = [
     ([OK, "--config.model.multipliers=1,x"], "config.model.multipliers=('1,x',): must be one or"),
     ([OK, "--config.model.multipliers=(1,"], "config.model.multipliers='(1,': must be one or mor"),
     ([OK, "--config.data.mean=1,2"], "config.data.mean=(1, 2): must be 3 values in brackets"),
-    ([OK, "--config.data.name=monuesg"], "cityscapes, folder; did you mean monuseg?"),
+    ([OK, "--config.data.name=monuesg"], "cityscapes, folder, ambiguous; did you mean monuseg?"),
     ([OK, "--config.data.dir=/not/there"], "config.data.dir='/not/there': must be a directory"),
     ([OK, "--config.data.dir=gs://b/c"], "config.data.dir='gs://b/c': must be a folder in a file"),
     ([OK, "--config.data.prepared_dir="], "config.data.prepared_dir='': must be a folder"),

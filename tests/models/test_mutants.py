@@ -33,7 +33,7 @@ MISTAKES = {
     "sum_after_skip_push": [
         (
             "conditioning",
-            "return self.convolve(x_t) + features",
+            "return self.convolve(self.at_scales(x_t)) + features",
             "Sum.alone = self.convolve(x_t)\n        return Sum.alone + features",
         ),
         (
