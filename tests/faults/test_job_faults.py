@@ -113,6 +113,9 @@ VALIDATES = (
 )
 
 
+KINDS = [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]  # one handler
+
+
 @pytest.mark.parametrize(
     "fault, place, code",
     [("kill", 1, 137), ("kill", 0, 137), ("stop", 1, 134), ("raise", 1, 70), ("raise", 0, 70)],
@@ -162,7 +165,7 @@ def test_two_signalled_save_one_update_and_the_same_command_goes_on(folder, tmp_
     assert len(saved) == 1 and (tmp_path / "checkpoints" / saved.pop()).is_dir()
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_signalled_before_there_is_anything_to_save_end_at_once(folder, tmp_path, kind):
     job = Running(folder, tmp_path / "run", LONG, cache=tmp_path / "cache")
     job.until(r"(?s)(Finished jaxpr to MLIR module conversion jit\(train_step\).*){2}")
@@ -173,7 +176,7 @@ def test_two_signalled_before_there_is_anything_to_save_end_at_once(folder, tmp_
     assert "Finished XLA compilation of jit(train_step)" not in output
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_signalled_while_they_validate_save_and_do_not_finish_it(folder, tmp_path, kind):
     job = Running(folder, tmp_path, *VALIDATES)
     job.until(r"(?s)(Finished XLA compilation of jit\(sample_rows\).*){2}")

@@ -122,7 +122,8 @@ PHASES = {
     "evaluating": Phase("main", ("--mode=evaluate", *SLOW), says(ANSWERS), "test: "),
     "compiling a prediction": compiles("predict", (), "sample_rows"),
 }
-BY_HAND = "importing", "compiling the step", "making an update", "compiling the validation"
+BY_HAND = "importing", "making an update"
+ALSO_BY_HAND = "compiling the step", "compiling the validation"  # slow: the handler is the same
 
 
 def started(folder, tmp_path, phase):
@@ -148,7 +149,11 @@ def started(folder, tmp_path, phase):
 
 @pytest.mark.parametrize(
     ("kind", "phase"),
-    [(signal.SIGTERM, phase) for phase in PHASES] + [(signal.SIGINT, phase) for phase in BY_HAND],
+    [
+        *((signal.SIGTERM, phase) for phase in PHASES),
+        *((signal.SIGINT, phase) for phase in BY_HAND),
+        *(pytest.param(signal.SIGINT, phase, marks=pytest.mark.slow) for phase in ALSO_BY_HAND),
+    ],
 )
 def test_a_signal_ends_any_phase_within_seconds_and_loses_nothing(folder, tmp_path, kind, phase):
     running = started(folder, tmp_path, PHASES[phase])
