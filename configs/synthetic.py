@@ -5,7 +5,7 @@ Only the differences from the defaults are set here.
     python -m segdiff_jax.main --config=configs/synthetic.py
 
 hardware              time                                   test Dice, IoU
-2 CPU cores, shared   1 min 30 s with evaluation, 60 updates   0.927, 0.865
+2 CPU cores, shared   9 min 41 s with evaluation, 180 updates  0.985, 0.970
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     c.sampling.steps = 10
     c.sampling.generations = 8
     c.sampling.tile = 0
-    c.train.steps = 60
+    c.train.steps = 180
     c.train.batch_size = 8
     c.train.draws = "T+uniform"
     c.train.noise_draws_per_image = 2  # they share the image's features: noise is cheap
