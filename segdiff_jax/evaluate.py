@@ -130,15 +130,22 @@ def further_scores(
         masks = sample_masks(found, random)
         example, scores = found.example, {}
         if several:
-            each = example.mask[None] if example.annotations is None else example.annotations
-            scores |= annotator_scores.scores(found.probability, each, masks)
-        if data == "ambiguous" and masks is not None:
-            place, count = ambiguous.place_of(example.name), EXACT * len(masks)
-            exact = ambiguous.annotations(*place, count, first=ambiguous.ANNOTATORS)
-            scores |= joint_scores.scores(masks, ambiguous.faint_cores(*place), exact)
-        return scores
+            scores |= annotator_scores.scores(found.probability, example.masks, masks)
+        return scores | ({} if masks is None else law_scores(data, example.name, masks))
 
     return score
+
+
+def law_scores(data: str, name: str, masks: np.ndarray) -> dict[str, float]:
+    """Returns the scores of samples [S, H, W] bool against the law of a data set; {} without one.
+
+    `data` is the name of the data set, `name` that of the example.
+    """
+    if data != "ambiguous":
+        return {}
+    place, count = ambiguous.place_of(name), EXACT * len(masks)
+    exact = ambiguous.annotations(*place, count, first=ambiguous.ANNOTATORS)
+    return joint_scores.scores(masks, ambiguous.faint_cores(*place), exact)
 
 
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:

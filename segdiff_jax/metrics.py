@@ -68,7 +68,7 @@ def weighted_coverage(pred: np.ndarray, true: np.ndarray) -> float:
     empty.
     """
     pred, true = _masks(pred, true)
-    pred_label, true_label = _regions(pred), _regions(true)
+    pred_label, true_label = regions(pred), regions(true)
     pred_area, true_area = np.bincount(pred_label.ravel()), np.bincount(true_label.ravel())
     if not true.any():
         return float("nan")
@@ -206,11 +206,11 @@ def _summary(values: np.ndarray) -> Summary:
     )
 
 
-def _regions(mask: np.ndarray) -> np.ndarray:
+def regions(mask: np.ndarray) -> np.ndarray:
     """Labels the 4-connected regions of a mask [H, W] by 1, 2, ..., int64; 0 outside."""
-    regions = np.empty(mask.shape, np.int64)
-    ndimage.label(mask, output=regions)
-    return regions
+    labels = np.empty(mask.shape, np.int64)
+    ndimage.label(mask, output=labels)
+    return labels
 
 
 def _area(mask: np.ndarray) -> int:

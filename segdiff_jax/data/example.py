@@ -37,6 +37,11 @@ class Example(NamedTuple):
     group: str = ""
     annotations: np.ndarray | None = None
 
+    @property
+    def masks(self) -> np.ndarray:
+        """The masks of all annotators, [A, h, w]; of one, his."""
+        return self.mask[None] if self.annotations is None else self.annotations
+
 
 @flax.struct.dataclass
 class Batch:

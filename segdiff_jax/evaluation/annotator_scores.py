@@ -7,7 +7,7 @@ literature of these scores, where `metrics` has 0 as in the authors' evaluation 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from segdiff_jax.evaluation.sample_scores import pairwise_dice
+from segdiff_jax.evaluation.sample_scores import dice_matrix, iou_matrix, pairwise_dice
 
 LABELS = {
     "annotator_dice": "Dice with each annotator",
@@ -93,26 +93,3 @@ def ncc(probability: np.ndarray, annotations: np.ndarray) -> float:
     a, b = (values - values.mean() for values in maps)
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0 else float("nan")
-
-
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns the IoU of each mask in a [M, H, W] with each in b [N, H, W], [M, N]."""
-    both, areas = _overlaps(a, b)
-    return _ratio(both, areas - both)
-
-
-def dice_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns the Dice of each mask in a [M, H, W] with each in b [N, H, W], [M, N]."""
-    both, areas = _overlaps(a, b)
-    return _ratio(2 * both, areas)
-
-
-def _overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the areas of the intersections, and the sums of both areas, [M, N] int64."""
-    a, b = np.asarray(a, bool), np.asarray(b, bool)
-    both = np.array([[np.count_nonzero(x & y) for y in b] for x in a])
-    return both, np.sum(a, axis=(1, 2))[:, None] + np.sum(b, axis=(1, 2))
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)

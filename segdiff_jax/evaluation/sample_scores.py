@@ -10,7 +10,8 @@ ranked probability score, fair to small samples (Ferro, QJRMS 140, 2014). NumPy,
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+
+from segdiff_jax.metrics import regions
 
 SMALLEST = 4  # pixels of a component that counts as an object
 
@@ -88,18 +89,35 @@ def object_counts(masks: np.ndarray, threshold: float = 0.5) -> np.ndarray:
 
 
 def _count(mask: np.ndarray) -> int:
-    regions = np.empty(mask.shape, np.int64)
-    ndimage.label(mask, output=regions)
-    return int(np.count_nonzero(np.bincount(regions.ravel())[1:] >= SMALLEST))
+    return int(np.count_nonzero(np.bincount(regions(mask).ravel())[1:] >= SMALLEST))
 
 
 def pairwise_dice(masks: np.ndarray) -> float:
     """Computes the mean Dice of all pairs of masks [S, H, W], S at least 2; two empty ones: 1."""
-    flat = np.asarray(masks, bool).reshape(len(masks), -1).astype(np.float64)
-    areas, common = flat.sum(axis=1), flat @ flat.T
-    total = areas[:, None] + areas[None]
-    dice = np.where(total > 0, 2 * common / np.maximum(total, 1), 1.0)
-    return float(dice[np.triu_indices(len(flat), 1)].mean())
+    return float(dice_matrix(masks, masks)[np.triu_indices(len(masks), 1)].mean())
+
+
+def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the IoU of each mask in a [M, H, W] with each in b [N, H, W], [M, N]."""
+    both, areas = _overlaps(a, b)
+    return _ratio(both, areas - both)
+
+
+def dice_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the Dice of each mask in a [M, H, W] with each in b [N, H, W], [M, N]."""
+    both, areas = _overlaps(a, b)
+    return _ratio(2 * both, areas)
+
+
+def _overlaps(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the areas of the intersections, and the sums of both areas, [M, N] int64."""
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    both = np.array([[np.count_nonzero(x & y) for y in b] for x in a])
+    return both, np.sum(a, axis=(1, 2))[:, None] + np.sum(b, axis=(1, 2))
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
 
 
 def soft_dice_confidence(probability: np.ndarray, mask: np.ndarray) -> float:

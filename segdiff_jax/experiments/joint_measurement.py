@@ -13,9 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from segdiff_jax import metrics, trained_run
-from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluation import annotator_scores, joint_scores, sample_scores, scoring
+from segdiff_jax.evaluate import law_scores
+from segdiff_jax.evaluation import annotator_scores, sample_scores, scoring
 from segdiff_jax.factory import networks, samplers
 from segdiff_jax.inference.averaging import average
 from segdiff_jax.inference.coupling import couple
@@ -23,7 +23,6 @@ from segdiff_jax.runtime import watchdog
 from segdiff_jax.trained_run import TrainedRun
 
 BUDGETS = ("fast", "balanced")
-EXACT = 8  # samples of a known law for each sample of a network
 MOST = 1 - 1e-6  # to which a probability is clipped where its logarithm is taken
 
 
@@ -92,7 +91,8 @@ def scores(found: Predicted, seed: int, data: str = "") -> dict[str, float]:
         rng = np.random.default_rng([seed, 1])
         sets |= {"soft": found.soft, "coupled": couple(found.soft, p, rng)}
     for name, masks in sets.items():
-        of_set = _sample_scores(masks, p, found.example) | _law_scores(masks, found.example, data)
+        of_set = _sample_scores(masks, p, found.example)
+        of_set |= law_scores(data, found.example.name, masks > 0.5)
         row |= {f"{name}_{key}": value for key, value in of_set.items()}
     return row
 
@@ -110,7 +110,6 @@ def _map_scores(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 def _sample_scores(masks: np.ndarray, p: np.ndarray, example: Example) -> dict[str, float]:
     """Returns the scores of samples [S, H, W]; within and between as shares of p (1 - p)."""
     truth = example.mask
-    each = truth[None] if example.annotations is None else example.annotations
     held = sample_scores.ledger(masks, p)
     hard = masks > 0.5
     counts = sample_scores.object_counts(masks)
@@ -118,8 +117,8 @@ def _sample_scores(masks: np.ndarray, p: np.ndarray, example: Example) -> dict[s
         "within": held.within / held.marginal,
         "between": held.between / held.marginal,
         "unbiased_brier": sample_scores.unbiased_brier(masks, truth),
-        "ged": annotator_scores.ged_squared(hard, each),
-        "hm_iou": annotator_scores.hm_iou(hard, each),
+        "ged": annotator_scores.ged_squared(hard, example.masks),
+        "hm_iou": annotator_scores.hm_iou(hard, example.masks),
         "crps_area": sample_scores.fair_crps(sample_scores.expected_area(masks), truth.sum()),
         "crps_count": sample_scores.fair_crps(
             counts, int(sample_scores.object_counts(truth[None])[0])
@@ -127,15 +126,6 @@ def _sample_scores(masks: np.ndarray, p: np.ndarray, example: Example) -> dict[s
         "dice": float(np.mean([metrics.dice(mask, truth) for mask in hard])),
         "pairwise_dice": sample_scores.pairwise_dice(hard),
     }
-
-
-def _law_scores(masks: np.ndarray, example: Example, data: str) -> dict[str, float]:
-    """Returns the scores against the law of masks of a data set that has one, else nothing."""
-    if data != "ambiguous":
-        return {}
-    place = ambiguous.place_of(example.name)
-    exact = ambiguous.annotations(*place, EXACT * len(masks), first=ambiguous.ANNOTATORS)
-    return joint_scores.scores(masks > 0.5, ambiguous.faint_cores(*place), exact)
 
 
 def _with(config: ConfigDict, budget: str) -> ConfigDict:

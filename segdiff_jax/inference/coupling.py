@@ -11,8 +11,8 @@ the samples are.
 
 The order at a pixel is that of the samples' own decisions, and among equal decisions that of their
 mean log odds over the pixel's region. Soft values themselves would order decided samples by what is
-left of the noise, at each pixel anew: an object whose p is a little below the share of samples that
-take it would lose single pixels in place of being left out by one sample.
+left of the noise, separately at each pixel: an object whose p is a little below the share of
+samples that take it would lose single pixels in place of being left out by one sample.
 """
 
 import numpy as np

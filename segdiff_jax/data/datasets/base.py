@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from segdiff_jax.data.crops import CropFn, random_crop
+from segdiff_jax.data.datasets.folder_layout import MAX_ANNOTATORS
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError, bad_data
 
@@ -163,7 +164,6 @@ def check_size(
         raise bad_data(file, f"has {found} pixels; allowed is {wanted}, the size of {owner}")
 
 
-MAX_ANNOTATORS = 8  # their masks are the bits of one PNG
 NO_BOX = (-1, -1, -1, -1)  # the box of an example that is no single object
 
 
