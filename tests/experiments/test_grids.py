@@ -247,7 +247,7 @@ def test_a_mistake_takes_one_line(tmp_path, in_the_repository, capsys, more, mes
 def test_a_directory_holds_the_grid_of_one_config(tmp_path, in_the_repository):
     args.describe(args.parse(arguments(tmp_path)))
     args.parse(arguments(tmp_path, "--config.train.log_every=7", "--T=30"))
-    with pytest.raises(UserError, match="train.steps was 60, now 9") as caught:
+    with pytest.raises(UserError, match="train.steps was 180, now 9") as caught:
         args.parse(arguments(tmp_path, "--config.train.steps=9"))
     assert caught.value.code == errors.BAD_CHECKPOINT
 
