@@ -293,7 +293,9 @@ def invalid_value(key: str, value: Any) -> UserError:
     """Returns the error for a value that the field `key` must not have."""
     allowed = FIELDS[key].allowed
     hint = did_you_mean(value, allowed.choices) if isinstance(value, str) else ""
-    return UserError(f"config.{key}={value!r}: must be {allowed.text}{hint}")
+    shown = repr(value)
+    shown = f"{shown[:60]}..." if len(shown) > 100 else shown
+    return UserError(f"config.{key}={shown}: must be {allowed.text}{hint}")
 
 
 def unknown_field(key: str) -> UserError:
