@@ -1,6 +1,5 @@
 """Parses the command line of `predict`."""
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from segdiff_jax.checkpoint import run_config
 from segdiff_jax.cli import options
 from segdiff_jax.cli.options import whole_number
 from segdiff_jax.config.allowed import Allowed, integer, number
-from segdiff_jax.config.schema import FIELDS, MAX_SEED
+from segdiff_jax.config.schema import FIELDS, LARGE, MAX_SEED, SIDE, STEPS
 from segdiff_jax.errors import UserError
 from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, SAMPLES, Input, expand, find_all
 from segdiff_jax.prediction.summary import unrelated_content
@@ -63,7 +62,7 @@ def _floats(text: str) -> tuple[float, ...]:
 
 
 def _is_range(v: tuple[float, ...]) -> bool:
-    return len(v) == 2 and -math.inf < v[0] < v[1] < math.inf
+    return len(v) == 2 and -LARGE <= v[0] < v[1] <= LARGE
 
 
 PATHS = ("workdir", "input", "output")
@@ -72,22 +71,22 @@ EXTRA = (SAMPLES, GENERATIONS)  # outputs on request
 # a value of the command line: how to parse it, and what it may be
 VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "budget": (str, FIELDS["sampling.budget"].allowed),
-    "samples": (whole_number, integer(0)),
-    "tolerance": (float, number(0)),
-    "generations": (whole_number, integer(1)),
+    "samples": (whole_number, FIELDS["sampling.samples"].allowed),
+    "tolerance": (float, FIELDS["sampling.tolerance"].allowed),
+    "generations": (whole_number, FIELDS["sampling.generations"].allowed),
     "fusion": (str, FIELDS["sampling.fusion"].allowed),
     "steps": (
         whole_number,
-        integer(0)._replace(text="an integer, at least 1, or 0 for all"),
+        integer(0, STEPS)._replace(text="an integer, at least 1, or 0 for all"),
     ),
     "overlap": (
         whole_number,
-        integer(0)._replace(text="an integer, at least 0, in pixels"),
+        integer(0, SIDE)._replace(text="an integer, at least 0, in pixels"),
     ),
     "seed": (whole_number, integer(0, MAX_SEED)),
     "threshold": (float, number(0, 1, below=True)),
-    "max_pixels": (whole_number, integer(1)),
-    "page": (whole_number, integer(0)),
+    "max_pixels": (whole_number, FIELDS["reading.max_pixels"].allowed),
+    "page": (whole_number, integer(0, 10**6)),
     "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", _is_range)),
 }
 FLAGS: dict[str, str | bool | None] = {

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+MOST_VALUES = 64  # of a field that is a tuple
+
 
 class Allowed(NamedTuple):
     """Describes the allowed values of a field or a flag.
@@ -48,7 +50,9 @@ def several(each: Allowed, length: int | None = None) -> Allowed:
     count = "one or more values" if length is None else f"{length} values"
 
     def accepts(v: Any) -> bool:
-        fits = isinstance(v, tuple | list) and (len(v) == length if length else len(v) > 0)
+        fits = isinstance(v, tuple | list) and (
+            len(v) == length if length else 0 < len(v) <= MOST_VALUES
+        )
         return fits and all(map(each.accepts, v))
 
     return Allowed(f"{count} in brackets, each {each.text}", accepts)

@@ -5,7 +5,6 @@ the authors' code and arXiv 2112.00390; the defaults are those of the code, for 
 """
 
 import difflib
-import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -27,6 +26,13 @@ SPLITS = ("train", "validation", "test")
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 MARGIN = 20  # percent by which a prepared object of Cityscapes is larger than its box
 MAX_SEED = 2**32 - 1
+# bounds far beyond what is of use, and within what the system, JAX and int32 can hold
+MANY = 10**9  # training steps, images
+SIDE = 2**16  # pixels
+WIDTH = 2**13  # channels
+STEPS = 10**5  # of the diffusion; masks
+SECONDS = 10**8  # three years
+LARGE = 1e30
 # fields of data sets that are read when a split is scored, not when it is prepared or trained on
 SCORING_FIELDS = ("cityscapes.test_expansion",)
 
@@ -43,7 +49,7 @@ def _split(*, required: bool = False) -> Allowed:
 
 
 def _is_power_of_two(value: Any) -> bool:
-    return is_integer(value) and value > 0 and value.bit_count() == 1
+    return is_integer(value) and 0 < value <= SIDE and value.bit_count() == 1
 
 
 _BOOL = Allowed("true or false", lambda v: isinstance(v, bool))
@@ -53,9 +59,11 @@ _PATH = Allowed(_FOLDER, lambda v: isinstance(v, str) and bool(v.strip()) and ":
 _PATH_OR_NOTHING = Allowed(f"{_FOLDER}; or nothing", lambda v: v == "" or _PATH.accepts(v))
 _POWERS_OF_TWO = Allowed(
     "powers of two in brackets, such as (16, 32); () for none",
-    lambda v: isinstance(v, tuple | list) and all(map(_is_power_of_two, v)),
+    lambda v: v in ((), []) or several(Allowed("", _is_power_of_two)).accepts(v),
 )
-_ODD = Allowed("an odd integer, at least 1", lambda v: is_integer(v) and v > 0 and v % 2 == 1)
+_ODD = Allowed(
+    "an odd integer, at least 1", lambda v: is_integer(v) and 0 < v < SIDE and v % 2 == 1
+)
 _CONDITIONINGS = choice("sum", "concat", "stack", "inject1", "inject3", "inject5")
 
 
@@ -80,7 +88,7 @@ FIELDS: dict[str, Field] = {
     "data.prepared_dir": Field("~/.cache/segdiff_jax/data", _PATH, "prepared data sets"),
     "data.train_split": Field("train", _split(required=True),
         "split to train on; splits may be joined: 'train+validation'"),
-    "data.train_images": Field(0, integer(0),
+    "data.train_images": Field(0, integer(0, MANY),
         "number of images of train_split, the first in an order that the seed gives; 0: all"),
     "data.validation_split": Field("", _split(),
         "split that selects the best checkpoint; '': none, the last weights are the result"),
@@ -94,15 +102,16 @@ FIELDS: dict[str, Field] = {
     "data.std": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255, above=True), 3)),
         "like mean"),
     # image files, in data sets of folders and for prediction
-    "reading.max_pixels": Field(64_000_000, integer(1), "larger images are refused undecoded"),
-    "reading.page": Field(-1, integer(-1),
+    "reading.max_pixels": Field(64_000_000, integer(1, 10**12),
+        "larger images are refused undecoded"),
+    "reading.page": Field(-1, integer(-1, 10**6),
         "page of TIFF files with several, from 0; -1: such files are refused"),
-    "reading.float_range": Field((), or_none(several(number(-math.inf), 2)),
+    "reading.float_range": Field((), or_none(several(number(-LARGE, LARGE), 2)),
         "(low, high) that are mapped to 0 and 255; (): float images are refused"),
     "vaihingen.resize": Field("authors", choice("authors", "area"),
         "512 to 256 pixels: 'authors', image by nearest pixel; 'area', image and mask averaged"),
     "cityscapes.classes": Field(("bus",), several(choice(*CLASSES)), "classes of the objects"),
-    "cityscapes.size": Field(128, integer(1), "pixels; side of an object's resized crop"),
+    "cityscapes.size": Field(128, integer(1, 4096), "pixels; side of an object's resized crop"),
     "cityscapes.train_expansion": Field((10, 20), several(integer(0, MARGIN), 2),
         "of the object's box, percent; uniform between the two"),
     "cityscapes.redraw": Field(True, _BOOL,
@@ -117,13 +126,14 @@ FIELDS: dict[str, Field] = {
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),
     "folder.seed": Field(0, integer(0, MAX_SEED), "of the choice by name"),
     # training only, on the device; image and mask are transformed alike
-    "augment.crop": Field(0, integer(0), "pixels; side of a random crop, on the host; 0: none"),
+    "augment.crop": Field(0, integer(0, SIDE),
+        "pixels; side of a random crop, on the host; 0: none"),
     "augment.horizontal_flip": Field(False, _BOOL, "with probability 1/2"),
     "augment.vertical_flip": Field(False, _BOOL, "with probability 1/2"),
     "augment.rotate": Field(0.0, number(0, 360), "degrees; uniform in -rotate..+rotate"),
-    "augment.scale": Field((1.0, 1.0), several(number(0, above=True), 2),
+    "augment.scale": Field((1.0, 1.0), several(number(0, 100, above=True), 2),
         "(lowest, highest) factor, uniform; above 1 enlarges"),
-    "augment.jitter": Field((0.0, 0.0, 0.0, 0.0), several(number(0), 4),
+    "augment.jitter": Field((0.0, 0.0, 0.0, 0.0), several(number(0, 10), 4),
         "of brightness, contrast, saturation and hue"),
     "model.kind": Field("diffusion", choice("diffusion", "twin", "unet"),
         "'twin': encoder G and U-Net predict the mask in one pass; 'unet': the U-Net alone"),
@@ -135,22 +145,22 @@ FIELDS: dict[str, Field] = {
         "G: 'rrdb'; 'hardnet': FC-HarDNet-70, variant 2"),
     "model.mask_scales": Field((1,), several(_ODD),
         "sides of the squares over which F sees x_t averaged, pixels; (1,): x_t itself (paper)"),
-    "model.channels": Field(128, integer(1), "C, the width of level 0"),
-    "model.multipliers": Field((1, 1, 1, 2, 2, 4, 4), several(integer(1)),
+    "model.channels": Field(128, integer(1, WIDTH), "C, the width of level 0"),
+    "model.multipliers": Field((1, 1, 1, 2, 2, 4, 4), several(integer(1, 64)),
         "the width of level l is multipliers[l] * C"),
-    "model.blocks_per_level": Field(3, integer(1),
+    "model.blocks_per_level": Field(3, integer(1, 64),
         "residual blocks of a level on the way down; one more on the way up"),
     "model.attention_factors": Field((16, 32), _POWERS_OF_TWO,
         "attention at the levels whose maps are this many times smaller than the input"),
-    "model.heads": Field(4, integer(1), "of every attention"),
-    "model.norm_groups": Field(32, integer(1),
+    "model.heads": Field(4, integer(1, 1024), "of every attention"),
+    "model.norm_groups": Field(32, integer(1, WIDTH),
         "of every GroupNorm; a group of one channel erases t, see the docs"),
     "model.dropout": Field(0.0, number(0, 1, below=True), "probability"),
     "model.time_embedding": Field("sinusoidal", choice("sinusoidal", "table"),
         "'sinusoidal' (code); 'table' (paper): a learned look-up"),
-    "model.rrdb_blocks": Field(12, integer(1), "of the encoder G, if it is 'rrdb'"),
-    "model.rrdb_features": Field(64, integer(1), "width of G's trunk"),
-    "model.rrdb_growth": Field(32, integer(1), "width that each dense layer of G adds"),
+    "model.rrdb_blocks": Field(12, integer(1, 256), "of the encoder G, if it is 'rrdb'"),
+    "model.rrdb_features": Field(64, integer(1, WIDTH), "width of G's trunk"),
+    "model.rrdb_growth": Field(32, integer(1, WIDTH), "width that each dense layer of G adds"),
     "model.rrdb_form": Field("auto", choice("auto", "concat", "parts", "spread"),
         "computation of the dense blocks; all are equal up to rounding; 'auto': the fastest "
         "known for the device"),
@@ -159,10 +169,10 @@ FIELDS: dict[str, Field] = {
         "('rrdb'), each level of the U-Net ('unet') or both ('all') from its input"),
     "model.dtype": Field("float32", choice("float32", "bfloat16"),
         "of activations, not parameters"),
-    "diffusion.T": Field(100, integer(1), "steps of the forward process"),
+    "diffusion.T": Field(100, integer(1, STEPS), "steps of the forward process"),
     "diffusion.schedule": Field("linear", choice("linear", "linear_unscaled", "cosine"),
         "of beta: 'linear' (code), scaled by 1000/T; 'linear_unscaled' (paper); 'cosine'"),
-    "diffusion.signal_scale": Field(1.0, number(0, above=True),
+    "diffusion.signal_scale": Field(1.0, number(0, 1000, above=True),
         "b: x_t is made of b x0, and rescaled; below 1, noise hides the mask at smaller t"),
     "diffusion.prediction": Field("eps", choice("eps", "x0", "v", "logit"),
         "what the network's output is; 'eps' (paper); 'logit': log odds, by cross-entropy"),
@@ -175,7 +185,7 @@ FIELDS: dict[str, Field] = {
         "sampling.orientations; 'paper', the mean of generations, each of sampling.steps"),
     "sampling.orientations": Field(8, integer(1, 8),
         "of an image, turned and mirrored, whose probabilities 'balanced' averages"),
-    "sampling.steps": Field(0, integer(0), "reverse steps; 0: all T"),
+    "sampling.steps": Field(0, integer(0, STEPS), "reverse steps; 0: all T"),
     "sampling.spacing": Field("even", choice("even", "snr"),
         "of the steps among the T: 'even'; 'snr': even in the logarithm of signal to noise"),
     "sampling.x0": Field("soft", choice("soft", "drawn"),
@@ -185,66 +195,69 @@ FIELDS: dict[str, Field] = {
         "of ddpm: 'beta' (code); 'posterior' (paper)"),
     "sampling.eta": Field(0.0, number(0, 1),
         "of ddim: 0, deterministic, to 1, as much noise as ddpm's posterior"),
-    "sampling.generations": Field(9, integer(1),
+    "sampling.generations": Field(9, integer(1, STEPS),
         "masks that are averaged: 9 in the code, 30 in the paper; 1 if model.kind is no diffusion"),
     "sampling.fusion": Field("mean", choice("mean", "median", "majority", "staple", "medoid"),
         "what makes one probability of the generations of budget 'paper'; 'staple': Warfield et "
         "al. 2004; 'medoid': the generation of the highest mean IoU with the others"),
-    "sampling.samples": Field(0, integer(0),
+    "sampling.samples": Field(0, integer(0, STEPS),
         "masks by the reverse process, beside the probability: whole ones that may be true; "
         "0: none"),
     "sampling.masks": Field("coupled", choice("coupled", "soft"),
         "how samples become masks: 'coupled', each pixel is foreground in the share of them that "
         "its probability is, by the ranks of the soft samples; 'soft', where they are above 1/2"),
-    "sampling.tolerance": Field(0.0, number(0),
+    "sampling.tolerance": Field(0.0, number(0, 1000),
         "samples of an image are drawn, 4 at a time, until the standard error of their mean area "
         "is at most this share of it, or all are drawn; 0: all"),
-    "sampling.rows_at_once": Field(0, integer(0),
+    "sampling.rows_at_once": Field(0, integer(0, SIDE),
         "(tile, generation) pairs that a device denoises together, which takes memory; 0: 16, but "
         "1 on a CPU, where a prediction then does not depend on its batch, to the last bit"),
-    "sampling.tile": Field(256, integer(0), "pixels; larger images are cut into tiles; 0: never"),
-    "sampling.stride": Field(256, integer(0), "from tile to tile; overlaps are blended"),
-    "train.steps": Field(300_000, integer(1), "updates"),
-    "train.batch_size": Field(8, integer(1), "images, over all devices"),
-    "train.noise_draws_per_image": Field(1, integer(1),
+    "sampling.tile": Field(256, integer(0, SIDE),
+        "pixels; larger images are cut into tiles; 0: never"),
+    "sampling.stride": Field(256, integer(0, SIDE), "from tile to tile; overlaps are blended"),
+    "train.steps": Field(300_000, integer(1, MANY), "updates"),
+    "train.batch_size": Field(8, integer(1, 2**20), "images, over all devices"),
+    "train.noise_draws_per_image": Field(1, integer(1, 4096),
         "(t, noise) pairs that share one G(I); 1: the authors' loss"),
     "train.draws": Field("uniform", choice("uniform", "T+uniform", "T+recycled"),
         "'uniform': every t in 1..T (paper); 'T+uniform': the first draw at T, the others in "
         "1..T-1, stratified over the batch; 'T+recycled': some of them start from the first's "
         "estimate of x0"),
     "train.recycled": Field(0.5, number(0, 1), "probability that one of 'T+recycled' does"),
-    "train.recycled_until": Field(0, integer(0), "largest t of one that does; 0: T-1"),
-    "train.draws_at_once": Field(0, integer(0),
+    "train.recycled_until": Field(0, integer(0, STEPS), "largest t of one that does; 0: T-1"),
+    "train.draws_at_once": Field(0, integer(0, 4096),
         "of them that are denoised together, which takes memory; 0: all, but 1 on a CPU, where it "
         "is fastest"),
     "train.loss": Field("sum", choice("sum", "mean"), "of the error over pixels; 'sum' (code)"),
-    "train.learning_rate": Field(1e-4, number(0, above=True), "after the warm-up"),
-    "train.warmup_steps": Field(0, integer(0), "linear, from 0"),
+    "train.learning_rate": Field(1e-4, number(0, 1000, above=True), "after the warm-up"),
+    "train.warmup_steps": Field(0, integer(0, MANY), "linear, from 0"),
     "train.decay": Field("constant", choice("constant", "cosine"),
         "of the learning rate after the warm-up; 'cosine': to 0"),
-    "train.weight_decay": Field(0.0, number(0), "of AdamW"),
-    "train.clip_norm": Field(0.0, number(0), "largest norm of the whole gradient; 0: no limit"),
+    "train.weight_decay": Field(0.0, number(0, 1000), "of AdamW"),
+    "train.clip_norm": Field(0.0, number(0, LARGE),
+        "largest norm of the whole gradient; 0: no limit"),
     "train.ema_decay": Field(0.9999, number(0, 1, below=True),
         "of the averaged weights, which are the ones evaluated"),
     "train.ema_warmup": Field(False, _BOOL,
         "decay = min(ema_decay, (1 + n) / (10 + n)), n updates"),
-    "train.skip_nonfinite": Field(0, integer(0),
+    "train.skip_nonfinite": Field(0, integer(0, MANY),
         "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: the first "
         "one ends the run"),
-    "train.max_seconds": Field(0.0, number(0), "then it ends as by SIGTERM; 0: no limit"),
+    "train.max_seconds": Field(0.0, number(0, SECONDS), "then it ends as by SIGTERM; 0: no limit"),
     "train.map": Field("shard_map", choice("shard_map", "pmap"), "'pmap': one process only"),
-    "train.log_every": Field(100, integer(1), "updates between lines of metrics.jsonl"),
-    "train.checkpoint_every": Field(1000, integer(1),
+    "train.log_every": Field(100, integer(1, MANY), "updates between lines of metrics.jsonl"),
+    "train.checkpoint_every": Field(1000, integer(1, MANY),
         "updates between checkpoints; the last one is always written"),
-    "train.evaluate_every": Field(0, integer(0), "updates between validations; 0: never"),
+    "train.evaluate_every": Field(0, integer(0, MANY), "updates between validations; 0: never"),
     "train.result": Field("last", choice("last", "best"),
         "weights that are scored on test_split; 'best': on validation_split"),
     # one process or several; the results are equal up to rounding
-    "job.hang_seconds": Field(1800.0, number(0),
+    "job.hang_seconds": Field(1800.0, number(0, SECONDS),
         "without an update or image: stack traces, exit code 142; 0: never"),
-    "job.heartbeat_seconds": Field(100, integer(2), "after which a silent process counts as lost"),
-    "job.join_seconds": Field(300, integer(1), "to wait until all processes have started"),
-    "job.cpu_devices": Field(0, integer(0),
+    "job.heartbeat_seconds": Field(100, integer(2, 10**6),
+        "after which a silent process counts as lost"),
+    "job.join_seconds": Field(300, integer(1, 10**6), "to wait until all processes have started"),
+    "job.cpu_devices": Field(0, integer(0, 256),
         "made of a CPU, each with a share of batch and generations and a copy of the state; "
         "0: up to 4, at most the cores, a divisor of the batch; 1 with several processes"),
 }
