@@ -119,6 +119,7 @@ def set_up_logging() -> None:
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
     handler.addFilter(_is_shown)
+    handler.addFilter(_with_printable_names)
     handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
 
 
@@ -128,6 +129,16 @@ def _is_shown(record: python_logging.LogRecord) -> bool:
     if noise and "orbax" in record.pathname:
         return False
     return record.levelno >= python_logging.WARNING or "segdiff_jax" in record.pathname
+
+
+def _with_printable_names(record: python_logging.LogRecord) -> bool:
+    """Escapes control characters in what a message names: files of others, and their errors."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            errors.printable(str(one)) if isinstance(one, str | os.PathLike | Exception) else one
+            for one in record.args
+        )
+    return True
 
 
 def show(text: str) -> int:
@@ -151,5 +162,6 @@ def _stdout_is_closed() -> bool:
 
 def fail(message: str, code: int) -> int:
     """Prints one line on stderr and returns the code."""
-    print(f"segdiff: {' '.join(map(str.strip, message.splitlines()))}", file=sys.stderr)
+    line = " ".join(map(str.strip, message.split("\n")))
+    print(f"segdiff: {errors.printable(line)}", file=sys.stderr)
     return code

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.errors import UserError
+from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
 from segdiff_jax.prediction.output_maps import MapStatistics
 from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
 
@@ -105,13 +106,17 @@ class Summary:
         """Appends a row; it replaces an earlier one of the same name."""
         self.rows[row.name] = row
         with reporting_write_errors(self.path), open(self.path, "ab", buffering=0) as file:
-            text = _csv([row])
+            text = _csv([_cells(row)])
             if file.write(text) < len(text):  # one call, so that readers see whole lines
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, rows: Iterable[Row]) -> None:
         with atomic_write(self.path) as temporary:
-            temporary.write_bytes(_csv([COLUMNS, *rows]))
+            temporary.write_bytes(_csv([COLUMNS, *map(_cells, rows)]))
+
+
+def _cells(row: Row) -> Row:
+    return row._replace(name=cell_of_name(row.name))
 
 
 def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
@@ -128,7 +133,8 @@ def _read(path: Path) -> list[Row]:
         if not lines or tuple(lines[0]) not in (COLUMNS, COLUMNS[:-1]):
             raise ValueError("another header")
         types = types[: len(lines[0])]
-        return [Row(*(kind(x) for kind, x in zip(types, line, strict=True))) for line in lines[1:]]
+        rows = (Row(*(kind(x) for kind, x in zip(types, one, strict=True))) for one in lines[1:])
+        return [row._replace(name=name_of_cell(row.name)) for row in rows]
     except ValueError as error:
         raise UserError(
             f"{path}: is not in the format this program writes ({error}): choose another --output, "
