@@ -24,12 +24,18 @@ from segdiff_jax.runtime import files, startup, watchdog
 # messages of JAX's collectives and its coordination service when a process is gone
 LOST = re.compile(r"Gloo .*failed|Connection (closed|reset) by peer|[Cc]oordination ?[Ss]ervice")
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
+ENDING_SECONDS = 30.0  # to clean up after a signal
 ENDINGS = {signal.SIGTERM: TerminatedError, signal.SIGINT: KeyboardInterrupt}
+
+_started = False  # whether this process is that of a program
 
 
 def start(main: Callable[[list[str]], int]) -> NoReturn:
     """Runs the main function of a program with the arguments of this process, and exits."""
+    global _started
     startup.reexec_with_huge_pages()
+    _started = True
+    watchdog.exit_with_launcher()
     exit_program(main(sys.argv[1:]))
 
 
@@ -50,8 +56,8 @@ def run(
                     signal.signal(number, partial(_raise, received))
         program(argv)
     except (Exception, KeyboardInterrupt, TerminatedError) as error:
-        if isinstance(error, ImportError) and received:
-            # numpy and other C extensions turn any exception during their import into this one
+        if received and not isinstance(error, UserError | KeyboardInterrupt | TerminatedError):
+            # numpy and other C extensions turn any exception during their import into another
             error = ENDINGS[received[-1]]()
         return _report(error, less_memory)
     return errors.DONE
@@ -59,6 +65,10 @@ def run(
 
 def _raise(received: list[signal.Signals], number: int, _: FrameType | None) -> NoReturn:
     received.append(signal.Signals(number))
+    code = errors.TERMINATED if number == signal.SIGTERM else errors.INTERRUPTED
+    # a C extension that is being imported may swallow the exception
+    if _started:
+        watchdog.exit_after(ENDING_SECONDS, signal.Signals(number).name, code)
     raise ENDINGS[received[-1]]
 
 
