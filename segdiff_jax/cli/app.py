@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags, logging
 
@@ -33,10 +33,24 @@ _started = False  # whether this process is that of a program
 def start(main: Callable[[list[str]], int]) -> NoReturn:
     """Runs the main function of a program with the arguments of this process, and exits."""
     global _started
+    sys.unraisablehook = _without_aftermath(sys.unraisablehook)
     startup.reexec_with_huge_pages()
     _started = True
     watchdog.exit_with_launcher()
     exit_program(main(sys.argv[1:]))
+
+
+def _without_aftermath(show: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Returns a hook of sys.unraisablehook that leaves out the aftermath of a save that failed.
+
+    TensorStore goes on with other arrays, and tells an event loop that has ended, for each of them.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            show(unraisable)
+
+    return hook
 
 
 def run(
@@ -113,10 +127,12 @@ def exit_program(code: int) -> NoReturn:
 
     One of several that failed ends at once: an orderly exit would wait minutes for the others,
     which wait for it in the next collective. So does one that was interrupted or terminated: its
-    state is saved, and a thread may still be compiling, which crashes an orderly exit.
+    state is saved, and a thread may still be compiling, which crashes an orderly exit. And one that
+    cannot write, as what it is still writing fails, too.
     """
     failed_peer = bool(code) and _is_joined()
-    if failed_peer or code in (errors.INTERRUPTED, errors.TERMINATED):
+    at_once = (errors.INTERRUPTED, errors.TERMINATED, errors.CANNOT_WRITE)
+    if failed_peer or code in at_once:
         coordinator = failed_peer and sys.modules["jax"].process_index() == 0
         watchdog.exit_now("", code, coordinator)
     sys.exit(code)
@@ -138,6 +154,8 @@ def _is_shown(record: python_logging.LogRecord) -> bool:
     noise = "tracked_metric" in str(record.msg) or record.exc_info
     if noise and "orbax" in record.pathname:
         return False
+    if record.name == "asyncio" and "never retrieved" in record.getMessage():
+        return False  # of the arrays of such a save
     return record.levelno >= python_logging.WARNING or "segdiff_jax" in record.pathname
 
 
