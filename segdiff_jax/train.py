@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from segdiff_jax.checkpoint import manager, run_config, trust
 from segdiff_jax.data.batches import rows
 from segdiff_jax.data.example import Batch, Example
-from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import scoring
 from segdiff_jax.factory import datasets, training
 from segdiff_jax.factory.training import TrainOptions, TrainSetup
@@ -63,8 +62,8 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
     if first >= last:
         logging.info("%s: already trained, %d of %d updates", workdir, first, last)
     else:
-        counts = len(setup.examples), setup.mesh.size, first
-        logging.info("training on %d images, %d devices, from update %d", *counts)
+        counts = len(setup.examples), setup.mesh.size, setup.rows.describe(), first
+        logging.info("training on %d images, %d devices (%s), from update %d", *counts)
         state = loop(setup, workdir, state, step, checkpoints)
     checkpoints.close()
     return distributed.replicate(setup.layout.to_host(state), setup.mesh)
@@ -74,14 +73,9 @@ def prepare(config: ConfigDict, workdir: Path) -> TrainSetup:
     """Checks the config against the run in workdir, records it there, and builds the setup.
 
     Raises:
-      UserError: the config does not fit the devices or the run, or processes read different data.
+      UserError: the config does not fit the run, or processes read different data.
     """
     mesh, split = distributed.all_devices(), config.data.train_split
-    if config.train.batch_size % mesh.size:
-        raise UserError(
-            f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
-            f"devices, {mesh.size}"
-        )
     config, writes = datasets.with_statistics(config), jax.process_index() == 0
     run_config.check_resume(config, workdir)
     if writes:
