@@ -47,6 +47,7 @@ class TrainSetup:
     mesh: Mesh  # of all devices
     rows: BatchLayout  # of a batch on them
     examples: list[Example]  # to train on
+    size: tuple[int, int]  # (H, W) of the network's input
     shapes: TrainState  # of a state as trees
     layout: FlatLayout  # of the vectors that states have below in place of those trees
     initial_state: Callable[[], TrainState]  # a function of the seed, on every device
@@ -62,7 +63,8 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
     Raises:
       UserError: the network cannot halve an example's sides as often as it has levels.
     """
-    fresh = init_fn(config, input_size(config, examples))
+    size = input_size(config, examples)
+    fresh = init_fn(config, size)
     shapes = jax.eval_shape(fresh)
     layout = FlatLayout(shapes.params)
 
@@ -74,6 +76,7 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
         mesh=mesh,
         rows=batch_layout(config, mesh.size),
         examples=examples,
+        size=size,
         shapes=shapes,
         layout=layout,
         # flat at once: a program with 574 results, and one that joins them, are slow to load
