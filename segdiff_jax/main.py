@@ -20,8 +20,9 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.runtime import watchdog
 
 LESS_MEMORY = (
-    "lower train.batch_size, or sampling.rows_at_once if training was over, or set "
-    "train.draws_at_once to 1, model.dtype to bfloat16, or job.cpu_devices to 1 on a CPU"
+    "lower sampling.rows_at_once if training was over or an image was predicted; else raise "
+    "train.accumulate, or set train.draws_at_once to 1, model.remat to all, model.dtype to "
+    "bfloat16, augment.crop to less, or job.cpu_devices to 1 on a CPU"
 )
 
 

@@ -291,11 +291,6 @@ def test_the_weights_of_a_run_are_not_scored_with_another_diffusion(prepared, fi
     assert error.value.code == BAD_CHECKPOINT
 
 
-def test_a_batch_that_the_devices_cannot_share_is_refused(prepared, tmp_path):
-    with pytest.raises(UserError, match=r"train\.batch_size is 12; allowed: multiples of .* 8"):
-        train.train(config_for(prepared, batch_size=12), tmp_path)
-
-
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(prepared, tmp_path):
     with pytest.raises(UserError, match="update 2: loss is .* nothing was saved before") as error:
         train.train(config_for(prepared, learning_rate=1e20), tmp_path)

@@ -20,7 +20,7 @@ Fields = dict[str, Any]
 MUTABLE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
-    *("train.draws_at_once", "sampling.", "reading.", "job.", *SCORING_FIELDS),
+    *("train.draws_at_once", "train.accumulate", "sampling.", "reading.", "job.", *SCORING_FIELDS),
     *("data.dir", "data.prepared_dir", "data.test_split"),
     *("diffusion.clip_x0", "model.rrdb_form", "model.remat"),
 )

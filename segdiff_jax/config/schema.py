@@ -204,7 +204,11 @@ FIELDS: dict[str, Field] = {
     "sampling.tile": Field(256, integer(0), "pixels; larger images are cut into tiles; 0: never"),
     "sampling.stride": Field(256, integer(0), "from tile to tile; overlaps are blended"),
     "train.steps": Field(300_000, integer(1), "updates"),
-    "train.batch_size": Field(8, integer(1), "images, over all devices"),
+    "train.batch_size": Field(8, integer(1),
+        "images, over all devices, whose number need not divide it"),
+    "train.accumulate": Field(1, integer(1),
+        "parts of a device's share of the batch, whose gradients are summed one after another, "
+        "which takes less memory; at most one an image"),
     "train.noise_draws_per_image": Field(1, integer(1),
         "(t, noise) pairs that share one G(I); 1: the authors' loss"),
     "train.draws": Field("uniform", choice("uniform", "T+uniform", "T+recycled"),

@@ -12,6 +12,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from segdiff_jax.data.batch_layout import BatchLayout, divide
 from segdiff_jax.data.batches import batches
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.factory import datasets, networks
@@ -44,7 +45,9 @@ class TrainSetup:
 
     options: TrainOptions
     mesh: Mesh  # of all devices
+    rows: BatchLayout  # of a batch on them
     examples: list[Example]  # to train on
+    size: tuple[int, int]  # (H, W) of the network's input
     shapes: TrainState  # of a state as trees
     layout: FlatLayout  # of the vectors that states have below in place of those trees
     initial_state: Callable[[], TrainState]  # a function of the seed, on every device
@@ -60,7 +63,8 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
     Raises:
       UserError: the network cannot halve an example's sides as often as it has levels.
     """
-    fresh = init_fn(config, input_size(config, examples))
+    size = input_size(config, examples)
+    fresh = init_fn(config, size)
     shapes = jax.eval_shape(fresh)
     layout = FlatLayout(shapes.params)
 
@@ -70,7 +74,9 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
     return TrainSetup(
         options=options(config),
         mesh=mesh,
+        rows=batch_layout(config, mesh.size),
         examples=examples,
+        size=size,
         shapes=shapes,
         layout=layout,
         # flat at once: a program with 574 results, and one that joins them, are slow to load
@@ -169,9 +175,16 @@ def learner(config: ConfigDict) -> Learner:
     return Learner(objective(config), optimizer(config), ema_decay(config), distributed.AXIS)
 
 
+def batch_layout(config: ConfigDict, devices: int) -> BatchLayout:
+    """Returns how the rows of a batch are divided over so many devices."""
+    return divide(config.train.batch_size, devices, config.train.accumulate)
+
+
 def build_step(config: ConfigDict, mesh: Mesh, layout: FlatLayout) -> Step:
     """Returns (state, rows, key) -> (state, metrics), mapped over the mesh, of flat states."""
-    flat = replace(learner(config), unflatten=layout.unflatten)
+    rows = batch_layout(config, mesh.size)
+    shared = {"batch_size": rows.batch_size, "parts": rows.parts}
+    flat = replace(learner(config), unflatten=layout.unflatten, **shared)
     return distributed.map_step(flat.train_step, mesh, config.train.map)
 
 
@@ -199,8 +212,9 @@ def device_batches(
 ) -> Iterator[Batch]:
     """Yields the rows of training steps first + 1, first + 2, ... as uint8 on the devices."""
     process = jax.process_index(), jax.process_count()
-    size, crop = config.train.batch_size, datasets.crop_fn(config)
-    for batch in batches(examples, size, config.seed, first, process, crop):
+    rows, crop = batch_layout(config, mesh.size), datasets.crop_fn(config)
+    of_process = process, crop, rows.slots
+    for batch in batches(examples, rows.batch_size, config.seed, first, *of_process):
         yield distributed.split_rows(batch, mesh)
 
 

@@ -5,10 +5,8 @@ The map has two forms, equal to the last bit: `jax.jit(jax.shard_map(...))`, the
 every step, and its state cannot be checkpointed as global arrays.
 """
 
-import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segdiff_jax.errors import PEER_LOST, UserError
-from segdiff_jax.runtime import cpu_devices, watchdog
+from segdiff_jax.runtime import compilation_cache, cpu_devices, watchdog
 
 AXIS = "data"
 Tree = Any
@@ -47,7 +45,7 @@ def start(
       heartbeat_seconds: after which a process without a sign of life counts as lost.
       devices_of_cpu: to make of this machine's CPU, see `cpu_devices`.
     """
-    _enable_compilation_cache()
+    compilation_cache.enable()
     cpu_devices.set_device_count(devices_of_cpu)
     if not coordinator:
         return
@@ -65,13 +63,6 @@ def start(
             heartbeat_timeout_seconds=heartbeat_seconds,
             shutdown_timeout_seconds=2 * heartbeat_seconds,
         )
-
-
-def _enable_compilation_cache() -> None:
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path("~/.cache/segdiff_jax/xla").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def leads_others() -> bool:
