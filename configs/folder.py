@@ -103,6 +103,7 @@ def _large(c: ConfigDict, side: int, count: int) -> None:
     c.model.rrdb_blocks = 6
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
     c.diffusion.signal_scale = 0.3
+    c.diffusion.zero_x_T = True
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 25
@@ -133,6 +134,7 @@ def _small(c: ConfigDict, side: int, count: int) -> None:
     c.model.rrdb_growth = 16
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
     c.diffusion.signal_scale = 0.3
+    c.diffusion.zero_x_T = True
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 10

@@ -67,6 +67,7 @@ def _small(c: ConfigDict) -> None:
     c.model.rrdb_growth = 8
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
     c.diffusion.signal_scale = 0.3
+    c.diffusion.zero_x_T = True
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 10

@@ -167,9 +167,8 @@ FIELDS: dict[str, Field] = {
         "what the network's output is; 'eps' (paper); 'logit': log odds, by cross-entropy"),
     "diffusion.bayes_skip": Field(False, _BOOL,
         "whether the evidence of each pixel's own x_t is added to the logit by Bayes' rule"),
-    "diffusion.input": Field("x_t", choice("x_t", "posterior_mean"),
-        "what the network reads: 'x_t' (paper); 'posterior_mean': that of x0 given the pixel's own "
-        "x_t, near 0 where x_t is noise"),
+    "diffusion.zero_x_T": Field(False, _BOOL,
+        "whether the network reads zeros at t=T, where x_T tells it nothing"),
     "diffusion.clip_x0": Field(False, _BOOL, "whether sampling clips estimates of x0 to [-1, 1]"),
     "sampling.sampler": Field("ddpm", choice("ddpm", "ddim"), "reverse process"),
     "sampling.budget": Field("paper", choice("fast", "balanced", "paper"),
@@ -218,6 +217,9 @@ FIELDS: dict[str, Field] = {
         "'uniform': every t in 1..T (paper); 'T+uniform': the first draw at T, the others in "
         "1..T-1, stratified over the batch; 'T+recycled': some of them start from the first's "
         "estimate of x0"),
+    "train.share_at_T": Field(0.0, number(0, 1),
+        "of the updates, the first ones, whose only draw of an image is at T: the map is learnt "
+        "first, at less cost, and what goes together later; 0: none"),
     "train.recycled": Field(0.5, number(0, 1), "probability that one of 'T+recycled' does"),
     "train.recycled_until": Field(0, integer(0), "largest t of one that does; 0: T-1"),
     "train.draws_at_once": Field(0, integer(0),

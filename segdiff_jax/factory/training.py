@@ -112,8 +112,8 @@ def input_size(config: ConfigDict, examples: list[Example]) -> tuple[int, int]:
     return height, width
 
 
-def objective(config: ConfigDict) -> Objective:
-    """Returns the objective that training minimises."""
+def objective(config: ConfigDict, at_T: bool = False) -> Objective:
+    """Returns the objective that training minimises; with the draw at T alone, if `at_T`."""
     common = {
         "model": networks.model(config),
         "augment": datasets.augmentation(config),
@@ -123,13 +123,13 @@ def objective(config: ConfigDict) -> Objective:
     }
     if networks.one_pass(config):
         return CrossEntropyObjective(**common)
-    draws = config.train.noise_draws_per_image
+    draws = 1 if at_T else config.train.noise_draws_per_image
     fastest = 1 if jax.default_backend() == "cpu" else draws
     return DenoisingObjective(
         schedule=schedule(config),
         prediction=prediction(config),
         draws=draws,
-        draws_at_once=config.train.draws_at_once or fastest,
+        draws_at_once=1 if at_T else config.train.draws_at_once or fastest,
         kind=config.train.draws,
         recycled=config.train.recycled,
         recycled_until=config.train.recycled_until or config.diffusion.T,
@@ -172,7 +172,17 @@ def ema_decay(config: ConfigDict) -> Callable[[jax.Array], jax.Array]:
 
 def learner(config: ConfigDict) -> Learner:
     """Returns what takes training steps, of states that hold trees."""
-    return Learner(objective(config), optimizer(config), ema_decay(config), distributed.AXIS)
+    c, first = config.train, None
+    if (steps := round(c.share_at_T * c.steps)) and not networks.one_pass(config):
+        first = objective(config, at_T=True)
+    return Learner(
+        objective(config),
+        optimizer(config),
+        ema_decay(config),
+        distributed.AXIS,
+        first=first,
+        first_steps=steps,
+    )
 
 
 def batch_layout(config: ConfigDict, devices: int) -> BatchLayout:

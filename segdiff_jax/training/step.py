@@ -55,6 +55,8 @@ class Learner:
       batch_size: rows of the global batch; rows of a device's batch from there on are padding of
         zeros, which weighs nothing. 0: there is none.
       parts: into which the rows of a device are divided; only the activations of one part are held.
+      first: the objective of the first steps; None: as of all others.
+      first_steps: their number.
     """
 
     objective: Objective
@@ -64,6 +66,8 @@ class Learner:
     unflatten: Callable[[Any], Params] = lambda params: params
     batch_size: int = 0
     parts: int = 1
+    first: Objective | None = None
+    first_steps: int = 0
 
     def train_step(
         self, state: TrainState, batch: Batch, key: jax.Array
@@ -93,13 +97,14 @@ class Learner:
         slots = len(batch.mask) * jax.lax.axis_size(self.axis)
         first = jax.lax.axis_index(self.axis) * len(batch.mask)  # in the global batch
         keys = row_keys(key, state.step, first, len(batch.mask))
-        rows = partial(self.rows_loss, slots=slots)
-        if self.parts == 1:
-            loss_of = partial(rows, chosen=(batch, keys, first))
+        rows = batch, keys, first
+        if self.first is None:
+            (loss, (losses, mses)), grads = self.gradients(state.params, rows, slots)
         else:
-            loss_of = partial(self.accumulated_loss, rows, batch=batch, keys=keys, first=first)
-
-        (loss, (losses, mses)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+            early = partial(replace(self, objective=self.first).gradients, slots=slots)
+            late = partial(self.gradients, slots=slots)
+            of_step = jax.lax.cond(state.step < self.first_steps, early, late, state.params, rows)
+            (loss, (losses, mses)), grads = of_step
         # each device fills its part of a zero vector, so that one all-reduce does for everything
         zeros = jnp.zeros(slots)
         finite = jnp.isfinite(losses).astype(jnp.float32)
@@ -116,6 +121,24 @@ class Learner:
         metrics = {"loss": loss, "mse": mse, "grad_norm": optax.tree.norm(grads)}
         metrics["finite_rows"] = finite[: self.batch_size or slots] > 0
         return TrainState(step, params, ema_params, opt_state), metrics
+
+    def gradients(
+        self, params: Any, rows: tuple[Batch, jax.Array, jax.Array], slots: int
+    ) -> tuple[Losses, Any]:
+        """Computes the loss of this device's rows and its gradients.
+
+        Args:
+          params: as in the state.
+          rows: see `rows_loss`, of all of the device.
+          slots: see `rows_loss`.
+        """
+        batch, keys, first = rows
+        of_rows = partial(self.rows_loss, slots=slots)
+        if self.parts == 1:
+            loss_of = partial(of_rows, chosen=rows)
+        else:
+            loss_of = partial(self.accumulated_loss, of_rows, batch=batch, keys=keys, first=first)
+        return jax.value_and_grad(loss_of, has_aux=True)(params)
 
     def rows_loss(
         self, params: Any, chosen: tuple[Batch, jax.Array, jax.Array], *, slots: int

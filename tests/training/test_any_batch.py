@@ -141,6 +141,19 @@ def test_a_row_of_padding_is_not_one_of_the_loss(small):
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_first_updates_have_the_draw_at_pure_noise_alone_and_the_others_all(small):
+    """By networks that have that objective at every update."""
+    two = stratified()
+    two.train.steps, two.train.share_at_T = 10, 0.4
+    all_draws, at_T = stratified(), stratified()
+    at_T.train.steps, at_T.train.share_at_T = 1_000_000, 1.0
+    for step, same in ((0, at_T), (3, at_T), (4, all_draws), (9, all_draws)):
+        state = small.replace(step=np.int32(step))
+        mixed, alone = (update(state, 8, 2, config=config) for config in (two, same))
+        other = update(state, 8, 2, config=all_draws if same is at_T else at_T)
+        assert difference(mixed, alone) < ROUNDING < 1e-3 < difference(mixed, other)
+
+
 @pytest.mark.slow
 def test_the_network_itself_makes_the_update_of_one_device_however_it_is_divided(fresh):
     divisions = {30: [*product((2, 4, 8), (1, 4)), (1, 4)], 8: [(1, 4), (2, 4)], 3: [(8, 1)]}
