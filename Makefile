@@ -5,6 +5,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := runs/demo
 JOBS := 2
+# Faults wait for processes and for limits of time more than they compute.
+WAITING := 3
 FAULTS := tests/faults tests/launch tests/checkpoint
 UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
@@ -32,7 +34,7 @@ test: install-dev  ## the fast tests
 	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "not slow and not fault"
 
 faults: install-dev  ## kills, damage, lost and hung processes, launchers; prints its figures
-	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "fault and not slow" -rP \
+	$(UNOPTIMISED) $(PY) -m pytest -q -n $(WAITING) --dist worksteal -m "fault and not slow" -rP \
 	  --show-capture=stdout $(FAULTS)
 
 test-all: install-dev  ## every test

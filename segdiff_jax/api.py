@@ -155,8 +155,10 @@ def _eps(
 ) -> jax.Array:
     if not isinstance(sampler, DiffusionSampler):
         raise ValueError("this network finds masks in one pass: there is no noise to find")
-    output = call(sampler.model, "denoise", params, x_t, t, sampler.encode(params, image))
-    return sampler.prediction.read(sampler.schedule, x_t, t, output).eps
+    prediction = sampler.prediction
+    read = prediction.input(sampler.schedule, x_t, t)
+    output = call(sampler.model, "denoise", params, read, t, sampler.encode(params, image))
+    return prediction.read(sampler.schedule, x_t, t, output).eps
 
 
 def rgb(image: Any) -> np.ndarray:

@@ -164,6 +164,9 @@ FIELDS: dict[str, Field] = {
         "what the network's output is; 'eps' (paper); 'logit': log odds, by cross-entropy"),
     "diffusion.bayes_skip": Field(False, _BOOL,
         "whether the evidence of each pixel's own x_t is added to the logit by Bayes' rule"),
+    "diffusion.input": Field("x_t", choice("x_t", "posterior_mean"),
+        "what the network reads: 'x_t' (paper); 'posterior_mean': that of x0 given the pixel's own "
+        "x_t, near 0 where x_t is noise"),
     "diffusion.clip_x0": Field(False, _BOOL, "whether sampling clips estimates of x0 to [-1, 1]"),
     "sampling.sampler": Field("ddpm", choice("ddpm", "ddim"), "reverse process"),
     "sampling.budget": Field("paper", choice("fast", "balanced", "paper"),

@@ -1,4 +1,4 @@
-r"""Converts between the network's output (eps, x0, v or a logit) and estimates of x0 and eps.
+r"""Converts x_t to the network's input, and its output (eps, x0, v or a logit) to estimates.
 
 With a logit the skip of Bayes' rule may be added. For a mask of -1 and +1 whose pixels are
 independent given the image, with prior log odds f of +1, the posterior log odds given x_t are
@@ -7,6 +7,14 @@ independent given the image, with prior log odds f of +1, the posterior log odds
 
 S = sqrt(alpha_bar_t) and N^2 = 1 - alpha_bar_t: the evidence of the pixel itself needs no learning.
 The network's f has to hold only what the image and the other pixels of x_t say.
+
+The same evidence can be the network's input. With f = 0, the mean of x0 given x_t is
+
+  tanh(S x_t / N^2),
+
+which holds all that x_t does, as it grows with it, and is as large as what x_t says: near 0 where
+x_t is nearly noise, near the mask where noise is small. At t = T the network reads zeros, almost:
+what a network without x_t has to learn is not disturbed by noise.
 """
 
 from dataclasses import dataclass
@@ -19,6 +27,7 @@ from segdiff_jax.diffusion.schedule import Schedule, pixels
 
 Kind = Literal["eps", "x0", "v", "logit"]
 KINDS = ("eps", "x0", "v", "logit")
+Input = Literal["x_t", "posterior_mean"]
 
 
 class Estimate(NamedTuple):
@@ -41,11 +50,14 @@ class Prediction:
         which x0 = tanh(z / 2) is the mean.
       clip: clip estimates of x0 to [-1, 1] and recompute eps; off in the authors' settings.
       bayes_skip: whether 2 S x_t / N^2 is added to the output; with "logit" only.
+      reads: what the network's input is: "x_t" (paper), or "posterior_mean", that of x0 given the
+        pixel's own x_t.
     """
 
     kind: Kind = "eps"
     clip: bool = False
     bayes_skip: bool = False
+    reads: Input = "x_t"
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown kind, or a skip of one that is no logit."""
@@ -54,6 +66,12 @@ class Prediction:
             raise ValueError(f"prediction is {self.kind!r}; allowed: {allowed}")
         if self.bayes_skip and self.kind != "logit":
             raise ValueError(f"prediction is {self.kind!r}; the skip of Bayes' rule needs 'logit'")
+
+    def input(self, schedule: Schedule, x_t: jax.Array, t: jax.Array) -> jax.Array:
+        """Converts x_t [..., H, W, 1] to what the network reads; t >= 1."""
+        if self.reads == "x_t":
+            return x_t
+        return jnp.tanh(pixels(schedule.signal(t) / jnp.square(schedule.noise(t))) * x_t)
 
     def logit(
         self, schedule: Schedule, x_t: jax.Array, t: jax.Array, output: jax.Array

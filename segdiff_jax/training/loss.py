@@ -212,7 +212,8 @@ class DenoisingObjective(Objective):
         error of a logit is that of its probability.
         """
         x_t = jax.vmap(partial(add_noise, self.schedule))(source, t, eps)
-        output = call(self.model, "denoise", params, x_t, t, features, dropout_keys)
+        read = self.prediction.input(self.schedule, x_t, t)
+        output = call(self.model, "denoise", params, read, t, features, dropout_keys)
         target = jax.vmap(partial(self.prediction.target, self.schedule))(x0, t, eps)
         if self.prediction.kind != "logit":
             losses = jnp.mean(jnp.square(output - target), (1, 2, 3))

@@ -62,6 +62,34 @@ def test_without_knowledge_the_skip_alone_is_calibrated():
         assert inside.sum() > 1000 and abs(share - p[inside].mean()) < 5 * error
 
 
+@pytest.mark.parametrize("b", [1.0, 0.3])
+@pytest.mark.parametrize("t", [1, 40, 100])
+def test_a_network_may_read_the_mean_of_x0_given_the_x_t_of_the_pixel(b, t):
+    """By Bayes' rule with SciPy's densities; both values of x0 are as likely."""
+    schedule = with_signal_scale(SCHEDULE, b)
+    signal, noise = np.sqrt(schedule.alpha_bar[t]), np.sqrt(1 - schedule.alpha_bar[t])
+    x_t = jnp.linspace(-2, 2, 41).reshape(1, 41, 1, 1) * min(noise, 1.0)
+    x = np.float64(x_t)
+    foreground, background = (stats.norm.pdf(x, mean, noise) for mean in (signal, -signal))
+    exact = (foreground - background) / (foreground + background)
+    found = Prediction("logit", reads="posterior_mean").input(schedule, x_t, jnp.array([t]))
+    np.testing.assert_allclose(found, exact, rtol=0, atol=2e-6)
+
+
+def test_where_x_t_is_noise_the_network_reads_almost_zeros():
+    x_T = jax.random.normal(jax.random.key(0), (1, 64, 64, 1))
+    read = Prediction("logit", reads="posterior_mean").input(
+        with_signal_scale(SCHEDULE, 0.3), x_T, jnp.array([100])
+    )
+    signal = 0.3 * np.sqrt(SCHEDULE.alpha_bar[100])
+    assert 0 < np.abs(read).max() < 1.01 * signal * np.abs(x_T).max()
+
+
+def test_the_network_of_the_paper_reads_x_t_itself():
+    x_t = jnp.ones((1, 2, 2, 1))
+    assert Prediction().input(SCHEDULE, x_t, jnp.array([3])) is x_t
+
+
 def test_the_skip_needs_a_logit():
     with pytest.raises(ValueError, match="needs 'logit'"):
         Prediction("x0", bayes_skip=True)
