@@ -155,6 +155,9 @@ FIELDS: dict[str, Field] = {
         "('rrdb'), each level of the U-Net ('unet') or both ('all') from its input"),
     "model.dtype": Field("float32", choice("float32", "bfloat16"),
         "of activations, not parameters"),
+    "model.precision": Field("default", choice("default", "high", "highest"),
+        "of products of float32 (JAX's names): a TPU rounds their factors to bfloat16 by default "
+        "and a GPU to TF32; 'highest': not at all; a CPU never does"),
     "diffusion.T": Field(100, integer(1), "steps of the forward process"),
     "diffusion.schedule": Field("linear", choice("linear", "linear_unscaled", "cosine"),
         "of beta: 'linear' (code), scaled by 1000/T; 'linear_unscaled' (paper); 'cosine'"),
