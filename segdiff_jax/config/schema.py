@@ -238,7 +238,8 @@ FIELDS: dict[str, Field] = {
         "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: the first "
         "one ends the run"),
     "train.max_seconds": Field(0.0, number(0), "then it ends as by SIGTERM; 0: no limit"),
-    "train.map": Field("shard_map", choice("shard_map", "pmap"), "'pmap': one process only"),
+    "train.map": Field("shard_map", choice("shard_map", "pmap"),
+        "of the training step over the devices; equal to the last bit"),
     "train.log_every": Field(100, integer(1), "updates between lines of metrics.jsonl"),
     "train.checkpoint_every": Field(1000, integer(1),
         "updates between checkpoints; the last one is always written"),
