@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import tfds_calls
 from PIL import Image
 from refusals import emptied, refused, refused_for, truncated
 
@@ -417,3 +418,8 @@ def test_the_official_files_fit_in_45_megabytes(tmp_path):
     for example in examples:
         assert example.image.shape == (512, 512, 3) and example.mask.shape == (512, 512)
         assert 0.05 < example.mask.mean() < 0.5, example.name
+
+
+def test_tfds_own_calls_prepare_and_load_the_same(template, prepared_dir, tmp_path):
+    source = registry.Source("monuseg", str(template), prepared_dir)
+    tfds_calls.check("monuseg", source, tmp_path, template)
