@@ -155,7 +155,7 @@ def local_path(name: str, text: str) -> Path:
     """Returns the path that a flag names; raises UserError for a URL, such as that of a bucket."""
     if "://" in text:
         demand = "must be a place in a file system of this machine: mount buckets"
-        raise UserError(f"--{name}={text}: {demand}, see launch/README.md")
+        raise UserError(f"--{name}={text}: {demand}, see docs/tpu.md")
     return Path(text).expanduser()
 
 
