@@ -12,7 +12,7 @@ UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
   --custom-compile-command "make lock"
 
-.PHONY: help install install-dev demo test faults test-all tolerances check lock clean
+.PHONY: help install install-dev demo test faults golden test-all tolerances check lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,6 +36,11 @@ test: install-dev  ## the fast tests
 faults: install-dev  ## kills, damage, lost and hung processes, launchers; prints its figures
 	$(UNOPTIMISED) $(PY) -m pytest -q -n $(WAITING) --dist worksteal -m "fault and not slow" -rP \
 	  --show-capture=stdout $(FAULTS)
+
+# The numbers of the authors' code on the accelerator of this machine, in full float32, and what its
+# own precision costs.
+golden: install-dev  ## the authors' numbers on a GPU or TPU; ACCELERATOR=cuda|tpu
+	JAX_PLATFORMS=$(or $(ACCELERATOR),cuda),cpu $(PY) -m pytest -q -m accelerator -rP tests/models
 
 test-all: install-dev  ## every test
 	$(PY) -m pytest -q -n $(JOBS)

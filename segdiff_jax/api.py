@@ -22,7 +22,7 @@ from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.inference.predictor import PredictedRows, Predictor
 from segdiff_jax.inference.sampler import DiffusionSampler, MaskSampler
 from segdiff_jax.inference.segmentation import Segmenter
-from segdiff_jax.models.segdiff import Params, call
+from segdiff_jax.models.segdiff import Params, at_precision, call
 from segdiff_jax.runtime import cpu_devices, distributed
 
 # settings of the reverse process, which networks of one pass lack
@@ -143,7 +143,8 @@ class Model:
         Raises:
           ValueError: the network predicts masks in one pass, without diffusion.
         """
-        return _eps(self.segmenter.sampler, self.params, x_t, t, image)
+        sampler = self.segmenter.sampler
+        return at_precision(sampler.model.precision, _eps)(sampler, self.params, x_t, t, image)
 
     def _key(self) -> jax.Array:
         return jax.random.fold_in(jax.random.key(self.config.seed), 3)

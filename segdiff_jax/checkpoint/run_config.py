@@ -28,7 +28,7 @@ MUTABLE = (
 # the predictions of trained weights depend on these fields and groups, but not on the second
 AFFECTS_PREDICTIONS = ("model.", "diffusion.", "data.mean", "data.std")
 NOT_PREDICTIONS = ("model.dtype", "model.dropout", "model.rrdb_form", "model.remat")
-NOT_PREDICTIONS += ("diffusion.clip_x0",)
+NOT_PREDICTIONS += ("diffusion.clip_x0", "model.precision")
 
 
 def check_resume(config: ConfigDict, workdir: Path) -> None:

@@ -158,6 +158,9 @@ FIELDS: dict[str, Field] = {
         "('rrdb'), each level of the U-Net ('unet') or both ('all') from its input"),
     "model.dtype": Field("float32", choice("float32", "bfloat16"),
         "of activations, not parameters"),
+    "model.precision": Field("default", choice("default", "high", "highest"),
+        "of products of float32 (JAX's names): a TPU rounds their factors to bfloat16 by default "
+        "and a GPU to TF32; 'highest': not at all; a CPU never does"),
     "diffusion.T": Field(100, integer(1), "steps of the forward process"),
     "diffusion.schedule": Field("linear", choice("linear", "linear_unscaled", "cosine"),
         "of beta: 'linear' (code), scaled by 1000/T; 'linear_unscaled' (paper); 'cosine'"),
@@ -240,7 +243,8 @@ FIELDS: dict[str, Field] = {
         "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: the first "
         "one ends the run"),
     "train.max_seconds": Field(0.0, number(0), "then it ends as by SIGTERM; 0: no limit"),
-    "train.map": Field("shard_map", choice("shard_map", "pmap"), "'pmap': one process only"),
+    "train.map": Field("shard_map", choice("shard_map", "pmap"),
+        "of the training step over the devices; equal to the last bit"),
     "train.log_every": Field(100, integer(1), "updates between lines of metrics.jsonl"),
     "train.checkpoint_every": Field(1000, integer(1),
         "updates between checkpoints; the last one is always written"),

@@ -18,6 +18,7 @@ from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.factory.samplers import prediction, schedule, segmenter
 from segdiff_jax.inference.segmentation import Segmenter
+from segdiff_jax.models.segdiff import at_precision
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training.flat_state import FlatLayout
 from segdiff_jax.training.loss import CrossEntropyObjective, DenoisingObjective, Objective
@@ -195,7 +196,8 @@ def build_step(config: ConfigDict, mesh: Mesh, layout: FlatLayout) -> Step:
     rows = batch_layout(config, mesh.size)
     shared = {"batch_size": rows.batch_size, "parts": rows.parts}
     flat = replace(learner(config), unflatten=layout.unflatten, **shared)
-    return distributed.map_step(flat.train_step, mesh, config.train.map)
+    step = at_precision(flat.objective.model.precision, flat.train_step)
+    return distributed.map_step(step, mesh, config.train.map)
 
 
 def init_fn(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainState]:

@@ -164,7 +164,7 @@ def test_a_broken_config_file_takes_one_line(text, message, tmp_path, capsys):
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
             70,
-            "too little memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.): lower tr",
+            "too little memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.): lower sa",
         ),
     ],
 )

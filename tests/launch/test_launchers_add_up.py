@@ -118,8 +118,8 @@ def test_every_launcher_divides_the_batch_of_every_config(configs):
 
 
 def test_the_launchers_as_they_are_leave_no_chip_idle():
-    """The batch of the JobSet's own command, and of the slice of the README, fill their chips."""
-    commands = [jobset_command(), *readme_commands()]
+    """The batch of the JobSet's own command, and of the slice of the guide, fill their chips."""
+    commands = [jobset_command(), *guide_commands()]
     assert len(commands) >= 2
     for devices, words in commands:
         rows = divide(main_args.parse(words).config.train.batch_size, devices)
@@ -133,7 +133,7 @@ def jobset_command():
     ]
 
 
-def readme_commands():
+def guide_commands():
     """Yields (chips, command line of main) of every slice that a document starts."""
     for document in (LAUNCH / "README.md", ROOT / "docs" / "tpu.md"):
         text = document.read_text() if document.exists() else ""
@@ -155,7 +155,7 @@ def test_every_command_in_a_launcher_is_one_that_the_program_takes():
     """Flags, fields and configs go through the program's own parser."""
     _, words = jobset_command()
     assert main_args.parse(words).coordinator == "auto"
-    for _, words in readme_commands():
+    for _, words in guide_commands():
         main_args.parse(words)
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,7 +16,8 @@ from tqdm import tqdm
 from segdiff_jax.data.crops import CropFn, random_crop
 from segdiff_jax.data.datasets.folder_layout import MAX_ANNOTATORS
 from segdiff_jax.data.example import Example
-from segdiff_jax.errors import UserError, bad_data, one_line
+from segdiff_jax.data.image_io.headers import Limits
+from segdiff_jax.errors import BAD_DATA, UserError, bad_data, one_line
 
 # The fields of the data set's own group of the config, and "limits": reading.Limits.
 Options = Mapping[str, Any]
@@ -56,7 +57,28 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
 
     A data set that is downloaded by hand sets MANUAL_DOWNLOAD_INSTRUCTIONS: one line with what to
     download and how it lies in `config.data.dir`; without it no directory is needed.
+
+    Programs prepare sets by `registry.Source`. TFDS's own calls work too, for sets that fit into
+    memory (of a larger split TFDS asks for TensorFlow), and read back what `record` describes:
+
+        builder = tfds.builder("monuseg", data_dir=DIR, file_format="array_record")
+        manual = tfds.download.DownloadConfig(manual_dir=FOLDER)
+        builder.download_and_prepare(download_config=manual)
+        builder.as_data_source("train")[0]["image"]  # [H, W, 3] uint8
+
+    Args:
+        options: of the data set, in addition to DEFAULTS.
+        kwargs: of TFDS.
+
+    Attributes:
+        DEFAULTS: options that are not given; those of the config.
     """
+
+    DEFAULTS: ClassVar[Options] = {}
+
+    def __init__(self, *, options: Options | None = None, **kwargs: Any) -> None:
+        self._options = {"limits": Limits(), **self.DEFAULTS, **(options or {})}
+        super().__init__(**kwargs)
 
     @classmethod
     @abc.abstractmethod
@@ -122,10 +144,31 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("datasets.store writes what `plan` found")
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        by_hand = self.MANUAL_DOWNLOAD_INSTRUCTIONS
+        directory = Path(dl_manager.manual_dir) if by_hand else None
+        variants = list(self.variants(directory, self._options).values())
+        if len(variants) != 1:
+            several = f"{self.name}: these options make {len(variants)} sets, and TFDS prepares one"
+            raise UserError(f"{several}: give options such as {{'classes': ('bus',)}}")
+        plan = self.plan(directory, variants[0])
+        if plan.problems or not any(plan.splits.values()):
+            raise refused(plan.problems or (plan.nothing,))
+        self.info.metadata.update(plan.notes)
+        splits = plan.splits.items()
+        return {name: self._generate_examples(items) for name, items in splits if items}
 
-    _generate_examples = _split_generators
+    def _generate_examples(self, items: Sequence[Item]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for item in items:
+            yield from item.read()
+
+
+def refused(problems: Sequence[str]) -> UserError:
+    """Returns the error that lists the problems of a data set, one line a file."""
+    if len(problems) == 1:
+        return UserError(problems[0], BAD_DATA)
+    message = f"{len(problems)} problems in the data, listed above; nothing was prepared"
+    return UserError(message, BAD_DATA, problems)
 
 
 def read(

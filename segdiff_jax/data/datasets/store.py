@@ -7,7 +7,7 @@ the source files. TensorFlow is never imported.
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from absl import logging
 from PIL import Image
 
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder
+from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder, refused
 from segdiff_jax.data.datasets.base import read as read_all
 from segdiff_jax.data.example import Example, majority
 from segdiff_jax.runtime import lock
@@ -148,14 +148,6 @@ def _unique(
             problems.append(f"{key}: two examples have this name")
         seen.add(key)
         yield example
-
-
-def refused(problems: Sequence[str]) -> errors.UserError:
-    """Returns the error that lists the problems of a data set, one line a file."""
-    if len(problems) == 1:
-        return errors.UserError(problems[0], errors.BAD_DATA)
-    message = f"{len(problems)} problems in the data, listed above; nothing was prepared"
-    return errors.UserError(message, errors.BAD_DATA, problems)
 
 
 def _made_from(home: Path) -> str | None:
