@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.data.image_io.reading import read_image, read_size
+from segdiff_jax.data.image_io.reading import read, read_size
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import summary
@@ -53,6 +53,7 @@ class ImageFile(NamedTuple):
     image: np.ndarray
     tags: writing.Tags
     state: os.stat_result
+    values: str  # see `reading.ReadImage`
 
 
 class ImageReader:
@@ -87,8 +88,8 @@ class ImageReader:
     def _read(self, path: Path) -> ImageFile:
         try:
             state = path.stat()
-            image = read_image(path, self.limits)
-            return ImageFile(image, writing.read_tags(path, self.limits.page), state)
+            image, values = read(path, self.limits)
+            return ImageFile(image, writing.read_tags(path, self.limits.page), state, values)
         except UserError:
             raise
         except OSError as error:
@@ -143,6 +144,7 @@ class FolderPrediction:
                 while left:  # after an unreadable file, the numbers that seed the noise have a gap
                     left = self._predict(left, progress)
         log_cost(self.done)
+        log_values(self.done)
 
     def _jobs(self, inputs: Iterable[Input]) -> Iterator[Job]:
         for input in inputs:
@@ -159,8 +161,7 @@ class FolderPrediction:
                 self._add_problem(error)
 
     def _add_problem(self, error: UserError) -> None:
-        # the reader names config fields, which are flags of this program
-        self.problems.append(str(error).replace("config.reading.", "--"))
+        self.problems.append(as_flags(str(error)))
 
     def _predict(self, jobs: list[Job], progress: tqdm) -> list[Job]:
         """Predicts jobs of consecutive numbers up to the first unreadable one; returns the rest."""
@@ -209,7 +210,8 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         seconds = time.monotonic() - started
-        row = summary.row(input.name, job.shape, maps.statistics(), seconds, file.state)
+        of_file = file.state, as_flags(file.values)
+        row = summary.row(input.name, job.shape, maps.statistics(), seconds, *of_file)
         self.summary.add(row)
         self.done.append(row)
 
@@ -234,6 +236,20 @@ def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         batch.append(job)
     if batch:
         yield batch
+
+
+def as_flags(text: str) -> str:
+    """Returns what the reader says of config fields with the flags of this program."""
+    return text.replace("config.reading.", "--")
+
+
+def log_values(rows: Sequence[Row]) -> None:
+    """Logs how many images have more than 8 bits, and what became black and white in the first."""
+    if deep := [row for row in rows if row.values]:
+        first = f"{deep[0].name}: {deep[0].values}"
+        logging.info("%d images of more than 8 bits; values in summary.csv; %s", len(deep), first)
+    for row in [row for row in deep if "it is dark" in row.values][:NAMED_FOR_REVIEW]:
+        logging.warning("%s: %s", row.name, row.values)
 
 
 def log_cost(rows: Sequence[Row]) -> None:
