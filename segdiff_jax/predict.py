@@ -14,6 +14,7 @@ from segdiff_jax.cli import app, predict_args
 from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import BAD_DATA, INTERNAL, UserError
+from segdiff_jax.prediction import inputs
 from segdiff_jax.prediction.summary import Summary, check_settings
 from segdiff_jax.runtime import lock
 
@@ -31,6 +32,7 @@ def run_command(argv: list[str]) -> None:
     """Parses a command line and runs it."""
     command = predict_args.parse(argv)
     app.set_up_logging()
+    inputs.log_ignored(command.inputs)
     from segdiff_jax import api
     from segdiff_jax.runtime import signals
 
@@ -110,7 +112,9 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "overlap": c.tile - c.stride,
         "seed": model.config.seed,
         "page": limits.page,
+        "value_range": limits.value_range,
         "float_range": list(limits.float_range),
+        **({"channels": list(limits.channels)} if limits.channels else {}),
     }
 
 

@@ -65,7 +65,9 @@ def recorded_fingerprint(workdir: Path) -> str:
 
 
 def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """Returns the config with the run's statistics of the images, unless it has other ones.
+    """Returns the config with what the run remembers of its images, unless it has other settings.
+
+    These are their mean and deviation, and `reading.value_range` if it is not "auto" there.
 
     Checks that it leaves the meaning of the weights of the run unchanged.
 
@@ -75,8 +77,10 @@ def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
     if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} holds no run: it has no config.json", BAD_CHECKPOINT)
     trained = read_config(workdir)
+    config = config.copy_and_resolve_references()
+    if config.reading.value_range == "auto":
+        config.reading.value_range = trained.reading.value_range
     if not config.data.mean:
-        config = config.copy_and_resolve_references()
         config.data.mean, config.data.std = trained.data.mean, trained.data.std
     saved, given = flatten(trained), flatten(config)
     keys = {key for key in given if key.startswith(AFFECTS_PREDICTIONS)}
@@ -113,9 +117,18 @@ def read_config(workdir: Path) -> ConfigDict:
     try:
         trust.check_config_file(path)
         loaded = tuples(json.loads(path.read_text()))
-        return ConfigDict(_merged(default().to_dict(), loaded))
+        return ConfigDict(_merged(_defaults_for(loaded), loaded))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
+
+
+def _defaults_for(loaded: Any) -> Fields:
+    """Returns the values of fields that a config of an earlier version lacks."""
+    fields = default().to_dict()
+    data = loaded.get("data") if isinstance(loaded, dict) else None
+    if isinstance(data, dict) and data.get("name") == "folder":
+        fields["reading"]["value_range"] = "full"  # as images of 16 bits were read then
+    return fields
 
 
 def _merged(old: dict[str, Any], new: Any, name: str = "it") -> dict[str, Any]:

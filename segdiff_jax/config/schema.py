@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segdiff_jax.config.allowed import (
+    CHANNELS,
+    FOREGROUND,
+    VALUE_RANGE,
     Allowed,
     choice,
     integer,
@@ -96,8 +99,13 @@ FIELDS: dict[str, Field] = {
     "reading.max_pixels": Field(64_000_000, integer(1), "larger images are refused undecoded"),
     "reading.page": Field(-1, integer(-1),
         "page of TIFF files with several, from 0; -1: such files are refused"),
+    "reading.value_range": Field("auto", VALUE_RANGE,
+        "of images of more than 8 bits, values of black and white: 'auto', what the file declares, "
+        "or the usual range that holds its values; 'full', that of its type; or 'LOW,HIGH'"),
     "reading.float_range": Field((), or_none(several(number(-math.inf), 2)),
-        "(low, high) that are mapped to 0 and 255; (): float images are refused"),
+        "(low, high) of float images, which may have no values beyond; (): as value_range says"),
+    "reading.channels": Field((), CHANNELS,
+        "those that become R, G and B, or grey, from 0: (3, 2, 1) or (0,); (): those there are"),
     "vaihingen.resize": Field("authors", choice("authors", "area"),
         "512 to 256 pixels: 'authors', image by nearest pixel; 'area', image and mask averaged"),
     "cityscapes.classes": Field(("bus",), several(choice(*CLASSES)), "classes of the objects"),
@@ -111,6 +119,9 @@ FIELDS: dict[str, Field] = {
     "folder.mask_suffix": Field("", _TEXT,
         "what follows the image's name in the name of its mask, such as '_mask'; of several "
         "annotators joined by commas: '_1stHO,_2ndHO'"),
+    "folder.foreground": Field("auto", FOREGROUND,
+        "of masks: 'auto', of two values the higher, of labels of objects all above 0; 'nonzero'; "
+        "a value such as '7'; or 'above127', all values above 127, for grey and JPEG masks"),
     "folder.validation_share": Field(0.1, number(0, 1, below=True),
         "share of the images, chosen by name and folder.seed"),
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),

@@ -45,7 +45,7 @@ def score_examples(
     )
     for example, found in zip(examples, progress, strict=True):
         probability = average(found.generations, example.mask.shape, predictor.fusion)
-        scores = metrics.scores(probability, example.mask)
+        scores = metrics.scores(probability, example.mask, example.objects)
         yield ScoredPrediction(example, found.generations, probability, scores, found.samples)
         watchdog.heartbeat(f"the prediction for {example.name}")
 

@@ -3,15 +3,20 @@
 import os
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from absl import logging
+
+from segdiff_jax.data.image_io import reading
 from segdiff_jax.data.image_io.reading import is_image_name, list_images
 from segdiff_jax.errors import BAD_DATA, UserError
 
 # folders of the output
 MAPS = ("probability", "mask", "uncertainty", "overlay")
 GENERATIONS = "generations"  # only with --save_generations
+ENDS = ", ".join(reading.SUFFIXES)
 SAMPLES = "samples"  # only with --outputs=samples
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
@@ -74,7 +79,7 @@ def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]
       UserError: there is no such file or folder, or it holds no image.
     """
     if path.is_file() and not is_image_name(path):
-        raise UserError(f"--input={path}: must be a PNG, JPEG or TIFF file, or a folder of them")
+        raise UserError(f"--input={path}: must be a file with the end {ENDS}, or a folder of them")
     if path.is_file():
         return path.parent, [i for i in _inputs(path.parent, [path.parent]) if i.path == path]
     if not path.is_dir():
@@ -85,7 +90,18 @@ def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]
     hint = ""
     if not recursive and (inside := [folder for folder in below if list_images(folder)]):
         hint = f"; {len(inside)} folders below it do, such as {inside[0]}: add --recursive"
-    raise UserError(f"--input={path}: holds no PNG, JPEG or TIFF file{hint}", BAD_DATA)
+    here = f" (there are {kinds})" if (kinds := reading.ignored(path)) else ""
+    raise UserError(f"--input={path}: holds no file with the end {ENDS}{here}{hint}", BAD_DATA)
+
+
+def log_ignored(inputs: Sequence[Input]) -> None:
+    """Warns of the files in the folders of inputs that are no images, by their kind.
+
+    Of a folder not all of whose images were asked for nothing is said.
+    """
+    for place, count in Counter(one.path.parent for one in inputs).items():
+        if count == len(list_images(place)) and (kinds := reading.ignored(place)):
+            logging.warning("%s: ignored: %s", place, kinds)
 
 
 def _folders(top: Path) -> list[Path]:

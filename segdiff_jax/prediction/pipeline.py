@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.data.image_io.reading import read_image, read_size
+from segdiff_jax.data.image_io.reading import read, read_size
 from segdiff_jax.errors import BAD_DATA, UserError, one_line
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import summary
@@ -54,6 +54,7 @@ class ImageFile(NamedTuple):
     image: np.ndarray
     tags: writing.Tags
     state: os.stat_result
+    values: str  # see `reading.ReadImage`
 
 
 class ImageReader:
@@ -89,9 +90,10 @@ class ImageReader:
         path = input.path
         try:
             state = path.stat()
-            image = read_image(path, self.limits)
+            image, values = read(path, self.limits)
             tags = writing.read_tags(path, self.limits.page)
-            return ImageFile(image, writing.usable_tags(tags, input.suffix, input.name), state)
+            tags = writing.usable_tags(tags, input.suffix, input.name)
+            return ImageFile(image, tags, state, values)
         except Exception as error:  # libraries raise nearly anything
             raise problem(path, error) from error
 
@@ -141,6 +143,7 @@ class FolderPrediction:
             while left:  # after a bad file, the numbers that seed the noise have a gap
                 left += filter(None, self._predict(left.pop(), progress)[::-1])
         log_cost(self.done)
+        log_values(self.done)
 
     def _jobs(self, inputs: Iterable[Input]) -> Iterator[Job]:
         for input in inputs:
@@ -229,7 +232,8 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         seconds = time.monotonic() - started
-        row = summary.row(input.name, job.shape, maps.statistics(), seconds, file.state)
+        of_file = file.state, as_flags(file.values)
+        row = summary.row(input.name, job.shape, maps.statistics(), seconds, *of_file)
         self.summary.add(row)
         self.done.append(row)
 
@@ -246,7 +250,7 @@ class FolderPrediction:
 def problem(path: Path, error: Exception) -> UserError:
     """Returns the line of an image that failed, for whatever reason; its path comes first."""
     # the reader names config fields, which are flags of the program
-    text = one_line(error).replace("config.reading.", "--")
+    text = as_flags(one_line(error))
     if isinstance(error, OSError) and not isinstance(error, UserError):
         text = error.strerror or text
     code = error.code if isinstance(error, UserError) else BAD_DATA
@@ -265,6 +269,20 @@ def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         batch.append(job)
     if batch:
         yield batch
+
+
+def as_flags(text: str) -> str:
+    """Returns what the reader says of config fields with the flags of this program."""
+    return text.replace("config.reading.", "--")
+
+
+def log_values(rows: Sequence[Row]) -> None:
+    """Logs how many images have more than 8 bits, and what became black and white in the first."""
+    if deep := [row for row in rows if row.values]:
+        first = f"{deep[0].name}: {deep[0].values}"
+        logging.info("%d images of more than 8 bits; values in summary.csv; %s", len(deep), first)
+    for row in [row for row in deep if "it is dark" in row.values][:NAMED_FOR_REVIEW]:
+        logging.warning("%s: %s", row.name, row.values)
 
 
 def log_cost(rows: Sequence[Row]) -> None:

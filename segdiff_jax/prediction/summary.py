@@ -25,12 +25,13 @@ class Row(NamedTuple):
       name: of the file, relative to the folder of the input.
       width, height: pixels.
       foreground_share, mean_confidence, mean_uncertainty, agreement: see `MapStatistics`, and so
-        samples, the last column; 0 in rows of earlier versions, which had no such column.
+        samples; 0 in rows of earlier versions, which had no such column.
       review_rank: 1 is the image that most needs a human's review; 0 until the ranks are computed.
         Its column is called look_rank.
       seconds: from the end of the image before it to the last of its files.
       file_bytes, file_modified: size of the image file and time of its last change, in nanoseconds
         since 1970, when it was read.
+      values: what became black and white of more than 8 bits, see `reading.ReadImage`; last.
     """
 
     name: str
@@ -45,20 +46,26 @@ class Row(NamedTuple):
     file_bytes: int
     file_modified: int
     samples: int = 0
+    values: str = ""
 
 
 COLUMNS = tuple({"review_rank": "look_rank"}.get(name, name) for name in Row._fields)
 
 
 def row(
-    name: str, shape: tuple[int, int], of_maps: MapStatistics, seconds: float, state: os.stat_result
+    name: str,
+    shape: tuple[int, int],
+    of_maps: MapStatistics,
+    seconds: float,
+    state: os.stat_result,
+    values: str = "",
 ) -> Row:
     """Returns the row of an image of shape (H, W), whose file had this state when it was read."""
     (height, width), shares = shape, [round(value, 6) for value in of_maps[:4]]
     foreground, confidence, uncertainty, agreement = shares
     return Row(
         *(name, width, height, foreground, confidence, uncertainty, agreement),
-        *(0, round(seconds, 3), state.st_size, state.st_mtime_ns, of_maps.samples),
+        *(0, round(seconds, 3), state.st_size, state.st_mtime_ns, of_maps.samples, values),
     )
 
 
@@ -123,7 +130,7 @@ def _read(path: Path) -> list[Row]:
     lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
     types = list(Row.__annotations__.values())
     try:
-        if not lines or tuple(lines[0]) not in (COLUMNS, COLUMNS[:-1]):
+        if not lines or tuple(lines[0]) not in (COLUMNS, COLUMNS[:-1], COLUMNS[:-2]):
             raise ValueError("another header")
         types = types[: len(lines[0])]
         return [Row(*(kind(x) for kind, x in zip(types, line, strict=True))) for line in lines[1:]]

@@ -215,7 +215,7 @@ def test_a_correct_command_line_is_parsed(argv, directory, monkeypatch):
     [
         ("all", ["prepare", "start", "compare", "train", "evaluate"]),
         ("prepare", ["prepare"]),
-        ("check", ["problems"]),
+        ("check", ["inspect"]),
         ("train", ["start", "compare", "train"]),
         ("evaluate", ["start", "compare", "evaluate"]),
     ],
@@ -226,7 +226,10 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
     def recorder(name):
         return lambda *args: done.append(name) or {}
 
-    source = types.SimpleNamespace(prepare=recorder("prepare"), problems=recorder("problems"))
+    nothing = types.SimpleNamespace(problems=[], lines=[], pictures=[])
+    source = types.SimpleNamespace(
+        prepare=recorder("prepare"), inspect=lambda crop: recorder("inspect")() or nothing
+    )
     modules = {
         "factory.datasets": {"source": lambda config: source},
         "runtime.distributed": {"start": recorder("start"), "leads_others": lambda: False},

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from segdiff_jax.data.crops import CropFn, random_crop
 from segdiff_jax.data.datasets.folder_layout import MAX_ANNOTATORS
 from segdiff_jax.data.example import Example
+from segdiff_jax.data.image_io import pillow_files
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import BAD_DATA, UserError, bad_data, one_line
 
@@ -44,12 +45,17 @@ class Plan(NamedTuple):
         problems: a line for each file that does not fit.
         notes: entries for the prepared set's metadata.json, of types that JSON has.
         nothing: the message if the files hold no example.
+        said: lines for the user: what was found, and what is left out.
+        conclude: returns what is known once all items were read, of the set as a whole: further
+            problems, and lines for the user.
     """
 
     splits: dict[str, list[Item]]
     problems: tuple[str, ...] = ()
     notes: Mapping[str, Any] = {}
     nothing: str = "the files hold no example"
+    said: tuple[str, ...] = ()
+    conclude: Callable[[], tuple[list[str], list[str]]] = lambda: ([], [])
 
 
 class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
@@ -139,6 +145,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                     "name": tfds.features.Text(),
                     "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
                     "group": tfds.features.Text(),
+                    "objects": tfds.features.Text(),  # a PNG of 16 bits, or nothing
                 }
             ),
             metadata=tfds.core.MetadataDict(),
@@ -193,7 +200,7 @@ def problems_of(plan: Plan) -> list[str]:
     for split, items in plan.splits.items():
         for _ in read(items, problems, f"checking {split}"):
             pass
-    return problems
+    return problems + plan.conclude()[0]
 
 
 def digest(*parts: Any) -> str:
@@ -211,6 +218,7 @@ def check_size(
         raise bad_data(file, f"has {found} pixels; allowed is {wanted}, the size of {owner}")
 
 
+MAX_OBJECTS = 2**16  # of an image, whose labels are stored in 16 bits
 NO_BOX = (-1, -1, -1, -1)  # the box of an example that is no single object
 
 
@@ -220,6 +228,7 @@ def record(
     name: str,
     box: tuple[int, int, int, int] | None = None,
     group: str = "",
+    objects: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns the record of one example, for TFDS to write.
 
@@ -229,6 +238,8 @@ def record(
         name: unique in its split; a split is read in the order of its names.
         box: (top, left, height, width) of the object, pixels; None: no single object.
         group: see `Example`.
+        objects: [h, w] integers, labels of the mask's objects and 0, which become 1, 2, ...; or
+            None.
 
     Images become Pillow's, because TFDS would encode arrays with TensorFlow. Bit k of a stored
     mask is the mask of annotator k.
@@ -245,4 +256,14 @@ def record(
         "name": name,
         "box": np.array(NO_BOX if box is None else box, np.int32),
         "group": group,
+        "objects": b"" if objects is None else _encoded(objects),
     }
+
+
+def _encoded(objects: np.ndarray) -> bytes:
+    """Returns labels [h, w] as a PNG of 0 and 1, 2, ... without gaps; b"" if they are too many."""
+    present, numbers = np.unique(objects, return_inverse=True)
+    if len(present) >= MAX_OBJECTS:
+        return b""
+    numbers = numbers.reshape(objects.shape) + int(present[0] != 0)
+    return pillow_files.encode_stored(numbers.astype(np.uint16))

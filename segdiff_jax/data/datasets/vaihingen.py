@@ -33,6 +33,7 @@ import tensorflow_datasets as tfds
 
 from segdiff_jax.data import resize
 from segdiff_jax.data.datasets import base
+from segdiff_jax.data.image_io import masks as mask_files
 from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import bad_data
 
@@ -138,19 +139,19 @@ def _item(number: int, image: Path, mask: Path, options: base.Options) -> base.I
     return base.Item((image, mask), read)
 
 
-def _read_mask(file: Path, limits: reading.Limits) -> reading.MaskFile:
+def _read_mask(file: Path, limits: reading.Limits) -> mask_files.MaskFile:
     values = reading.decode(file, limits).values
     if values.dtype == bool:  # whichever bit the file stores for white; OpenCV makes white 255
-        return reading.MaskFile(values.astype(np.uint8), 255)
-    return reading.read_mask(file, limits)
+        return mask_files.MaskFile(values.astype(np.uint8), 255, "0 and 255")
+    return mask_files.read_mask(file, limits)
 
 
-def _as_the_authors(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarray, np.ndarray]:
+def _as_the_authors(image: np.ndarray, mask: mask_files.MaskFile) -> tuple[np.ndarray, np.ndarray]:
     means = resize.bilinear(mask.pixels.astype(np.float32) * mask.top, SIZE)
     return resize.nearest(image, SIZE), (means >= 0.5).astype(np.uint8)
 
 
-def _by_area(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarray, np.ndarray]:
+def _by_area(image: np.ndarray, mask: mask_files.MaskFile) -> tuple[np.ndarray, np.ndarray]:
     covered = resize.bilinear(mask.pixels, SIZE)  # at half the size: the mean of 2x2 pixels
     return np.rint(resize.bilinear(image, SIZE)).astype(np.uint8), (covered >= 0.5).astype(np.uint8)
 

@@ -19,7 +19,7 @@ from segdiff_jax.data.datasets.folder import Folder
 from segdiff_jax.data.image_io.headers import Limits
 
 OPTIONS = {"mask_suffix": "", "validation_share": 0.0, "test_share": 0.0, "seed": 0}
-OPTIONS["limits"] = Limits()
+OPTIONS |= {"limits": Limits(), "foreground": "auto"}
 
 
 def image(index, size=(6, 8)):
@@ -204,7 +204,7 @@ def test_all_that_does_not_fit_is_listed_a_line_each(tmp_path):
     write(masks / "other size.png", mask(9, (8, 6))[1])
     write(masks / "grey mask.png", png(np.full((6, 8), 3, np.uint8), GREY))
     write(images / "more" / "y.png", image(9)[1])
-    suffixes = ".png, .jpg, .jpeg, .tif, .tiff"
+    suffixes = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
     assert sorted(lines(plan(tmp_path))) == sorted(
         [
             f"{images / 'no mask.png'}: its mask is missing; it must be masks/no mask with the end "
@@ -217,7 +217,7 @@ def test_all_that_does_not_fit_is_listed_a_line_each(tmp_path):
             f"{masks / 'other size.png'}: has 8x6 pixels; allowed is 6x8, the size of its "
             "image other size.png",
             f"{masks / 'grey mask.png'}: mask holds the values 3; allowed are 0 and 1, or 0 and "
-            "255",
+            "255; config.folder.foreground=nonzero, =VALUE or =aboveVALUE says what is foreground",
             f"{images / 'more'}: is a folder; images must lie in images/ itself",
         ]
     )
