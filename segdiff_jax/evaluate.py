@@ -22,8 +22,10 @@ from segdiff_jax.evaluation.report import FURTHER, save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, sample_masks, score_examples
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.inference.predictor import Predictor
+from segdiff_jax.runtime import own_files
 from segdiff_jax.trained_run import TrainedRun
 
+CURVE = "metrics.jsonl"
 EXACT = 8  # samples of a known law for each sample of a network
 
 
@@ -49,7 +51,8 @@ def evaluate(config: ConfigDict, workdir: Path) -> Path:
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
     """
-    trust.check_workdir(workdir)
+    own_files.check(workdir, folders=["report"])
+    trust.check_log_file(workdir / CURVE)
     return evaluate_run(trained_run.load(config, workdir), workdir, workdir / "report")
 
 
@@ -178,7 +181,7 @@ def machine() -> dict[str, str]:
 
 def read_curve(workdir: Path) -> list[dict[str, float]] | None:
     """Returns the training loss from metrics.jsonl, or None if there is none."""
-    path = workdir / "metrics.jsonl"
+    path = workdir / CURVE
     if not path.exists():
         return None
     lines = (json.loads(line) for line in path.read_text().splitlines())

@@ -13,10 +13,11 @@ from absl import logging
 from segdiff_jax.cli import app, predict_args
 from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.errors import BAD_DATA, INTERNAL, UserError
+from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
 from segdiff_jax.prediction import inputs
-from segdiff_jax.prediction.summary import Summary, check_settings
-from segdiff_jax.runtime import lock
+from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, SAMPLES
+from segdiff_jax.prediction.summary import FILES, Summary, check_settings
+from segdiff_jax.runtime import lock, own_files
 
 LESS_MEMORY = (
     "lower sampling.rows_at_once in the config.json of the run, or --generations or --samples"
@@ -37,6 +38,7 @@ def run_command(argv: list[str]) -> None:
     from segdiff_jax.runtime import signals
 
     chosen = {k: v for k, v in command.values.items() if k not in Limits._fields}
+    own_files.check(command.output, FILES, (*MAPS, GENERATIONS, SAMPLES), CANNOT_WRITE)
     with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
         predict(command, api.load(command.workdirs, **chosen))
 

@@ -12,17 +12,29 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax.checkpoint import manager, run_config, run_data, trust
+from segdiff_jax.checkpoint import manager, run_config, run_data
 from segdiff_jax.data.batches import rows
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.evaluation import scoring
 from segdiff_jax.factory import datasets, memory, training
 from segdiff_jax.factory.training import TrainOptions, TrainSetup
-from segdiff_jax.runtime import consistency, distributed, files, lock, signals, watchdog
+from segdiff_jax.runtime import (
+    consistency,
+    distributed,
+    files,
+    lock,
+    own_files,
+    signals,
+    watchdog,
+)
 from segdiff_jax.training.metrics_writer import Pace, RunWriter, log
 from segdiff_jax.training.nonfinite import MetricsBuffer
 from segdiff_jax.training.step import Metrics, TrainState, split_state
+
+# what a training writes in its work directory
+FILES = ("config.json", run_data.NAME, "metrics.jsonl", "parameters.txt", "training_images.txt")
+FOLDERS = ("checkpoints", "tensorboard")
 
 
 def train(config: ConfigDict, workdir: Path) -> TrainState:
@@ -43,7 +55,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         the directory; it cannot be written to; or the loss becomes NaN or inf.
     """
     writing_process = jax.process_index() == 0
-    trust.check_workdir(workdir)
+    own_files.check(workdir, FILES, FOLDERS)
     with lock.locked(workdir) if writing_process else nullcontext():
         if writing_process:
             files.check_writable(workdir)

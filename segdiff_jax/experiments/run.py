@@ -60,7 +60,7 @@ from segdiff_jax.experiments.results import (
     read_json,
     write_stamped,
 )
-from segdiff_jax.runtime import files, watchdog
+from segdiff_jax.runtime import files, own_files, watchdog
 from segdiff_jax.runtime.lock import InUseError, locked
 
 LESS_MEMORY = "lower train.batch_size or sampling.rows_at_once, and --retry"
@@ -78,6 +78,7 @@ def _main(argv: list[str]) -> None:
         print("\n".join(listed(command)))
         return
     app.set_up_logging()
+    own_files.check_whole(command.directory)
     describe(command)
     from segdiff_jax.runtime import cpu_devices, distributed  # jax takes seconds to import
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
 from segdiff_jax.prediction.summary import Row, Summary
+from segdiff_jax.runtime import compilation
 from segdiff_jax.runtime.files import WriteError
 
 LARGE = 2**24  # pixels of an image that is read only once all before it are finished
@@ -130,15 +132,18 @@ class FolderPrediction:
           WriteError: nothing at all can be written any more.
         """
         jobs = list(self._jobs(inputs))
-        with tqdm(
-            desc="predicting",
-            total=sum(job.pixels for job in jobs),
-            unit="px",
-            unit_scale=True,
-            mininterval=1 if sys.stderr.isatty() else 30,  # seconds; fewer lines in a log
-            leave=False,
-            disable=not jobs,
-        ) as progress:
+        with (
+            tqdm(
+                desc="predicting",
+                total=sum(job.pixels for job in jobs),
+                unit="px",
+                unit_scale=True,
+                mininterval=1 if sys.stderr.isatty() else 30,  # seconds; fewer lines in a log
+                leave=False,
+                disable=not jobs,
+            ) as progress,
+            compilation.reported_to(partial(describe, progress)),
+        ):
             left = [*batches(jobs)][::-1]
             while left:  # after a bad file, the numbers that seed the noise have a gap
                 left += filter(None, self._predict(left.pop(), progress)[::-1])
@@ -245,6 +250,11 @@ class FolderPrediction:
         while (stale := input.samples(self.output, number)[-1]).exists():
             stale.unlink()
             number += 1
+
+
+def describe(progress: tqdm, compiled: str) -> None:
+    """Writes into a progress line what is compiled; "": nothing is, images are predicted."""
+    progress.set_description(f"compiling for {compiled}" if compiled else "predicting")
 
 
 def problem(path: Path, error: Exception) -> UserError:
