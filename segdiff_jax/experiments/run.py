@@ -25,7 +25,8 @@
   --seeds=0,1,2  --variants=NAME,NAME  --twin_steps=N
                              of recipe; the variants are in segdiff_jax/experiments/recipe.py. An
                              update of the twin has one pass of the U-Net, of the others two:
-                             --twin_steps gives it as many passes as the others
+                             --twin_steps gives it as many passes as the others, and those that
+                             begin at T alone (logit-T-first) as many as it
   --list                     prints each cell, its overrides and its state; runs nothing
   --retry                    runs failed cells again
   --help                     this text

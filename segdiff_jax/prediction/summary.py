@@ -17,7 +17,6 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.prediction.output_maps import MapStatistics
 from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
 
-
 FILES = SUMMARY, SETTINGS = "summary.csv", "settings.json"  # of an output folder
 
 
