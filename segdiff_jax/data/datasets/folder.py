@@ -48,6 +48,7 @@ class Folder(base.SegmentationBuilder):
 
     DEFAULTS: ClassVar[base.Options] = {
         "mask_suffix": "",
+        "foreground": "auto",
         "validation_share": 0.1,
         "test_share": 0.2,
         "seed": 0,
