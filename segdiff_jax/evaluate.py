@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from segdiff_jax import __version__, metrics, trained_run
 from segdiff_jax.checkpoint import trust
-from segdiff_jax.data.datasets import ambiguous
+from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import annotator_scores, joint_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
@@ -144,11 +144,8 @@ def law_scores(data: str, name: str, masks: np.ndarray) -> dict[str, float]:
 
     `data` is the name of the data set, `name` that of the example.
     """
-    if data != "ambiguous":
-        return {}
-    place, count = ambiguous.place_of(name), EXACT * len(masks)
-    exact = ambiguous.annotations(*place, count, first=ambiguous.ANNOTATORS)
-    return joint_scores.scores(masks, ambiguous.faint_cores(*place), exact)
+    law = Source(data).law(name, EXACT * len(masks))
+    return joint_scores.scores(masks, *law) if law else {}
 
 
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:

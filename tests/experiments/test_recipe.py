@@ -58,7 +58,7 @@ def row():
     soft = np.clip(p + 0.1 * RANDOM.normal(size=(64, 1, 1)), 0.001, 0.999)
     example = Example(np.zeros((16, 16, 3), np.uint8), truth, "a")
     found = joint_measurement.Predicted(example, {"fast": p, "balanced": p}, soft)
-    return joint_measurement.scores(found, 0), p, truth
+    return joint_measurement.scores(found, 0, "folder"), p, truth
 
 
 def test_the_scores_of_the_map_are_those_by_hand(row):

@@ -134,6 +134,21 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         del options
         return example
 
+    @classmethod
+    def law(cls, name: str, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns what is known of the law of an example's masks; None: nothing.
+
+        Args:
+            name: of the example.
+            count: of masks to draw.
+
+        Returns:
+            (cores [objects, H, W] bool of objects that a mask takes whole or not at all,
+            masks [count, H, W] uint8, exact samples of the law).
+        """
+        del name, count
+        return None
+
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
