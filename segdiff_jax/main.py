@@ -54,6 +54,8 @@ def run_mode(command: Command) -> None:
     config, mode = command.config, command.mode
     if mode == "check":
         return check(config)
+    if mode != "prepare":
+        logging.info("work directory: %s", command.workdir)
     if mode in ("prepare", "all"):
         from segdiff_jax.factory import datasets
 

@@ -12,8 +12,9 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax.checkpoint import manager, run_config, trust
+from segdiff_jax.checkpoint import manager, run_config, run_data, trust
 from segdiff_jax.data.batches import rows
+from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.evaluation import scoring
 from segdiff_jax.factory import datasets, memory, training
@@ -78,17 +79,38 @@ def prepare(config: ConfigDict, workdir: Path) -> TrainSetup:
       UserError: the config does not fit the run, or processes read different data.
     """
     mesh, split = distributed.all_devices(), config.data.train_split
-    config, writes = datasets.with_statistics(config), jax.process_index() == 0
-    run_config.check_resume(config, workdir)
-    if writes:
-        run_config.write_config(config, workdir)
     examples = datasets.examples(config, split)
-    if writes and config.data.train_images:
-        names = "".join(f"{example.name}\n" for example in examples)
-        (workdir / "training_images.txt").write_text(names)
-    if jax.process_count() > 1:
+    if jax.process_count() > 1:  # before anything is compared with what process 0 may be writing
         consistency.check(consistency.data_facts(examples, split))
+    config = run_config.with_saved_statistics(config, workdir)
+    config = datasets.with_statistics(config, examples)
+    run_config.check_resume(config, workdir)
+    config = record_data(config, examples, workdir)
+    if jax.process_index() == 0:
+        run_config.write_config(config, workdir)
+        if config.data.train_images:
+            names = "".join(f"{example.name}\n" for example in examples)
+            (workdir / "training_images.txt").write_text(names)
     return training.setup(config, examples, mesh)
+
+
+def record_data(config: ConfigDict, examples: list[Example], workdir: Path) -> ConfigDict:
+    """Checks the data against those of the run in workdir, and returns the config with them.
+
+    Raises:
+      UserError: they are others, and config.data.allow_change is not set.
+    """
+    now = {run_data.TRAIN: digests(examples)}
+    if (validation := datasets.digests_to_validate(config)) is not None:
+        now[run_data.VALIDATION] = validation
+    if (workdir / "config.json").exists():
+        recorded = run_config.recorded_fingerprint(workdir)
+        run_data.check(workdir, recorded, now, config.data.allow_change)
+    if jax.process_index() == 0:
+        run_data.write(workdir, now)
+    config = config.copy_and_resolve_references()
+    config.data.fingerprint = run_data.fingerprint(now[run_data.TRAIN])
+    return config
 
 
 def start(setup: TrainSetup, checkpoints: manager.Checkpoints) -> TrainState:

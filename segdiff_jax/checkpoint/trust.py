@@ -29,6 +29,11 @@ def check_config_file(path: Path) -> None:
     _require_file(path, MAX_CONFIG_BYTES)
 
 
+def check_metadata_file(path: Path) -> None:
+    """Raises UserError for a JSON file of a run that is no file, or larger than 64 MB."""
+    _require_file(path, MAX_METADATA_BYTES)
+
+
 def check_checkpoints(directory: Path) -> None:
     """Refuses checkpoints with links out of the directory, names with ../, or oversized JSON.
 

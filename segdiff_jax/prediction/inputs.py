@@ -1,6 +1,7 @@
 """Lists the images of a folder and names the output files of each, before the first is read."""
 
 import os
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from segdiff_jax.errors import BAD_DATA, UserError
 MAPS = ("probability", "mask", "uncertainty", "overlay")
 GENERATIONS = "generations"  # only with --save_generations
 SAMPLES = "samples"  # only with --outputs=samples
+MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
 
 class Input(NamedTuple):
@@ -33,7 +35,8 @@ class Input(NamedTuple):
 
     def maps(self, output: Path) -> dict[str, Path]:
         """Returns the output file of each of `MAPS`."""
-        return {name: output / name / f"{self.output_stem}{self.suffix}" for name in MAPS}
+        file = _fitting(self.output_stem, self.suffix)
+        return {name: output / name / file for name in MAPS}
 
     def generations(self, output: Path, count: int) -> list[Path]:
         """Returns the output files of the generations, which are counted from 1."""
@@ -44,7 +47,18 @@ class Input(NamedTuple):
         return self._numbered(output / SAMPLES, count)
 
     def _numbered(self, folder: Path, count: int) -> list[Path]:
-        return [folder / f"{self.output_stem}_{k + 1}{self.suffix}" for k in range(count)]
+        tails = [f"_{k + 1}{self.suffix}" for k in range(count)]
+        return [folder / _fitting(self.output_stem, tail) for tail in tails]
+
+
+def _fitting(stem: str, tail: str) -> str:
+    """Returns stem + tail; a name that no file system holds is cut and gets a checksum."""
+    folder, slash, name = stem.rpartition("/")
+    encoded, room = os.fsencode(name), MAX_NAME_BYTES - len(tail)
+    if len(encoded) <= room:
+        return stem + tail
+    cut = encoded[: room - 9].decode(errors="ignore")
+    return f"{folder}{slash}{cut}~{zlib.crc32(encoded):08x}{tail}"
 
 
 def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]:

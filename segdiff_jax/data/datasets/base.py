@@ -17,7 +17,7 @@ from segdiff_jax.data.crops import CropFn, random_crop
 from segdiff_jax.data.datasets.folder_layout import MAX_ANNOTATORS
 from segdiff_jax.data.example import Example
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.errors import BAD_DATA, UserError, bad_data
+from segdiff_jax.errors import BAD_DATA, UserError, bad_data, one_line
 
 # The fields of the data set's own group of the config, and "limits": reading.Limits.
 Options = Mapping[str, Any]
@@ -181,6 +181,10 @@ def read(
             yield from item.read()
         except UserError as error:
             problems.append(str(error))
+        except Exception as error:  # of a library, on a file that none of its authors thought of
+            if not item.files:
+                raise
+            problems.append(f"{item.files[0]}: cannot be used ({one_line(error)})")
 
 
 def problems_of(plan: Plan) -> list[str]:
