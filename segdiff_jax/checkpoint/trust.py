@@ -54,6 +54,8 @@ def check_checkpoints(directory: Path, *, writes: bool = True) -> None:
     """
     if writes:
         own_files.require_inside(directory, directory.parent)
+    if directory.exists() and not directory.is_dir():
+        raise _refusal(directory, "is no folder")
     for entry in own_files.below(directory, follow=not writes):
         path, link = Path(entry), entry.is_symlink()
         with suppress(FileNotFoundError):

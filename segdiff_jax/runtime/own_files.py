@@ -78,7 +78,7 @@ def below(directory: Path, *, follow: bool = False) -> Iterator[os.DirEntry[str]
 
 
 def require_inside(path: Path, directory: Path, code: int = BAD_CHECKPOINT) -> None:
-    """Raises UserError for a link out of a directory; one inside of it is checked itself."""
+    """Raises UserError for a link out of a directory."""
     if path.is_symlink():
         target = Path(os.path.realpath(path))  # of links in circles too
         if not target.is_relative_to(os.path.realpath(directory)):

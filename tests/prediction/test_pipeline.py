@@ -1,15 +1,19 @@
 """One image that fails, for whatever reason, does not end the others."""
 
 import errno
+import json
 import os
+import re
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 from stand_in import StandIn
+from tiny_config import tiny
 
 from segdiff_jax import errors
+from segdiff_jax import predict as predict_program
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.prediction import pipeline
@@ -140,6 +144,25 @@ def test_metadata_that_cannot_be_written_are_left_out_with_a_line(tmp_path, capl
     assert path.is_file()
     if suffix == ".tif" and 282 in tags.tiff:
         assert usable.tiff.keys() == tags.tiff.keys() - {282, 283, 296}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".lock", ".lock-holder", "summary.csv", "settings.json", "mask", "samples", "mask/a.png"],
+)
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_predict_writes_through_no_link_out_and_into_no_pipe(folder, tmp_path, name, kind):
+    run, prey, output = tmp_path / "run", tmp_path / "prey", tmp_path / "out"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(tiny().to_dict()))
+    prey.write_text("of somebody else")
+    (output / name).parent.mkdir(parents=True)
+    os.mkfifo(output / name) if kind == "pipe" else (output / name).symlink_to(prey)
+    argv = [f"--workdir={run}", f"--input={folder}", f"--output={output}", "--overwrite"]
+    with pytest.raises(errors.UserError, match=re.escape(str(output / name))) as error:
+        predict_program.run_command(argv)
+    assert error.value.code == errors.CANNOT_WRITE
+    assert prey.read_text() == "of somebody else" and len(list(output.rglob("*"))) <= 2
 
 
 def test_metadata_that_can_be_written_are_kept(caplog):
