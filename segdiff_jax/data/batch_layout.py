@@ -45,7 +45,7 @@ class BatchLayout(NamedTuple):
 
 
 def divide(batch_size: int, devices: int, accumulate: int = 1) -> BatchLayout:
-    """Divides a batch over devices, and into `accumulate` parts or as many as a device has rows."""
+    """Divides a batch over devices, and into `accumulate` parts, or fewer where as few rows do."""
     of_device = -(-batch_size // devices)  # rounded up
-    parts = min(accumulate, of_device)
-    return BatchLayout(batch_size, devices, parts, -(-of_device // parts))
+    rows = -(-of_device // min(accumulate, of_device))
+    return BatchLayout(batch_size, devices, -(-of_device // rows), rows)

@@ -157,6 +157,11 @@ def test_every_command_in_a_launcher_is_one_that_the_program_takes():
     assert main_args.parse(words).coordinator == "auto"
     for _, words in guide_commands():
         main_args.parse(words)
+    text = (ROOT / "docs" / "tpu.md").read_text()
+    for line in re.findall(r"^python launch/local\.py .*$", text, re.MULTILINE):
+        ours, _, words = line.partition(" -- ")
+        assert main_args.parse(words.split()).config.train.batch_size
+        assert re.fullmatch(r"python launch/local\.py --processes=\d --devices=\d", ours)
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda path: path.name)
