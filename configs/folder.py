@@ -4,8 +4,8 @@
     python -m segdiff_jax.main --config=configs/folder.py:DIR,small
 
 `DIR,small` selects a network that a laptop can train; without it, one for a GPU. DIR holds images/
-and masks/, or train/ and test/ with these in them, or a folder of each image as the Data Science
-Bowl 2018; see segdiff_jax/data/datasets/folder_layout.py. Only names and headers are read.
+and masks/, or train/ and test/ with these in them, or the files of another layout that
+docs/own_images.md lists. Only names and headers are read.
 
                   for a GPU                            small
 augment.crop      the largest multiple of 64 that      of 16, at most 64

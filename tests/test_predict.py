@@ -361,8 +361,14 @@ def test_files_that_are_no_images_are_counted_by_kind(call, folder, caplog):
         (folder / name).write_text("?")
     for form in ("bmp", "gif", "webp"):
         Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / f"more {form}.{form}")
+    (folder / "inside" / "x").mkdir(parents=True)
+    write(folder / "inside" / "c.png", (3, 3))
+    _, found = inputs.find_images(folder, recursive=True)
+    inputs.log_ignored(found)
+    assert "not entered" not in caplog.text and len(found) == 8
     _, found = inputs.find_images(folder)
     inputs.log_ignored(found)
+    assert f"{folder}: not entered, as without --recursive: inside" in caplog.text
     assert f"{folder}: ignored: 2 .txt, 1 .jp2, 1 hidden, 1 without suffix" in caplog.text
     assert len(found) == len(rows_of(call(StandIn()))) == 7
     caplog.clear()

@@ -16,6 +16,7 @@ from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.runtime.files import write_json
 
 Fields = dict[str, Any]
+DARK = 64  # of 255; the mean and two deviations of images of 12 bits in 16 lie below
 # config fields and groups that may change when a run resumes
 MUTABLE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
@@ -123,11 +124,20 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def _defaults_for(loaded: Any) -> Fields:
-    """Returns the values of fields that a config of an earlier version lacks."""
+    """Returns the values of fields that a config of an earlier version lacks.
+
+    Images of 16 bits were then read by the range of their type: a run of a folder whose training
+    images were as dark as that makes those of 12 bits is predicted with likewise.
+    """
     fields = default().to_dict()
     data = loaded.get("data") if isinstance(loaded, dict) else None
     if isinstance(data, dict) and data.get("name") == "folder":
-        fields["reading"]["value_range"] = "full"  # as images of 16 bits were read then
+        try:
+            bright = [m + 2 * s for m, s in zip(data["mean"], data["std"], strict=True)]
+            dark = max(bright, default=0) < DARK
+        except (KeyError, TypeError, ValueError):
+            dark = True
+        fields["reading"]["value_range"] = "full" if dark else "auto"
     return fields
 
 

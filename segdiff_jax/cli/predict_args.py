@@ -20,7 +20,7 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
     --outputs=samples
 
   --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
-  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF WebP, any size; --recursive: and sub-folders
+  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and

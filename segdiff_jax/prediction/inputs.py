@@ -16,6 +16,7 @@ from segdiff_jax.errors import BAD_DATA, UserError
 # folders of the output
 MAPS = ("probability", "mask", "uncertainty", "overlay")
 GENERATIONS = "generations"  # only with --save_generations
+_NAMED = 5  # folders that a line names
 ENDS = ", ".join(reading.SUFFIXES)
 SAMPLES = "samples"  # only with --outputs=samples
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
@@ -95,13 +96,25 @@ def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]
 
 
 def log_ignored(inputs: Sequence[Input]) -> None:
-    """Warns of the files in the folders of inputs that are no images, by their kind.
+    """Warns of what lies beside inputs and is not read: other kinds of files, folders of images.
 
     Of a folder not all of whose images were asked for nothing is said.
     """
-    for place, count in Counter(one.path.parent for one in inputs).items():
-        if count == len(list_images(place)) and (kinds := reading.ignored(place)):
+    asked = Counter(one.path.parent for one in inputs)
+    for place, count in asked.items():
+        if count < len(list_images(place)):
+            continue
+        if kinds := reading.ignored(place):
             logging.warning("%s: ignored: %s", place, kinds)
+        below = [path for path in sorted(place.iterdir()) if _is_folder(path) and path not in asked]
+        if inside := [path.name for path in below if any(map(is_image_name, path.iterdir()))]:
+            names = ", ".join(inside[:_NAMED]) + (", ..." if len(inside) > _NAMED else "")
+            logging.warning("%s: not entered, as without --recursive: %s", place, names)
+
+
+def _is_folder(path: Path) -> bool:
+    hidden = path.name.startswith((".", "__MACOSX"))
+    return not hidden and path.is_dir() and os.access(path, os.R_OK | os.X_OK)
 
 
 def _folders(top: Path) -> list[Path]:

@@ -83,8 +83,9 @@ def _by_values(path: Path, pixels: Pixels, labels: bool) -> MaskFile:
         raise bad_data(path, "is a TIFF with 0 for white; in a mask allowed is 0 for black")
     advice = ": JPEG is lossy, so keep masks as PNG" if pixels.lossy else ""
     if values.ndim == 3:
-        apart = values.max(-1) - values.min(-1) if values.dtype == np.uint8 else np.ptp(values, -1)
-        if apart.max() > (_GREY if pixels.lossy else 0):
+        lossy = pixels.lossy and values.dtype == np.uint8
+        grey = values.max(-1) - values.min(-1) <= _GREY if lossy else values == values[..., :1]
+        if not grey.all():
             raise bad_data(path, f"is coloured; a mask is grey, or has a palette{advice}")
         values = _mean(values) if pixels.lossy else values[..., 0]
     if values.dtype.kind == "f":

@@ -22,6 +22,7 @@ def path(tmp_path):
 
 VOC = palette((0, 0, 0), (128, 0, 0), (0, 128, 0))
 
+ONE_BIT_RGB = [(256, 2), (258, (1, 1, 1)), (277, 3), (339, (1, 1, 1))]
 WHITE_FIRST = grey(255, 0, 0, 255)[..., None]
 
 
@@ -87,6 +88,7 @@ MASKS = {  # name: (file, mask, what stood for foreground)
     "16 bits, 0 and 65535": (png(grey(0, 65535, dtype=np.uint16), GREY, 16), (0, 1), 255),
     "16 bits, 0 and 255": (tiff(grey(0, 255, dtype=np.uint16)), (0, 1), 255),
     "16 bits, 0 and 1": (tiff(grey(0, 1, dtype=np.uint16), order=">"), (0, 1), 1),
+    "1-bit RGB": (tiff(grey(0b00011100), photometric=2, tags=ONE_BIT_RGB), (0, 1), 1),
     "16-bit RGB, 0 and 1": (
         png(colour((0, 0, 0), (1, 1, 1), dtype=np.uint16), RGB, 16),
         (0, 1),
@@ -195,6 +197,7 @@ LABELLED = {  # name: (file, labels)
     "32 bits with a sign": (tiff(OBJECTS.astype(np.int32)), OBJECTS),
     "32 bits, big-endian": (tiff(OBJECTS.astype(np.uint32), order=">"), OBJECTS),
     "floats": (tiff(OBJECTS.astype(np.float32)), OBJECTS),
+    "wide RGB": (tiff(np.stack([OBJECTS] * 3, -1).astype(np.int16)), OBJECTS),
     "8 bits": (png(OBJECTS % 256, GREY), OBJECTS % 256),
     "one object": (png(OBJECTS // 700 * 7, GREY), OBJECTS // 700 * 7),
 }
