@@ -58,8 +58,8 @@ def inspect(plans: Sequence[base.Plan], crop: int) -> Inspection:
         problems, lines = plan.conclude()
         found.problems.extend(problems)
         found.lines.extend(lines)
-    unique = [list(dict.fromkeys(part)) for part in found[:2]]  # plans share files
-    return Inspection(*unique, found.pictures[:PICTURES])
+    problems, lines = (list(dict.fromkeys(part)) for part in found[:2])  # plans share files
+    return Inspection(problems, lines, found.pictures[:PICTURES])
 
 
 def _facts(

@@ -99,7 +99,7 @@ def decode_stored(content: bytes) -> np.ndarray:
 
 def encode_stored(values: np.ndarray) -> bytes:
     """Returns the PNG of [H, W] uint16, for a prepared set."""
-    return imagecodecs.png_encode(values)
+    return bytes(imagecodecs.png_encode(values))
 
 
 def read_resolution(file: BinaryIO) -> tuple[tuple[float, float] | None, int]:
@@ -152,7 +152,7 @@ def _check_gif(image: GifImageFile, file: BinaryIO) -> None:
     if not file.read().rstrip(b"\0").endswith(_GIF_END):
         raise headers.RefusedError("is a truncated GIF file; allowed are whole files")
     file.seek(place)
-    if image.tile and tuple(image.tile[0][1]) != (0, 0, *image.size):
+    if image.tile and tuple(image.tile[0][1] or ()) != (0, 0, *image.size):
         raise headers.RefusedError("is a GIF file whose frame covers a part of it only")
 
 

@@ -150,7 +150,8 @@ def _of_8_bits(path: Path, pixels: Pixels, limits: Limits) -> tuple[np.ndarray, 
     try:
         if pixels.values.dtype.kind == "f" and limits.float_range:
             _check_floats(pixels.values, limits.float_range)
-            chosen = value_range.Range(*limits.float_range, "as given")
+            low, high = limits.float_range
+            chosen = value_range.Range(low, high, "as given")
         else:
             chosen = value_range.find(pixels, limits.value_range)
         return value_range.scaled(pixels, chosen), value_range.describe(pixels, chosen)

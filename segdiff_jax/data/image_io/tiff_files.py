@@ -144,7 +144,7 @@ def _layout(pages: Sequence[tifffile.TiffPage], channels: Sequence[int]) -> Layo
 
 
 def _name(names: type[IntEnum], number: int) -> str:
-    return names(number).name if number in iter(names) else str(number)
+    return names(number).name if number in [*names] else str(number)
 
 
 def _check(page: tifffile.TiffPage, first: tifffile.TiffPage, limits: headers.Limits) -> None:
@@ -211,7 +211,7 @@ def _of_page(page: tifffile.TiffPage) -> np.ndarray:
 def _contiguous(page: tifffile.TiffPage, number: int) -> np.ndarray:
     """Returns a plane [H, W, C] of an ImageJ stack whose planes lie behind one another."""
     shape = page.imagelength, page.imagewidth, page.samplesperpixel
-    handle, dtype = page.parent.filehandle, page.dtype
+    handle, dtype = page.parent.filehandle, np.dtype(page.dtype)
     size = math.prod(shape) * dtype.itemsize
     start = page.dataoffsets[0] + number * size
     if page.compression != _NONE or page.planarconfig != 1 or page.bitspersample % 8:

@@ -49,7 +49,8 @@ def find(pixels: Pixels, setting: str) -> Range:
     if setting == "full":
         return Range(*whole, "the whole type")
     if setting != "auto":
-        return Range(*map(float, setting.split(",")), "as given")
+        low, high = map(float, setting.split(","))
+        return Range(low, high, "as given")
     low, high = _percentiles(values)
     declared = pixels.declared
     if declared and declared != whole and declared[0] <= low and high <= declared[1]:
