@@ -19,8 +19,9 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.runtime import watchdog
 
 LESS_MEMORY = (
-    "lower train.batch_size, or sampling.rows_at_once if training was over, or set "
-    "train.draws_at_once to 1, model.dtype to bfloat16, or job.cpu_devices to 1 on a CPU"
+    "lower sampling.rows_at_once if training was over or an image was predicted; else raise "
+    "train.accumulate, or set train.draws_at_once to 1, model.remat to all, model.dtype to "
+    "bfloat16, augment.crop to less, or job.cpu_devices to 1 on a CPU"
 )
 
 
@@ -52,6 +53,8 @@ def run_mode(command: Command) -> None:
     config, mode = command.config, command.mode
     if mode == "check":
         return check(command)
+    if mode != "prepare":
+        logging.info("work directory: %s", command.workdir)
     if mode in ("prepare", "all"):
         from segdiff_jax.factory import datasets
 

@@ -21,14 +21,15 @@ DARK = 64  # of 255; the mean and two deviations of images of 12 bits in 16 lie 
 MUTABLE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
-    *("train.draws_at_once", "sampling.", "reading.", "job.", *SCORING_FIELDS),
+    *("train.draws_at_once", "train.accumulate", "sampling.", "reading.", "job.", *SCORING_FIELDS),
     *("data.dir", "data.prepared_dir", "data.test_split"),
+    *("data.fingerprint", "data.allow_change"),  # see run_data
     *("diffusion.clip_x0", "model.rrdb_form", "model.remat"),
 )
 # the predictions of trained weights depend on these fields and groups, but not on the second
 AFFECTS_PREDICTIONS = ("model.", "diffusion.", "data.mean", "data.std")
 NOT_PREDICTIONS = ("model.dtype", "model.dropout", "model.rrdb_form", "model.remat")
-NOT_PREDICTIONS += ("diffusion.clip_x0",)
+NOT_PREDICTIONS += ("diffusion.clip_x0", "model.precision")
 
 
 def check_resume(config: ConfigDict, workdir: Path) -> None:
@@ -44,6 +45,24 @@ def check_resume(config: ConfigDict, workdir: Path) -> None:
     elif any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*")):
         what = "holds checkpoints but no config.json to check this run against"
         raise UserError(f"{workdir} {what}: put it back, or choose another workdir", BAD_CHECKPOINT)
+
+
+def with_saved_statistics(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """Returns the config with the statistics of the images that the run in workdir began with.
+
+    That is, unless the config has other ones, there is no run yet, or one of an earlier version,
+    which did not record its data: then the statistics tell whether they are the same.
+    """
+    if config.data.mean or not recorded_fingerprint(workdir):
+        return config
+    trained, config = read_config(workdir), config.copy_and_resolve_references()
+    config.data.mean, config.data.std = trained.data.mean, trained.data.std
+    return config
+
+
+def recorded_fingerprint(workdir: Path) -> str:
+    """Returns the fingerprint of the data of the run in workdir; "" if there is none."""
+    return read_config(workdir).data.fingerprint if (workdir / "config.json").exists() else ""
 
 
 def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:

@@ -50,7 +50,7 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --float_range=LOW,HIGH     of float images, none of whose values may be beyond
   --help                     prints this text
 
-Exit codes: 0 done; 64 bad command line; 65 some images could not be read, the others are done;
+Exit codes: 0 done; 64 bad command line; 65 some images failed, the others are done;
 66 bad checkpoint; 70 a number is not finite, or an internal error; 74 cannot write; 130
 interrupted: finished images are complete, and the same command continues."""
 

@@ -1,6 +1,7 @@
 """Lists the images of a folder and names the output files of each, before the first is read."""
 
 import os
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ GENERATIONS = "generations"  # only with --save_generations
 _NAMED = 5  # folders that a line names
 ENDS = ", ".join(reading.SUFFIXES)
 SAMPLES = "samples"  # only with --outputs=samples
+MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
 
 class Input(NamedTuple):
@@ -39,7 +41,8 @@ class Input(NamedTuple):
 
     def maps(self, output: Path) -> dict[str, Path]:
         """Returns the output file of each of `MAPS`."""
-        return {name: output / name / f"{self.output_stem}{self.suffix}" for name in MAPS}
+        file = _fitting(self.output_stem, self.suffix)
+        return {name: output / name / file for name in MAPS}
 
     def generations(self, output: Path, count: int) -> list[Path]:
         """Returns the output files of the generations, which are counted from 1."""
@@ -50,7 +53,18 @@ class Input(NamedTuple):
         return self._numbered(output / SAMPLES, count)
 
     def _numbered(self, folder: Path, count: int) -> list[Path]:
-        return [folder / f"{self.output_stem}_{k + 1}{self.suffix}" for k in range(count)]
+        tails = [f"_{k + 1}{self.suffix}" for k in range(count)]
+        return [folder / _fitting(self.output_stem, tail) for tail in tails]
+
+
+def _fitting(stem: str, tail: str) -> str:
+    """Returns stem + tail; a name that no file system holds is cut and gets a checksum."""
+    folder, slash, name = stem.rpartition("/")
+    encoded, room = os.fsencode(name), MAX_NAME_BYTES - len(tail)
+    if len(encoded) <= room:
+        return stem + tail
+    cut = encoded[: room - 9].decode(errors="ignore")
+    return f"{folder}{slash}{cut}~{zlib.crc32(encoded):08x}{tail}"
 
 
 def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]:

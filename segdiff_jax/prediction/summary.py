@@ -17,6 +17,8 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.prediction.output_maps import MapStatistics
 from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
 
+FILES = SUMMARY, SETTINGS = "summary.csv", "settings.json"  # of an output folder
+
 
 class Row(NamedTuple):
     """Holds the columns of summary.csv for one image, in their order.
@@ -83,7 +85,7 @@ class Summary:
         Raises:
           UserError: the file was written by something else.
         """
-        self.path = output / "summary.csv"
+        self.path = output / SUMMARY
         rows = [] if fresh or not self.path.exists() else _read(self.path)
         self.rows = {row.name: row for row in rows}  # by name of the image
 
@@ -150,7 +152,7 @@ def check_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> b
     Raises:
       UserError: it was made with others, which are named, and must not be overwritten.
     """
-    path, settings = output / "settings.json", json.loads(json.dumps(settings))
+    path, settings = output / SETTINGS, json.loads(json.dumps(settings))
     saved: dict[str, Any] | None = None
     if path.exists():
         try:
@@ -181,9 +183,9 @@ def _differences(saved: dict[str, Any], settings: dict[str, Any]) -> str:
 
 def unrelated_content(output: Path, folders: Iterable[str]) -> str:
     """Returns a name in `output` that would be overwritten and is no prediction's, or ""."""
-    if (output / "settings.json").exists():
+    if (output / SETTINGS).exists():
         return ""
-    if (output / "summary.csv").exists():
-        return "summary.csv"
+    if (output / SUMMARY).exists():
+        return SUMMARY
     taken = (name for name in folders if (output / name).is_dir() and os.listdir(output / name))
     return next(taken, "")

@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -45,6 +45,14 @@ class Folder(base.SegmentationBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"set config.data.dir to a folder that holds {folder_layout.LAYOUTS}"
     )
+
+    DEFAULTS: ClassVar[base.Options] = {
+        "mask_suffix": "",
+        "foreground": "auto",
+        "validation_share": 0.1,
+        "test_share": 0.2,
+        "seed": 0,
+    }
 
     @classmethod
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:

@@ -113,6 +113,10 @@ class Source:
         """Returns what is predicted and scored of a prepared example."""
         return self._builder().eval_crop(self.options, example)
 
+    def law(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns what is known of the law of an example's masks; see `SegmentationBuilder`."""
+        return self._builder().law(name, count)
+
     def _builder(self) -> type[SegmentationBuilder]:
         if self.name not in BUILDERS:
             raise UserError(f"data set {self.name!r}: allowed are {', '.join(BUILDERS)}")

@@ -6,7 +6,7 @@ the source files. TensorFlow is never imported.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder
+from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder, refused
 from segdiff_jax.data.datasets.base import read as read_all
 from segdiff_jax.data.example import Example, majority
 from segdiff_jax.data.image_io import pillow_files
-from segdiff_jax.runtime import lock
+from segdiff_jax.runtime import lock, own_files
 
+ASIDE = "incomplete"  # folder of a set that is being written
 EXAMPLES_PER_CALL = 16  # TFDS rewrites its metadata at each call
 
 
@@ -39,6 +40,7 @@ def refresh(
     fingerprint = builder.fingerprint(plan, options)
     if _made_from(home) == fingerprint:
         return
+    own_files.check(home.parent, folders=[ASIDE, home.name], code=errors.CANNOT_WRITE)
     try:
         with lock.locked(home.parent, wait=True):
             made_from = _made_from(home)  # another process may have prepared it in between
@@ -104,7 +106,7 @@ def _reader(home: Path) -> Any:
 
 def _write(builder: type[SegmentationBuilder], plan: Plan, home: Path, fingerprint: str) -> None:
     # Written aside and renamed when complete: a crash or a bad file leaves the old set in place.
-    aside = home.parent / "incomplete"
+    aside = home.parent / ASIDE
     shutil.rmtree(aside, ignore_errors=True)
     try:
         info = builder(data_dir=aside, file_format="array_record").info
@@ -153,14 +155,6 @@ def _unique(
             problems.append(f"{key}: two examples have this name")
         seen.add(key)
         yield example
-
-
-def refused(problems: Sequence[str]) -> errors.UserError:
-    """Returns the error that lists the problems of a data set, one line a file."""
-    if len(problems) == 1:
-        return errors.UserError(problems[0], errors.BAD_DATA)
-    message = f"{len(problems)} problems in the data, listed above; nothing was prepared"
-    return errors.UserError(message, errors.BAD_DATA, problems)
 
 
 def _made_from(home: Path) -> str | None:

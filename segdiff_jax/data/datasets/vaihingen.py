@@ -26,7 +26,7 @@ read, makes 0 and 255 of that.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -59,6 +59,8 @@ class Vaihingen(base.SegmentationBuilder):
         "the archive, and set config.data.dir to its folder 'buildings' (building_001.tif, "
         "building_mask_001.tif, ...) or to the folder which holds that one"
     )
+
+    DEFAULTS: ClassVar[base.Options] = {"resize": "authors"}
 
     @classmethod
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:
