@@ -109,7 +109,7 @@ class Model:
           ValueError: the image is of another shape or type, or transparent.
         """
         # one tile a call, so that small images bring no padding
-        rows = self.predictor.one_tile_a_call().predict(to_rgb(image), self._key(), number)
+        rows = self.predictor.one_tile_a_call().predict(self._rgb(image), self._key(), number)
         generations, mask = np.clip(rows.generations, 0.0, 1.0), rows.probability > self.threshold
         spread = uncertainty(generations, self.random)
         return Prediction(
@@ -128,7 +128,7 @@ class Model:
           tolerance of the samples, or the fusion "staple" or "medoid", all rows of an image come
           together, and it has to fit into memory.
         """
-        return self.predictor.bands(map(to_rgb, images), self._key(), first)
+        return self.predictor.bands(map(self._rgb, images), self._key(), first)
 
     def eps(self, x_t: Array, t: Array, image: Array) -> jax.Array:
         """Returns the network's estimate of the noise in x_t: the function eps of the paper.
@@ -148,6 +148,9 @@ class Model:
         """
         sampler = self.segmenter.sampler
         return at_precision(sampler.model.precision, _eps)(sampler, self.params, x_t, t, image)
+
+    def _rgb(self, image: Any) -> np.ndarray:
+        return to_rgb(image, self.config.reading.value_range)
 
     def _key(self) -> jax.Array:
         return jax.random.fold_in(jax.random.key(self.config.seed), 3)
