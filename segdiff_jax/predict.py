@@ -35,7 +35,9 @@ def run_command(argv: list[str]) -> None:
     app.set_up_logging()
     inputs.log_ignored(command.inputs)
     from segdiff_jax import api
-    from segdiff_jax.runtime import signals
+    from segdiff_jax.runtime import distributed, signals
+
+    distributed.check_platform(command.device)
 
     chosen = {k: v for k, v in command.values.items() if k not in Limits._fields}
     own_files.check(command.output, FILES, (*MAPS, GENERATIONS, SAMPLES), CANNOT_WRITE)

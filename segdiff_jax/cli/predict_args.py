@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.cli import options
+from segdiff_jax.cli.options import whole_number
 from segdiff_jax.config.allowed import Allowed, integer, is_range, number
 from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, SAMPLES, Input, find_images
+from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, SAMPLES, Input, expand, find_all
 from segdiff_jax.prediction.summary import unrelated_content
 
 HELP = """SegDiff: predicts the masks of new images with a trained run.
@@ -20,7 +21,9 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
     --outputs=samples
 
   --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
-  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too
+  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too.
+                             Several, joined by commas or each with --input, and patterns such
+                             as 'plate?/*.tif'
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
@@ -48,6 +51,7 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
                              declares or the usual range that holds its values; full, that of its
                              type; LOW,HIGH; as the run was trained if not given
   --float_range=LOW,HIGH     of float images, none of whose values may be beyond
+  --device=cpu|gpu|tpu       what computes; the fastest that JAX finds if not given
   --help                     prints this text
 
 Exit codes: 0 done; 64 bad command line; 65 some images failed, the others are done;
@@ -73,22 +77,28 @@ EXTRA = (SAMPLES, GENERATIONS)  # outputs on request
 # a value of the command line: how to parse it, and what it may be
 VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "budget": (str, FIELDS["sampling.budget"].allowed),
-    "samples": (int, integer(0)),
+    "samples": (whole_number, integer(0)),
     "tolerance": (float, number(0)),
-    "generations": (int, integer(1)),
+    "generations": (whole_number, integer(1)),
     "fusion": (str, FIELDS["sampling.fusion"].allowed),
-    "steps": (int, integer(0)._replace(text="an integer, at least 1, or 0 for all")),
-    "overlap": (int, integer(0)._replace(text="an integer, at least 0, in pixels")),
-    "seed": (int, integer(0, MAX_SEED)),
+    "steps": (
+        whole_number,
+        integer(0)._replace(text="an integer, at least 1, or 0 for all"),
+    ),
+    "overlap": (
+        whole_number,
+        integer(0)._replace(text="an integer, at least 0, in pixels"),
+    ),
+    "seed": (whole_number, integer(0, MAX_SEED)),
     "threshold": (float, number(0, 1, below=True)),
-    "max_pixels": (int, integer(1)),
-    "page": (int, integer(0)),
+    "max_pixels": (whole_number, integer(1)),
+    "page": (whole_number, integer(0)),
     "value_range": (str, FIELDS["reading.value_range"].allowed),
     "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", is_range)),
     "channels": (_channels, Allowed("one or three numbers from 0, such as 0,1,2", _are_channels)),
 }
 FLAGS: dict[str, str | bool | None] = {
-    **dict.fromkeys((*PATHS, "outputs"), ""),
+    **dict.fromkeys((*PATHS, "outputs", "device"), ""),
     **dict.fromkeys(SWITCHES, False),
     **dict.fromkeys(VALUES),
 }
@@ -104,6 +114,7 @@ class Command(NamedTuple):
     values: Mapping[str, Any]  # those of `VALUES` that were given, by name
     outputs: frozenset[str]  # those of `EXTRA` that were asked for
     overwrite: bool
+    device: str = ""  # of options.DEVICES, or "": that JAX chooses
 
 
 def parse(argv: list[str]) -> Command:
@@ -112,18 +123,22 @@ def parse(argv: list[str]) -> Command:
     Raises:
       UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
-    flags = options.read_flags(FLAGS, argv)
+    given, argv = options.take("input", argv)
+    flags = options.read_flags(FLAGS, argv) | {"input": ",".join(given)}
     values = {name: _value(name, flags[name]) for name in VALUES if flags[name] is not None}
     if missing := [f"--{name}" for name in PATHS if not flags[name]]:
         raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
     workdirs = _workdirs(flags["workdir"])
     configs = [_saved(workdir) for workdir in workdirs]
     _check_steps(configs, values)
-    folder, inputs = find_images(options.local_path("input", flags["input"]), flags["recursive"])
+    paths = [path for text in given for path in _input_paths(text)]
+    folder, inputs = find_all(paths, flags["recursive"])
     output = options.directory("output", flags["output"])
-    _check_output(output, folder, inputs, flags)
+    _check_output(output, folder, inputs, paths, flags)
     extra = _outputs(flags, configs, values)
-    return Command(workdirs, folder, inputs, output, values, extra, flags["overwrite"])
+    options.use_device(flags["device"])
+    more = flags["overwrite"], flags["device"]
+    return Command(workdirs, folder, inputs, output, values, extra, *more)
 
 
 def _value(name: str, text: str) -> Any:
@@ -132,6 +147,17 @@ def _value(name: str, text: str) -> Any:
         if allowed.accepts(value := read(text)):
             return value
     raise UserError(f"--{name}={text}: must be {allowed.text}")
+
+
+def _input_paths(text: str) -> list[Path]:
+    """Returns the files and folders of a value of --input: a path, a pattern, or several of them.
+
+    A path that exists is itself, whatever characters it has.
+    """
+    path = options.local_path("input", text)
+    if "," in text and not path.exists():
+        return [path for part in text.split(",") if part for path in _input_paths(part)]
+    return expand(path)
 
 
 def _workdirs(text: str) -> list[Path]:
@@ -180,10 +206,13 @@ def _outputs(
     return frozenset(names | ({GENERATIONS} if flags["save_generations"] else set()))
 
 
-def _check_output(output: Path, folder: Path, inputs: list[Input], values: dict[str, Any]) -> None:
+def _check_output(
+    output: Path, folder: Path, inputs: list[Input], paths: list[Path], values: dict[str, Any]
+) -> None:
     """Checks that no image of the input, nor any unrelated file, is overwritten or read again."""
-    if values["recursive"] and output.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"--output={output}: lies in {folder}, where --recursive would find it")
+    for path in paths if values["recursive"] else []:
+        if output.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"--output={output}: lies in {path}, where --recursive would find it")
     written = {path for input in inputs for path in input.maps(output.resolve()).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")
