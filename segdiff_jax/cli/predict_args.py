@@ -124,7 +124,7 @@ def parse(argv: list[str]) -> Command:
       UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
     given, argv = options.take("input", argv)
-    flags = options.read_flags(FLAGS, argv) | {"input": ",".join(given)}
+    flags: dict[str, Any] = options.read_flags(FLAGS, argv) | {"input": ",".join(given)}
     values = {name: _value(name, flags[name]) for name in VALUES if flags[name] is not None}
     if missing := [f"--{name}" for name in PATHS if not flags[name]]:
         raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
