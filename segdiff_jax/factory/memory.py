@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -62,10 +62,10 @@ def step_memory(config: ConfigDict, size: Size) -> StepMemory:
 def _kept(config: ConfigDict, size: Size, params: Params, rows: int) -> int:
     """Returns the bytes that the backward pass of so many rows keeps, with the parameters."""
     objective = training.objective(config)
-    shape = partial(jax.ShapeDtypeStruct, dtype=np.uint8)
+    shape: Any = partial(jax.ShapeDtypeStruct, dtype=np.uint8)
     batch = Batch(shape((rows, *size, 3)), shape((rows, *size)))
 
-    def backward(params: Params, batch: Batch) -> jax.tree_util.Partial:
+    def backward(params: Params, batch: Batch) -> Any:
         keys = jax.random.split(jax.random.key(0), rows)
         return jax.vjp(lambda p: objective.loss(p, batch, keys)[0], params)[1]
 

@@ -10,6 +10,7 @@ import os
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax._src import compilation_cache
@@ -28,13 +29,14 @@ def enable() -> None:
     if VARIABLE not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(DIRECTORY).expanduser()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
-    compilation_cache.LRUCache = WholeEntries  # the class of which JAX makes its cache
+    of_jax: Any = compilation_cache
+    of_jax.LRUCache = WholeEntries  # the class of which JAX makes its cache
 
 
 class WholeEntries(LRUCache):
     """Stores programs as JAX does, but every entry in one move; not in a bucket, which does so."""
 
-    def __init__(self, path: str, **options: float) -> None:
+    def __init__(self, path: str, **options: Any) -> None:
         super().__init__(path, **options)
         if "://" not in path:
             remove_abandoned(Path(path))
