@@ -34,9 +34,10 @@ def run_command(argv: list[str]) -> None:
     from segdiff_jax import api
     from segdiff_jax.runtime import signals
 
-    chosen = {k: v for k, v in command.values.items() if k not in Limits._fields}
+    left_out = (*Limits._fields, "risk")
+    chosen = {k: v for k, v in command.values.items() if k not in left_out}
     with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
-        predict(command, api.load(command.workdirs, **chosen))
+        predict(command, api.load(command.workdirs, calibrated=command.calibrated, **chosen))
 
 
 def predict(command: Command, model: Any) -> None:
@@ -53,9 +54,8 @@ def predict(command: Command, model: Any) -> None:
     from segdiff_jax.prediction.pipeline import FolderPrediction, log_review_order
 
     output, predictor = command.output, model.predictor
-    if predictor.generations == 1 and model.random:
-        logging.warning("uncertainty is 0 everywhere: it takes more than one generation")
-    limits = _limits(command, model)
+    _warn(model)
+    limits, risk = _limits(command, model), command.values.get("risk")
     same = check_settings(output, settings(command, model, limits), command.overwrite)
     with Summary(output, fresh=command.overwrite and not same) as summary:
         work = FolderPrediction(
@@ -69,6 +69,9 @@ def predict(command: Command, model: Any) -> None:
             expected=model.config.sampling.budget != "paper",
             save_samples="samples" in command.outputs,
             whole=predictor.whole,
+            shown=model.shown,
+            calibration=model.calibration,
+            bounds=None if risk is None else model.risk_thresholds(risk),
         )
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total = len(command.inputs)
@@ -81,6 +84,14 @@ def predict(command: Command, model: Any) -> None:
         raise UserError(message, BAD_DATA, work.problems)
 
 
+def _warn(model: Any) -> None:
+    """Logs what the outputs will lack."""
+    if model.predictor.generations == 1 and model.random:
+        logging.warning("uncertainty is 0 everywhere: it takes more than one generation")
+    if model.calibration is None:
+        logging.info("no predicted Dice and no intervals: %s", model.uncalibrated)
+
+
 def _limits(command: Command, model: Any) -> Limits:
     """Returns the limits of the run's config, with those that the command sets."""
     chosen = {name: model.config.reading[name] for name in Limits._fields}
@@ -89,13 +100,12 @@ def _limits(command: Command, model: Any) -> Limits:
 
 def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
     """Returns everything the outputs of an image depend on besides the image."""
-    c = model.config.sampling
-    workdirs, updates = [str(place.resolve()) for place in command.workdirs], map(int, model.steps)
-    several = [of_sampling(config, model.predictor) for config in model.configs]
+    c, made = model.config.sampling, model.settings()
+    workdirs, several = [str(place.resolve()) for place in command.workdirs], made["runs"]
     one = len(workdirs) == 1
     return {
         "workdir": workdirs[0] if one else workdirs,
-        "update": int(model.step) if one else list(updates),
+        "update": made["updates"][0] if one else made["updates"],
         "input": str(command.folder.resolve()),
         **(several[0] if one else {"runs": several}),
         "threshold": model.threshold,
@@ -104,30 +114,18 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "seed": model.config.seed,
         "page": limits.page,
         "float_range": list(limits.float_range),
+        **_of_calibration(command, model),
     }
 
 
-def of_sampling(config: Any, predictor: Any) -> dict[str, Any]:
-    """Returns what the predictions of a run depend on, besides its weights and its tiles.
-
-    What is as it was before it became a choice is left out, so that an output that an earlier
-    version began can be continued.
-    """
-    c, T, diffuses = config.sampling, config.diffusion.T, config.model.kind == "diffusion"
-    passes = {"fast": {}, "balanced": {"orientations": c.orientations}, "paper": {}}
-    found: dict[str, Any] = {} if diffuses else {"kind": config.model.kind}
-    if c.budget != "paper":
-        found |= {"budget": c.budget, **passes[c.budget]}
-    elif diffuses:
-        found |= {"generations": c.generations}
-        found |= {"fusion": c.fusion} if c.fusion != "mean" else {}
-    if diffuses and (c.budget == "paper" or predictor.samples):
-        found |= {"steps": c.steps or T, "sampler": c.sampler, "variance": c.variance, "eta": c.eta}
-        found |= {"spacing": c.spacing} if c.spacing != "even" else {}
-        found |= {"x0": c.x0} if c.x0 != "soft" else {}
-    if diffuses and predictor.samples:
-        found |= {"samples": predictor.samples, "masks": c.masks, "tolerance": predictor.tolerance}
-    return found
+def _of_calibration(command: Command, model: Any) -> dict[str, Any]:
+    """Returns what of the outputs depends on the calibration; {} without one."""
+    if model.calibration is None:
+        return {}
+    fitted = model.calibration
+    chosen = {"calibrated": True} if model.calibrated else {}
+    chosen |= {"risk": command.values["risk"]} if "risk" in command.values else {}
+    return {"calibration": [fitted.source, fitted.n, fitted.fingerprint], **chosen}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from segdiff_jax.cli import options
 from segdiff_jax.config.allowed import Allowed, integer, number
 from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, SAMPLES, Input, find_images
+from segdiff_jax.prediction.inputs import BOUNDS, GENERATIONS, MAPS, SAMPLES, Input, find_images
 from segdiff_jax.prediction.summary import unrelated_content
 
 HELP = """SegDiff: predicts the masks of new images with a trained run.
@@ -26,6 +26,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
                              summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG.
+                             After segdiff calibrate, summary.csv has a predicted Dice, area and
+                             number of objects of each image, with intervals.
                              The same command again skips finished images;
   --overwrite                predicts them again
   --outputs=NAMES            samples: also writes each, samples/NAME_1.png (0, 255), ...;
@@ -42,6 +44,10 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --overlap=PIXELS           width of the overlap of neighbouring tiles
   --seed=N                   of the noise. All these are as in the run if not given
   --threshold=P              foreground is where the probability is above it; 0.5
+  --calibrated               probability and threshold as segdiff calibrate fitted them
+  --risk=R                   also writes inner/ and outer/: of the inner mask at most the share R is
+                             not foreground, the outer one misses at most R, on average; overlay/
+                             has both outlines
   --max_pixels=N             larger images are refused (64000000)
   --page=N                   of TIFF files with several pages, from 0
   --float_range=LOW,HIGH     values of float images that are black and white
@@ -61,7 +67,7 @@ def _is_range(v: tuple[float, ...]) -> bool:
 
 
 PATHS = ("workdir", "input", "output")
-SWITCHES = ("save_generations", "recursive", "overwrite")
+SWITCHES = ("save_generations", "recursive", "overwrite", "calibrated")
 EXTRA = (SAMPLES, GENERATIONS)  # outputs on request
 # a value of the command line: how to parse it, and what it may be
 VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
@@ -74,6 +80,7 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "overlap": (int, integer(0)._replace(text="an integer, at least 0, in pixels")),
     "seed": (int, integer(0, MAX_SEED)),
     "threshold": (float, number(0, 1, below=True)),
+    "risk": (float, number(0, 1, above=True, below=True)),
     "max_pixels": (int, integer(1)),
     "page": (int, integer(0)),
     "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", _is_range)),
@@ -95,6 +102,7 @@ class Command(NamedTuple):
     values: Mapping[str, Any]  # those of `VALUES` that were given, by name
     outputs: frozenset[str]  # those of `EXTRA` that were asked for
     overwrite: bool
+    calibrated: bool  # whether to predict the calibrated probability
 
 
 def parse(argv: list[str]) -> Command:
@@ -104,17 +112,23 @@ def parse(argv: list[str]) -> Command:
       UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
     flags = options.read_flags(FLAGS, argv)
-    values = {name: _value(name, flags[name]) for name in VALUES if flags[name] is not None}
+    values = values_of({name: flags[name] for name in VALUES})
     if missing := [f"--{name}" for name in PATHS if not flags[name]]:
         raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
-    workdirs = _workdirs(flags["workdir"])
+    workdirs = read_workdirs(flags["workdir"])
     configs = [_saved(workdir) for workdir in workdirs]
     _check_steps(configs, values)
     folder, inputs = find_images(options.local_path("input", flags["input"]), flags["recursive"])
     output = options.directory("output", flags["output"])
     _check_output(output, folder, inputs, flags)
     extra = _outputs(flags, configs, values)
-    return Command(workdirs, folder, inputs, output, values, extra, flags["overwrite"])
+    switches = flags["overwrite"], flags["calibrated"]
+    return Command(workdirs, folder, inputs, output, values, extra, *switches)
+
+
+def values_of(flags: Mapping[str, str | None]) -> dict[str, Any]:
+    """Returns the values of the flags that were given, by name; raises UserError if not allowed."""
+    return {name: _value(name, text) for name, text in flags.items() if text is not None}
 
 
 def _value(name: str, text: str) -> Any:
@@ -125,11 +139,18 @@ def _value(name: str, text: str) -> Any:
     raise UserError(f"--{name}={text}: must be {allowed.text}")
 
 
-def _workdirs(text: str) -> list[Path]:
-    """Returns the runs that --workdir names, joined by commas; a directory may have one, too."""
+def read_workdirs(text: str) -> list[Path]:
+    """Returns the runs that --workdir names, joined by commas; a directory may have one, too.
+
+    Raises:
+      UserError: one of them is no directory, or holds no run.
+    """
     whole = options.local_path("workdir", text)
     parts = [text] if whole.is_dir() else text.split(",")
-    return [options.local_path("workdir", part) for part in parts]
+    workdirs = [options.local_path("workdir", part) for part in parts]
+    for workdir in workdirs:
+        _saved(workdir)
+    return workdirs
 
 
 def _saved(workdir: Path) -> dict[str, Any]:
@@ -178,5 +199,5 @@ def _check_output(output: Path, folder: Path, inputs: list[Input], values: dict[
     written = {path for input in inputs for path in input.maps(output.resolve()).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")
-    if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, *EXTRA))):
+    if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, *EXTRA, *BOUNDS))):
         raise UserError(f"--output={output}: holds {name}, which no prediction made: --overwrite?")

@@ -12,6 +12,7 @@ from segdiff_jax.errors import BAD_DATA, UserError
 MAPS = ("probability", "mask", "uncertainty", "overlay")
 GENERATIONS = "generations"  # only with --save_generations
 SAMPLES = "samples"  # only with --outputs=samples
+BOUNDS = ("inner", "outer")  # only with --risk
 
 
 class Input(NamedTuple):
@@ -34,6 +35,10 @@ class Input(NamedTuple):
     def maps(self, output: Path) -> dict[str, Path]:
         """Returns the output file of each of `MAPS`."""
         return {name: output / name / f"{self.output_stem}{self.suffix}" for name in MAPS}
+
+    def bounds(self, output: Path) -> dict[str, Path]:
+        """Returns the output file of each of `BOUNDS`."""
+        return {name: output / name / f"{self.output_stem}{self.suffix}" for name in BOUNDS}
 
     def generations(self, output: Path, count: int) -> list[Path]:
         """Returns the output files of the generations, which are counted from 1."""

@@ -17,12 +17,15 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from segdiff_jax.certainty.answers import STRANGER
+from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.data.image_io.reading import read_image, read_size
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import summary
+from segdiff_jax.prediction.certainty_columns import CertaintyColumns
 from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
@@ -112,6 +115,9 @@ class FolderPrediction:
     expected: bool = False  # how the agreement is computed, see `OutputMaps`
     save_samples: bool = False  # whether to write the samples one by one
     whole: bool = False  # whether an image is predicted as a whole, see `Predictor.whole`
+    shown: Callable[[np.ndarray], np.ndarray] = lambda p: p  # see `api.Model.shown`
+    calibration: Calibration | None = None  # of the certainty; None: its columns are empty
+    bounds: tuple[float, float] | None = None  # thresholds of the inner and the outer mask
     problems: list[str] = field(default_factory=list)  # a line for each unreadable file so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
 
@@ -119,6 +125,7 @@ class FolderPrediction:
         """Returns whether all results of an image exist and are of its file as it is now."""
         generations = input.generations(self.output, self.saved_generations)
         files = [*input.maps(self.output).values(), *generations]
+        files += input.bounds(self.output).values() if self.bounds else ()
         if self.save_samples and input.name in self.summary.rows:
             files += input.samples(self.output, self.summary.rows[input.name].samples)
         return self.summary.is_done(input.name, input.path, files)
@@ -165,19 +172,24 @@ class FolderPrediction:
     def _predict(self, jobs: list[Job], progress: tqdm) -> list[Job]:
         """Predicts jobs of consecutive numbers up to the first unreadable one; returns the rest."""
         reader, maps = ImageReader(jobs, self.limits), dict[int, OutputMaps]()
+        certainty = CertaintyColumns(self.calibration, self.random)
         started = time.monotonic()
         for rows in self.bands(reader, jobs[0].input.number):
             job, file = jobs[rows.image], reader.files[rows.image]
             if rows.image not in maps:
                 maps[rows.image] = self._maps(file.image.shape[:2])
             try:
-                maps[rows.image].add(rows.top, rows.generations, rows.probability, rows.samples)
+                probability = self.shown(rows.probability)
+                maps[rows.image].add(rows.top, rows.generations, probability, rows.samples)
             except UserError as error:
                 raise UserError(f"{job.input.path}: {error}", error.code) from error
+            certainty.add(rows, job.pixels)
             progress.update(rows.generations.shape[1] * rows.generations.shape[2])
             if rows.last:
                 del reader.files[rows.image]
-                self._finish(job, file, maps.pop(rows.image), started)
+                finished = maps.pop(rows.image)
+                columns = certainty.columns(rows.image, file.image, finished.mask)
+                self._finish(job, file, finished, started, columns)
                 started = time.monotonic()
         if reader.error:
             self._add_problem(reader.error)
@@ -188,12 +200,24 @@ class FolderPrediction:
         """Returns the maps of an image of shape (H, W), which are empty."""
         wanted = {"generations": self.saved_generations > 0, "samples": self.save_samples}
         keep = [name for name, kept in wanted.items() if kept]
-        return OutputMaps(shape, self.threshold, self.output, keep, self.random, self.expected)
+        more = self.random, self.expected, self.bounds
+        return OutputMaps(shape, self.threshold, self.output, keep, *more)
 
-    def _finish(self, job: Job, file: ImageFile, maps: OutputMaps, started: float) -> None:
+    def _finish(
+        self,
+        job: Job,
+        file: ImageFile,
+        maps: OutputMaps,
+        started: float,
+        certainty: Sequence[float | str],
+    ) -> None:
         """Writes the files of an image, and then its row, which marks it as done."""
         input, paths = job.input, job.input.maps(self.output)
-        picture = overlay(file.image, maps.mask, maps.uncertainty)
+        masks = [] if maps.inner is None or maps.outer is None else [maps.inner, maps.outer]
+        for path, mask in zip(input.bounds(self.output).values(), masks, strict=False):
+            writing.save(path, mask, file.tags)
+        bounds = (masks[0], masks[1]) if masks else None
+        picture = overlay(file.image, maps.mask, maps.uncertainty, bounds)
         tags = file.tags
         if picture.shape != file.image.shape:
             height, width = picture.shape[:2]
@@ -209,7 +233,8 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         seconds = time.monotonic() - started
-        row = summary.row(input.name, job.shape, maps.statistics(), seconds, file.state)
+        of_maps = maps.statistics()
+        row = summary.row(input.name, job.shape, of_maps, seconds, file.state, certainty)
         self.summary.add(row)
         self.done.append(row)
 
@@ -250,7 +275,11 @@ def log_review_order(path: Path, rows: Iterable[Row]) -> None:
     rows = sorted(rows, key=lambda row: row.review_rank)
     logging.info("%s: %d images; a human should look first at", path, len(rows))
     for row in rows[:NAMED_FOR_REVIEW]:
+        known = row.predicted_dice == row.predicted_dice
+        quality = ("predicted Dice", row.predicted_dice) if known else ("agreement", row.agreement)
         logging.info(
-            "  %d. %s: agreement %.3f, foreground %.1f %%",
-            *(row.review_rank, row.name, row.agreement, 100 * row.foreground_share),
+            "  %d. %s: %s %.3f, foreground %.1f %%",
+            *(row.review_rank, row.name, *quality, 100 * row.foreground_share),
         )
+    if strangers := [row.name for row in rows if row.unlike]:
+        logging.warning("%d images are %s: %s", len(strangers), STRANGER, ", ".join(strangers[:10]))
