@@ -20,13 +20,14 @@ from segdiff_jax.certainty.prediction import Prediction
 from segdiff_jax.checkpoint import run_config
 from segdiff_jax.config import validate
 from segdiff_jax.data.example import Array
+from segdiff_jax.data.image_io.arrays import to_rgb
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.factory import networks, samplers
 from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.inference.predictor import PredictedRows, Predictor
 from segdiff_jax.inference.sampler import DiffusionSampler, MaskSampler
 from segdiff_jax.inference.segmentation import Segmenter
-from segdiff_jax.models.segdiff import Params, call
+from segdiff_jax.models.segdiff import Params, at_precision, call
 from segdiff_jax.runtime import cpu_devices, distributed
 
 # settings of the reverse process, which networks of one pass lack
@@ -80,20 +81,23 @@ class Model:
         """Whether the generations are masks sampled from noise, not probabilities."""
         return self.predictor.random
 
-    def predict(self, image: np.ndarray, *, number: int = 0) -> Prediction:
+    def predict(self, image: Any, *, number: int = 0) -> Prediction:
         """Predicts one image of any size; larger ones are cut into tiles that are blended.
 
         The program is compiled at the first image, and again for another size of tile.
 
         Args:
-          image: [H, W, 3] RGB or [H, W] grey, uint8.
+          image: [H, W, 3] RGB, [H, W, 1] or [H, W] grey, of uint8, uint16 or floats; or an image of
+            Pillow, of any mode, as it is: not turned by its EXIF orientation. See
+            `image_io.arrays.to_rgb`.
           number: selects the noise; the same number gives the same prediction.
 
         Raises:
-          ValueError: the image is of another shape or type.
+          ValueError: the image is of another shape or type, or transparent.
         """
         # one tile a call, so that small images bring no padding
-        rows = self.predictor.one_tile_a_call().predict(rgb(image), self.key(), number)
+        pixels = to_rgb(image)
+        rows = self.predictor.one_tile_a_call().predict(pixels, self.key(), number)
         generations, probability = np.clip(rows.generations, 0.0, 1.0), self.shown(rows.probability)
         return Prediction(
             probability,
@@ -101,7 +105,7 @@ class Model:
             uncertainty(generations, self.random),
             generations,
             rows.samples,
-            evidence.evidence(rgb(image), rows, self.random),
+            evidence.evidence(pixels, rows, self.random),
             self.calibration,
         )
 
@@ -139,7 +143,7 @@ class Model:
         runs = [samplers.of_sampling(config, self.predictor) for config in self.configs]
         return {"updates": [int(step) for step in self.steps], "runs": runs}
 
-    def bands(self, images: Iterable[np.ndarray], first: int = 0) -> Iterator[PredictedRows]:
+    def bands(self, images: Iterable[Any], first: int = 0) -> Iterator[PredictedRows]:
         """Yields finished rows of image after image, for images too large for memory.
 
         Args:
@@ -151,7 +155,7 @@ class Model:
           tolerance of the samples, or the fusion "staple" or "medoid", all rows of an image come
           together, and it has to fit into memory.
         """
-        return self.predictor.bands(map(rgb, images), self.key(), first)
+        return self.predictor.bands(map(to_rgb, images), self.key(), first)
 
     def eps(self, x_t: Array, t: Array, image: Array) -> jax.Array:
         """Returns the network's estimate of the noise in x_t: the function eps of the paper.
@@ -169,7 +173,8 @@ class Model:
         Raises:
           ValueError: the network predicts masks in one pass, without diffusion.
         """
-        return _eps(self.segmenter.sampler, self.params, x_t, t, image)
+        sampler = self.segmenter.sampler
+        return at_precision(sampler.model.precision, _eps)(sampler, self.params, x_t, t, image)
 
     def key(self) -> jax.Array:
         """Returns the key of all noise."""
@@ -182,20 +187,10 @@ def _eps(
 ) -> jax.Array:
     if not isinstance(sampler, DiffusionSampler):
         raise ValueError("this network finds masks in one pass: there is no noise to find")
-    output = call(sampler.model, "denoise", params, x_t, t, sampler.encode(params, image))
-    return sampler.prediction.read(sampler.schedule, x_t, t, output).eps
-
-
-def rgb(image: Any) -> np.ndarray:
-    """Returns an image as [H, W, 3]; raises ValueError unless it is [H, W, 3] or [H, W], uint8."""
-    array = np.asarray(image)
-    if array.dtype != np.uint8:
-        raise ValueError(f"the image is {array.dtype}; it must be uint8, 0..255")
-    if array.ndim == 2:
-        return np.repeat(array[..., None], 3, axis=-1)
-    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
-        raise ValueError(f"the image is {array.shape}; it must be [H, W, 3] or [H, W]")
-    return array
+    prediction = sampler.prediction
+    read = prediction.input(sampler.schedule, x_t, t)
+    output = call(sampler.model, "denoise", params, read, t, sampler.encode(params, image))
+    return prediction.read(sampler.schedule, x_t, t, output).eps
 
 
 def load(

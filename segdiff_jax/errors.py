@@ -56,3 +56,13 @@ class UserError(Exception):
 def bad_data(path: Path | str, what: str) -> UserError:
     """Returns the error for an input file or folder: its path, and what is wrong with it."""
     return UserError(f"{path}: {what}", BAD_DATA)
+
+
+def one_line(error: BaseException) -> str:
+    """Returns what an error of any type says in one line; its type, unless it is a `UserError`."""
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

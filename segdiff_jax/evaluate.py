@@ -16,7 +16,7 @@ from segdiff_jax.certainty import calibration, evidence
 from segdiff_jax.certainty import scores as certainty_scores
 from segdiff_jax.certainty.calibration import Observation
 from segdiff_jax.checkpoint import trust
-from segdiff_jax.data.datasets import ambiguous
+from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import annotator_scores, joint_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
@@ -25,8 +25,10 @@ from segdiff_jax.evaluation.report import FURTHER, save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, sample_masks, score_examples
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.inference.predictor import Predictor
+from segdiff_jax.runtime import own_files
 from segdiff_jax.trained_run import TrainedRun
 
+CURVE = "metrics.jsonl"
 EXACT = 8  # samples of a known law for each sample of a network
 
 
@@ -53,7 +55,8 @@ def evaluate(config: ConfigDict, workdir: Path) -> Path:
     Raises:
       UserError: there is no checkpoint, or the data do not fit.
     """
-    trust.check_workdir(workdir)
+    own_files.check(workdir, folders=["report"])
+    trust.check_log_file(workdir / CURVE)
     return evaluate_run(trained_run.load(config, workdir), workdir, workdir / "report")
 
 
@@ -157,11 +160,8 @@ def law_scores(data: str, name: str, masks: np.ndarray) -> dict[str, float]:
 
     `data` is the name of the data set, `name` that of the example.
     """
-    if data != "ambiguous":
-        return {}
-    place, count = ambiguous.place_of(name), EXACT * len(masks)
-    exact = ambiguous.annotations(*place, count, first=ambiguous.ANNOTATORS)
-    return joint_scores.scores(masks, ambiguous.faint_cores(*place), exact)
+    law = Source(data).law(name, EXACT * len(masks))
+    return joint_scores.scores(masks, *law) if law else {}
 
 
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def machine() -> dict[str, str]:
 
 def read_curve(workdir: Path) -> list[dict[str, float]] | None:
     """Returns the training loss from metrics.jsonl, or None if there is none."""
-    path = workdir / "metrics.jsonl"
+    path = workdir / CURVE
     if not path.exists():
         return None
     lines = (json.loads(line) for line in path.read_text().splitlines())

@@ -139,6 +139,7 @@ def _write_run(command: Import, weights: Mapping[str, Any]) -> None:
 
     from segdiff_jax.checkpoint import manager, run_config
     from segdiff_jax.factory import training
+    from segdiff_jax.runtime import own_files
     from segdiff_jax.training import step
 
     workdir, updates = command.workdir, jnp.asarray(command.step, jnp.int32)
@@ -146,6 +147,7 @@ def _write_run(command: Import, weights: Mapping[str, Any]) -> None:
     state = step.TrainState(
         updates, params, params, training.optimizer(command.config).init(params)
     )
+    own_files.check(workdir, ["config.json"], ["checkpoints"])
     workdir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workdir, prefix=".importing-") as unfinished:
         checkpoints = manager.Checkpoints(Path(unfinished))

@@ -13,9 +13,11 @@ from absl import logging
 from segdiff_jax.cli import app, predict_args
 from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.errors import BAD_DATA, UserError
-from segdiff_jax.prediction.summary import Summary, check_settings
-from segdiff_jax.runtime import lock
+from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
+from segdiff_jax.prediction import inputs
+from segdiff_jax.prediction.inputs import BOUNDS, GENERATIONS, MAPS, SAMPLES
+from segdiff_jax.prediction.summary import FILES, Summary, check_settings
+from segdiff_jax.runtime import lock, own_files
 
 LESS_MEMORY = (
     "lower sampling.rows_at_once in the config.json of the run, or --generations or --samples"
@@ -31,11 +33,14 @@ def run_command(argv: list[str]) -> None:
     """Parses a command line and runs it."""
     command = predict_args.parse(argv)
     app.set_up_logging()
+    inputs.log_ignored(command.inputs)
     from segdiff_jax import api
     from segdiff_jax.runtime import signals
 
     left_out = (*Limits._fields, "risk")
     chosen = {k: v for k, v in command.values.items() if k not in left_out}
+    folders = (*MAPS, GENERATIONS, SAMPLES, *BOUNDS)
+    own_files.check(command.output, FILES, folders, CANNOT_WRITE)
     with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
         predict(command, api.load(command.workdirs, calibrated=command.calibrated, **chosen))
 
@@ -48,8 +53,8 @@ def predict(command: Command, model: Any) -> None:
       model: an `api.Model` with the settings of the command.
 
     Raises:
-      UserError: the output was made with other settings or cannot be written; or some images could
-        not be read, which are its details, and the others are done.
+      UserError: the output was made with other settings or cannot be written; or some images
+        failed, which are its details, and the others are done.
     """
     from segdiff_jax.prediction.pipeline import FolderPrediction, log_review_order
 
@@ -79,9 +84,16 @@ def predict(command: Command, model: Any) -> None:
             logging.info("%d of %d images were done before", skipped, total)
         work.run(left)
     log_review_order(summary.path, summary.rows.values())
-    if bad := len(work.problems):
-        message = f"{total - bad} of {total} images done; {bad} could not be read"
-        raise UserError(message, BAD_DATA, work.problems)
+    if work.problems:
+        raise _failures(work.problems, total)
+
+
+def _failures(problems: list[UserError], total: int) -> UserError:
+    """Returns the error of a command some of whose images failed."""
+    bad = len(problems)
+    of_network = bad == total and {one.code for one in problems} == {INTERNAL}
+    message, lines = f"{total - bad} of {total} images done; {bad} failed", [*map(str, problems)]
+    return UserError(message, INTERNAL if of_network else BAD_DATA, lines)
 
 
 def _warn(model: Any) -> None:
@@ -113,7 +125,9 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "overlap": c.tile - c.stride,
         "seed": model.config.seed,
         "page": limits.page,
+        "value_range": limits.value_range,
         "float_range": list(limits.float_range),
+        **({"channels": list(limits.channels)} if limits.channels else {}),
         **_of_calibration(command, model),
     }
 

@@ -3,7 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,17 +12,29 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax.checkpoint import manager, run_config, trust
+from segdiff_jax.checkpoint import manager, run_config, run_data
 from segdiff_jax.data.batches import rows
+from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Batch, Example
-from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import scoring
-from segdiff_jax.factory import datasets, training
+from segdiff_jax.factory import datasets, memory, training
 from segdiff_jax.factory.training import TrainOptions, TrainSetup
-from segdiff_jax.runtime import consistency, distributed, files, lock, signals, watchdog
+from segdiff_jax.runtime import (
+    consistency,
+    distributed,
+    files,
+    lock,
+    own_files,
+    signals,
+    watchdog,
+)
 from segdiff_jax.training.metrics_writer import Pace, RunWriter, log
 from segdiff_jax.training.nonfinite import MetricsBuffer
 from segdiff_jax.training.step import Metrics, TrainState, split_state
+
+# what a training writes in its work directory
+FILES = ("config.json", run_data.NAME, "metrics.jsonl", "parameters.txt", "training_images.txt")
+FOLDERS = ("checkpoints", "tensorboard")
 
 
 def train(config: ConfigDict, workdir: Path) -> TrainState:
@@ -43,7 +55,7 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
         the directory; it cannot be written to; or the loss becomes NaN or inf.
     """
     writing_process = jax.process_index() == 0
-    trust.check_workdir(workdir)
+    own_files.check(workdir, FILES, FOLDERS)
     with lock.locked(workdir) if writing_process else nullcontext():
         if writing_process:
             files.check_writable(workdir)
@@ -55,16 +67,18 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
     with signals.raise_on_signal():  # nothing is lost before a step is taken
         setup = prepare(config, workdir)
         checkpoints = manager.Checkpoints(workdir)
-        step = CompiledStep(setup)
+        explained = partial(memory.explained, config, setup.size, setup.mesh.size)
+        step = CompiledStep(setup, explained)
         if checkpoints.latest() < setup.options.steps:
             step.compile_ahead(next(setup.batches(0)))
-        state = start(setup, checkpoints)
+        with explained():
+            state = start(setup, checkpoints)
     first, last = int(state.step), setup.options.steps
     if first >= last:
         logging.info("%s: already trained, %d of %d updates", workdir, first, last)
     else:
-        counts = len(setup.examples), setup.mesh.size, first
-        logging.info("training on %d images, %d devices, from update %d", *counts)
+        counts = len(setup.examples), setup.mesh.size, setup.rows.describe(), first
+        logging.info("training on %d images, %d devices (%s), from update %d", *counts)
         state = loop(setup, workdir, state, step, checkpoints)
     checkpoints.close()
     return distributed.replicate(setup.layout.to_host(state), setup.mesh)
@@ -74,25 +88,41 @@ def prepare(config: ConfigDict, workdir: Path) -> TrainSetup:
     """Checks the config against the run in workdir, records it there, and builds the setup.
 
     Raises:
-      UserError: the config does not fit the devices or the run, or processes read different data.
+      UserError: the config does not fit the run, or processes read different data.
     """
     mesh, split = distributed.all_devices(), config.data.train_split
-    if config.train.batch_size % mesh.size:
-        raise UserError(
-            f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
-            f"devices, {mesh.size}"
-        )
-    config, writes = datasets.with_statistics(config), jax.process_index() == 0
-    run_config.check_resume(config, workdir)
-    if writes:
-        run_config.write_config(config, workdir)
     examples = datasets.examples(config, split)
-    if writes and config.data.train_images:
-        names = "".join(f"{example.name}\n" for example in examples)
-        (workdir / "training_images.txt").write_text(names)
-    if jax.process_count() > 1:
+    if jax.process_count() > 1:  # before anything is compared with what process 0 may be writing
         consistency.check(consistency.data_facts(examples, split))
+    config = run_config.with_saved_statistics(config, workdir)
+    config = datasets.with_statistics(config, examples)
+    run_config.check_resume(config, workdir)
+    config = record_data(config, examples, workdir)
+    if jax.process_index() == 0:
+        run_config.write_config(config, workdir)
+        if config.data.train_images:
+            names = "".join(f"{example.name}\n" for example in examples)
+            (workdir / "training_images.txt").write_text(names)
     return training.setup(config, examples, mesh)
+
+
+def record_data(config: ConfigDict, examples: list[Example], workdir: Path) -> ConfigDict:
+    """Checks the data against those of the run in workdir, and returns the config with them.
+
+    Raises:
+      UserError: they are others, and config.data.allow_change is not set.
+    """
+    now = {run_data.TRAIN: digests(examples)}
+    if (validation := datasets.digests_to_validate(config)) is not None:
+        now[run_data.VALIDATION] = validation
+    if (workdir / "config.json").exists():
+        recorded = run_config.recorded_fingerprint(workdir)
+        run_data.check(workdir, recorded, now, config.data.allow_change)
+    if jax.process_index() == 0:
+        run_data.write(workdir, now)
+    config = config.copy_and_resolve_references()
+    config.data.fingerprint = run_data.fingerprint(now[run_data.TRAIN])
+    return config
 
 
 def start(setup: TrainSetup, checkpoints: manager.Checkpoints) -> TrainState:
@@ -104,10 +134,17 @@ def start(setup: TrainSetup, checkpoints: manager.Checkpoints) -> TrainState:
 
 
 class CompiledStep:
-    """Takes training steps of flat states: (state, rows) -> (next state, metrics)."""
+    """Takes training steps of flat states: (state, rows) -> (next state, metrics).
 
-    def __init__(self, setup: TrainSetup) -> None:
-        self._setup = setup
+    Args:
+      setup: of the run.
+      explained: returns a context in which an error of too little memory is explained.
+    """
+
+    def __init__(
+        self, setup: TrainSetup, explained: Callable[[], AbstractContextManager] = nullcontext
+    ) -> None:
+        self._setup, self._explained, self._runs = setup, explained, False
         self._ahead: threading.Thread | None = None
 
     def compile_ahead(self, rows: Batch) -> None:
@@ -131,11 +168,16 @@ class CompiledStep:
         self._ahead.start()
 
     def __call__(self, state: TrainState, rows: Batch) -> tuple[TrainState, Metrics]:
-        """Takes a step; the state is donated. The first call compiles."""
+        """Takes a step; the state is donated. The first call compiles, and waits for its result."""
         if self._ahead is not None:
             self._ahead.join()
             self._ahead = None
-        return self._setup.step(state, rows, self._setup.key)
+        if self._runs:
+            return self._setup.step(state, rows, self._setup.key)
+        with self._explained():
+            result = jax.block_until_ready(self._setup.step(state, rows, self._setup.key))
+        self._runs = True
+        return result
 
 
 def loop(
@@ -194,7 +236,7 @@ def first_step(
       TerminatedError, KeyboardInterrupt: a signal interrupted it.
     """
     logging.info("compiling the training step")
-    finished = partial(signals.call_interruptible, lambda: jax.block_until_ready(take()))
+    finished = partial(signals.call_interruptible, take)
     stopped = f"stopped before update {n} of {pace.last}: nothing is new since the start"
     result = request.run_or_exit(finished, f"{stopped}; the same command goes on")
     logging.info("first update after %.1f s", pace.restart())

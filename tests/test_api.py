@@ -7,6 +7,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_config import ROOT, mesh_of, tiny, write_run
 
 import segdiff_jax
@@ -205,13 +206,29 @@ def test_a_directory_without_a_run_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8)],
+    [np.zeros((8, 8, 3), np.int64), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8)],
 )
 def test_what_is_no_image_is_refused(model, image):
-    with pytest.raises(ValueError, match="the image is"):
+    with pytest.raises(ValueError, match="the image "):
         model.predict(image)
 
 
 def test_importing_the_package_does_not_import_jax():
     code = "import sys, segdiff_jax; assert 'jax' not in sys.modules; segdiff_jax.load"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_every_form_of_an_image_has_the_same_prediction(model):
+    wanted = model.predict(IMAGE).probability
+    locked = IMAGE.copy()
+    locked.flags.writeable = False
+    alike = (
+        Image.fromarray(IMAGE),
+        locked,
+        IMAGE[::-1].copy()[::-1],
+        IMAGE.astype(np.uint16) * 257,
+    )
+    for image in (*alike, IMAGE / 255):
+        np.testing.assert_array_equal(model.predict(image).probability, wanted)
+    rows = [*model.bands([Image.fromarray(IMAGE)])]
+    assert np.concatenate([row.probability for row in rows]).shape == wanted.shape

@@ -84,7 +84,7 @@ class Checkpoints:
         )
         self.directory = workdir.absolute() / "checkpoints"
         self._unchecked = False  # whether a save may have failed since the last check
-        trust.check_checkpoints(self.directory)
+        trust.check_checkpoints(self.directory, writes=writes)
         with reporting_write_errors(self.directory):
             self.manager = ocp.CheckpointManager(self.directory, options=options)
 

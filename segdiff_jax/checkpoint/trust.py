@@ -1,11 +1,11 @@
 """Checks the files of an untrusted work directory before any of them is read.
 
-A symbolic link may lead to any file of the reader's, so may a name with ../, and a JSON file may be
-larger than the memory. The content of the files is checked by the code that reads them.
+A pipe may have no end, a name with ../ may lead anywhere, and a JSON file may be larger than the
+memory. Links are followed when a run is read, as the caches of hubs are made of them; when it is
+written, none may lead out of it. The content of the files is checked by the code that reads them.
 """
 
 import json
-import os
 import re
 import stat
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.runtime import own_files
 
 MAX_CONFIG_BYTES = 2**20
 # Orbax's JSON has some hundred bytes an array, and more where there are many devices
@@ -24,69 +25,47 @@ UPWARDS = re.compile(r"(^|[/\\])\.\.([/\\]|$)")
 
 
 def check_config_file(path: Path) -> None:
-    """Raises UserError for a config.json that is a link out, no file, or larger than 1 MB."""
-    _require_inside(path, path.parent)
+    """Raises UserError for a config.json that is no file, or larger than 1 MB."""
     _require_file(path, MAX_CONFIG_BYTES)
 
 
-def check_checkpoints(directory: Path) -> None:
-    """Refuses checkpoints with links out of the directory, names with ../, or oversized JSON.
+def check_metadata_file(path: Path) -> None:
+    """Raises UserError for a JSON file of a run that is no file, or larger than 64 MB."""
+    _require_file(path, MAX_METADATA_BYTES)
+
+
+def check_log_file(path: Path) -> None:
+    """Raises UserError for a file of a run that exists and is no file, such as a pipe."""
+    with suppress(FileNotFoundError):
+        _require_file(path, None)
+
+
+def check_checkpoints(directory: Path, *, writes: bool = True) -> None:
+    """Refuses checkpoints with names with ../, oversized JSON, or what is no file.
 
     Files that vanish meanwhile are skipped: a training may be deleting its old checkpoints.
 
     Args:
       directory: of the checkpoints, below the work directory; need not exist.
+      writes: whether they are written, too; then links out of the directory are refused.
 
     Raises:
       UserError: the first file that is refused, and the reason; the exit code is 66.
     """
-    _require_inside(directory, directory.parent)
-    for entry in _below(directory):
+    if writes:
+        own_files.require_inside(directory, directory.parent)
+    if directory.exists() and not directory.is_dir():
+        raise _refusal(directory, "is no folder")
+    for entry in own_files.below(directory, follow=not writes):
         path, link = Path(entry), entry.is_symlink()
         with suppress(FileNotFoundError):
-            if link:
-                _require_inside(path, directory)
+            if link and writes:
+                own_files.require_inside(path, directory)
             if entry.is_dir(follow_symlinks=False) or (link and path.is_dir()):
                 continue
             _require_file(path, MAX_METADATA_BYTES if path.parent.name != ARRAY_FOLDER else None)
             if path.name in FILES_WITH_NAMES:
                 _require_names(path)
-
-
-def check_workdir(workdir: Path) -> None:
-    """Refuses links out of a work directory, before files are written there.
-
-    Args:
-      workdir: of the run; need not exist, and may be a link itself.
-
-    Raises:
-      UserError: the first such link; the exit code is 66.
-    """
-    for entry in _below(workdir):
-        if entry.is_symlink():
-            _require_inside(Path(entry), workdir)
-
-
-def _below(directory: Path) -> Iterator[os.DirEntry[str]]:
-    """Yields the entries of a directory and its folders, without a stat for each: buckets are slow.
-
-    Folders that cannot be listed are skipped.
-    """
-    left = [str(directory)]
-    while left:
-        found: list[os.DirEntry[str]] = []
-        with suppress(OSError), os.scandir(left.pop()) as entries:
-            found = list(entries)
-        yield from found
-        left += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
-
-
-def _require_inside(path: Path, directory: Path) -> None:
-    """Refuses a link out of the directory; inside of it, its target is checked itself."""
-    if path.is_symlink():
-        target = Path(os.path.realpath(path))  # of links in circles too
-        if not target.is_relative_to(os.path.realpath(directory)):
-            raise _refusal(path, f"is a link out of {directory}, to {target}")
 
 
 def _require_file(path: Path, max_bytes: int | None) -> None:

@@ -1,6 +1,7 @@
 """Parses the command line of `main`: prepare, check, train, evaluate, or all of them."""
 
 import re
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from segdiff_jax.cli import options
 from segdiff_jax.config import schema
 from segdiff_jax.errors import UserError
 
+ENCODING = "surrogateescape"  # of names of files that are no text
 MODES = ("all", "check", "prepare", "train", "evaluate")
 FLAGS = {"workdir": "", "coordinator": "", "processes": 0, "process": -1}
 SUMMARIES = {  # by mode; "": --mode gives it
@@ -28,7 +30,8 @@ HELP = """{summary}
                              configs/monuseg.py is the authors' network, with :small one for a CPU
   --config.GROUP.KEY=VALUE   sets a field of segdiff_jax/config/schema.py, such as
                              --config.train.steps=10 or --config.model.multipliers=1,2,2
-  --workdir=DIR              checkpoints, metrics, report; runs/FILE[-ARGUMENT] if not given.
+  --workdir=DIR              checkpoints, metrics, report; runs/FILE[-ARGUMENT] if not given,
+                             with a checksum where the argument is a path or FILE lies elsewhere.
                              The same command again continues a run that was stopped
   --coordinator=HOST:PORT --processes=N --process=I
                              a job of several processes; --coordinator=auto where JAX finds them;
@@ -78,12 +81,26 @@ def parse(argv: list[str], mode: str = "") -> Command:
     if mode not in MODES:
         hint = schema.did_you_mean(mode, MODES)
         raise UserError(f"--mode={mode}: must be one of {', '.join(MODES)}{hint}")
-    name, _, argument = source.partition(":")
-    run_name = "-".join([Path(name).stem, *re.findall(r"[\w.]+", argument)])  # monuseg-small
-    workdir = options.directory("workdir", values["workdir"] or f"runs/{run_name}")
+    workdir = options.directory("workdir", values["workdir"] or f"runs/{run_name(source)}")
     job = values["coordinator"], values["processes"], values["process"]
     _check_job(*job)
     return Command(config, workdir, mode, *job)
+
+
+def run_name(source: str) -> str:
+    """Returns the name of the run of a --config; two different ones never have the same.
+
+    It is monuseg-small of configs/monuseg.py:small. A checksum follows where that would not tell
+    them apart: of files elsewhere, and of arguments that are more than words between commas.
+    """
+    name, _, argument = source.partition(":")
+    path = Path(name)
+    words = [path.stem, *re.findall(r"[\w.]+", argument)]
+    elsewhere = path.resolve() != Path("configs", path.name).resolve()
+    plain = [path.stem, *(argument.split(",") if argument else [])]
+    if elsewhere or words != plain or "-" in path.stem:
+        words.append(f"{zlib.crc32(f'{path.resolve()}:{argument}'.encode(errors=ENCODING)):08x}")
+    return "-".join(words)
 
 
 def _check_job(coordinator: str, count: int, process: int) -> None:

@@ -1,14 +1,13 @@
 """Parses the command line of `predict`."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.cli import options
-from segdiff_jax.config.allowed import Allowed, integer, number
+from segdiff_jax.config.allowed import Allowed, integer, is_range, number
 from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.prediction.inputs import BOUNDS, GENERATIONS, MAPS, SAMPLES, Input, find_images
@@ -21,7 +20,7 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
     --outputs=samples
 
   --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
-  --input=FILE_OR_FOLDER     PNG, JPEG or TIFF, any size; --recursive: sub-folders, too
+  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
@@ -49,11 +48,15 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
                              not foreground, the outer one misses at most R, on average; overlay/
                              has both outlines
   --max_pixels=N             larger images are refused (64000000)
-  --page=N                   of TIFF files with several pages, from 0
-  --float_range=LOW,HIGH     values of float images that are black and white
+  --page=N                   of TIFF files with several pages, from 0, without overviews
+  --channels=N[,N,N]         channels that are read as grey, or as R, G and B, from 0
+  --value_range=RANGE        black and white of images of more than 8 bits: auto, what the file
+                             declares or the usual range that holds its values; full, that of its
+                             type; LOW,HIGH; as the run was trained if not given
+  --float_range=LOW,HIGH     of float images, none of whose values may be beyond
   --help                     prints this text
 
-Exit codes: 0 done; 64 bad command line; 65 some images could not be read, the others are done;
+Exit codes: 0 done; 64 bad command line; 65 some images failed, the others are done;
 66 bad checkpoint; 70 a number is not finite, or an internal error; 74 cannot write; 130
 interrupted: finished images are complete, and the same command continues."""
 
@@ -62,8 +65,12 @@ def _floats(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.strip("()").split(",")))
 
 
-def _is_range(v: tuple[float, ...]) -> bool:
-    return len(v) == 2 and -math.inf < v[0] < v[1] < math.inf
+def _channels(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.strip("()").split(",")))
+
+
+def _are_channels(v: tuple[int, ...]) -> bool:
+    return len(v) > 0 and FIELDS["reading.channels"].allowed.accepts(v)
 
 
 PATHS = ("workdir", "input", "output")
@@ -83,7 +90,9 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "risk": (float, number(0, 1, above=True, below=True)),
     "max_pixels": (int, integer(1)),
     "page": (int, integer(0)),
-    "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", _is_range)),
+    "value_range": (str, FIELDS["reading.value_range"].allowed),
+    "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", is_range)),
+    "channels": (_channels, Allowed("one or three numbers from 0, such as 0,1,2", _are_channels)),
 }
 FLAGS: dict[str, str | bool | None] = {
     **dict.fromkeys((*PATHS, "outputs"), ""),

@@ -9,7 +9,7 @@ from segdiff_jax.cli.predict_args import read_workdirs, values_of
 from segdiff_jax.errors import UserError
 
 SETTINGS = ("budget", "samples", "tolerance", "generations", "fusion", "steps", "overlap", "seed")
-READING = ("max_pixels", "page", "float_range")
+READING = ("max_pixels", "page", "value_range", "float_range", "channels")
 FLAGS: dict[str, tuple[str, ...]] = {
     "calibrate": ("workdir", "split", "images", "masks", "mask_suffix"),
     "rate": ("workdir", "images", "masks", "mask_suffix", "output"),
@@ -18,7 +18,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
 COMMON = """\
   --budget, --samples, --tolerance, --generations, --fusion, --steps, --overlap, --seed: as of
                              segdiff predict, for which they count; as in the run if not given
-  --max_pixels, --page, --float_range: of image files, likewise
+  --max_pixels, --page, --value_range, --float_range, --channels: of image files, likewise
   --help                     prints this text
 
 Exit codes: 0 done; 64 bad command line; 65 bad data; 66 bad checkpoint; 70 a number is not finite,

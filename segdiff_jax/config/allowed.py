@@ -1,6 +1,7 @@
 """Describes the allowed values of config fields and flags: a sentence's end, and a check."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,3 +63,31 @@ def or_none(allowed: Allowed) -> Allowed:
 def is_integer(value: Any) -> bool:
     """Returns whether a value is an integer; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_range(values: tuple[float, ...]) -> bool:
+    """Returns whether numbers are two finite ones, the lower first."""
+    return len(values) == 2 and -math.inf < values[0] < values[1] < math.inf
+
+
+def _is_value_range(value: Any) -> bool:
+    try:
+        return value in ("auto", "full") or is_range(tuple(map(float, value.split(","))))
+    except (AttributeError, ValueError):
+        return False
+
+
+VALUE_RANGE = Allowed("auto, full, or LOW,HIGH: two numbers, the lower first", _is_value_range)
+CHANNELS = Allowed(
+    "one or three channels in brackets, from 0, such as (0, 1, 2); () for all",
+    lambda v: (
+        isinstance(v, tuple | list)
+        and len(v) in (0, 1, 3)
+        and all(is_integer(each) and each >= 0 for each in v)
+    ),
+)
+_FOREGROUND = re.compile(r"auto|nonzero|((above|>)\s*)?-?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+FOREGROUND = Allowed(
+    "auto, nonzero, a value, or aboveVALUE, such as above127",
+    lambda v: isinstance(v, str) and _FOREGROUND.fullmatch(v) is not None,
+)

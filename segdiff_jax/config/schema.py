@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segdiff_jax.config.allowed import (
+    CHANNELS,
+    FOREGROUND,
+    VALUE_RANGE,
     Allowed,
     choice,
     integer,
@@ -85,6 +88,9 @@ FIELDS: dict[str, Field] = {
         "split that selects the best checkpoint; '': none, the last weights are the result"),
     "data.test_split": Field("test", _split(),
         "split that is scored once, at the end; it never selects anything"),
+    "data.fingerprint": Field("", _TEXT,
+        "of the images and masks to train on: a run records it, and resumes with no others"),
+    "data.allow_change": Field(False, _BOOL, "whether a run resumes on other data, with a warning"),
     "data.mean": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255), 3)),
         "of the RGB channels, in 0..255; (): computed from train_split"),
     "data.std": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255, above=True), 3)),
@@ -93,8 +99,13 @@ FIELDS: dict[str, Field] = {
     "reading.max_pixels": Field(64_000_000, integer(1), "larger images are refused undecoded"),
     "reading.page": Field(-1, integer(-1),
         "page of TIFF files with several, from 0; -1: such files are refused"),
+    "reading.value_range": Field("auto", VALUE_RANGE,
+        "of images of more than 8 bits, values of black and white: 'auto', what the file declares, "
+        "or the usual range that holds its values; 'full', that of its type; or 'LOW,HIGH'"),
     "reading.float_range": Field((), or_none(several(number(-math.inf), 2)),
-        "(low, high) that are mapped to 0 and 255; (): float images are refused"),
+        "(low, high) of float images, which may have no values beyond; (): as value_range says"),
+    "reading.channels": Field((), CHANNELS,
+        "those that become R, G and B, or grey, from 0: (3, 2, 1) or (0,); (): those there are"),
     "vaihingen.resize": Field("authors", choice("authors", "area"),
         "512 to 256 pixels: 'authors', image by nearest pixel; 'area', image and mask averaged"),
     "cityscapes.classes": Field(("bus",), several(choice(*CLASSES)), "classes of the objects"),
@@ -108,6 +119,9 @@ FIELDS: dict[str, Field] = {
     "folder.mask_suffix": Field("", _TEXT,
         "what follows the image's name in the name of its mask, such as '_mask'; of several "
         "annotators joined by commas: '_1stHO,_2ndHO'"),
+    "folder.foreground": Field("auto", FOREGROUND,
+        "of masks: 'auto', of two values the higher, of labels of objects all above 0; 'nonzero'; "
+        "a value such as '7'; or 'above127', all values above 127, for grey and JPEG masks"),
     "folder.validation_share": Field(0.1, number(0, 1, below=True),
         "share of the images, chosen by name and folder.seed"),
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),
@@ -155,6 +169,9 @@ FIELDS: dict[str, Field] = {
         "('rrdb'), each level of the U-Net ('unet') or both ('all') from its input"),
     "model.dtype": Field("float32", choice("float32", "bfloat16"),
         "of activations, not parameters"),
+    "model.precision": Field("default", choice("default", "high", "highest"),
+        "of products of float32 (JAX's names): a TPU rounds their factors to bfloat16 by default "
+        "and a GPU to TF32; 'highest': not at all; a CPU never does"),
     "diffusion.T": Field(100, integer(1), "steps of the forward process"),
     "diffusion.schedule": Field("linear", choice("linear", "linear_unscaled", "cosine"),
         "of beta: 'linear' (code), scaled by 1000/T; 'linear_unscaled' (paper); 'cosine'"),
@@ -164,6 +181,8 @@ FIELDS: dict[str, Field] = {
         "what the network's output is; 'eps' (paper); 'logit': log odds, by cross-entropy"),
     "diffusion.bayes_skip": Field(False, _BOOL,
         "whether the evidence of each pixel's own x_t is added to the logit by Bayes' rule"),
+    "diffusion.zero_x_T": Field(False, _BOOL,
+        "whether the network reads zeros at t=T, where x_T tells it nothing"),
     "diffusion.clip_x0": Field(False, _BOOL, "whether sampling clips estimates of x0 to [-1, 1]"),
     "sampling.sampler": Field("ddpm", choice("ddpm", "ddim"), "reverse process"),
     "sampling.budget": Field("paper", choice("fast", "balanced", "paper"),
@@ -201,13 +220,20 @@ FIELDS: dict[str, Field] = {
     "sampling.tile": Field(256, integer(0), "pixels; larger images are cut into tiles; 0: never"),
     "sampling.stride": Field(256, integer(0), "from tile to tile; overlaps are blended"),
     "train.steps": Field(300_000, integer(1), "updates"),
-    "train.batch_size": Field(8, integer(1), "images, over all devices"),
+    "train.batch_size": Field(8, integer(1),
+        "images, over all devices, whose number need not divide it"),
+    "train.accumulate": Field(1, integer(1),
+        "parts of a device's share of the batch, whose gradients are summed one after another, "
+        "which takes less memory; at most one an image"),
     "train.noise_draws_per_image": Field(1, integer(1),
         "(t, noise) pairs that share one G(I); 1: the authors' loss"),
     "train.draws": Field("uniform", choice("uniform", "T+uniform", "T+recycled"),
         "'uniform': every t in 1..T (paper); 'T+uniform': the first draw at T, the others in "
         "1..T-1, stratified over the batch; 'T+recycled': some of them start from the first's "
         "estimate of x0"),
+    "train.share_at_T": Field(0.0, number(0, 1),
+        "of the updates, the first ones, whose only draw of an image is at T: the map is learnt "
+        "first, at less cost, and what goes together later; 0: none"),
     "train.recycled": Field(0.5, number(0, 1), "probability that one of 'T+recycled' does"),
     "train.recycled_until": Field(0, integer(0), "largest t of one that does; 0: T-1"),
     "train.draws_at_once": Field(0, integer(0),
@@ -228,7 +254,8 @@ FIELDS: dict[str, Field] = {
         "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: the first "
         "one ends the run"),
     "train.max_seconds": Field(0.0, number(0), "then it ends as by SIGTERM; 0: no limit"),
-    "train.map": Field("shard_map", choice("shard_map", "pmap"), "'pmap': one process only"),
+    "train.map": Field("shard_map", choice("shard_map", "pmap"),
+        "of the training step over the devices; equal to the last bit"),
     "train.log_every": Field(100, integer(1), "updates between lines of metrics.jsonl"),
     "train.checkpoint_every": Field(1000, integer(1),
         "updates between checkpoints; the last one is always written"),

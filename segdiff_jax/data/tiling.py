@@ -10,6 +10,8 @@ import numpy as np
 
 from segdiff_jax.data.crops import reflect_pad
 
+PARTS = (4, 2)  # of the side of a tile, for images that are smaller
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -17,7 +19,7 @@ class Grid:
 
     Attributes:
         shape: (H, W) of the image, pixels.
-        tile: (h, w) of every tile; larger than the image only where the network needs it.
+        tile: (h, w) of every tile; it may be larger than the image.
         stride: from tile to tile, pixels.
     """
 
@@ -48,9 +50,9 @@ class Grid:
 def grid(shape: tuple[int, ...], size: int, stride: int, multiple: int) -> Grid:
     """Returns the tiles of an image.
 
-    An axis longer than `size` is cut; one that is a multiple of `multiple` stays; any other is
-    padded to a quarter, half, three quarters of `size` or to `size`, so that images of many sizes
-    need few compiled programs.
+    They are squares: of a quarter of `size`, of half of it, or of `size`, whichever the image fits
+    into first, and an image that is larger than all is cut. So images of any size need three
+    compiled programs. Without tiles an image is extended to what the network takes.
 
     Args:
         shape: of the image, (H, W, ...).
@@ -58,18 +60,13 @@ def grid(shape: tuple[int, ...], size: int, stride: int, multiple: int) -> Grid:
         stride: from tile to tile, pixels, 1 to `size`.
         multiple: divides the sides of the network's input.
     """
-    step = size // 4 if size and size // 4 % multiple == 0 else multiple
-
-    def side(length: int) -> int:
-        if size and length > size:
-            return size
-        if length % multiple == 0:
-            return length
-        filled = -(-length // step) * step
-        return min(filled, size) if size else filled
-
     height, width = shape[:2]
-    return Grid((height, width), (side(height), side(width)), stride or max(height, width))
+    if not size:
+        down, right = (-(-length // multiple) * multiple for length in (height, width))
+        return Grid((height, width), (down, right), stride or max(height, width))
+    sides = [size // part for part in PARTS if size % (part * multiple) == 0]
+    side = next((side for side in sides if max(height, width) <= side), size)
+    return Grid((height, width), (side, side), stride)
 
 
 def extract_tiles(image: np.ndarray, places: Grid) -> Iterator[np.ndarray]:

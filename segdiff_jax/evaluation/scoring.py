@@ -13,7 +13,7 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.inference.averaging import average
 from segdiff_jax.inference.predictor import PredictedRows, Predictor, Run
 from segdiff_jax.inference.segmentation import Segmenter
-from segdiff_jax.runtime import watchdog
+from segdiff_jax.runtime import compilation, watchdog
 
 
 class ScoredPrediction(NamedTuple):
@@ -44,13 +44,23 @@ def score_examples(
         leave=False,
         disable=jax.process_index() > 0,
     )
-    for example, found in zip(examples, progress, strict=True):
+    for example, found in zip(examples, _reporting(progress), strict=True):
         probability = average(found.generations, example.mask.shape, predictor.fusion)
-        scores = metrics.scores(probability, example.mask)
+        scores = metrics.scores(probability, example.mask, example.objects)
         yield ScoredPrediction(
             example, found.generations, probability, scores, found.samples, found
         )
         watchdog.heartbeat(f"the prediction for {example.name}")
+
+
+def _reporting(progress: tqdm) -> Iterator[PredictedRows]:
+    """Yields predictions; the progress line says when a program is compiled for the next."""
+
+    def describe(compiled: str) -> None:
+        progress.set_description(f"compiling for {compiled}" if compiled else "segmenting")
+
+    with compilation.reported_to(describe):
+        yield from progress
 
 
 def sample_masks(found: ScoredPrediction, random: bool) -> np.ndarray | None:

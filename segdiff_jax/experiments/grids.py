@@ -132,7 +132,7 @@ LOCATION_FIELDS = ("data.dir", "data.prepared_dir")
 NO_EFFECT = (
     *("train.map", "train.log_every", "train.checkpoint_every", "train.draws_at_once"),
     *("train.max_seconds", "train.skip_nonfinite", "sampling.rows_at_once", "job."),
-    *("model.rrdb_form", "model.remat"),
+    *("model.rrdb_form", "model.remat", "data.fingerprint", "data.allow_change"),
 )
 
 

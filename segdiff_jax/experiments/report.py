@@ -25,7 +25,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import charts, html_page
 from segdiff_jax.experiments import figures, plots, table_formats, tables
 from segdiff_jax.experiments.collect import Grid, read_grid, runs_of
-from segdiff_jax.runtime import files
+from segdiff_jax.runtime import files, own_files
 
 NAMES = ("dir", "runs", "output")
 
@@ -44,6 +44,7 @@ def _main(argv: list[str]) -> None:
         raise UserError("--output is missing: must be a directory, as there is no --dir")
     output = values["output"]
     output = options.local_path("output", output) if output else directories[0] / "report"
+    own_files.check_whole(output)
     print(write([read_grid(directory) for directory in directories], runs, output))
 
 

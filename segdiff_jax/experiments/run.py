@@ -26,7 +26,8 @@
   --seeds=0,1,2  --variants=NAME,NAME  --twin_steps=N
                              of these two; the variants are in segdiff_jax/experiments/recipe.py. An
                              update of the twin has one pass of the U-Net, of the others two:
-                             --twin_steps gives it as many passes as the others
+                             --twin_steps gives it as many passes as the others, and those that
+                             begin at T alone (logit-T-first) as many as it
   --list                     prints each cell, its overrides and its state; runs nothing
   --retry                    runs failed cells again
   --help                     this text
@@ -61,7 +62,7 @@ from segdiff_jax.experiments.results import (
     read_json,
     write_stamped,
 )
-from segdiff_jax.runtime import files, watchdog
+from segdiff_jax.runtime import files, own_files, watchdog
 from segdiff_jax.runtime.lock import InUseError, locked
 
 LESS_MEMORY = "lower train.batch_size or sampling.rows_at_once, and --retry"
@@ -79,6 +80,7 @@ def _main(argv: list[str]) -> None:
         print("\n".join(listed(command)))
         return
     app.set_up_logging()
+    own_files.check_whole(command.directory)
     describe(command)
     from segdiff_jax.runtime import cpu_devices, distributed  # jax takes seconds to import
 

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from segdiff_jax.data import augment, subset
 from segdiff_jax.data.crops import CropFn
 from segdiff_jax.data.datasets.registry import Source, statistics
+from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
 from segdiff_jax.data.image_io.headers import Limits
 
@@ -29,15 +30,22 @@ def limits(config: ConfigDict) -> Limits:
     return Limits(**config.reading)
 
 
-def with_statistics(config: ConfigDict) -> ConfigDict:
-    """Returns the config with data.mean and data.std, computed from train_split if they are ()."""
+def with_statistics(config: ConfigDict, examples: list[Example]) -> ConfigDict:
+    """Returns the config with data.mean and data.std: of the examples to train on, if ()."""
     if config.data.mean:
         return config
-    mean, std = statistics(examples(config, config.data.train_split))
+    mean, std = statistics(examples)
     logging.info("data.mean=%s, data.std=%s, computed from %r", mean, std, config.data.train_split)
     config = config.copy_and_resolve_references()
     config.data.mean, config.data.std = mean, std
     return config
+
+
+def digests_to_validate(config: ConfigDict) -> dict[str, str] | None:
+    """Returns the checksums of the examples that choose the checkpoint; None: none do."""
+    if not config.train.evaluate_every:
+        return None
+    return digests(examples(config, config.data.validation_split))
 
 
 def crop_fn(config: ConfigDict) -> CropFn:

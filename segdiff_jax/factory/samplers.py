@@ -52,7 +52,7 @@ def schedule(config: ConfigDict) -> diffusion.Schedule:
 def prediction(config: ConfigDict) -> diffusion.Prediction:
     """Returns what the network's output parameterises."""
     c = config.diffusion
-    return diffusion.Prediction(c.prediction, c.clip_x0, c.bayes_skip)
+    return diffusion.Prediction(c.prediction, c.clip_x0, c.bayes_skip, c.zero_x_T)
 
 
 def reverse_steps(config: ConfigDict, forward: diffusion.Schedule) -> diffusion.Steps:

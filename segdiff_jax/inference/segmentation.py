@@ -11,6 +11,7 @@ Seven rows on two devices, two rows an iteration:
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import groupby, islice
@@ -23,8 +24,8 @@ from jax.sharding import PartitionSpec as P
 
 from segdiff_jax.data.tiling import Grid, RowBlender, extract_tiles, grid
 from segdiff_jax.inference.sampler import MaskSampler, row_key, sample_rows
-from segdiff_jax.models.segdiff import Params
-from segdiff_jax.runtime import distributed, signals
+from segdiff_jax.models.segdiff import Params, at_precision
+from segdiff_jax.runtime import compilation, distributed, signals
 
 
 class CallPlan(NamedTuple):
@@ -180,16 +181,24 @@ class Segmenter:
         for _, same_size in groupby(tiles, lambda tile: tile.pixels.shape):
             plan = None
             while group := list(islice(same_size, self.max_tiles_per_call)):
-                if plan is None:  # powers of two: few programs serve any number of tiles
-                    slots = min(self.max_tiles_per_call, 1 << (len(group) - 1).bit_length())
+                if plan is None:
                     plan = plan_call(
-                        slots,
+                        self._slots_for(len(group)),
                         self.generations,
                         self.mesh.size,
                         self.rows_per_device,
                         self.orientations,
                     )
                 yield from zip(group, self._run(group, plan, key), strict=True)
+
+    def _slots_for(self, tiles: int) -> int:
+        """Returns the tiles that a program is made for, which serves any smaller number of them.
+
+        Padding costs nothing where rows are denoised one by one. In batches it does, so that there
+        a tile that is alone has a program of its own.
+        """
+        alone = tiles == 1 and self.rows_per_device > 1
+        return 1 if alone else self.max_tiles_per_call
 
     def _run(self, group: list[Tile], plan: CallPlan, key: jax.Array) -> np.ndarray:
         """Samples all generations of a group of tiles of one size: [N, S, h, w]."""
@@ -198,32 +207,52 @@ class Segmenter:
         seen = tile * turns + generation % turns  # the tile in the orientation of the row
         image = np.array([tile.image for tile in group])
         number = self.first + self.every * generation
-        keys = jax.vmap(row_key, (None, 0, 0))(key, image[tile], number)
         corners = np.array([tile.corner for tile in group], np.int32)
         tile_slots = interleaved_slots(n * turns, plan.tiles, plan.devices)
         row_slots = interleaved_slots(n * S, plan.rows, plan.devices)
+        # of all slots, as many as there are in every call: what is new compiles
+        numbers = (_scatter(one, row_slots, plan.rows) for one in (image[tile], number))
+        keys = jax.vmap(row_key, (None, 0, 0))(key, *numbers)
         operands = (
             plan.iterations(n * turns, n * S),
             _scatter(_all_oriented(group, turns), tile_slots, plan.tiles),
             _scatter(tile_slots[seen].astype(np.int32), row_slots, plan.rows),
-            _scatter(np.asarray(jax.random.key_data(keys)), row_slots, plan.rows),
+            np.asarray(jax.random.key_data(keys)),
             _scatter(corners[tile], row_slots, plan.rows),
         )
         program = _program(self.sampler, self.mesh, plan)
         operands = distributed.split(operands, self.mesh)
         # the first call compiles; later ones wait for the devices, as long as many training steps
-        out = signals.call_interruptible(
-            lambda: distributed.gather(program(self.params, *operands))
-        )
+        with program.reported_if_new(group[0].pixels.shape[:2]):
+            out = signals.call_interruptible(
+                lambda: distributed.gather(program.call(self.params, *operands))
+            )
         out = out[row_slots].reshape(n, S, *out.shape[1:])
         for g in range(S if turns > 1 else 0):
             out[:, g] = restored(out[:, g], g % turns)
         return out
 
 
-@lru_cache(maxsize=32)  # a segmenter needs about one plan for each power of two of tiles
-def _program(sampler: MaskSampler, mesh: Mesh, plan: CallPlan) -> Callable:
-    """Returns the program of a plan, mapped over the mesh; it compiles once for a size of tile."""
+class Program(NamedTuple):
+    """The program of a plan; it compiles once for a size of tile."""
+
+    call: Callable
+    sizes: set[tuple[int, ...]]  # that it was compiled for
+
+    @contextmanager
+    def reported_if_new(self, size: tuple[int, ...]) -> Iterator[None]:
+        """Reports a block that calls the program as a compilation, if it is one."""
+        if size in self.sizes:
+            yield
+            return
+        with compilation.reported(f"tiles of {size[0]} x {size[1]} pixels"):
+            yield
+        self.sizes.add(size)
+
+
+@lru_cache(maxsize=32)
+def _program(sampler: MaskSampler, mesh: Mesh, plan: CallPlan) -> Program:
+    """Returns the program of a plan, mapped over the mesh."""
     step = partial(
         sample_rows,
         sampler=sampler,
@@ -231,9 +260,11 @@ def _program(sampler: MaskSampler, mesh: Mesh, plan: CallPlan) -> Callable:
         rows_per_iteration=plan.rows_per_iteration,
     )
     axis = P(distributed.AXIS)
-    return jax.jit(
-        jax.shard_map(step, mesh=mesh, in_specs=(P(), *[axis] * 5), out_specs=axis, check_vma=False)
+    step = at_precision(sampler.model.precision, step)
+    mapped = jax.shard_map(
+        step, mesh=mesh, in_specs=(P(), *[axis] * 5), out_specs=axis, check_vma=False
     )
+    return Program(jax.jit(mapped), set())
 
 
 def oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from segdiff_jax.certainty.answers import STRANGER
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.data.image_io.reading import read_image, read_size
-from segdiff_jax.errors import BAD_DATA, UserError
+from segdiff_jax.data.image_io.reading import read, read_size
+from segdiff_jax.errors import BAD_DATA, UserError, one_line
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import summary
 from segdiff_jax.prediction.certainty_columns import CertaintyColumns
@@ -30,6 +31,8 @@ from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
 from segdiff_jax.prediction.summary import Row, Summary
+from segdiff_jax.runtime import compilation
+from segdiff_jax.runtime.files import WriteError
 
 LARGE = 2**24  # pixels of an image that is read only once all before it are finished
 NAMED_FOR_REVIEW = 5  # images that the log names at the end
@@ -56,6 +59,7 @@ class ImageFile(NamedTuple):
     image: np.ndarray
     tags: writing.Tags
     state: os.stat_result
+    values: str  # see `reading.ReadImage`
 
 
 class ImageReader:
@@ -75,7 +79,7 @@ class ImageReader:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields the images [H, W, 3] uint8 in order."""
         with ThreadPoolExecutor(1) as executor:
-            ahead = [executor.submit(self._read, self.jobs[0].input.path)]
+            ahead = [executor.submit(self._read, self.jobs[0].input)]
             for index in range(len(self.jobs)):
                 self.count += 1
                 try:
@@ -84,21 +88,19 @@ class ImageReader:
                     self.error = error
                     return
                 for job in self.jobs[index + 1 : index + 2]:
-                    ahead.append(executor.submit(self._read, job.input.path))
+                    ahead.append(executor.submit(self._read, job.input))
                 yield file.image
 
-    def _read(self, path: Path) -> ImageFile:
+    def _read(self, input: Input) -> ImageFile:
+        path = input.path
         try:
             state = path.stat()
-            image = read_image(path, self.limits)
-            return ImageFile(image, writing.read_tags(path, self.limits.page), state)
-        except UserError:
-            raise
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror or error}", BAD_DATA) from error
-        except Exception as error:  # an internal error; in a thread no traceback names the file
-            error.add_note(f"while reading {path}")
-            raise
+            image, values = read(path, self.limits)
+            tags = writing.read_tags(path, self.limits.page)
+            tags = writing.usable_tags(tags, input.suffix, input.name)
+            return ImageFile(image, tags, state, values)
+        except Exception as error:  # libraries raise nearly anything
+            raise problem(path, error) from error
 
 
 @dataclass
@@ -118,7 +120,7 @@ class FolderPrediction:
     shown: Callable[[np.ndarray], np.ndarray] = lambda p: p  # see `api.Model.shown`
     calibration: Calibration | None = None  # of the certainty; None: its columns are empty
     bounds: tuple[float, float] | None = None  # thresholds of the inner and the outer mask
-    problems: list[str] = field(default_factory=list)  # a line for each unreadable file so far
+    problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
 
     def is_done(self, input: Input) -> bool:
@@ -131,25 +133,29 @@ class FolderPrediction:
         return self.summary.is_done(input.name, input.path, files)
 
     def run(self, inputs: Iterable[Input]) -> None:
-        """Predicts all images; those that cannot be read are added to `problems`.
+        """Predicts all images; whatever fails for one of them is added to `problems`.
 
         Raises:
-          UserError: something cannot be written, or a prediction is not finite.
+          WriteError: nothing at all can be written any more.
         """
         jobs = list(self._jobs(inputs))
-        with tqdm(
-            desc="predicting",
-            total=sum(job.pixels for job in jobs),
-            unit="px",
-            unit_scale=True,
-            mininterval=1 if sys.stderr.isatty() else 30,  # seconds; fewer lines in a log
-            leave=False,
-            disable=not jobs,
-        ) as progress:
-            for left in batches(jobs):
-                while left:  # after an unreadable file, the numbers that seed the noise have a gap
-                    left = self._predict(left, progress)
+        with (
+            tqdm(
+                desc="predicting",
+                total=sum(job.pixels for job in jobs),
+                unit="px",
+                unit_scale=True,
+                mininterval=1 if sys.stderr.isatty() else 30,  # seconds; fewer lines in a log
+                leave=False,
+                disable=not jobs,
+            ) as progress,
+            compilation.reported_to(partial(describe, progress)),
+        ):
+            left = [*batches(jobs)][::-1]
+            while left:  # after a bad file, the numbers that seed the noise have a gap
+                left += filter(None, self._predict(left.pop(), progress)[::-1])
         log_cost(self.done)
+        log_values(self.done)
 
     def _jobs(self, inputs: Iterable[Input]) -> Iterator[Job]:
         for input in inputs:
@@ -162,39 +168,60 @@ class FolderPrediction:
                         BAD_DATA,
                     )
                 yield job
-            except UserError as error:
-                self._add_problem(error)
+            except Exception as error:  # libraries raise nearly anything
+                self._add_problem(input.path, error)
 
-    def _add_problem(self, error: UserError) -> None:
-        # the reader names config fields, which are flags of this program
-        self.problems.append(str(error).replace("config.reading.", "--"))
+    def _add_problem(self, path: Path, error: Exception) -> None:
+        """Keeps the line of an image that failed; raises an error that would end all others too."""
+        if isinstance(error, WriteError) and error.everywhere:
+            raise error
+        logging.debug("%s", path, exc_info=error)
+        self.problems.append(problem(path, error))
 
-    def _predict(self, jobs: list[Job], progress: tqdm) -> list[Job]:
-        """Predicts jobs of consecutive numbers up to the first unreadable one; returns the rest."""
-        reader, maps = ImageReader(jobs, self.limits), dict[int, OutputMaps]()
+    def _predict(self, jobs: list[Job], progress: tqdm) -> list[list[Job]]:
+        """Predicts jobs of consecutive numbers up to one that fails; returns those left to do.
+
+        An error of the devices does not say to which of several images it belongs: then the first
+        of those that are left is to be predicted alone.
+        """
+        reader = ImageReader(jobs, self.limits)
+        stream, ended = iter(self.bands(reader, jobs[0].input.number)), 0
+        started, maps = time.monotonic(), None
         certainty = CertaintyColumns(self.calibration, self.random)
-        started = time.monotonic()
-        for rows in self.bands(reader, jobs[0].input.number):
-            job, file = jobs[rows.image], reader.files[rows.image]
-            if rows.image not in maps:
-                maps[rows.image] = self._maps(file.image.shape[:2])
+        while True:
             try:
-                probability = self.shown(rows.probability)
-                maps[rows.image].add(rows.top, rows.generations, probability, rows.samples)
-            except UserError as error:
-                raise UserError(f"{job.input.path}: {error}", error.code) from error
-            certainty.add(rows, job.pixels)
+                if (rows := next(stream, None)) is None:
+                    break
+            except Exception as error:  # libraries raise nearly anything
+                if len(jobs) > ended + 1 and reader.count > ended + 1:
+                    return [jobs[ended : ended + 1], jobs[ended + 1 :]]
+                return self._give_up(jobs, ended, error, progress)
+            job, file = jobs[rows.image], reader.files[rows.image]
+            try:
+                maps = maps or self._maps(file.image.shape[:2])
+                shown = self.shown(rows.probability)
+                maps.add(rows.top, rows.generations, shown, rows.samples)
+                certainty.add(rows, job.pixels)
+                if rows.last:
+                    columns = certainty.columns(rows.image, file.image, maps.mask)
+                    self._finish(job, file, maps, started, columns)
+            except Exception as error:
+                return self._give_up(jobs, rows.image, error, progress)
             progress.update(rows.generations.shape[1] * rows.generations.shape[2])
             if rows.last:
                 del reader.files[rows.image]
-                finished = maps.pop(rows.image)
-                columns = certainty.columns(rows.image, file.image, finished.mask)
-                self._finish(job, file, finished, started, columns)
-                started = time.monotonic()
+                started, maps, ended = time.monotonic(), None, rows.image + 1
         if reader.error:
-            self._add_problem(reader.error)
-            progress.update(jobs[reader.count - 1].pixels)
-        return jobs[reader.count :]
+            return self._give_up(jobs, ended, reader.error, progress)
+        return []
+
+    def _give_up(
+        self, jobs: list[Job], index: int, error: Exception, progress: tqdm
+    ) -> list[list[Job]]:
+        """Adds the problem of a job, and returns those after it."""
+        self._add_problem(jobs[index].input.path, error)
+        progress.update(jobs[index].pixels)
+        return [jobs[index + 1 :]]
 
     def _maps(self, shape: tuple[int, int]) -> OutputMaps:
         """Returns the maps of an image of shape (H, W), which are empty."""
@@ -233,8 +260,8 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         seconds = time.monotonic() - started
-        of_maps = maps.statistics()
-        row = summary.row(input.name, job.shape, of_maps, seconds, file.state, certainty)
+        of_file = file.state, as_flags(file.values), certainty
+        row = summary.row(input.name, job.shape, maps.statistics(), seconds, *of_file)
         self.summary.add(row)
         self.done.append(row)
 
@@ -248,6 +275,22 @@ class FolderPrediction:
             number += 1
 
 
+def describe(progress: tqdm, compiled: str) -> None:
+    """Writes into a progress line what is compiled; "": nothing is, images are predicted."""
+    progress.set_description(f"compiling for {compiled}" if compiled else "predicting")
+
+
+def problem(path: Path, error: Exception) -> UserError:
+    """Returns the line of an image that failed, for whatever reason; its path comes first."""
+    # the reader names config fields, which are flags of the program
+    text = as_flags(one_line(error))
+    if isinstance(error, OSError) and not isinstance(error, UserError):
+        text = error.strerror or text
+    code = error.code if isinstance(error, UserError) else BAD_DATA
+    named = str(path) in text or isinstance(error, WriteError)
+    return UserError(text if named else f"{path}: {text}", code)
+
+
 def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
     """Yields jobs of consecutive numbers together; an image larger than `LARGE` comes alone."""
     batch: list[Job] = []
@@ -259,6 +302,20 @@ def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         batch.append(job)
     if batch:
         yield batch
+
+
+def as_flags(text: str) -> str:
+    """Returns what the reader says of config fields with the flags of this program."""
+    return text.replace("config.reading.", "--")
+
+
+def log_values(rows: Sequence[Row]) -> None:
+    """Logs how many images have more than 8 bits, and what became black and white in the first."""
+    if deep := [row for row in rows if row.values]:
+        first = f"{deep[0].name}: {deep[0].values}"
+        logging.info("%d images of more than 8 bits; values in summary.csv; %s", len(deep), first)
+    for row in [row for row in deep if "it is dark" in row.values][:NAMED_FOR_REVIEW]:
+        logging.warning("%s: %s", row.name, row.values)
 
 
 def log_cost(rows: Sequence[Row]) -> None:

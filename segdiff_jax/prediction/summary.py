@@ -18,6 +18,8 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.prediction.output_maps import MapStatistics
 from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
 
+FILES = SUMMARY, SETTINGS = "summary.csv", "settings.json"  # of an output folder
+
 
 class Row(NamedTuple):
     """Holds the columns of summary.csv for one image, in their order.
@@ -26,12 +28,13 @@ class Row(NamedTuple):
       name: of the file, relative to the folder of the input.
       width, height: pixels.
       foreground_share, mean_confidence, mean_uncertainty, agreement: see `MapStatistics`, and so
-        samples, the last column; 0 in rows of earlier versions, which had no such column.
+        samples; 0 in rows of earlier versions, which had no such column.
       review_rank: 1 is the image that most needs a human's review; 0 until the ranks are computed.
         Its column is called look_rank.
       seconds: from the end of the image before it to the last of its files.
       file_bytes, file_modified: size of the image file and time of its last change, in nanoseconds
         since 1970, when it was read.
+      values: what became black and white of more than 8 bits, see `reading.ReadImage`.
       predicted_dice, dice_low, dice_high: of the mask with the truth, and its 80 % interval; empty
         where the run is not calibrated, as all that follows.
       area, area_low, area_high: foreground pixels, likewise.
@@ -51,6 +54,7 @@ class Row(NamedTuple):
     file_bytes: int
     file_modified: int
     samples: int = 0
+    values: str = ""
     predicted_dice: float = math.nan
     dice_low: float = math.nan
     dice_high: float = math.nan
@@ -63,7 +67,7 @@ class Row(NamedTuple):
     unlike: str = ""
 
 
-EARLIER = 11, 12  # columns of earlier versions: without and with the samples
+EARLIER = 11, 12, 13  # columns of earlier versions: up to file_modified, samples and values
 COLUMNS = tuple({"review_rank": "look_rank"}.get(name, name) for name in Row._fields)
 
 
@@ -73,6 +77,7 @@ def row(
     of_maps: MapStatistics,
     seconds: float,
     state: os.stat_result,
+    values: str = "",
     certainty: Sequence[float | str] = (),
 ) -> Row:
     """Returns the row of an image of shape (H, W), whose file had this state when it was read.
@@ -83,7 +88,7 @@ def row(
     foreground, confidence, uncertainty, agreement = shares
     return Row(
         *(name, width, height, foreground, confidence, uncertainty, agreement),
-        *(0, round(seconds, 3), state.st_size, state.st_mtime_ns, of_maps.samples),
+        *(0, round(seconds, 3), state.st_size, state.st_mtime_ns, of_maps.samples, values),
         *certainty,
     )
 
@@ -103,7 +108,7 @@ class Summary:
         Raises:
           UserError: the file was written by something else.
         """
-        self.path = output / "summary.csv"
+        self.path = output / SUMMARY
         rows = [] if fresh or not self.path.exists() else _read(self.path)
         self.rows = {row.name: row for row in rows}  # by name of the image
 
@@ -178,7 +183,7 @@ def check_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> b
     Raises:
       UserError: it was made with others, which are named, and must not be overwritten.
     """
-    path, settings = output / "settings.json", json.loads(json.dumps(settings))
+    path, settings = output / SETTINGS, json.loads(json.dumps(settings))
     saved: dict[str, Any] | None = None
     if path.exists():
         try:
@@ -209,9 +214,9 @@ def _differences(saved: dict[str, Any], settings: dict[str, Any]) -> str:
 
 def unrelated_content(output: Path, folders: Iterable[str]) -> str:
     """Returns a name in `output` that would be overwritten and is no prediction's, or ""."""
-    if (output / "settings.json").exists():
+    if (output / SETTINGS).exists():
         return ""
-    if (output / "summary.csv").exists():
-        return "summary.csv"
+    if (output / SUMMARY).exists():
+        return SUMMARY
     taken = (name for name in folders if (output / name).is_dir() and os.listdir(output / name))
     return next(taken, "")

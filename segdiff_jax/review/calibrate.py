@@ -15,6 +15,7 @@ from segdiff_jax.cli import app, review_args
 from segdiff_jax.cli.review_args import Command
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import UserError
+from segdiff_jax.runtime import own_files
 
 LESS_MEMORY = "lower sampling.rows_at_once in the config.json of the run, or --samples"
 
@@ -29,8 +30,10 @@ def run_command(argv: list[str]) -> None:
     command = review_args.parse(argv, "calibrate")
     app.set_up_logging()
     from segdiff_jax import api
+    from segdiff_jax.certainty import store
     from segdiff_jax.runtime import signals
 
+    own_files.check(command.workdirs[0], (store.FILE,))
     with signals.raise_on_signal():
         calibrate(command, api.load(command.workdirs, **settings(command)))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segdiff_jax.data.example import Example
+from segdiff_jax.data.image_io import masks as mask_files
 from segdiff_jax.data.image_io import reading
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import BAD_DATA, UserError, bad_data
@@ -56,7 +57,7 @@ def read(pairs: list[PairedFiles], limits: Limits) -> Iterator[Example]:
     """
     for name, image_file, mask_file in pairs:
         image = reading.read_image(image_file, limits)
-        mask = reading.read_mask(mask_file, limits).pixels
+        mask = mask_files.read_mask(mask_file, limits).pixels
         if mask.shape != image.shape[:2]:
             what = f"is {mask.shape[1]} x {mask.shape[0]} pixels; its image {image_file.name} is"
             raise bad_data(mask_file, f"{what} {image.shape[1]} x {image.shape[0]}")

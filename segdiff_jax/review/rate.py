@@ -22,10 +22,12 @@ from absl import logging
 from segdiff_jax.cli import app, review_args
 from segdiff_jax.cli.review_args import Command
 from segdiff_jax.data.image_io import writing
+from segdiff_jax.errors import CANNOT_WRITE
 from segdiff_jax.prediction.overlay import overlay
 from segdiff_jax.review import calibrate, pairs
-from segdiff_jax.runtime import files
+from segdiff_jax.runtime import files, own_files
 
+TABLE = "ratings.csv"
 PICTURES = 20  # of the worst masks
 SUSPECT = 0.5  # suspicion from which on an annotation is called wrong
 
@@ -70,11 +72,12 @@ def run_command(argv: list[str], mode: str) -> None:
     from segdiff_jax import api
     from segdiff_jax.runtime import signals
 
+    output = command.output or command.workdirs[0] / "check"
+    own_files.check(output, (TABLE,), ("pictures",), CANNOT_WRITE)
     with signals.raise_on_signal():
         model = api.load(command.workdirs, **calibrate.settings(command))
         if model.calibration is None:
             logging.warning("masks are ranked, but not calibrated: %s", model.uncalibrated)
-        output = command.output or command.workdirs[0] / "check"
         rate(model, _examples(command, model), output)
 
 
@@ -113,7 +116,7 @@ def rate(model: Any, examples: Iterable[Any], output: Path) -> list[Row]:
         for better in sorted(found, key=_worst)[PICTURES:]:
             pictures.pop(better.name, None)  # few are held at a time
     rows = [row._replace(rank=i) for i, row in enumerate(sorted(found, key=_worst), start=1)]
-    files.write_bytes(output / "ratings.csv", _csv(rows))
+    files.write_bytes(output / TABLE, _csv(rows))
     for row in rows[:PICTURES]:
         _draw(output / "pictures", row, *pictures[row.name])
     _log(rows, output)
@@ -157,4 +160,4 @@ def _log(rows: list[Row], output: Path) -> None:
             "  %d. %s: suspicion %.2f, surprise %.3f, predicted Dice %.2f",
             *(row.rank, row.name, row.suspicion, row.surprise, row.predicted_dice),
         )
-    logging.info("%s: %d masks, the worst first", output / "ratings.csv", len(rows))
+    logging.info("%s: %d masks, the worst first", output / TABLE, len(rows))

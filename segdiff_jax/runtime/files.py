@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,21 @@ from segdiff_jax.errors import CANNOT_WRITE, UserError
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _OTHER = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ESTALE)
 CAUSES = {number: os.strerror(number) for number in (*_DISK, *_OTHER)}
+# of a file alone: what else is written to the same place may succeed
+_OF_A_FILE = (errno.EFBIG, *_OTHER[:3])
+TEMPORARY_BYTES = 13  # of the name of a temporary file
+
+
+class WriteError(UserError):
+    """Reports that the system refused to write a file.
+
+    Attributes:
+      everywhere: whether it would refuse all other files, too, as a full disk does.
+    """
+
+    def __init__(self, message: str, everywhere: bool = True) -> None:
+        super().__init__(message, CANNOT_WRITE)
+        self.everywhere = everywhere
 
 
 @contextmanager
@@ -28,10 +44,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path; renames it to `path` when the block ends without an exception.
 
     Raises:
-      UserError: the file cannot be written; the temporary file is removed.
+      WriteError: the file cannot be written; the temporary file is removed.
     """
-    # the host is part of the name: machines that share the folder may have equal process ids
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -40,8 +55,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise cannot_write(path, error.strerror or str(error)) from error
+            raise cannot_write(path, error.strerror or str(error), error.errno) from error
         raise
+
+
+def _temporary_name(name: str) -> str:
+    """Returns a hidden name of `TEMPORARY_BYTES`, however long the name of the file is.
+
+    It is a function of the name, the process and the host: machines that share the folder may have
+    equal process ids.
+    """
+    of = f"{name}/{socket.gethostname()}/{os.getpid()}".encode(errors="surrogateescape")
+    return f".{zlib.crc32(of):08x}.tmp"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -76,14 +101,18 @@ def to_json_types(value: Any) -> Any:
     return value
 
 
-def cannot_write(path: Path, reason: str) -> UserError:
-    """Returns an error that names the path, the reason, and the free space there."""
+def cannot_write(path: Path, reason: str, number: int | None = None) -> WriteError:
+    """Returns an error that names the path, the reason, and the free space there.
+
+    `number` is the errno of the system; one that is not among `CAUSES` concerns this file alone.
+    """
     room = ""
     for existing in (path, *path.absolute().parents):
         with suppress(OSError):
             room = f" ({shutil.disk_usage(existing).free / 1e6:.1f} MB free)"
             break
-    return UserError(f"{path}: cannot be written: {reason}{room}", CANNOT_WRITE)
+    everywhere = number is None or (number in CAUSES and number not in _OF_A_FILE)
+    return WriteError(f"{path}: cannot be written: {reason}{room}", everywhere)
 
 
 def reason(error: BaseException | None) -> str:

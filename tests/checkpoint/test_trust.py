@@ -5,15 +5,17 @@ import re
 import resource
 import shutil
 import time
+from pathlib import Path
 
 import pytest
-from checkpoint_files import restored, save, step_of
-from tiny_config import tiny
+from checkpoint_files import restored, save, state, step_of
+from tiny_config import mesh_of, tiny
 
 from segdiff_jax import main
-from segdiff_jax.checkpoint import run_config, trust
+from segdiff_jax.checkpoint import manager, run_config, trust
 from segdiff_jax.checkpoint.manager import Checkpoints
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.runtime import distributed, own_files
 
 
 @pytest.fixture(scope="module")
@@ -58,35 +60,64 @@ def rename_in(path, key, value):
     path.write_text(text.replace(key, value))
 
 
-def refuse(run):
-    """Expects exit code 66 of both modes of `Checkpoints`, in one line, before a file is read."""
+def refuse(run, modes=(True, False)):
+    """Expects exit code 66 of `Checkpoints`, in one line, before a file is read."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for writes in (True, False):
-        with pytest.raises(UserError, match="not read, it is not what a training writes") as caught:
+    for writes in modes:
+        with pytest.raises(UserError, match="not read, it is not|nothing is written") as caught:
             Checkpoints(run, writes=writes)
         assert caught.value.code == BAD_CHECKPOINT and "\n" not in str(caught.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
     return str(caught.value)
 
 
-def test_links_out_of_the_work_directory_are_refused(run, elsewhere):
+def read(run):
+    """Returns the step of the averaged weights that a reader finds."""
+    like = manager.abstract(state(20)[0], distributed.everywhere(mesh_of(1)))
+    found, _ = Checkpoints(run, writes=False).restore_ema(like, "last")
+    return found
+
+
+def test_links_out_of_the_work_directory_are_read_and_never_written(run, elsewhere):
     manifest = step(run) / "ema" / "manifest.ocdbt"
     for path in (array_file(run), manifest, step(run) / "ema", step(run), run / "checkpoints"):
         there = elsewhere / path.relative_to(run)
         replace(path, there)
-        assert re.search(rf"{path} is a link out of .*, to {there}", refuse(run))
+        assert re.search(rf"{path} is a link out of .*, to {there}", refuse(run, [True]))
+        assert read(run) == 20
 
 
 def test_a_link_that_is_not_absolute_is_followed_too(run, elsewhere):
     replace(step(run), "../../elsewhere/checkpoints/20")
-    assert "is a link out of" in refuse(run)
+    assert "is a link out of" in refuse(run, [True]) and read(run) == 20
+
+
+def test_a_run_of_links_alone_as_the_cache_of_a_hub_is_read(run, tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    for number, path in enumerate(sorted(run.rglob("*"))):
+        if path.is_file():
+            path.rename(blobs / str(number))
+            path.symlink_to(f"{'../' * len(path.relative_to(run).parts)}blobs/{number}")
+    run.rename(snapshot)
+    assert read(snapshot) == 20 and run_config.read_config(snapshot).train.steps == 6
+
+
+def test_what_a_link_leads_to_is_checked_as_well(run, elsewhere):
+    """A folder elsewhere is entered, and what is in it has the same limits."""
+    replace(step(run), elsewhere / "checkpoints" / "20")
+    enlarge(step(elsewhere) / "ema" / "_METADATA")
+    assert "_METADATA has 1000 MB; at most 67 MB are allowed" in refuse(run, [False])
+    (step(elsewhere) / "ema" / "_METADATA").unlink()
+    os.mkfifo(step(elsewhere) / "ema" / "_METADATA")
+    assert "is neither a file nor a folder" in refuse(run, [False])
 
 
 def test_a_link_to_a_folder_beside_the_checkpoints_is_one_out_of_them(run):
-    """Its content would not have been checked."""
     shutil.move(step(run), run / "stash")
     step(run).symlink_to(run / "stash")
-    refuse(run)
+    refuse(run, [True])
+    assert read(run) == 20
 
 
 def test_links_that_stay_inside_are_allowed(run):
@@ -145,6 +176,8 @@ def test_links_in_a_circle_are_refused(run):
     path = step(run) / "ema" / "_METADATA"
     replace(path, path)
     assert "cannot be read: Too many levels of symbolic links" in refuse(run)
+    replace(path, path.parent)  # to the folder that it is in
+    trust.check_checkpoints(run / "checkpoints", writes=False)
 
 
 def test_damage_is_not_taken_for_malice(run):
@@ -154,9 +187,9 @@ def test_damage_is_not_taken_for_malice(run):
 
 def test_a_file_that_a_training_deletes_meanwhile_is_no_matter(run, monkeypatch):
     gone = run / "checkpoints" / "10"
-    listed = list(trust._below(run / "checkpoints"))
+    listed = list(own_files.below(run / "checkpoints"))
     shutil.rmtree(gone)
-    monkeypatch.setattr(trust, "_below", lambda directory: listed)
+    monkeypatch.setattr(own_files, "below", lambda directory, follow: listed)
     trust.check_checkpoints(run / "checkpoints")
 
 
@@ -184,17 +217,25 @@ def test_a_config_of_a_gigabyte_is_refused_before_it_is_read(run):
     assert caught.value.code == BAD_CHECKPOINT
 
 
-def test_a_config_that_lies_elsewhere_is_refused(run, elsewhere):
-    replace(run / "config.json", elsewhere / "config.json")
-    with pytest.raises(UserError, match=r"config\.json is a link out of") as caught:
-        run_config.read_config(run)
-    assert caught.value.code == BAD_CHECKPOINT
+WRITTEN = {
+    "train": [
+        *(
+            ".lock",
+            ".lock-holder",
+            "metrics.jsonl",
+            "training_images.txt",
+            "data.json",
+            "config.json",
+        ),
+        *("checkpoints", "tensorboard", "tensorboard/events", "checkpoints/x", "parameters.txt"),
+    ],
+    "evaluate": ["report", "report/report.html"],
+}
 
 
 @pytest.mark.parametrize(
-    "name", [".lock", "metrics.jsonl", "training_images.txt", "tensorboard/events", "report"]
+    "mode, name", [(m, name) for m, names in WRITTEN.items() for name in names]
 )
-@pytest.mark.parametrize("mode", ["train", "evaluate"])
 def test_nothing_is_written_through_a_link_out_of_the_work_directory(
     run, name, mode, tmp_path, capsys
 ):
@@ -202,21 +243,40 @@ def test_nothing_is_written_through_a_link_out_of_the_work_directory(
     config.write_text("from tiny_config import tiny as get_config\n")
     prey.write_text("of somebody else")
     (run / name).parent.mkdir(exist_ok=True)
-    (run / name).symlink_to(prey)
+    if (run / name).exists():
+        replace(run / name, prey)
+    else:
+        (run / name).symlink_to(prey)
     code = main.main([f"--config={config}", f"--workdir={run}", f"--mode={mode}"])
     said = capsys.readouterr().err.splitlines()[-1]
     assert code == BAD_CHECKPOINT and f"{run / name} is a link out of {run}, to {prey}" in said
     assert prey.read_text() == "of somebody else"
 
 
-@pytest.mark.parametrize("mode", ["train", "evaluate"])
-def test_the_programme_ends_with_66_in_one_line(run, elsewhere, mode, tmp_path, capsys):
-    config = tmp_path / "tiny_config.py"
+ODD = {"pipe": os.mkfifo, "folder": Path.mkdir}
+PLACES = [
+    *(("train", kind, name) for kind in ODD for name in (".lock", "metrics.jsonl", "config.json")),
+    *(("train", kind, name) for kind in ODD for name in (".lock-holder", "data.json")),
+    *(("train", "pipe", name) for name in ("checkpoints", "tensorboard", "checkpoints/20/x")),
+    *(("evaluate", "pipe", name) for name in ("metrics.jsonl", "config.json", "report")),
+    *(("evaluate", "pipe", name) for name in ("report/report.html", "checkpoints")),
+    ("evaluate", "folder", "config.json"),
+]
+
+
+@pytest.mark.parametrize("mode, kind, name", PLACES)
+def test_something_else_in_the_place_of_a_file_ends_at_once_with_66(
+    run, mode, kind, name, tmp_path, capsys
+):
+    config, path = tmp_path / "tiny_config.py", run / name
     config.write_text("from tiny_config import tiny as get_config\n")
-    replace(run / "config.json", elsewhere / "config.json")
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ODD[kind](path)
     code = main.main([f"--config={config}", f"--workdir={run}", f"--mode={mode}"])
     lines = [line for line in capsys.readouterr().err.splitlines() if "segdiff: " in line]
-    assert code == BAD_CHECKPOINT and len(lines) == 1 and "is a link out of" in lines[0]
+    assert code == BAD_CHECKPOINT and len(lines) == 1 and str(run) in lines[0]
 
 
 def test_a_config_of_now_is_read_as_it_was_written(run):

@@ -164,7 +164,7 @@ def test_a_broken_config_file_takes_one_line(text, message, tmp_path, capsys):
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
             70,
-            "too little memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.): lower tr",
+            "too little memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.): lower sa",
         ),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_correct_command_line_is_parsed(argv, directory, monkeypatch):
     [
         ("all", ["prepare", "start", "compare", "train", "evaluate"]),
         ("prepare", ["prepare"]),
-        ("check", ["problems"]),
+        ("check", ["inspect"]),
         ("train", ["start", "compare", "train"]),
         ("evaluate", ["start", "compare", "evaluate"]),
     ],
@@ -226,7 +226,10 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
     def recorder(name):
         return lambda *args: done.append(name) or {}
 
-    source = types.SimpleNamespace(prepare=recorder("prepare"), problems=recorder("problems"))
+    nothing = types.SimpleNamespace(problems=[], lines=[], pictures=[])
+    source = types.SimpleNamespace(
+        prepare=recorder("prepare"), inspect=lambda crop: recorder("inspect")() or nothing
+    )
     modules = {
         "factory.datasets": {"source": lambda config: source},
         "runtime.distributed": {"start": recorder("start"), "leads_others": lambda: False},
@@ -260,3 +263,21 @@ def test_a_mistake_shows_within_five_seconds(argv):
     assert time.monotonic() - start < 5
     assert done.returncode == errors.USAGE
     assert done.stderr.startswith("segdiff: ") and done.stderr.count("\n") == 1
+
+
+def test_no_two_sources_share_a_default_work_directory(tmp_path):
+    files = ["configs/folder.py", "folder.py", str(tmp_path / "configs" / "folder.py")]
+    arguments = ["", "a", "a,b", "a-b", "a/b", "a b", "a,,b", "./a/b", "a/b/", "/a/b", "a-b,small"]
+    arguments += ["a/b,small", "a,b,small", "\udce9", "é"]
+    sources = [f"{file}:{argument}".removesuffix(":") for file in files for argument in arguments]
+    sources += [
+        "configs/folder-a.py",
+        "configs/folder-a.py:b",
+        "configs/folder_a.py",
+        "configs/a.py",
+    ]
+    names = {main_args.run_name(source) for source in sources}
+    assert len(names) == len(sources)
+    assert all("/" not in name and " " not in name for name in names)
+    assert main_args.run_name("configs/folder.py:cells,small") == "folder-cells-small"
+    assert main_args.run_name("configs/monuseg.py") == "monuseg"

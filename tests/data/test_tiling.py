@@ -138,16 +138,33 @@ def test_a_small_image_is_continued_by_reflection():
 @pytest.mark.parametrize(
     ("shape", "tile"),
     [
-        ((256, 256), (256, 256)),
-        ((1000, 960), (256, 256)),
-        ((128, 64), (128, 64)),  # the network takes it as it is
-        ((100, 40), (128, 64)),  # filled up to quarters of a tile
-        ((100, 1000), (128, 256)),
-        ((250, 16), (256, 16)),
+        ((256, 256), 256),
+        ((1000, 960), 256),
+        ((128, 64), 128),  # half a tile
+        ((129, 64), 256),
+        ((64, 64), 64),  # a quarter
+        ((48, 60), 64),  # multiples of what the network needs as well
+        ((1, 1), 64),
+        ((100, 1000), 256),
+        ((250, 16), 256),
     ],
 )
-def test_tiles_are_as_large_as_is_needed_and_few_in_kind(shape, tile):
-    assert grid(shape, 256, 192, 16).tile == tile
+def test_tiles_are_squares_of_three_sizes(shape, tile):
+    assert grid(shape, 256, 192, 16).tile == (tile, tile)
+
+
+@pytest.mark.parametrize(
+    ("size", "multiple", "sides"), [(256, 64, {64, 128, 256}), (96, 16, {48, 96}), (48, 16, {48})]
+)
+def test_images_of_every_size_have_tiles_of_at_most_three_that_the_network_takes(
+    size, multiple, sides
+):
+    shapes = [(h, w) for h in range(1, 2 * size, 7) for w in range(1, 2 * size, 5)]
+    tiles = [grid(shape, size, size, multiple).tile for shape in shapes]
+    assert {side for tile in tiles for side in tile} == sides
+    for shape, tile in zip(shapes, tiles, strict=True):
+        assert all(side % multiple == 0 for side in tile) and tile[0] == tile[1]
+        assert tile[0] == size or tile[0] >= max(shape)
 
 
 def test_without_tiles_an_image_is_filled_up_to_what_the_network_takes():

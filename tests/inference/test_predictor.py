@@ -1,16 +1,18 @@
 """A map and samples of one network or several: rows, tiles, shares, and when enough are drawn."""
 
 from dataclasses import replace
+from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pixel_network import PixelByPixel, predictor_of, segmenters
+from pixel_network import PixelByPixel, predictor_of, samplers_of, segmenters
 
 from segdiff_jax.inference import predictor
 from segdiff_jax.inference.coupling import couple
 from segdiff_jax.inference.predictor import Predictor, Run, is_settled
+from segdiff_jax.runtime import compilation
 
 KEY = jax.random.key(4)
 RANDOM = np.random.default_rng(0)
@@ -163,3 +165,42 @@ def test_a_sample_that_is_no_number_is_not_hidden_by_its_mask():
     bad = replace(chain.sampler, model=PixelByPixel(jnp.nan))
     found = predict(Predictor((Run(one, replace(chain, sampler=bad)),), 4))
     assert np.isnan(found.probability).all() and np.isnan(found.generations).all()
+
+
+def images_of_forty_sizes():
+    heights_and_widths = (
+        *(((1, 3, 6, 8), (2, 5, 8)), ((4, 9, 13, 16), (10, 12, 15, 16))),
+        ((5, 17, 40), (18, 25, 33, 40)),
+    )
+    shapes = [pair for sides in heights_and_widths for pair in product(*sides)]
+    assert len(set(shapes)) == 40
+    order = RANDOM.permutation([*range(40), *range(0, 40, 4)])
+    return [RANDOM.integers(0, 256, (*shapes[i], 3), np.uint8) for i in order]
+
+
+@pytest.mark.parametrize("coupled", [True, False])
+def test_images_of_forty_sizes_share_six_programs_and_are_what_each_is_alone(coupled, caplog):
+    """Without a neighbourhood, and with one field of noise, padding makes no difference at all."""
+    samplers_of.cache_clear()  # so that nothing is compiled already
+    made, reports = predictor_of(coupled=coupled, tile=32, stride=24), []
+    images = images_of_forty_sizes()
+    with jax.log_compiles(), compilation.reported_to(reports.append):
+        found = [*made(images, KEY)]
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("Compiling jit(sample_rows)" in message for message in messages) == 6
+    assert sorted(filter(None, reports)) == [
+        f"tiles of {side} x {side} pixels" for side in (16, 16, 32, 32, 8, 8)
+    ]
+    assert reports[1::2] == [""] * 6
+    untiled = predictor_of(coupled=coupled)
+    for number in (0, 7):
+        alone = predict(untiled, images[number], number)
+        np.testing.assert_allclose(found[number].probability, alone.probability, atol=4 * 2**-23)
+        np.testing.assert_array_equal(found[number].samples, alone.samples)
+
+
+def test_where_rows_are_denoised_together_a_tile_that_is_alone_has_its_own_program():
+    one, _ = segmenters(tile=64, stride=64)
+    together = replace(one, rows_per_device=16, max_tiles_per_call=16)
+    assert [together._slots_for(tiles) for tiles in (1, 2, 5, 16)] == [1, 16, 16, 16]
+    assert [one._slots_for(tiles) for tiles in (1, 2)] == [2, 2]

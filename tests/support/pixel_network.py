@@ -18,6 +18,7 @@ class PixelByPixel(nn.Module):
 
     shift: float = 0.0
     factor: int = 1
+    precision: str = "default"
 
     def encode(self, image):
         return image

@@ -6,15 +6,18 @@ pictures like the source only: a mask whose background were declared "no data" w
 foreground to a GIS.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tifffile
+from absl import logging
 from PIL import Image
 
 from segdiff_jax.data.image_io import headers, pillow_files, tiff_files
+from segdiff_jax.errors import one_line
 from segdiff_jax.runtime.files import atomic_write
 
 # GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory,
@@ -60,11 +63,16 @@ def read_tags(path: Path, page: int = 0) -> Tags:
 def _tiff_tags(file: BinaryIO, number: int) -> Tags:
     with tiff_files.open_page(file, max(number, 0)) as page:
         orientation = tiff_files.orientation(page)
+        found = {code: page.tags.get(code) for code in (*GROUND, *VALUES, *RESOLUTION)}
+        odd = [tag for tag in found.values() if tag and not _is_usable(tag)]
         tiff = {
             code: _field(tag, page.parent.filehandle)
-            for code in (*GROUND, *VALUES, *RESOLUTION)
-            if (tag := page.tags.get(code)) and _is_usable(tag)
+            for code, tag in found.items()
+            if tag and tag not in odd
         }
+    if odd:
+        listed = "; ".join(f"{tag.name} {tag.value}"[:100] for tag in odd)
+        logging.warning("%s: metadata that cannot be copied are left out: %s", file.name, listed)
     if orientation != 1 and tiff.keys() & set(GROUND):
         raise headers.RefusedError(
             f"GeoTIFF with orientation {orientation}: must be 1, since its pixels would be turned "
@@ -77,11 +85,14 @@ def _tiff_tags(file: BinaryIO, number: int) -> Tags:
 
 def _is_usable(tag: tifffile.TiffTag) -> bool:
     """Returns whether a field can be written again; odd resolutions are dropped."""
-    if tag.code == UNIT:
-        return tag.value in (1, 2, 3)
-    if tag.code in RESOLUTION:
-        return tag.dtype == _RATIONAL and tag.count == 1 and min(tag.value) > 0
-    return True
+    try:
+        if tag.code == UNIT:
+            return tag.value in (1, 2, 3)
+        if tag.code in RESOLUTION:
+            return tag.dtype == _RATIONAL and tag.count == 1 and min(tag.value) > 0
+        return tag.value is not None
+    except Exception:  # a damaged value, which tifffile reads when it is asked for
+        return False
 
 
 def _field(tag: tifffile.TiffTag, file: tifffile.FileHandle) -> tuple[int, int, Any]:
@@ -90,6 +101,39 @@ def _field(tag: tifffile.TiffTag, file: tifffile.FileHandle) -> tuple[int, int, 
         return int(tag.dtype), tag.count, tag.value
     file.seek(tag.valueoffset)
     return _ASCII, tag.count, file.read(tag.count)
+
+
+def usable_tags(tags: Tags, suffix: str, name: str) -> Tags:
+    """Returns the tags that a file of this suffix can hold; each other one is logged.
+
+    Args:
+        tags: of a source, which may hold any numbers.
+        suffix: of the files to be written, .png or .tif.
+        name: of the source.
+    """
+    if tags == NO_TAGS or (reason := _refusal(tags, suffix)) is None:
+        return tags
+    parts = {f"tag {code}": Tags({code: tags.tiff[code]}) for code in tags.tiff}
+    parts |= {"resolution": Tags(dpi=tags.dpi)} if tags.dpi else {}
+    if {*RESOLUTION[:2]} <= tags.tiff.keys():  # one is not written without the other
+        parts = {k: v for k, v in parts.items() if not v.tiff.keys() & {*RESOLUTION}}
+        parts["resolution"] = Tags({k: v for k, v in tags.tiff.items() if k in RESOLUTION})
+    refusals = {key: _refusal(part, suffix) for key, part in parts.items()}
+    fine = [part.tiff for key, part in parts.items() if not refusals[key]]
+    kept = {code: field for part in fine for code, field in part.items()}
+    refused = "; ".join(f"{key} ({why})" for key, why in refusals.items() if why) or reason
+    logging.warning("%s: metadata that cannot be copied are left out: %s", name, refused)
+    usable = Tags(kept, tags.dpi if not refusals.get("resolution") else None)
+    return usable if _refusal(usable, suffix) is None else NO_TAGS
+
+
+def _refusal(tags: Tags, suffix: str) -> str | None:
+    """Returns why a small file of this suffix cannot be written with the tags; None: it can."""
+    try:
+        _write(io.BytesIO(), suffix, np.zeros((1, 1), np.uint8), tags, like_source=True)
+    except Exception as error:  # struct, ValueError, OverflowError and others
+        return one_line(error)
+    return None
 
 
 def save(path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, like_source: bool = False) -> None:
@@ -106,19 +150,21 @@ def save(path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, like_source: bool
         UserError: the file cannot be written.
     """
     with atomic_write(path) as temporary:
-        if path.suffix in TIFF_SUFFIXES:
-            _save_tiff(temporary, pixels, tags, like_source)
-            return
+        _write(temporary, path.suffix, pixels, tags, like_source)
+
+
+def _write(
+    file: Path | BinaryIO, suffix: str, pixels: np.ndarray, tags: Tags, like_source: bool
+) -> None:
+    if suffix not in TIFF_SUFFIXES:
         # Of smooth maps, level 3 is ten times as fast as the default and as small.
         options = {"dpi": tags.dpi} if tags.dpi else {}
-        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=3, **options)
-
-
-def _save_tiff(path: Path, pixels: np.ndarray, tags: Tags, like_source: bool) -> None:
+        Image.fromarray(pixels).save(file, format="PNG", compress_level=3, **options)
+        return
     copied = (*GROUND, *VALUES) if like_source else GROUND
     x, y = (tags.tiff[code][2] if code in tags.tiff else None for code in RESOLUTION[:2])
     tifffile.imwrite(
-        path,
+        file,
         pixels,
         photometric="rgb" if pixels.ndim == 3 else "minisblack",
         compression="lzw",

@@ -1,0 +1,62 @@
+"""A model that predicts the colours of an image, to test what is written of predictions."""
+
+from typing import NamedTuple
+
+import numpy as np
+from tiny_config import tiny
+
+
+class Rows(NamedTuple):
+    image: int
+    top: int
+    generations: np.ndarray
+    probability: np.ndarray
+    samples: np.ndarray | None
+    last: bool
+
+
+class Predictor(NamedTuple):
+    generations: int
+    samples: int
+    tolerance: float
+    whole: bool
+
+
+class StandIn:
+    """Predicts the red, green and blue of an image; its noise is the number of the image.
+
+    Its samples are where these are above 1/2.
+    """
+
+    def __init__(self, rows=7, generations=3, stop_at=None, samples=0, whole=False):
+        self.config, self.step, self.threshold = tiny(), 6, 0.5
+        self.config.sampling.generations = generations
+        self.config.sampling.samples = samples
+        self.rows, self.stop_at, self.asked = 10**9 if whole else rows, stop_at, []
+        self.random, self.whole = True, whole
+
+    @property
+    def predictor(self):
+        c = self.config.sampling
+        return Predictor(c.generations, c.samples, c.tolerance, self.whole)
+
+    @property
+    def configs(self):
+        return (self.config,)
+
+    @property
+    def steps(self):
+        return (self.step,)
+
+    def bands(self, images, first=0):
+        for place, image in enumerate(images):
+            self.asked.append(first + place)
+            if first + place == self.stop_at:
+                raise KeyboardInterrupt
+            soft = np.moveaxis(image, -1, 0)[: self.config.sampling.generations] / 255
+            soft = soft + (first + place) / 1000
+            for top in range(0, len(image), self.rows):
+                rows = soft[:, top : top + self.rows].astype(np.float32)
+                masks = (rows > 0.5).astype(np.uint8) if self.predictor.samples else None
+                mean, last = rows.clip(0, 1).mean(axis=0), top + self.rows >= len(image)
+                yield Rows(place, top, rows, mean, masks, last)
