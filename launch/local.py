@@ -33,6 +33,7 @@ if str(ROOT) not in sys.path:  # a checkout that is not installed
     sys.path.insert(0, str(ROOT))
 
 from segdiff_jax import errors  # noqa: E402
+from segdiff_jax.cli import app  # noqa: E402
 
 MAIN = (sys.executable, "-m", "segdiff_jax.main")
 HOST = "127.0.0.1"
@@ -249,10 +250,10 @@ def run(
 def main(arguments: list[str]) -> int:
     """Runs the command line of this file and returns its exit code."""
     split = arguments.index("--") if "--" in arguments else len(arguments)
+    if app.HELP & set(arguments[:split]):
+        return app.show(__doc__ or "")
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage=argparse.SUPPRESS,
+        add_help=False,
         allow_abbrev=False,
         exit_on_error=False,
     )

@@ -96,7 +96,7 @@ class Model:
           ValueError: the image is of another shape or type, or transparent.
         """
         # one tile a call, so that small images bring no padding
-        pixels = to_rgb(image)
+        pixels = self._rgb(image)
         rows = self.predictor.one_tile_a_call().predict(pixels, self.key(), number)
         generations, probability = np.clip(rows.generations, 0.0, 1.0), self.shown(rows.probability)
         return Prediction(
@@ -155,7 +155,7 @@ class Model:
           tolerance of the samples, or the fusion "staple" or "medoid", all rows of an image come
           together, and it has to fit into memory.
         """
-        return self.predictor.bands(map(to_rgb, images), self.key(), first)
+        return self.predictor.bands(map(self._rgb, images), self.key(), first)
 
     def eps(self, x_t: Array, t: Array, image: Array) -> jax.Array:
         """Returns the network's estimate of the noise in x_t: the function eps of the paper.
@@ -175,6 +175,9 @@ class Model:
         """
         sampler = self.segmenter.sampler
         return at_precision(sampler.model.precision, _eps)(sampler, self.params, x_t, t, image)
+
+    def _rgb(self, image: Any) -> np.ndarray:
+        return to_rgb(image, self.config.reading.value_range)
 
     def key(self) -> jax.Array:
         """Returns the key of all noise."""

@@ -68,6 +68,7 @@ def run_mode(command: Command) -> None:
     job = config.job
     peers = command.coordinator, command.processes, command.process
     distributed.start(*peers, job.join_seconds, job.heartbeat_seconds, devices_of_cpu(command))
+    distributed.check_platform(command.device)
     with watchdog.watch(job.hang_seconds, coordinator=distributed.leads_others()):
         train_and_evaluate(command)
 

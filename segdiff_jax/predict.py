@@ -35,7 +35,9 @@ def run_command(argv: list[str]) -> None:
     app.set_up_logging()
     inputs.log_ignored(command.inputs)
     from segdiff_jax import api
-    from segdiff_jax.runtime import signals
+    from segdiff_jax.runtime import distributed, signals
+
+    distributed.check_platform(command.device)
 
     left_out = (*Limits._fields, "risk")
     chosen = {k: v for k, v in command.values.items() if k not in left_out}
@@ -58,9 +60,8 @@ def predict(command: Command, model: Any) -> None:
     """
     from segdiff_jax.prediction.pipeline import FolderPrediction, log_review_order
 
-    output, predictor = command.output, model.predictor
-    _warn(model)
-    limits, risk = _limits(command, model), command.values.get("risk")
+    output, predictor, bounds = command.output, model.predictor, _checked_bounds(command, model)
+    limits = _limits(command, model)
     same = check_settings(output, settings(command, model, limits), command.overwrite)
     with Summary(output, fresh=command.overwrite and not same) as summary:
         work = FolderPrediction(
@@ -76,7 +77,7 @@ def predict(command: Command, model: Any) -> None:
             whole=predictor.whole,
             shown=model.shown,
             calibration=model.calibration,
-            bounds=None if risk is None else model.risk_thresholds(risk),
+            bounds=bounds,
         )
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total = len(command.inputs)
@@ -96,12 +97,14 @@ def _failures(problems: list[UserError], total: int) -> UserError:
     return UserError(message, INTERNAL if of_network else BAD_DATA, lines)
 
 
-def _warn(model: Any) -> None:
-    """Logs what the outputs will lack."""
+def _checked_bounds(command: Command, model: Any) -> tuple[float, float] | None:
+    """Returns the thresholds of --risk, None without it; logs what the outputs will lack."""
     if model.predictor.generations == 1 and model.random:
         logging.warning("uncertainty is 0 everywhere: it takes more than one generation")
     if model.calibration is None:
         logging.info("no predicted Dice and no intervals: %s", model.uncalibrated)
+    risk = command.values.get("risk")
+    return None if risk is None else model.risk_thresholds(risk)
 
 
 def _limits(command: Command, model: Any) -> Limits:

@@ -71,6 +71,8 @@ def _report(error: BaseException, less_memory: str) -> int:
             return fail(str(error) or "interrupted", errors.INTERRUPTED)
         case TerminatedError():
             return fail(str(error) or "terminated", errors.TERMINATED)
+    if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+        return errors.DONE
     lost = [line for line in _messages(error) if LOST.search(line)]
     if lost and _is_joined():
         return fail(f"lost another process of the job ({lost[0]})", errors.PEER_LOST)
@@ -130,11 +132,22 @@ def _is_shown(record: python_logging.LogRecord) -> bool:
 
 def show(text: str) -> int:
     """Prints a text on stdout and returns exit code 0, also if the reader (`| head`) is gone."""
-    try:
+    with contextlib.suppress(BrokenPipeError):
         print(text.strip(), flush=True)
+    _stdout_is_closed()
+    return errors.DONE
+
+
+def _stdout_is_closed() -> bool:
+    """Returns whether the reader of stdout is gone; then nothing is written to it any more."""
+    if sys.stdout is None:
+        return False
+    try:
+        sys.stdout.flush()
+        return False
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit fails, too
-    return errors.DONE
+        return True
 
 
 def fail(message: str, code: int) -> int:

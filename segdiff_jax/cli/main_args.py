@@ -13,7 +13,7 @@ from segdiff_jax.errors import UserError
 
 ENCODING = "surrogateescape"  # of names of files that are no text
 MODES = ("all", "check", "prepare", "train", "evaluate")
-FLAGS = {"workdir": "", "coordinator": "", "processes": 0, "process": -1}
+FLAGS = {"workdir": "", "device": "", "coordinator": "", "processes": 0, "process": -1}
 SUMMARIES = {  # by mode; "": --mode gives it
     "": "SegDiff: trains a diffusion model that segments images, and evaluates it.",
     "prepare": "Prepares a data set, once: reads the official files and stores the images.",
@@ -33,6 +33,7 @@ HELP = """{summary}
   --workdir=DIR              checkpoints, metrics, report; runs/FILE[-ARGUMENT] if not given,
                              with a checksum where the argument is a path or FILE lies elsewhere.
                              The same command again continues a run that was stopped
+  --device=cpu|gpu|tpu       what computes; the fastest that JAX finds if not given
   --coordinator=HOST:PORT --processes=N --process=I
                              a job of several processes; --coordinator=auto where JAX finds them;
                              all end if one has not joined within config.job.join_seconds
@@ -60,6 +61,7 @@ class Command(NamedTuple):
     coordinator: str  # "host:port" of process 0, "auto", or "" for one process
     processes: int  # their number, with "host:port"
     process: int  # the number of this one, from 0
+    device: str = ""  # of options.DEVICES, or "": that JAX chooses
 
 
 def help_of(mode: str) -> str:
@@ -84,7 +86,8 @@ def parse(argv: list[str], mode: str = "") -> Command:
     workdir = options.directory("workdir", values["workdir"] or f"runs/{run_name(source)}")
     job = values["coordinator"], values["processes"], values["process"]
     _check_job(*job)
-    return Command(config, workdir, mode, *job)
+    options.use_device(values["device"])
+    return Command(config, workdir, mode, *job, device=values["device"])
 
 
 def run_name(source: str) -> str:

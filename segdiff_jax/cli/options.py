@@ -2,10 +2,14 @@
 
 import importlib.util
 import inspect
+import os
+import pkgutil
 import re
 import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,40 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from segdiff_jax.config import schema, validate
+from segdiff_jax.config.allowed import is_integer
 from segdiff_jax.errors import UserError
 
 INSTALLED_CONFIGS = "share", "segdiff_jax", "configs"  # below the environment, see pyproject.toml
+DEVICES = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}  # flag -> JAX_PLATFORMS
+WHOLE = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+MOST_DIGITS = 30  # of an integer that is written with an exponent
+
+
+def whole_number(text: str) -> int:
+    """Returns an integer, which may be written as 1e3 or 8.0; raises ValueError for other texts."""
+    if not WHOLE.fullmatch(text) or len(text) > 1000:
+        return int(text)
+    value = Decimal(text)
+    if value.adjusted() > MOST_DIGITS or value != value.to_integral_value():
+        raise ValueError(f"{text} is no integer")
+    return int(value)
+
+
+def use_device(name: str) -> None:
+    """Makes JAX, which must not be imported yet, use a kind of device; "": that it chooses.
+
+    Raises:
+      UserError: there is no such kind.
+    """
+    if not name:
+        return
+    if name not in DEVICES:
+        hint = schema.did_you_mean(name, DEVICES)
+        raise UserError(f"--device={name}: must be one of {', '.join(DEVICES)}{hint}")
+    platforms = DEVICES[name]
+    if name == "gpu" and any(one.name.startswith("jax_rocm") for one in pkgutil.iter_modules()):
+        platforms = platforms.replace("cuda", "rocm")
+    os.environ["JAX_PLATFORMS"] = platforms
 
 
 def read_flags(
@@ -39,6 +74,7 @@ def read_flags(
         define.get(type(default), flags.DEFINE_string)(name, default, "", flag_values=values)
     try:
         if config is not None:
+            argv = _with_integers(argv)
             for match in filter(None, map(re.compile(r"--?(?:no)?config\.([^=]*)").match, argv)):
                 if match[1] not in schema.FIELDS:
                     raise schema.unknown_field(match[1])
@@ -53,6 +89,22 @@ def read_flags(
     if left:
         raise UserError(f"{left[0]}: flags are written --NAME=VALUE; see --help")
     return {name: values[name].value for name in defaults}
+
+
+def _with_integers(argv: list[str]) -> list[str]:
+    """Returns arguments in which integer fields of the config that are written as 1e3 are 1000."""
+    integers = {key for key, one in schema.FIELDS.items() if is_integer(one.default)}
+    field, result = "", []  # that the next argument is the value of
+    for argument in argv:
+        match = re.match(r"--?config\.([^=]*)(=?)", argument)
+        end, key = (match.end(), match[1]) if match else (0, field)
+        field = key if match and not match[2] else ""
+        start, text = argument[:end], argument[end:]
+        if key in integers:
+            with suppress(ValueError):
+                text = str(whole_number(text))
+        result.append(f"{start}{text}")
+    return result
 
 
 def _unknown_flag(name: str, known: Iterable[str], has_config: bool) -> UserError:
@@ -83,6 +135,26 @@ def config_sources(argv: Iterable[str]) -> tuple[list[str], list[str]]:
         else:
             rest.append(argument)
     return sources, rest
+
+
+def take(name: str, argv: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Splits the arguments into the values of a flag that may be repeated, and the others.
+
+    After --NAME without "=" all arguments up to the next flag are its values, as a shell makes them
+    of a pattern.
+    """
+    values, rest, follows = [], [], False
+    for argument in argv:
+        flag, equals, value = argument.partition("=")
+        if flag in (f"--{name}", f"-{name}"):
+            follows = not equals
+            values += [value] if equals else []
+        elif follows and not argument.startswith("-"):
+            values.append(argument)
+        else:
+            follows = False
+            rest.append(argument)
+    return values, rest
 
 
 def only(sources: Sequence[str]) -> str:

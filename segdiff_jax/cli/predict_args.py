@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.cli import options
+from segdiff_jax.cli.options import whole_number
 from segdiff_jax.config.allowed import Allowed, integer, is_range, number
 from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
-from segdiff_jax.prediction.inputs import BOUNDS, GENERATIONS, MAPS, SAMPLES, Input, find_images
+from segdiff_jax.prediction.inputs import (
+    BOUNDS,
+    GENERATIONS,
+    MAPS,
+    SAMPLES,
+    Input,
+    expand,
+    find_all,
+)
 from segdiff_jax.prediction.summary import unrelated_content
 
 HELP = """SegDiff: predicts the masks of new images with a trained run.
@@ -20,13 +29,14 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
     --outputs=samples
 
   --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
-  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too
+  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too.
+                             Several, joined by commas or each with --input, and patterns such
+                             as 'plate?/*.tif'
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
                              summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG.
-                             After segdiff calibrate, summary.csv has a predicted Dice, area and
-                             number of objects of each image, with intervals.
+                             After segdiff calibrate, summary.csv has predicted Dice and intervals.
                              The same command again skips finished images;
   --overwrite                predicts them again
   --outputs=NAMES            samples: also writes each, samples/NAME_1.png (0, 255), ...;
@@ -44,9 +54,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --seed=N                   of the noise. All these are as in the run if not given
   --threshold=P              foreground is where the probability is above it; 0.5
   --calibrated               probability and threshold as segdiff calibrate fitted them
-  --risk=R                   also writes inner/ and outer/: of the inner mask at most the share R is
-                             not foreground, the outer one misses at most R, on average; overlay/
-                             has both outlines
+  --risk=R                   also inner/, of which at most R is not foreground, and outer/, which
+                             misses at most R, on average; overlay/ has both outlines
   --max_pixels=N             larger images are refused (64000000)
   --page=N                   of TIFF files with several pages, from 0, without overviews
   --channels=N[,N,N]         channels that are read as grey, or as R, G and B, from 0
@@ -54,6 +63,7 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
                              declares or the usual range that holds its values; full, that of its
                              type; LOW,HIGH; as the run was trained if not given
   --float_range=LOW,HIGH     of float images, none of whose values may be beyond
+  --device=cpu|gpu|tpu       what computes; the fastest that JAX finds if not given
   --help                     prints this text
 
 Exit codes: 0 done; 64 bad command line; 65 some images failed, the others are done;
@@ -79,23 +89,29 @@ EXTRA = (SAMPLES, GENERATIONS)  # outputs on request
 # a value of the command line: how to parse it, and what it may be
 VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "budget": (str, FIELDS["sampling.budget"].allowed),
-    "samples": (int, integer(0)),
+    "samples": (whole_number, integer(0)),
     "tolerance": (float, number(0)),
-    "generations": (int, integer(1)),
+    "generations": (whole_number, integer(1)),
     "fusion": (str, FIELDS["sampling.fusion"].allowed),
-    "steps": (int, integer(0)._replace(text="an integer, at least 1, or 0 for all")),
-    "overlap": (int, integer(0)._replace(text="an integer, at least 0, in pixels")),
-    "seed": (int, integer(0, MAX_SEED)),
+    "steps": (
+        whole_number,
+        integer(0)._replace(text="an integer, at least 1, or 0 for all"),
+    ),
+    "overlap": (
+        whole_number,
+        integer(0)._replace(text="an integer, at least 0, in pixels"),
+    ),
+    "seed": (whole_number, integer(0, MAX_SEED)),
     "threshold": (float, number(0, 1, below=True)),
     "risk": (float, number(0, 1, above=True, below=True)),
-    "max_pixels": (int, integer(1)),
-    "page": (int, integer(0)),
+    "max_pixels": (whole_number, integer(1)),
+    "page": (whole_number, integer(0)),
     "value_range": (str, FIELDS["reading.value_range"].allowed),
     "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", is_range)),
     "channels": (_channels, Allowed("one or three numbers from 0, such as 0,1,2", _are_channels)),
 }
 FLAGS: dict[str, str | bool | None] = {
-    **dict.fromkeys((*PATHS, "outputs"), ""),
+    **dict.fromkeys((*PATHS, "outputs", "device"), ""),
     **dict.fromkeys(SWITCHES, False),
     **dict.fromkeys(VALUES),
 }
@@ -111,7 +127,8 @@ class Command(NamedTuple):
     values: Mapping[str, Any]  # those of `VALUES` that were given, by name
     outputs: frozenset[str]  # those of `EXTRA` that were asked for
     overwrite: bool
-    calibrated: bool  # whether to predict the calibrated probability
+    device: str = ""  # of options.DEVICES, or "": that JAX chooses
+    calibrated: bool = False  # whether to predict the calibrated probability
 
 
 def parse(argv: list[str]) -> Command:
@@ -120,19 +137,22 @@ def parse(argv: list[str]) -> Command:
     Raises:
       UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
-    flags = options.read_flags(FLAGS, argv)
+    given, argv = options.take("input", argv)
+    flags: dict[str, Any] = options.read_flags(FLAGS, argv) | {"input": ",".join(given)}
     values = values_of({name: flags[name] for name in VALUES})
     if missing := [f"--{name}" for name in PATHS if not flags[name]]:
         raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
     workdirs = read_workdirs(flags["workdir"])
     configs = [_saved(workdir) for workdir in workdirs]
     _check_steps(configs, values)
-    folder, inputs = find_images(options.local_path("input", flags["input"]), flags["recursive"])
+    paths = [path for text in given for path in _input_paths(text)]
+    folder, inputs = find_all(paths, flags["recursive"])
     output = options.directory("output", flags["output"])
-    _check_output(output, folder, inputs, flags)
+    _check_output(output, folder, inputs, paths, flags)
     extra = _outputs(flags, configs, values)
-    switches = flags["overwrite"], flags["calibrated"]
-    return Command(workdirs, folder, inputs, output, values, extra, *switches)
+    options.use_device(flags["device"])
+    more = flags["overwrite"], flags["device"], flags["calibrated"]
+    return Command(workdirs, folder, inputs, output, values, extra, *more)
 
 
 def values_of(flags: Mapping[str, str | None]) -> dict[str, Any]:
@@ -146,6 +166,17 @@ def _value(name: str, text: str) -> Any:
         if allowed.accepts(value := read(text)):
             return value
     raise UserError(f"--{name}={text}: must be {allowed.text}")
+
+
+def _input_paths(text: str) -> list[Path]:
+    """Returns the files and folders of a value of --input: a path, a pattern, or several of them.
+
+    A path that exists is itself, whatever characters it has.
+    """
+    path = options.local_path("input", text)
+    if "," in text and not path.exists():
+        return [path for part in text.split(",") if part for path in _input_paths(part)]
+    return expand(path)
 
 
 def read_workdirs(text: str) -> list[Path]:
@@ -201,10 +232,13 @@ def _outputs(
     return frozenset(names | ({GENERATIONS} if flags["save_generations"] else set()))
 
 
-def _check_output(output: Path, folder: Path, inputs: list[Input], values: dict[str, Any]) -> None:
+def _check_output(
+    output: Path, folder: Path, inputs: list[Input], paths: list[Path], values: dict[str, Any]
+) -> None:
     """Checks that no image of the input, nor any unrelated file, is overwritten or read again."""
-    if values["recursive"] and output.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"--output={output}: lies in {folder}, where --recursive would find it")
+    for path in paths if values["recursive"] else []:
+        if output.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"--output={output}: lies in {path}, where --recursive would find it")
     written = {path for input in inputs for path in input.maps(output.resolve()).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")

@@ -11,13 +11,14 @@ from segdiff_jax.errors import UserError
 SETTINGS = ("budget", "samples", "tolerance", "generations", "fusion", "steps", "overlap", "seed")
 READING = ("max_pixels", "page", "value_range", "float_range", "channels")
 FLAGS: dict[str, tuple[str, ...]] = {
-    "calibrate": ("workdir", "split", "images", "masks", "mask_suffix"),
-    "rate": ("workdir", "images", "masks", "mask_suffix", "output"),
-    "check": ("workdir", "split", "output"),
+    "calibrate": ("workdir", "split", "images", "masks", "mask_suffix", "device"),
+    "rate": ("workdir", "images", "masks", "mask_suffix", "output", "device"),
+    "check": ("workdir", "split", "output", "device"),
 }
 COMMON = """\
   --budget, --samples, --tolerance, --generations, --fusion, --steps, --overlap, --seed: as of
                              segdiff predict, for which they count; as in the run if not given
+  --device=NAME              cpu, gpu or tpu; what JAX chooses if not given
   --max_pixels, --page, --value_range, --float_range, --channels: of image files, likewise
   --help                     prints this text
 
@@ -99,6 +100,7 @@ def parse(argv: list[str], mode: str) -> Command:
     if mode == "rate" and output is None:
         raise UserError("--output is missing: must be a directory, which is made if need")
     suffix = flags["mask_suffix"] or ""
+    options.use_device(flags["device"] or "")
     return Command(workdirs, values, flags["split"] or "", images, masks, suffix, output)
 
 

@@ -23,6 +23,7 @@ from segdiff_jax.config.allowed import (
     or_none,
     several,
 )
+from segdiff_jax.config.usual_names import USUAL_NAMES
 from segdiff_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -323,7 +324,15 @@ def unknown_field(key: str) -> UserError:
     """Returns the error for a dotted key that is no field."""
     if group := [f"config.{k}" for k in FIELDS if k.startswith(f"{key}.")]:
         return UserError(f"config.{key} is a group of fields; set one of {', '.join(group)}")
-    if near := fields_named_like(key) or difflib.get_close_matches(key, FIELDS, n=1):
+    group, _, name = key.rpartition(".")
+    usual = USUAL_NAMES.get(name.lower(), ())
+    here = [k for k in usual if k.startswith(group)]  # of the group that was named
+    if (
+        near := here
+        or usual
+        or fields_named_like(key)
+        or difflib.get_close_matches(key, FIELDS, n=1)
+    ):
         meant = " or ".join(f"config.{k}" for k in near)
         return UserError(f"config.{key}: no such key; did you mean {meant}?")
     siblings = [k for k in FIELDS if k.split(".")[0] == key.split(".")[0]]

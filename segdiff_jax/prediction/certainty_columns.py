@@ -29,8 +29,10 @@ class CertaintyColumns:
 
     def add(self, rows: PredictedRows, pixels: int) -> None:
         """Keeps rows of an image of that many pixels, unless it is too large."""
+        if self.calibration is None:
+            return
         maps = len(rows.generations) + (0 if rows.soft is None else 3 * len(rows.soft))
-        if self.calibration is not None and maps * pixels <= MAX_VALUES:
+        if maps * pixels <= MAX_VALUES:
             self.parts.setdefault(rows.image, []).append(rows)
 
     def columns(self, index: int, image: np.ndarray, mask: np.ndarray) -> Columns:

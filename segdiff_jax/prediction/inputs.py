@@ -1,5 +1,6 @@
 """Lists the images of a folder and names the output files of each, before the first is read."""
 
+import glob
 import os
 import zlib
 from collections import Counter
@@ -121,6 +122,54 @@ def log_ignored(inputs: Sequence[Input]) -> None:
 def _is_folder(path: Path) -> bool:
     hidden = path.name.startswith((".", "__MACOSX"))
     return not hidden and path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+
+
+def expand(path: Path) -> list[Path]:
+    """Returns the images that match a pattern, else the folders that do; [path] if it is none.
+
+    Raises:
+      UserError: nothing matches.
+    """
+    if path.exists() or not any(character in str(path) for character in "*?["):
+        return [path]
+    matching = [Path(one) for one in sorted(glob.glob(str(path), recursive=True))]
+    images = [one for one in matching if one.is_file() and is_image_name(one)]
+    if found := images or [one for one in matching if one.is_dir()]:
+        return found
+    raise UserError(f"--input={path}: matches no image and no folder")
+
+
+def find_all(paths: Sequence[Path], recursive: bool = False) -> tuple[Path, list[Input]]:
+    """Returns the images of several files and folders, each once, as `find_images` does of one.
+
+    The folder is the deepest that holds all of them. The images are numbered through the folders
+    that they are in, each as a whole.
+
+    Raises:
+      UserError: as `find_images`; or there is no folder that holds all.
+    """
+    found: dict[Path, dict[Path, Input]] = {}
+    for path in paths:
+        folder, inputs = find_images(path, recursive)
+        found.setdefault(folder.resolve(), {}).update({one.path: one for one in inputs})
+        top = folder
+    if len(found) == 1:
+        (chosen,) = found.values()
+        return top, sorted(chosen.values(), key=lambda one: one.number)
+    try:
+        top = Path(os.path.commonpath(found))
+    except ValueError as error:  # drives of Windows
+        raise UserError(f"--input={paths[0]}: no folder holds it and {paths[-1]}") from error
+    merged, offset = dict[Path, Input](), 0
+    for folder, chosen in sorted(found.items()):
+        inside = folder.relative_to(top)
+        for one in sorted(chosen.values(), key=lambda one: one.number):
+            name, stem = ((inside / part).as_posix() for part in (one.name, one.output_stem))
+            moved = one._replace(number=offset + one.number, name=name, output_stem=stem)
+            merged.setdefault(one.path.resolve(), moved)
+        below = [folder, *sorted(_folders(folder))] if recursive else [folder]
+        offset += sum(len(list_images(one)) for one in below)
+    return top, list(merged.values())
 
 
 def _folders(top: Path) -> list[Path]:

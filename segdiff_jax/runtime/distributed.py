@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segdiff_jax.errors import PEER_LOST
+from segdiff_jax.errors import PEER_LOST, UserError, one_line
 from segdiff_jax.runtime import compilation_cache, cpu_devices, watchdog
 
 AXIS = "data"
@@ -63,6 +63,22 @@ def start(
             heartbeat_timeout_seconds=heartbeat_seconds,
             shutdown_timeout_seconds=2 * heartbeat_seconds,
         )
+
+
+def check_platform(device: str) -> None:
+    """Checks that JAX computes on the kind of device that was asked for: "gpu", "tpu" or any.
+
+    Raises:
+      UserError: it finds none.
+    """
+    if device not in ("gpu", "tpu"):
+        return
+    try:
+        found, why = jax.default_backend(), ""
+    except (RuntimeError, AssertionError) as error:  # from its plugins
+        found, why = "none", f" ({one_line(error)})"
+    if found != device:
+        raise UserError(f"--device={device}: JAX finds none here{why}; leave it out, or use cpu")
 
 
 def leads_others() -> bool:

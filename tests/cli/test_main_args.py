@@ -213,11 +213,11 @@ def test_a_correct_command_line_is_parsed(argv, directory, monkeypatch):
 @pytest.mark.parametrize(
     ("mode", "called"),
     [
-        ("all", ["prepare", "start", "compare", "train", "evaluate"]),
+        ("all", ["prepare", "start", "check_platform", "compare", "train", "evaluate"]),
         ("prepare", ["prepare"]),
         ("check", ["inspect"]),
-        ("train", ["start", "compare", "train"]),
-        ("evaluate", ["start", "compare", "evaluate"]),
+        ("train", ["start", "check_platform", "compare", "train"]),
+        ("evaluate", ["start", "check_platform", "compare", "evaluate"]),
     ],
 )
 def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
@@ -232,7 +232,11 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
     )
     modules = {
         "factory.datasets": {"source": lambda config: source},
-        "runtime.distributed": {"start": recorder("start"), "leads_others": lambda: False},
+        "runtime.distributed": {
+            "start": recorder("start"),
+            "check_platform": recorder("check_platform"),
+            "leads_others": lambda: False,
+        },
         "runtime.consistency": {"run_facts": lambda *_: {}, "check": recorder("compare")},
         "train": {"train": recorder("train")},
         "evaluate": {"evaluate": recorder("evaluate")},

@@ -14,6 +14,7 @@ from tiny_config import tiny
 
 from segdiff_jax import errors
 from segdiff_jax import predict as predict_program
+from segdiff_jax.cli.predict_args import parse
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.prediction import pipeline
@@ -144,6 +145,23 @@ def test_metadata_that_cannot_be_written_are_left_out_with_a_line(tmp_path, capl
     assert path.is_file()
     if suffix == ".tif" and 282 in tags.tiff:
         assert usable.tiff.keys() == tags.tiff.keys() - {282, 283, 296}
+
+
+@pytest.mark.parametrize(
+    "argv, names",
+    [
+        (["--input={0}/a.png,{0}/c.png"], ["a.png", "c.png"]),
+        (["--input={0}/d.png", "--input={0}/a.png"], ["a.png", "d.png"]),
+        (["--input", "{0}/a.png", "{0}/b.png"], ["a.png", "b.png"]),
+        (["--input={0}/[b-c].png"], ["b.png", "c.png"]),
+        (["--input={0}/?.png,{0}"], NAMES),
+    ],
+)
+def test_the_input_may_be_several_paths_and_patterns(folder, tmp_path, argv, names):
+    (tmp_path / "config.json").write_text(json.dumps(tiny().to_dict()))
+    given = [argument.format(folder) for argument in argv]
+    command = parse([f"--workdir={tmp_path}", *given, f"--output={tmp_path / 'out'}"])
+    assert command.folder == folder and [one.name for one in command.inputs] == names
 
 
 @pytest.mark.parametrize(

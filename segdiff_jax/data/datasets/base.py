@@ -177,12 +177,17 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         if plan.problems or not any(plan.splits.values()):
             raise refused(plan.problems or (plan.nothing,))
         self.info.metadata.update(plan.notes)
-        splits = plan.splits.items()
-        return {name: self._generate_examples(items) for name, items in splits if items}
+        splits = {name: items for name, items in plan.splits.items() if items}
+        ends = dict.fromkeys(splits) | {list(splits)[-1]: plan.conclude}
+        return {name: self._generate_examples(splits[name], ends[name]) for name in splits}
 
-    def _generate_examples(self, items: Sequence[Item]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(
+        self, items: Sequence[Item], conclude: Callable[[], tuple[list[str], list[str]]] | None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         for item in items:
             yield from item.read()
+        if conclude and (problems := conclude()[0]):
+            raise refused(problems)
 
 
 def refused(problems: Sequence[str]) -> UserError:
