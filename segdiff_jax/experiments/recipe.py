@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 GRID = "recipe"
+CERTAINTY = "certainty"  # the grid of the same trainings, measured by `certainty_measurement`
 LOGIT: dict[str, Any] = {
     "model.kind": "diffusion",
     "model.mask_scales": (1,),

@@ -20,6 +20,7 @@ GENERATIONS = "generations"  # only with --save_generations
 _NAMED = 5  # folders that a line names
 ENDS = ", ".join(reading.SUFFIXES)
 SAMPLES = "samples"  # only with --outputs=samples
+BOUNDS = ("inner", "outer")  # only with --risk
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
 
@@ -44,6 +45,11 @@ class Input(NamedTuple):
         """Returns the output file of each of `MAPS`."""
         file = _fitting(self.output_stem, self.suffix)
         return {name: output / name / file for name in MAPS}
+
+    def bounds(self, output: Path) -> dict[str, Path]:
+        """Returns the output file of each of `BOUNDS`."""
+        file = _fitting(self.output_stem, self.suffix)
+        return {name: output / name / file for name in BOUNDS}
 
     def generations(self, output: Path, count: int) -> list[Path]:
         """Returns the output files of the generations, which are counted from 1."""

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 # A light line beside a dark one is visible on any background, also without colour vision.
 INSIDE, OUTSIDE = (255, 230, 0), (0, 0, 0)
+INNER, OUTER = (0, 220, 0), (255, 0, 200)  # outlines of the masks of a risk
 TINT = (0, 150, 255)
 TINT_FROM, TINT_FULL = 0.1, 0.35  # standard deviations at which the tint begins and is full
 STRENGTH = 0.7  # of the full tint; the image stays visible below
@@ -17,13 +18,19 @@ CELL, GAP, PAPER = 240, 8, 128  # of a grid: pixels of a picture and around it; 
 STRIP = 256  # rows of the result that are computed at a time: bounds memory
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
+def overlay(
+    image: np.ndarray,
+    mask: np.ndarray,
+    uncertainty: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
     """Draws the overlay; if a side is longer than `LONGEST`, all are divided by an integer.
 
     Args:
       image: [H, W, 3] uint8.
       mask: [H, W] uint8, 0 is background, 255 foreground.
       uncertainty: [H, W] uint16, 65535 is a standard deviation of one half.
+      bounds: inner and outer mask like `mask`, of which thin outlines are drawn in place of it.
 
     Returns:
       [h, w, 3] uint8.
@@ -33,6 +40,11 @@ def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.
     for top in range(0, len(picture), STRIP):
         rows = slice(top, top + STRIP)
         picture[rows] = _tinted(picture[rows], spread[rows])
+    if bounds is not None:
+        for of_risk, colour in zip(bounds, (INNER, OUTER), strict=True):
+            inside = _reduced(of_risk, factor) > 127
+            picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
+        return picture
     inside = _reduced(mask, factor) > 127
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines
         shrunk = ndimage.binary_erosion(inside, border_value=1)

@@ -18,12 +18,15 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from segdiff_jax.certainty.answers import STRANGER
+from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.data.image_io.reading import read, read_size
 from segdiff_jax.errors import BAD_DATA, UserError, one_line
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import summary
+from segdiff_jax.prediction.certainty_columns import CertaintyColumns
 from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
@@ -114,6 +117,9 @@ class FolderPrediction:
     expected: bool = False  # how the agreement is computed, see `OutputMaps`
     save_samples: bool = False  # whether to write the samples one by one
     whole: bool = False  # whether an image is predicted as a whole, see `Predictor.whole`
+    shown: Callable[[np.ndarray], np.ndarray] = lambda p: p  # see `api.Model.shown`
+    calibration: Calibration | None = None  # of the certainty; None: its columns are empty
+    bounds: tuple[float, float] | None = None  # thresholds of the inner and the outer mask
     problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
 
@@ -121,6 +127,7 @@ class FolderPrediction:
         """Returns whether all results of an image exist and are of its file as it is now."""
         generations = input.generations(self.output, self.saved_generations)
         files = [*input.maps(self.output).values(), *generations]
+        files += input.bounds(self.output).values() if self.bounds else ()
         if self.save_samples and input.name in self.summary.rows:
             files += input.samples(self.output, self.summary.rows[input.name].samples)
         return self.summary.is_done(input.name, input.path, files)
@@ -180,6 +187,7 @@ class FolderPrediction:
         reader = ImageReader(jobs, self.limits)
         stream, ended = iter(self.bands(reader, jobs[0].input.number)), 0
         started, maps = time.monotonic(), None
+        certainty = CertaintyColumns(self.calibration, self.random)
         while True:
             try:
                 if (rows := next(stream, None)) is None:
@@ -191,9 +199,12 @@ class FolderPrediction:
             job, file = jobs[rows.image], reader.files[rows.image]
             try:
                 maps = maps or self._maps(file.image.shape[:2])
-                maps.add(rows.top, rows.generations, rows.probability, rows.samples)
+                shown = self.shown(rows.probability)
+                maps.add(rows.top, rows.generations, shown, rows.samples)
+                certainty.add(rows, job.pixels)
                 if rows.last:
-                    self._finish(job, file, maps, started)
+                    columns = certainty.columns(rows.image, file.image, maps.mask)
+                    self._finish(job, file, maps, started, columns)
             except Exception as error:
                 return self._give_up(jobs, rows.image, error, progress)
             progress.update(rows.generations.shape[1] * rows.generations.shape[2])
@@ -216,12 +227,24 @@ class FolderPrediction:
         """Returns the maps of an image of shape (H, W), which are empty."""
         wanted = {"generations": self.saved_generations > 0, "samples": self.save_samples}
         keep = [name for name, kept in wanted.items() if kept]
-        return OutputMaps(shape, self.threshold, self.output, keep, self.random, self.expected)
+        more = self.random, self.expected, self.bounds
+        return OutputMaps(shape, self.threshold, self.output, keep, *more)
 
-    def _finish(self, job: Job, file: ImageFile, maps: OutputMaps, started: float) -> None:
+    def _finish(
+        self,
+        job: Job,
+        file: ImageFile,
+        maps: OutputMaps,
+        started: float,
+        certainty: Sequence[float | str],
+    ) -> None:
         """Writes the files of an image, and then its row, which marks it as done."""
         input, paths = job.input, job.input.maps(self.output)
-        picture = overlay(file.image, maps.mask, maps.uncertainty)
+        masks = [] if maps.inner is None or maps.outer is None else [maps.inner, maps.outer]
+        for path, mask in zip(input.bounds(self.output).values(), masks, strict=False):
+            writing.save(path, mask, file.tags)
+        bounds = (masks[0], masks[1]) if masks else None
+        picture = overlay(file.image, maps.mask, maps.uncertainty, bounds)
         tags = file.tags
         if picture.shape != file.image.shape:
             height, width = picture.shape[:2]
@@ -237,7 +260,7 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         seconds = time.monotonic() - started
-        of_file = file.state, as_flags(file.values)
+        of_file = file.state, as_flags(file.values), certainty
         row = summary.row(input.name, job.shape, maps.statistics(), seconds, *of_file)
         self.summary.add(row)
         self.done.append(row)
@@ -309,7 +332,11 @@ def log_review_order(path: Path, rows: Iterable[Row]) -> None:
     rows = sorted(rows, key=lambda row: row.review_rank)
     logging.info("%s: %d images; a human should look first at", path, len(rows))
     for row in rows[:NAMED_FOR_REVIEW]:
+        known = row.predicted_dice == row.predicted_dice
+        quality = ("predicted Dice", row.predicted_dice) if known else ("agreement", row.agreement)
         logging.info(
-            "  %d. %s: agreement %.3f, foreground %.1f %%",
-            *(row.review_rank, row.name, row.agreement, 100 * row.foreground_share),
+            "  %d. %s: %s %.3f, foreground %.1f %%",
+            *(row.review_rank, row.name, *quality, 100 * row.foreground_share),
         )
+    if strangers := [row.name for row in rows if row.unlike]:
+        logging.warning("%d images are %s: %s", len(strangers), STRANGER, ", ".join(strangers[:10]))
