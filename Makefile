@@ -5,12 +5,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := runs/demo
 JOBS := 2
+# Faults wait for processes and for limits of time more than they compute.
+WAITING := 3
 FAULTS := tests/faults tests/launch tests/checkpoint
 UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
   --custom-compile-command "make lock"
 
-.PHONY: help install install-dev demo test faults test-all tolerances check lock clean
+.PHONY: help install install-dev demo test faults golden test-all tolerances check lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,8 +34,13 @@ test: install-dev  ## the fast tests
 	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "not slow and not fault"
 
 faults: install-dev  ## kills, damage, lost and hung processes, launchers; prints its figures
-	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist loadfile -m "fault and not slow" -rP \
+	$(UNOPTIMISED) $(PY) -m pytest -q -n $(WAITING) --dist worksteal -m "fault and not slow" -rP \
 	  --show-capture=stdout $(FAULTS)
+
+# The numbers of the authors' code on the accelerator of this machine, in full float32, and what its
+# own precision costs.
+golden: install-dev  ## the authors' numbers on a GPU or TPU; ACCELERATOR=cuda|tpu
+	JAX_PLATFORMS=$(or $(ACCELERATOR),cuda),cpu $(PY) -m pytest -q -m accelerator -rP tests/models
 
 test-all: install-dev  ## every test
 	$(PY) -m pytest -q -n $(JOBS)

@@ -4,15 +4,15 @@
     python -m segdiff_jax.main --config=configs/folder.py:DIR,small
 
 `DIR,small` selects a network that a laptop can train; without it, one for a GPU. DIR holds images/
-and masks/, or train/ and test/ with these in them, or a folder of each image as the Data Science
-Bowl 2018; see segdiff_jax/data/datasets/folder_layout.py. Only names and headers are read.
+and masks/, or train/ and test/ with these in them, or the files of another layout that
+docs/own_images.md lists. Only names and headers are read.
 
                   for a GPU                            small
 augment.crop      the largest multiple of 64 that      of 16, at most 64
                   the median image holds, at most 256
 sampling.tile     the crop                             twice the crop
 sampling.stride   3/4 of the tile: tiles overlap        the same
-train.steps       500 an image to train on, 20 000     4 an image, 800 to 1600
+train.steps       500 an image to train on, 20 000     5 an image, 1000 to 2000
                   to 200 000
 
 Without a folder for tests, 20 % of the images are held out. For a GPU, without one for validation,
@@ -103,6 +103,7 @@ def _large(c: ConfigDict, side: int, count: int) -> None:
     c.model.rrdb_blocks = 6
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
     c.diffusion.signal_scale = 0.3
+    c.diffusion.zero_x_T = True
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 25
@@ -133,14 +134,16 @@ def _small(c: ConfigDict, side: int, count: int) -> None:
     c.model.rrdb_growth = 16
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
     c.diffusion.signal_scale = 0.3
+    c.diffusion.zero_x_T = True
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 10
     c.sampling.generations = 4
     c.sampling.tile = 2 * c.augment.crop  # the network is convolutional
     c.sampling.stride = c.sampling.tile * 3 // 4
-    c.train.steps = min(max(4 * count, 800), 1600)
+    c.train.steps = min(max(5 * count, 1000), 2000)
     c.train.draws = "T+uniform"
+    c.train.share_at_T = 0.6
     c.train.noise_draws_per_image = 2
     c.train.learning_rate = 5e-4
     c.train.warmup_steps = 50

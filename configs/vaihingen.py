@@ -67,13 +67,15 @@ def _small(c: ConfigDict) -> None:
     c.model.rrdb_growth = 8
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
     c.diffusion.signal_scale = 0.3
+    c.diffusion.zero_x_T = True
     c.sampling.budget = "balanced"
     c.sampling.sampler = "ddim"
     c.sampling.steps = 10
     c.sampling.generations = 4
-    c.train.steps = 800
+    c.train.steps = 1000
     c.train.batch_size = 4
     c.train.draws = "T+uniform"
+    c.train.share_at_T = 0.6
     c.train.noise_draws_per_image = 2
     c.train.learning_rate = 1e-3
     c.train.warmup_steps = 50
@@ -81,4 +83,4 @@ def _small(c: ConfigDict) -> None:
     c.train.ema_warmup = True
     c.train.log_every = 20
     c.train.checkpoint_every = 100
-    c.train.evaluate_every = 400
+    c.train.evaluate_every = 500

@@ -436,7 +436,7 @@ main() {
   esac
   parse "$@"
   if [[ -z $dry ]] && ! command -v gcloud >/dev/null; then
-    give_up "gcloud is not installed: see launch/README.md"
+    give_up "gcloud is not installed: see docs/tpu.md"
   fi
   scratch=$(mktemp -d)
   trap leave EXIT

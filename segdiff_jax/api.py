@@ -1,7 +1,7 @@
 """Loads trained runs as a Python object: `model = segdiff_jax.load(workdir)`."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,6 +13,10 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segdiff_jax import trained_run
+from segdiff_jax.certainty import answers, evidence, store
+from segdiff_jax.certainty.answers import RatedMask
+from segdiff_jax.certainty.calibration import Calibration
+from segdiff_jax.certainty.prediction import Prediction
 from segdiff_jax.checkpoint import run_config
 from segdiff_jax.config import validate
 from segdiff_jax.data.example import Array
@@ -23,34 +27,11 @@ from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.inference.predictor import PredictedRows, Predictor
 from segdiff_jax.inference.sampler import DiffusionSampler, MaskSampler
 from segdiff_jax.inference.segmentation import Segmenter
-from segdiff_jax.models.segdiff import Params, call
+from segdiff_jax.models.segdiff import Params, at_precision, call
 from segdiff_jax.runtime import cpu_devices, distributed
 
 # settings of the reverse process, which networks of one pass lack
 OF_CHAINS = ("steps", "samples", "tolerance", "generations", "fusion")
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The prediction for one image.
-
-    Attributes:
-      probability: [H, W] float32 in 0..1, the mean of the generations, or another fusion of them.
-      mask: [H, W] uint8, 1 where the probability is above the threshold.
-      uncertainty: [H, W] float32 in 0..0.5, the standard deviation of the generations; of budgets
-        other than "paper", of one-pass networks and of several runs see `averaging.uncertainty`.
-      generations: [G, H, W] float32 in 0..1, what the probability is made of: by the budget
-        "paper", single masks sampled from different noise; else the probability of each pass; of
-        several runs the probability of each.
-      samples: [S, H, W] uint8 of 0 and 1, whole masks that may be the true one: pixels that go
-        together are foreground together; None: the model draws none.
-    """
-
-    probability: np.ndarray
-    mask: np.ndarray
-    uncertainty: np.ndarray
-    generations: np.ndarray
-    samples: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +43,18 @@ class Model:
       steps: training steps that the weights of each run have seen.
       predictor: of the probability and the samples.
       threshold: of the probability, above which a pixel is foreground.
+      calibration: of the certainty of its predictions; None: it has none.
+      uncalibrated: why it has none, for people.
+      calibrated: whether the probability is the calibrated one, and the threshold that of the fit.
     """
 
     configs: tuple[ConfigDict, ...]
     steps: tuple[int, ...]
     predictor: Predictor
     threshold: float
+    calibration: Calibration | None = None
+    uncalibrated: str = ""
+    calibrated: bool = False
 
     @property
     def config(self) -> ConfigDict:
@@ -109,12 +96,52 @@ class Model:
           ValueError: the image is of another shape or type, or transparent.
         """
         # one tile a call, so that small images bring no padding
-        rows = self.predictor.one_tile_a_call().predict(to_rgb(image), self._key(), number)
-        generations, mask = np.clip(rows.generations, 0.0, 1.0), rows.probability > self.threshold
-        spread = uncertainty(generations, self.random)
+        pixels = self._rgb(image)
+        rows = self.predictor.one_tile_a_call().predict(pixels, self.key(), number)
+        generations, probability = np.clip(rows.generations, 0.0, 1.0), self.shown(rows.probability)
         return Prediction(
-            rows.probability, mask.astype(np.uint8), spread, generations, rows.samples
+            probability,
+            (probability > self.threshold).astype(np.uint8),
+            uncertainty(generations, self.random),
+            generations,
+            rows.samples,
+            evidence.evidence(pixels, rows, self.random),
+            self.calibration,
         )
+
+    def shown(self, probability: np.ndarray) -> np.ndarray:
+        """Returns the probability that a prediction has of that of the network, [...]."""
+        if not self.calibrated or self.calibration is None or self.calibration.pixels is None:
+            return probability
+        return self.calibration.pixels(probability)
+
+    def rate(self, image: np.ndarray, mask: np.ndarray, *, number: int = 0) -> RatedMask:
+        """Rates a mask from elsewhere: another tool's, or an annotator's.
+
+        Args:
+          image: as for `predict`.
+          mask: [H, W], foreground is above 0.
+          number: as for `predict`.
+
+        Raises:
+          ValueError: the image is of another shape or type, or the mask of another size.
+        """
+        return self.predict(image, number=number).rate(mask)
+
+    def risk_thresholds(self, risk: float) -> tuple[float, float]:
+        """Returns the thresholds of the masks of a risk, inner and outer; see `Prediction.bounds`.
+
+        Raises:
+          UserError: the model is not calibrated, or not with enough pictures for this risk.
+        """
+        if self.calibrated:
+            raise UserError(f"risk={risk}: its thresholds are not of the calibrated probability")
+        return answers.risk_thresholds(risk, self.calibration)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what predictions depend on besides the image, the tiles and the seed."""
+        runs = [samplers.of_sampling(config, self.predictor) for config in self.configs]
+        return {"updates": [int(step) for step in self.steps], "runs": runs}
 
     def bands(self, images: Iterable[Any], first: int = 0) -> Iterator[PredictedRows]:
         """Yields finished rows of image after image, for images too large for memory.
@@ -128,7 +155,7 @@ class Model:
           tolerance of the samples, or the fusion "staple" or "medoid", all rows of an image come
           together, and it has to fit into memory.
         """
-        return self.predictor.bands(map(to_rgb, images), self._key(), first)
+        return self.predictor.bands(map(self._rgb, images), self.key(), first)
 
     def eps(self, x_t: Array, t: Array, image: Array) -> jax.Array:
         """Returns the network's estimate of the noise in x_t: the function eps of the paper.
@@ -146,9 +173,14 @@ class Model:
         Raises:
           ValueError: the network predicts masks in one pass, without diffusion.
         """
-        return _eps(self.segmenter.sampler, self.params, x_t, t, image)
+        sampler = self.segmenter.sampler
+        return at_precision(sampler.model.precision, _eps)(sampler, self.params, x_t, t, image)
 
-    def _key(self) -> jax.Array:
+    def _rgb(self, image: Any) -> np.ndarray:
+        return to_rgb(image, self.config.reading.value_range)
+
+    def key(self) -> jax.Array:
+        """Returns the key of all noise."""
         return jax.random.fold_in(jax.random.key(self.config.seed), 3)
 
 
@@ -158,8 +190,10 @@ def _eps(
 ) -> jax.Array:
     if not isinstance(sampler, DiffusionSampler):
         raise ValueError("this network finds masks in one pass: there is no noise to find")
-    output = call(sampler.model, "denoise", params, x_t, t, sampler.encode(params, image))
-    return sampler.prediction.read(sampler.schedule, x_t, t, output).eps
+    prediction = sampler.prediction
+    read = prediction.input(sampler.schedule, x_t, t)
+    output = call(sampler.model, "denoise", params, read, t, sampler.encode(params, image))
+    return prediction.read(sampler.schedule, x_t, t, output).eps
 
 
 def load(
@@ -172,15 +206,16 @@ def load(
     fusion: str | None = None,
     steps: int | None = None,
     overlap: int | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     seed: int | None = None,
+    calibrated: bool = False,
 ) -> Model:
     """Loads the averaged weights of a run, or of several, and turns the compilation cache on.
 
     Several share the first one's tiles and seed. What is None is as in the config of each.
 
     Args:
-      workdir: of the run, which holds config.json and checkpoints; or a list of such.
+      workdir: of the run, or a list of such.
       budget: what makes the probability: "fast", "balanced" or "paper".
       samples: masks of each image besides, at most; drawn by the runs of diffusion in turn.
       tolerance: of their mean area, with which fewer are enough.
@@ -188,8 +223,9 @@ def load(
       fusion: how it does.
       steps: reverse steps of each mask, 0: all T.
       overlap: pixels that neighbouring tiles share; None: a quarter if the run has no tiles.
-      threshold: of the probability, in 0..1.
+      threshold: of the probability, in 0..1; None: 0.5, or that of the calibration if `calibrated`.
       seed: of the noise.
+      calibrated: whether the probability is the calibrated one, see docs/certainty.md.
 
     Raises:
       UserError: there is no such run, or a value is out of range; see config/schema.py.
@@ -198,20 +234,34 @@ def load(
     sampling = {"budget": budget, "samples": samples, "tolerance": tolerance, "fusion": fusion}
     sampling |= {"generations": generations, "steps": steps}
     configs = _configs([Path(p).expanduser() for p in places], sampling, overlap, seed)
-    return _restore(configs, threshold)
+    return _with_calibration(_restore(configs), next(iter(configs)), threshold, calibrated)
 
 
-def _restore(configs: dict[Path, ConfigDict], threshold: float) -> Model:
-    """Restores runs to all devices."""
-    if not 0 <= threshold < 1:
+def _with_calibration(
+    model: Model, workdir: Path, threshold: float | None, calibrated: bool
+) -> Model:
+    """Returns the model with the calibration of a run, if it has one for its settings."""
+    if threshold is not None and not 0 <= threshold < 1:
         raise UserError(f"threshold={threshold}: must be at least 0 and below 1")
+    fitted, reason = store.read(workdir, model.settings())
+    if calibrated and (fitted is None or fitted.pixels is None):
+        raise UserError(f"calibrated=True: {reason or 'its calibration has no pixels'}")
+    if threshold is None:
+        pixels = fitted.pixels if calibrated and fitted is not None else None
+        threshold = 0.5 if pixels is None else pixels.threshold
+    more = {"calibration": fitted, "uncalibrated": reason, "calibrated": calibrated}
+    return replace(model, threshold=threshold, **more)
+
+
+def _restore(configs: dict[Path, ConfigDict]) -> Model:
+    """Restores runs to all devices."""
     wanted = next(iter(configs.values())).job.cpu_devices
     distributed.start(devices_of_cpu=cpu_devices.choose_device_count(wanted=wanted))
     mesh = distributed.all_devices()
     restored = [trained_run.restore_ema(config, place, mesh) for place, config in configs.items()]
     steps, params = zip(*restored, strict=True)
     predictor = samplers.predictor(list(zip(configs.values(), params, strict=True)), mesh)
-    return Model(tuple(configs.values()), steps, predictor, threshold)
+    return Model(tuple(configs.values()), steps, predictor, threshold=0.5)
 
 
 def _configs(

@@ -12,8 +12,11 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segdiff_jax import __version__, metrics, trained_run
+from segdiff_jax.certainty import calibration, evidence
+from segdiff_jax.certainty import scores as certainty_scores
+from segdiff_jax.certainty.calibration import Observation
 from segdiff_jax.checkpoint import trust
-from segdiff_jax.data.datasets import ambiguous
+from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import annotator_scores, joint_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
@@ -36,6 +39,7 @@ class Evaluation(NamedTuple):
     calibration: np.ndarray  # sums over all pixels of all images, see `metrics.calibration`
     panels: list[Path]  # a PNG of each image, on process 0
     seconds: float  # per image, without scoring and drawing it
+    observed: list[Observation]  # what scores of certainty are made of
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> Path:
@@ -69,6 +73,8 @@ def evaluate_run(
     config, step, examples = run.config, run.step, run.examples
     c = config.data
     logging.info("evaluating update %d on %d images of %r", step, len(examples), c.test_split)
+    fitted, note = trained_run.calibrated(run, workdir)
+    logging.info("certainty: %s", note)
     further = further_scores(c.name, examples, run.predictor.random)
     found = evaluate_split(run.predictor, examples, config.seed, directory, further, watch)
     if jax.process_index() > 0:
@@ -85,6 +91,7 @@ def evaluate_run(
         calibration_sums=found.calibration,
         panels=found.panels,
         training_curve=read_curve(workdir),
+        certainty=certainty_scores.scores(found.observed, fitted),
     )
     logging.info("report: %s", page)
     return page
@@ -99,7 +106,7 @@ def evaluate_split(
     watch: Callable[[ScoredPrediction], object] | None = None,
 ) -> Evaluation:
     """Predicts, scores and draws every example; panels go to the directory of the report."""
-    rows, panels, sums, seconds = [], [], np.zeros((3, 10)), 0.0
+    rows, panels, sums, seconds, observed = [], [], np.zeros((3, 10)), 0.0, []
     began = time.monotonic()
     for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
@@ -109,6 +116,7 @@ def evaluate_split(
         group = {"group": example.group} if example.group else {}
         rows.append({"name": example.name, **group, **found.scores, **further(found)})
         sums += metrics.calibration(found.probability, example.mask)
+        observed.append(observe(found, predictor.random))
         if jax.process_index() == 0:
             picture = panel(
                 *(example.image, example.mask, found.generations, found.probability),
@@ -117,7 +125,15 @@ def evaluate_split(
             )
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
-    return Evaluation(rows, sums, panels, seconds / len(examples))
+    return Evaluation(rows, sums, panels, seconds / len(examples), observed)
+
+
+def observe(found: ScoredPrediction, random: bool) -> Observation:
+    """Returns what scores of certainty need of a prediction."""
+    assert found.rows is not None  # `score_examples` has them
+    example = found.example
+    seen = evidence.evidence(example.image, found.rows, random, example.mask.shape)
+    return calibration.observe(example.name, seen, example.mask)
 
 
 def further_scores(
@@ -144,11 +160,8 @@ def law_scores(data: str, name: str, masks: np.ndarray) -> dict[str, float]:
 
     `data` is the name of the data set, `name` that of the example.
     """
-    if data != "ambiguous":
-        return {}
-    place, count = ambiguous.place_of(name), EXACT * len(masks)
-    exact = ambiguous.annotations(*place, count, first=ambiguous.ANNOTATORS)
-    return joint_scores.scores(masks, ambiguous.faint_cores(*place), exact)
+    law = Source(data).law(name, EXACT * len(masks))
+    return joint_scores.scores(masks, *law) if law else {}
 
 
 def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import gc
 from functools import partial
 
 from absl import logging
-from ml_collections import ConfigDict
 
 from segdiff_jax import __version__, errors
 from segdiff_jax.cli import app, main_args
@@ -20,8 +19,9 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.runtime import watchdog
 
 LESS_MEMORY = (
-    "lower train.batch_size, or sampling.rows_at_once if training was over, or set "
-    "train.draws_at_once to 1, model.dtype to bfloat16, or job.cpu_devices to 1 on a CPU"
+    "lower sampling.rows_at_once if training was over or an image was predicted; else raise "
+    "train.accumulate, or set train.draws_at_once to 1, model.remat to all, model.dtype to "
+    "bfloat16, augment.crop to less, or job.cpu_devices to 1 on a CPU"
 )
 
 
@@ -52,7 +52,7 @@ def run_mode(command: Command) -> None:
     """Prepares, checks, trains or evaluates, as the mode of the command asks for."""
     config, mode = command.config, command.mode
     if mode == "check":
-        return check(config)
+        return check(command)
     if mode != "prepare":
         logging.info("work directory: %s", command.workdir)
     if mode in ("prepare", "all"):
@@ -102,19 +102,31 @@ def train_and_evaluate(command: Command) -> None:
             evaluate.evaluate(config, workdir)
 
 
-def check(config: ConfigDict) -> None:
-    """Reads every file of the data set.
+def check(command: Command) -> None:
+    """Reads every file of the data set, prints what it is made of, and draws some of it.
 
     Raises:
       UserError: files cannot be used; its details have a line for each.
     """
+    from segdiff_jax.data.image_io import writing
     from segdiff_jax.factory import datasets
+    from segdiff_jax.prediction import overlay
 
-    if problems := datasets.source(config).problems():
-        raise UserError(
-            f"{config.data.dir}: {len(problems)} problems, listed above", errors.BAD_DATA, problems
-        )
-    print(f"{config.data.name}: every file can be used")
+    config = command.config
+    found = datasets.source(config).inspect(config.augment.crop)
+    for line in found.lines:
+        print(f"{config.data.name}: {line}")
+    if found.pictures:
+        path = command.workdir / "check.png"
+        try:
+            writing.save(path, overlay.grid(found.pictures))
+            print(f"{config.data.name}: {path} shows {len(found.pictures)} examples and masks")
+        except UserError as error:
+            print(f"{config.data.name}: no picture of the examples: {error}")
+    if found.problems:
+        message = f"{config.data.dir}: {len(found.problems)} problems, listed above"
+        raise UserError(message, errors.BAD_DATA, found.problems)
+    print(f"{config.data.name}: every file can be used; ready to train")
 
 
 if __name__ == "__main__":

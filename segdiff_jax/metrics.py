@@ -60,15 +60,18 @@ def area_ratio(pred: np.ndarray, true: np.ndarray) -> float:
     return small / large if large else float("nan")
 
 
-def weighted_coverage(pred: np.ndarray, true: np.ndarray) -> float:
+def weighted_coverage(
+    pred: np.ndarray, true: np.ndarray, objects: np.ndarray | None = None
+) -> float:
     """Computes the best IoU of each true region with a predicted one, averaged by area.
 
     The WCov of the literature (Silberman et al., ECCV 2014). Regions are 4-connected: nuclei that
-    meet only at a corner are two. Masks are [H, W]; the result is in 0..1, nan when the truth is
-    empty.
+    meet only at a corner are two; or the labels `objects` [H, W] of the truth, 0 for background,
+    which tell objects that touch apart. Masks are [H, W]; the result is in 0..1, nan when the truth
+    is empty.
     """
     pred, true = _masks(pred, true)
-    pred_label, true_label = regions(pred), regions(true)
+    pred_label, true_label = regions(pred), regions(true) if objects is None else objects
     pred_area, true_area = np.bincount(pred_label.ravel()), np.bincount(true_label.ravel())
     if not true.any():
         return float("nan")
@@ -153,12 +156,15 @@ def calibration_score(sums: np.ndarray) -> float:
     return float(np.mean(((probability - positives) / count) ** 2)) if count.size else float("nan")
 
 
-def scores(probability: np.ndarray, true: np.ndarray) -> dict[str, float]:
+def scores(
+    probability: np.ndarray, true: np.ndarray, objects: np.ndarray | None = None
+) -> dict[str, float]:
     """Computes every score of one image, by `KEYS`; the predicted mask is `probability > 0.5`.
 
     Args:
       probability: [H, W] in 0..1.
       true: mask [H, W].
+      objects: its objects by their labels, see `weighted_coverage`.
 
     Raises:
       UserError: a probability is outside 0..1 or nan, which a mask would hide.
@@ -171,7 +177,7 @@ def scores(probability: np.ndarray, true: np.ndarray) -> dict[str, float]:
         "iou": iou(pred, true),
         "dice": dice(pred, true),
         "area_ratio": area_ratio(pred, true),
-        "weighted_coverage": weighted_coverage(pred, true),
+        "weighted_coverage": weighted_coverage(pred, true, objects),
         "boundary_f": boundary_f(pred, true),
         "calibration": calibration_score(calibration(probability, true)),
     }

@@ -14,7 +14,8 @@ from segdiff_jax.cli import app, predict_args
 from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
-from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, SAMPLES
+from segdiff_jax.prediction import inputs
+from segdiff_jax.prediction.inputs import BOUNDS, GENERATIONS, MAPS, SAMPLES
 from segdiff_jax.prediction.summary import FILES, Summary, check_settings
 from segdiff_jax.runtime import lock, own_files
 
@@ -32,15 +33,18 @@ def run_command(argv: list[str]) -> None:
     """Parses a command line and runs it."""
     command = predict_args.parse(argv)
     app.set_up_logging()
+    inputs.log_ignored(command.inputs)
     from segdiff_jax import api
     from segdiff_jax.runtime import distributed, signals
 
     distributed.check_platform(command.device)
 
-    chosen = {k: v for k, v in command.values.items() if k not in Limits._fields}
-    own_files.check(command.output, FILES, (*MAPS, GENERATIONS, SAMPLES), CANNOT_WRITE)
+    left_out = (*Limits._fields, "risk")
+    chosen = {k: v for k, v in command.values.items() if k not in left_out}
+    folders = (*MAPS, GENERATIONS, SAMPLES, *BOUNDS)
+    own_files.check(command.output, FILES, folders, CANNOT_WRITE)
     with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
-        predict(command, api.load(command.workdirs, **chosen))
+        predict(command, api.load(command.workdirs, calibrated=command.calibrated, **chosen))
 
 
 def predict(command: Command, model: Any) -> None:
@@ -56,9 +60,7 @@ def predict(command: Command, model: Any) -> None:
     """
     from segdiff_jax.prediction.pipeline import FolderPrediction, log_review_order
 
-    output, predictor = command.output, model.predictor
-    if predictor.generations == 1 and model.random:
-        logging.warning("uncertainty is 0 everywhere: it takes more than one generation")
+    output, predictor, bounds = command.output, model.predictor, _checked_bounds(command, model)
     limits = _limits(command, model)
     same = check_settings(output, settings(command, model, limits), command.overwrite)
     with Summary(output, fresh=command.overwrite and not same) as summary:
@@ -73,6 +75,9 @@ def predict(command: Command, model: Any) -> None:
             expected=model.config.sampling.budget != "paper",
             save_samples="samples" in command.outputs,
             whole=predictor.whole,
+            shown=model.shown,
+            calibration=model.calibration,
+            bounds=bounds,
         )
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total = len(command.inputs)
@@ -92,6 +97,16 @@ def _failures(problems: list[UserError], total: int) -> UserError:
     return UserError(message, INTERNAL if of_network else BAD_DATA, lines)
 
 
+def _checked_bounds(command: Command, model: Any) -> tuple[float, float] | None:
+    """Returns the thresholds of --risk, None without it; logs what the outputs will lack."""
+    if model.predictor.generations == 1 and model.random:
+        logging.warning("uncertainty is 0 everywhere: it takes more than one generation")
+    if model.calibration is None:
+        logging.info("no predicted Dice and no intervals: %s", model.uncalibrated)
+    risk = command.values.get("risk")
+    return None if risk is None else model.risk_thresholds(risk)
+
+
 def _limits(command: Command, model: Any) -> Limits:
     """Returns the limits of the run's config, with those that the command sets."""
     chosen = {name: model.config.reading[name] for name in Limits._fields}
@@ -100,13 +115,12 @@ def _limits(command: Command, model: Any) -> Limits:
 
 def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
     """Returns everything the outputs of an image depend on besides the image."""
-    c = model.config.sampling
-    workdirs, updates = [str(place.resolve()) for place in command.workdirs], map(int, model.steps)
-    several = [of_sampling(config, model.predictor) for config in model.configs]
+    c, made = model.config.sampling, model.settings()
+    workdirs, several = [str(place.resolve()) for place in command.workdirs], made["runs"]
     one = len(workdirs) == 1
     return {
         "workdir": workdirs[0] if one else workdirs,
-        "update": int(model.step) if one else list(updates),
+        "update": made["updates"][0] if one else made["updates"],
         "input": str(command.folder.resolve()),
         **(several[0] if one else {"runs": several}),
         "threshold": model.threshold,
@@ -114,31 +128,21 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "overlap": c.tile - c.stride,
         "seed": model.config.seed,
         "page": limits.page,
+        "value_range": limits.value_range,
         "float_range": list(limits.float_range),
+        **({"channels": list(limits.channels)} if limits.channels else {}),
+        **_of_calibration(command, model),
     }
 
 
-def of_sampling(config: Any, predictor: Any) -> dict[str, Any]:
-    """Returns what the predictions of a run depend on, besides its weights and its tiles.
-
-    What is as it was before it became a choice is left out, so that an output that an earlier
-    version began can be continued.
-    """
-    c, T, diffuses = config.sampling, config.diffusion.T, config.model.kind == "diffusion"
-    passes = {"fast": {}, "balanced": {"orientations": c.orientations}, "paper": {}}
-    found: dict[str, Any] = {} if diffuses else {"kind": config.model.kind}
-    if c.budget != "paper":
-        found |= {"budget": c.budget, **passes[c.budget]}
-    elif diffuses:
-        found |= {"generations": c.generations}
-        found |= {"fusion": c.fusion} if c.fusion != "mean" else {}
-    if diffuses and (c.budget == "paper" or predictor.samples):
-        found |= {"steps": c.steps or T, "sampler": c.sampler, "variance": c.variance, "eta": c.eta}
-        found |= {"spacing": c.spacing} if c.spacing != "even" else {}
-        found |= {"x0": c.x0} if c.x0 != "soft" else {}
-    if diffuses and predictor.samples:
-        found |= {"samples": predictor.samples, "masks": c.masks, "tolerance": predictor.tolerance}
-    return found
+def _of_calibration(command: Command, model: Any) -> dict[str, Any]:
+    """Returns what of the outputs depends on the calibration; {} without one."""
+    if model.calibration is None:
+        return {}
+    fitted = model.calibration
+    chosen = {"calibrated": True} if model.calibrated else {}
+    chosen |= {"risk": command.values["risk"]} if "risk" in command.values else {}
+    return {"calibration": [fitted.source, fitted.n, fitted.fingerprint], **chosen}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,8 @@ from segdiff_jax.checkpoint import manager, run_config, run_data
 from segdiff_jax.data.batches import rows
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Batch, Example
-from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import scoring
-from segdiff_jax.factory import datasets, training
+from segdiff_jax.factory import datasets, memory, training
 from segdiff_jax.factory.training import TrainOptions, TrainSetup
 from segdiff_jax.runtime import (
     consistency,
@@ -68,16 +67,18 @@ def _train(config: ConfigDict, workdir: Path) -> TrainState:
     with signals.raise_on_signal():  # nothing is lost before a step is taken
         setup = prepare(config, workdir)
         checkpoints = manager.Checkpoints(workdir)
-        step = CompiledStep(setup)
+        explained = partial(memory.explained, config, setup.size, setup.mesh.size)
+        step = CompiledStep(setup, explained)
         if checkpoints.latest() < setup.options.steps:
             step.compile_ahead(next(setup.batches(0)))
-        state = start(setup, checkpoints)
+        with explained():
+            state = start(setup, checkpoints)
     first, last = int(state.step), setup.options.steps
     if first >= last:
         logging.info("%s: already trained, %d of %d updates", workdir, first, last)
     else:
-        counts = len(setup.examples), setup.mesh.size, first
-        logging.info("training on %d images, %d devices, from update %d", *counts)
+        counts = len(setup.examples), setup.mesh.size, setup.rows.describe(), first
+        logging.info("training on %d images, %d devices (%s), from update %d", *counts)
         state = loop(setup, workdir, state, step, checkpoints)
     checkpoints.close()
     return distributed.replicate(setup.layout.to_host(state), setup.mesh)
@@ -87,14 +88,9 @@ def prepare(config: ConfigDict, workdir: Path) -> TrainSetup:
     """Checks the config against the run in workdir, records it there, and builds the setup.
 
     Raises:
-      UserError: the config does not fit the devices or the run, or processes read different data.
+      UserError: the config does not fit the run, or processes read different data.
     """
     mesh, split = distributed.all_devices(), config.data.train_split
-    if config.train.batch_size % mesh.size:
-        raise UserError(
-            f"train.batch_size is {config.train.batch_size}; allowed: multiples of the number of "
-            f"devices, {mesh.size}"
-        )
     examples = datasets.examples(config, split)
     if jax.process_count() > 1:  # before anything is compared with what process 0 may be writing
         consistency.check(consistency.data_facts(examples, split))
@@ -138,10 +134,17 @@ def start(setup: TrainSetup, checkpoints: manager.Checkpoints) -> TrainState:
 
 
 class CompiledStep:
-    """Takes training steps of flat states: (state, rows) -> (next state, metrics)."""
+    """Takes training steps of flat states: (state, rows) -> (next state, metrics).
 
-    def __init__(self, setup: TrainSetup) -> None:
-        self._setup = setup
+    Args:
+      setup: of the run.
+      explained: returns a context in which an error of too little memory is explained.
+    """
+
+    def __init__(
+        self, setup: TrainSetup, explained: Callable[[], AbstractContextManager] = nullcontext
+    ) -> None:
+        self._setup, self._explained, self._runs = setup, explained, False
         self._ahead: threading.Thread | None = None
 
     def compile_ahead(self, rows: Batch) -> None:
@@ -165,11 +168,16 @@ class CompiledStep:
         self._ahead.start()
 
     def __call__(self, state: TrainState, rows: Batch) -> tuple[TrainState, Metrics]:
-        """Takes a step; the state is donated. The first call compiles."""
+        """Takes a step; the state is donated. The first call compiles, and waits for its result."""
         if self._ahead is not None:
             self._ahead.join()
             self._ahead = None
-        return self._setup.step(state, rows, self._setup.key)
+        if self._runs:
+            return self._setup.step(state, rows, self._setup.key)
+        with self._explained():
+            result = jax.block_until_ready(self._setup.step(state, rows, self._setup.key))
+        self._runs = True
+        return result
 
 
 def loop(
@@ -228,7 +236,7 @@ def first_step(
       TerminatedError, KeyboardInterrupt: a signal interrupted it.
     """
     logging.info("compiling the training step")
-    finished = partial(signals.call_interruptible, lambda: jax.block_until_ready(take()))
+    finished = partial(signals.call_interruptible, take)
     stopped = f"stopped before update {n} of {pace.last}: nothing is new since the start"
     result = request.run_or_exit(finished, f"{stopped}; the same command goes on")
     logging.info("first update after %.1f s", pace.restart())

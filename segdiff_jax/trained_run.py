@@ -1,4 +1,4 @@
-"""Loads a trained run: config, averaged weights and predictor; for a score, its test split."""
+"""Loads a trained run: config, weights, predictor, calibration; for a score, its test split."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from segdiff_jax.certainty import calibration, store
+from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.checkpoint import manager, run_config
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
@@ -68,3 +70,31 @@ def restore_ema(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Par
     found = checkpoints.restore_ema(like, config.train.result)
     checkpoints.close()
     return found
+
+
+def calibrated(run: TrainedRun, workdir: Path) -> tuple[Calibration | None, str]:
+    """Returns the calibration of a run's certainty, and what it is or why there is none.
+
+    Without one for its settings it is fitted on the validation split, and stored with the run, if
+    that was not trained on.
+
+    Raises:
+      UserError: the stored one is damaged or cannot be written.
+    """
+    config = run.config
+    settings = {"updates": [run.step], "runs": [samplers.of_sampling(config, run.predictor)]}
+    fitted, reason = store.read(workdir, settings)
+    split, trained_on = config.data.validation_split, config.data.train_split.split("+")
+    if fitted is None and split and not set(split.split("+")) & set(trained_on):
+        try:
+            examples = datasets.scored_examples(config, split)
+        except UserError as error:
+            return None, str(error)
+        watchdog.heartbeat("the calibration")
+        key = jax.random.fold_in(jax.random.key(config.seed), 3)
+        observed = calibration.observe_examples(run.predictor, examples, key)
+        marks = calibration.fingerprint(examples), f"split {split!r} of {config.data.name}"
+        fitted = calibration.fit(observed, *marks)
+        if jax.process_index() == 0:
+            store.write(workdir, settings, fitted)
+    return fitted, reason if fitted is None else f"{fitted.n} pictures of {fitted.source}"

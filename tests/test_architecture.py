@@ -35,19 +35,26 @@ MAY_IMPORT = {
     "training": ("data", "diffusion", "models", "errors"),
     "inference": ("data", "diffusion", "models", "runtime"),
     "evaluation": ("inference", "data", "metrics", "runtime", "errors"),
-    "prediction": ("inference", "data.image_io", "runtime", "errors"),
+    "certainty": (
+        *("evaluation", "inference", "data", "metrics", "checkpoint", "runtime", "errors"),
+    ),
+    "prediction": ("certainty", "inference", "data.image_io", "runtime", "errors"),
     "factory": (
         *("training", "inference", "data", "data.image_io", "data.datasets", "diffusion"),
         *("models", "models.ops", "runtime", "errors"),
     ),
     "cli": ("prediction", "checkpoint", "config", "runtime", "errors"),
     "train": BELOW_PROGRAMS,
-    "trained_run": BELOW_PROGRAMS,
+    "trained_run": (*BELOW_PROGRAMS, "certainty"),
     **dict.fromkeys(
         ("evaluate", "api", "import_torch"),
-        (*BELOW_PROGRAMS, "trained_run", "metrics", "config", "torch_weights", "cli"),
+        (*BELOW_PROGRAMS, "certainty", "trained_run", "metrics", "config", "torch_weights", "cli"),
     ),
     "predict": ("api", "prediction", "cli", "data.image_io", "runtime", "errors"),
+    "review": (
+        *("api", "certainty", "prediction", "cli", "factory", "data", "data.image_io"),
+        *("runtime", "errors"),
+    ),
 }
 ALL_BELOW = ("main", "experiments", "__init__")  # may import everything below them
 READS_CONFIG = {
@@ -137,6 +144,7 @@ def test_the_root_shows_the_programs_and_little_else():
 
 def test_imports_inside_functions_stand_only_where_a_mistake_is_named_before_jax_is_imported():
     allowed = {"main.py", "predict.py", "import_torch.py", "__init__.py", "run.py", "registry.py"}
+    allowed |= {"calibrate.py", "rate.py"}
     for path in MODULES.values():
         functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, FUNCTION)]
         inside = [n.module for f in functions for n in ast.walk(f) if isinstance(n, ast.ImportFrom)]
@@ -155,7 +163,7 @@ def test_files_and_functions_keep_their_size():
             if isinstance(node, FUNCTION):
                 size = node.end_lineno - node.lineno + 1
                 assert size <= 40, f"{path}: {node.name} has {size} lines"
-    assert total <= 18_500
+    assert total <= 24_500
 
 
 def test_the_command_line_imports_no_jax():

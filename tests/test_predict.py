@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 from bounds import assert_within
 from PIL import Image, TiffImagePlugin
 from stand_in import StandIn
@@ -147,6 +148,8 @@ def test_an_output_of_a_version_without_samples_is_continued(call):
     output = call(StandIn())
     path = output / "summary.csv"
     lines = [line.rpartition(",") for line in path.read_text().splitlines()]
+    assert [last for *_, last in lines] == ["values", "", "", "", ""]
+    lines = [line.rpartition(",") for line, *_ in lines]
     assert [last for *_, last in lines] == ["samples", "0", "0", "0", "0"]
     path.write_text("".join(f"{first}\n" for first, *_ in lines[:-1]))  # without the last image
     recorded = json.loads((output / "settings.json").read_text())
@@ -339,9 +342,14 @@ def test_bad_files_are_listed_and_the_others_done(call, folder):
 def test_limits_are_named_as_the_flags_they_are(call, folder):
     Image.fromarray(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)).save(folder / "f.tif")
     argv = f"--input={folder / 'f.tif'}", "--float_range=0,1"
-    for flags, message in (((), "--float_range="), (("--max_pixels=11",), "--max_pixels=11")):
+    for flag, message in (
+        ("--float_range=0,0.5", "--float_range allows 0 to 0.5"),
+        ("--max_pixels=11", "--max_pixels=11"),
+        ("--channels=1", "--channels=1 are not all there"),
+        ("--page=1", "--page=1 is not there"),
+    ):
         with pytest.raises(errors.UserError) as error:
-            call(StandIn(), argv[0], *flags, output=f"out{len(flags)}")
+            call(StandIn(), argv[0], flag, output=f"out{flag}")
         assert message in error.value.details[0] and "config" not in error.value.details[0]
     output = call(StandIn(), *argv, output="scaled")
     ramp = np.rint(np.linspace(0, 255, 12)).reshape(3, 4) / 255
@@ -349,10 +357,61 @@ def test_limits_are_named_as_the_flags_they_are(call, folder):
     np.testing.assert_allclose(stored, np.minimum(ramp, 0.997), atol=1e-2)
 
 
+def test_files_that_are_no_images_are_counted_by_kind(call, folder, caplog):
+    for name in ("a.txt", "b.TXT", "c.jp2", ".hidden", "README"):
+        (folder / name).write_text("?")
+    for form in ("bmp", "gif", "webp"):
+        Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / f"more {form}.{form}")
+    (folder / "inside" / "x").mkdir(parents=True)
+    write(folder / "inside" / "c.png", (3, 3))
+    _, found = inputs.find_images(folder, recursive=True)
+    inputs.log_ignored(found)
+    assert "not entered" not in caplog.text and len(found) == 8
+    _, found = inputs.find_images(folder)
+    inputs.log_ignored(found)
+    assert f"{folder}: not entered, as without --recursive: inside" in caplog.text
+    assert f"{folder}: ignored: 2 .txt, 1 .jp2, 1 hidden, 1 without suffix" in caplog.text
+    assert len(found) == len(rows_of(call(StandIn()))) == 7
+    caplog.clear()
+    _, found = inputs.find_images(folder / "b.png")
+    inputs.log_ignored(found)
+    assert "ignored" not in caplog.text and len(found) == 1
+
+
+def test_the_summary_says_what_became_black_and_white(call, folder, caplog):
+    for path in folder.iterdir():
+        path.unlink()
+    picture = np.random.default_rng(0).integers(0, 256, (12, 16, 3))
+    written = {"8.png": picture.astype(np.uint8), "12.tif": (picture * 16).astype(np.uint16)}
+    written |= {"16.tif": (picture * 257).astype(np.uint16)}
+    written |= {"f.tif": (picture / 255).astype(np.float32)}
+    for name, array in written.items():
+        if name.endswith("png"):
+            Image.fromarray(array).save(folder / name)
+        else:
+            tifffile.imwrite(folder / name, array, photometric="rgb")
+    caplog.set_level("INFO")
+    output = call(StandIn())
+    with open(output / "summary.csv", newline="") as file:
+        values = {row["name"]: row["values"] for row in csv.DictReader(file)}
+    assert values["8.png"] == ""
+    assert values["12.tif"].endswith("0..4095, usual for its values")
+    assert values["16.tif"].endswith("0..65535, usual for its values")
+    assert values["f.tif"].endswith("0..1, usual for its values")
+    assert "3 images of more than 8 bits; values in summary.csv; 12.tif: uint16" in caplog.text
+    maps = [np.asarray(Image.open(output / "overlay" / n)).astype(int) for n in written]
+    for each in maps[1:]:
+        assert np.median(np.abs(each - maps[0])) <= 1
+    with pytest.raises(errors.UserError, match="value_range was auto, now full"):
+        call(StandIn(), "--value_range=full")
+    output = call(StandIn(), "--value_range=full", output="full")
+    assert "12.tif: uint16" in caplog.text and "--value_range=auto would brighten it" in caplog.text
+
+
 def test_large_images_are_read_one_at_a_time(call, monkeypatch):
     """Of two that are in memory at once, the second is read while the first is predicted."""
     events = []
-    read, finish = reading.read_image, pipeline.FolderPrediction._finish
+    read, finish = reading.read, pipeline.FolderPrediction._finish
 
     def recording(path, limits):
         events.append(f"read {path.name}")
@@ -363,7 +422,7 @@ def test_large_images_are_read_one_at_a_time(call, monkeypatch):
         events.append(f"done {job.input.name}")
         finish(self, job, *results)
 
-    monkeypatch.setattr(pipeline, "read_image", recording)
+    monkeypatch.setattr(pipeline, "read", recording)
     monkeypatch.setattr(pipeline.FolderPrediction, "_finish", finishing)
     call(StandIn(), output="small")
     assert events.index("read ü d.png") < events.index("done c.JPG")
@@ -403,7 +462,7 @@ def test_an_internal_error_while_reading_names_the_file(call, monkeypatch):
     def broken(path, limits):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pipeline, "read_image", broken)
+    monkeypatch.setattr(pipeline, "read", broken)
     with pytest.raises(errors.UserError) as error:
         call(StandIn())
     assert error.value.details[0].endswith("a.x.tif: ZeroDivisionError")
@@ -470,13 +529,9 @@ BAD = [  # (argv, what the line says, exit code)
     (["--workdir=not/there"], "--workdir=not/there: must be the directory of a run", 64),
     (["--workdir=."], "holds no run: it has no config.json", 66),
     (["--input=not/there"], "--input=not/there: no such file or folder", 64),
-    (["--input=run/config.json"], "must be a PNG, JPEG or TIFF file, or a folder of them", 64),
-    (["--input=run"], "--input=run: holds no PNG, JPEG or TIFF file", 65),
-    (
-        ["--input=."],
-        "holds no PNG, JPEG or TIFF file; 2 folders below it do, such as images: a",
-        65,
-    ),
+    (["--input=run/config.json"], "must be a file with the end .png, .jpg, .jpeg", 64),
+    (["--input=run"], ".webp (there are 1 .json)", 65),
+    (["--input=."], ".gif, .webp; 2 folders below it do, such as images: add", 65),
     (
         ["--output=gs://b/c"],
         "--output=gs://b/c: must be a place in a file system of this machine",
@@ -513,6 +568,12 @@ BAD = [  # (argv, what the line says, exit code)
     (["--float_range=1"], "--float_range=1: must be LOW,HIGH: two numbers", 64),
     (["--float_range=2,1"], "--float_range=2,1: must be LOW,HIGH", 64),
     (["--float_range=0,inf"], "--float_range=0,inf: must be LOW,HIGH", 64),
+    (["--value_range=1"], "--value_range=1: must be auto, full, or LOW,HIGH", 64),
+    (["--value_range=2,1"], "--value_range=2,1: must be auto, full, or LOW,HIGH", 64),
+    (["--value_range=wide"], "--value_range=wide: must be auto, full, or LOW,HIGH", 64),
+    (["--channels=0,1"], "--channels=0,1: must be one or three numbers from 0", 64),
+    (["--channels=-1"], "--channels=-1: must be one or three numbers from 0", 64),
+    (["--channels=red"], "--channels=red: must be one or three numbers from 0", 64),
     (["--float_range="], "--float_range=: must be LOW,HIGH", 64),
     (["--overwrite=perhaps"], "overwrite=perhaps", 64),
     (["--treshold=0.4"], "--treshold: no such flag; did you mean threshold?", 64),
@@ -602,7 +663,7 @@ def test_a_summary_of_another_program_is_not_touched(call, tmp_path):
 def test_help_is_one_screen(capsys):
     assert predict.main(["--help"]) == errors.DONE
     text = capsys.readouterr().out
-    assert "--save_generations" in text and text.count("\n") < 38
+    assert "--save_generations" in text and text.count("\n") < 60
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -255,7 +255,9 @@ def test_the_last_two_checkpoints_are_kept(finished):
 
 
 def test_the_config_comes_back_from_json_as_it_was(prepared, finished):
-    assert read_config(finished[0]).to_dict() == config_for(prepared).to_dict()
+    found, given = read_config(finished[0]), config_for(prepared)
+    given.data.fingerprint = found.data.fingerprint  # the run adds it
+    assert found.to_dict() == given.to_dict() and found.data.fingerprint
 
 
 def test_a_work_directory_of_other_settings_is_refused_with_both_values(prepared, finished):
@@ -340,11 +342,6 @@ def test_the_weights_of_a_run_are_not_scored_with_another_diffusion(prepared, fi
     with pytest.raises(UserError, match=r"other settings \(diffusion.T\)") as error:
         evaluate.evaluate(config, finished[0])
     assert error.value.code == BAD_CHECKPOINT
-
-
-def test_a_batch_that_the_devices_cannot_share_is_refused(prepared, tmp_path):
-    with pytest.raises(UserError, match=r"train\.batch_size is 12; allowed: multiples of .* 8"):
-        train.train(config_for(prepared, batch_size=12), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(prepared, tmp_path):

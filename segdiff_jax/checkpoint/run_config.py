@@ -17,11 +17,12 @@ from segdiff_jax.errors import BAD_CHECKPOINT, UserError, one_line
 from segdiff_jax.runtime.files import write_json
 
 Fields = dict[str, Any]
+DARK = 64  # of 255; the mean and two deviations of images of 12 bits in 16 lie below
 # config fields and groups that may change when a run resumes
 MUTABLE = (
     *("train.steps", "train.log_every", "train.checkpoint_every", "train.evaluate_every"),
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
-    *("train.draws_at_once", "sampling.", "reading.", "job.", *SCORING_FIELDS),
+    *("train.draws_at_once", "train.accumulate", "sampling.", "reading.", "job.", *SCORING_FIELDS),
     *("data.dir", "data.prepared_dir", "data.test_split"),
     *("data.fingerprint", "data.allow_change"),  # see run_data
     *("diffusion.clip_x0", "model.rrdb_form", "model.remat"),
@@ -30,7 +31,7 @@ MUTABLE = (
 NEEDED = ("diffusion", "model", "sampling")  # groups of every version
 AFFECTS_PREDICTIONS = ("model.", "diffusion.", "data.mean", "data.std")
 NOT_PREDICTIONS = ("model.dtype", "model.dropout", "model.rrdb_form", "model.remat")
-NOT_PREDICTIONS += ("diffusion.clip_x0",)
+NOT_PREDICTIONS += ("diffusion.clip_x0", "model.precision")
 
 
 def check_resume(config: ConfigDict, workdir: Path) -> None:
@@ -67,7 +68,9 @@ def recorded_fingerprint(workdir: Path) -> str:
 
 
 def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """Returns the config with the run's statistics of the images, unless it has other ones.
+    """Returns the config with what the run remembers of its images, unless it has other settings.
+
+    These are their mean and deviation, and `reading.value_range` if it is not "auto" there.
 
     Checks that it leaves the meaning of the weights of the run unchanged.
 
@@ -77,8 +80,10 @@ def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:
     if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} holds no run: it has no config.json", BAD_CHECKPOINT)
     trained = read_config(workdir)
+    config = config.copy_and_resolve_references()
+    if config.reading.value_range == "auto":
+        config.reading.value_range = trained.reading.value_range
     if not config.data.mean:
-        config = config.copy_and_resolve_references()
         config.data.mean, config.data.std = trained.data.mean, trained.data.std
     saved, given = flatten(trained), flatten(config)
     keys = {key for key in given if key.startswith(AFFECTS_PREDICTIONS)}
@@ -119,7 +124,8 @@ def read_config(workdir: Path) -> ConfigDict:
         trust.check_config_file(path)
         loaded = json.loads(path.read_bytes())
         _check_depth(loaded)
-        config = ConfigDict(_merged(default().to_dict(), tuples(loaded)))
+        loaded = tuples(loaded)
+        config = ConfigDict(_merged(_defaults_for(loaded), loaded))
         _check_values(config)
         return config
     except FileNotFoundError as error:
@@ -154,6 +160,24 @@ def _check_values(config: ConfigDict) -> None:
         if key in values and not field.allowed.accepts(values[key]):
             raise invalid_value(key, values[key])
     validate.check_relations(config)
+
+
+def _defaults_for(loaded: Any) -> Fields:
+    """Returns the values of fields that a config of an earlier version lacks.
+
+    Images of 16 bits were then read by the range of their type: a run of a folder whose training
+    images were as dark as that makes those of 12 bits is predicted with likewise.
+    """
+    fields = default().to_dict()
+    data = loaded.get("data") if isinstance(loaded, dict) else None
+    if isinstance(data, dict) and data.get("name") == "folder":
+        try:
+            bright = [m + 2 * s for m, s in zip(data["mean"], data["std"], strict=True)]
+            dark = max(bright, default=0) < DARK
+        except (KeyError, TypeError, ValueError):
+            dark = True
+        fields["reading"]["value_range"] = "full" if dark else "auto"
+    return fields
 
 
 def _merged(old: dict[str, Any], new: Any, name: str = "it") -> dict[str, Any]:

@@ -179,9 +179,10 @@ def show(text: str) -> int:
 
 def _stdout_is_closed() -> bool:
     """Returns whether the reader of stdout is gone; then nothing is written to it any more."""
+    if sys.stdout is None:
+        return False
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return False
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit fails, too

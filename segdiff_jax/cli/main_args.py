@@ -18,7 +18,7 @@ FLAGS = {"workdir": "", "device": "", "coordinator": "", "processes": 0, "proces
 SUMMARIES = {  # by mode; "": --mode gives it
     "": "SegDiff: trains a diffusion model that segments images, and evaluates it.",
     "prepare": "Prepares a data set, once: reads the official files and stores the images.",
-    "check": "Reads every file of a data set and lists those that cannot be used.",
+    "check": "Reads every file of a data set, tells what it is made of, and draws check.png.",
     "train": "Trains a network on a data set that was prepared, or continues a run.",
     "evaluate": "Scores the result of a run on the test split and writes report/report.html.",
 }

@@ -5,6 +5,7 @@ import inspect
 import os
 import pkgutil
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from segdiff_jax.config import schema, validate
 from segdiff_jax.config.allowed import is_integer
 from segdiff_jax.errors import UserError
 
+INSTALLED_CONFIGS = "share", "segdiff_jax", "configs"  # below the environment, see pyproject.toml
 DEVICES = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}  # flag -> JAX_PLATFORMS
 WHOLE = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 MOST_DIGITS = 30  # of an integer that is written with an exponent
@@ -173,7 +175,7 @@ def load_config(source: str) -> ConfigDict:
     if "://" in source:
         raise UserError(f"--config={source}: must be a local file, since it is Python and is run")
     name, _, argument = source.partition(":")
-    path = Path(name)
+    path = installed_config(name) or Path(name)
     if not path.is_file() or path.suffix != ".py":
         near = {str(p) for place in (path.parent, Path("configs")) for p in place.glob("*.py")}
         hint = schema.did_you_mean(name, near) or f"; there are {', '.join(sorted(near))}"
@@ -193,6 +195,16 @@ def load_config(source: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config={source}: get_config must return a ConfigDict, not {config!r}")
     return config
+
+
+def installed_config(name: str) -> Path | None:
+    """Returns the file configs/NAME.py that a wheel installed, if there is none of that name here.
+
+    In a folder without the repository, the commands of its documents work all the same.
+    """
+    installed = Path(sysconfig.get_path("data"), *INSTALLED_CONFIGS, Path(name).name)
+    is_shipped = Path(name).parent == Path("configs") and not Path(name).exists()
+    return installed if is_shipped and installed.is_file() else None
 
 
 def _where(error: Exception, path: Path) -> str:
@@ -229,7 +241,7 @@ def local_path(name: str, text: str) -> Path:
     """Returns the path that a flag names; raises UserError for a URL, such as that of a bucket."""
     if "://" in text:
         demand = "must be a place in a file system of this machine: mount buckets"
-        raise UserError(f"--{name}={text}: {demand}, see launch/README.md")
+        raise UserError(f"--{name}={text}: {demand}, see docs/tpu.md")
     return _usable(f"--{name}", text)
 
 

@@ -10,10 +10,18 @@ from ml_collections import ConfigDict
 from segdiff_jax.checkpoint import run_config
 from segdiff_jax.cli import options
 from segdiff_jax.cli.options import whole_number
-from segdiff_jax.config.allowed import Allowed, integer, number
-from segdiff_jax.config.schema import FIELDS, LARGE, MAX_SEED, SIDE, STEPS
+from segdiff_jax.config.allowed import SIDE, STEPS, Allowed, integer, is_range, number
+from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import UserError
-from segdiff_jax.prediction.inputs import GENERATIONS, MAPS, SAMPLES, Input, expand, find_all
+from segdiff_jax.prediction.inputs import (
+    BOUNDS,
+    GENERATIONS,
+    MAPS,
+    SAMPLES,
+    Input,
+    expand,
+    find_all,
+)
 from segdiff_jax.prediction.summary import unrelated_content
 
 HELP = """SegDiff: predicts the masks of new images with a trained run.
@@ -23,13 +31,14 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
     --outputs=samples
 
   --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
-  --input=FILE_OR_FOLDER     PNG, JPEG or TIFF, any size; --recursive: sub-folders, too. Several,
-                             joined by commas or each with --input, and patterns such as
-                             'plate?/*.tif'
+  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too.
+                             Several, joined by commas or each with --input, and patterns such
+                             as 'plate?/*.tif'
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
                              summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG.
+                             After segdiff calibrate, summary.csv has predicted Dice and intervals.
                              The same command again skips finished images;
   --overwrite                predicts them again
   --outputs=NAMES            samples: also writes each, samples/NAME_1.png (0, 255), ...;
@@ -46,9 +55,16 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --overlap=PIXELS           width of the overlap of neighbouring tiles
   --seed=N                   of the noise. All these are as in the run if not given
   --threshold=P              foreground is where the probability is above it; 0.5
+  --calibrated               probability and threshold as segdiff calibrate fitted them
+  --risk=R                   also inner/, of which at most R is not foreground, and outer/, which
+                             misses at most R, on average; overlay/ has both outlines
   --max_pixels=N             larger images are refused (64000000)
-  --page=N                   of TIFF files with several pages, from 0
-  --float_range=LOW,HIGH     values of float images that are black and white
+  --page=N                   of TIFF files with several pages, from 0, without overviews
+  --channels=N[,N,N]         channels that are read as grey, or as R, G and B, from 0
+  --value_range=RANGE        black and white of images of more than 8 bits: auto, what the file
+                             declares or the usual range that holds its values; full, that of its
+                             type; LOW,HIGH; as the run was trained if not given
+  --float_range=LOW,HIGH     of float images, none of whose values may be beyond
   --device=cpu|gpu|tpu       what computes; the fastest that JAX finds if not given
   --help                     prints this text
 
@@ -61,12 +77,16 @@ def _floats(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.strip("()").split(",")))
 
 
-def _is_range(v: tuple[float, ...]) -> bool:
-    return len(v) == 2 and -LARGE <= v[0] < v[1] <= LARGE
+def _channels(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.strip("()").split(",")))
+
+
+def _are_channels(v: tuple[int, ...]) -> bool:
+    return len(v) > 0 and FIELDS["reading.channels"].allowed.accepts(v)
 
 
 PATHS = ("workdir", "input", "output")
-SWITCHES = ("save_generations", "recursive", "overwrite")
+SWITCHES = ("save_generations", "recursive", "overwrite", "calibrated")
 EXTRA = (SAMPLES, GENERATIONS)  # outputs on request
 # a value of the command line: how to parse it, and what it may be
 VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
@@ -85,9 +105,12 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     ),
     "seed": (whole_number, integer(0, MAX_SEED)),
     "threshold": (float, number(0, 1, below=True)),
+    "risk": (float, number(0, 1, above=True, below=True)),
     "max_pixels": (whole_number, FIELDS["reading.max_pixels"].allowed),
     "page": (whole_number, integer(0, 10**6)),
-    "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", _is_range)),
+    "value_range": (str, FIELDS["reading.value_range"].allowed),
+    "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", is_range)),
+    "channels": (_channels, Allowed("one or three numbers from 0, such as 0,1,2", _are_channels)),
 }
 FLAGS: dict[str, str | bool | None] = {
     **dict.fromkeys((*PATHS, "outputs", "device"), ""),
@@ -107,6 +130,7 @@ class Command(NamedTuple):
     outputs: frozenset[str]  # those of `EXTRA` that were asked for
     overwrite: bool
     device: str = ""  # of options.DEVICES, or "": that JAX chooses
+    calibrated: bool = False  # whether to predict the calibrated probability
 
 
 def parse(argv: list[str]) -> Command:
@@ -116,11 +140,11 @@ def parse(argv: list[str]) -> Command:
       UserError: a flag is unknown, a value missing or not allowed, or a file in the way.
     """
     given, argv = options.take("input", argv)
-    flags = options.read_flags(FLAGS, argv) | {"input": ",".join(given)}
-    values = {name: _value(name, flags[name]) for name in VALUES if flags[name] is not None}
+    flags: dict[str, Any] = options.read_flags(FLAGS, argv) | {"input": ",".join(given)}
+    values = values_of({name: flags[name] for name in VALUES})
     if missing := [f"--{name}" for name in PATHS if not flags[name]]:
         raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
-    workdirs = _workdirs(flags["workdir"])
+    workdirs = read_workdirs(flags["workdir"])
     configs = [_saved(workdir) for workdir in workdirs]
     _check_steps(configs, values)
     paths = [path for text in given for path in _input_paths(text)]
@@ -129,8 +153,13 @@ def parse(argv: list[str]) -> Command:
     _check_output(output, folder, inputs, paths, flags)
     extra = _outputs(flags, configs, values)
     options.use_device(flags["device"])
-    more = flags["overwrite"], flags["device"]
+    more = flags["overwrite"], flags["device"], flags["calibrated"]
     return Command(workdirs, folder, inputs, output, values, extra, *more)
+
+
+def values_of(flags: Mapping[str, str | None]) -> dict[str, Any]:
+    """Returns the values of the flags that were given, by name; raises UserError if not allowed."""
+    return {name: _value(name, text) for name, text in flags.items() if text is not None}
 
 
 def _value(name: str, text: str) -> Any:
@@ -152,11 +181,18 @@ def _input_paths(text: str) -> list[Path]:
     return expand(path)
 
 
-def _workdirs(text: str) -> list[Path]:
-    """Returns the runs that --workdir names, joined by commas; a directory may have one, too."""
+def read_workdirs(text: str) -> list[Path]:
+    """Returns the runs that --workdir names, joined by commas; a directory may have one, too.
+
+    Raises:
+      UserError: one of them is no directory, or holds no run.
+    """
     whole = options.local_path("workdir", text)
     parts = [text] if whole.is_dir() else text.split(",")
-    return [options.local_path("workdir", part) for part in parts]
+    workdirs = [options.local_path("workdir", part) for part in parts]
+    for workdir in workdirs:
+        _saved(workdir)
+    return workdirs
 
 
 def _saved(workdir: Path) -> ConfigDict:
@@ -200,5 +236,5 @@ def _check_output(
     written = {path for input in inputs for path in input.maps(output.resolve()).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")
-    if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, *EXTRA))):
+    if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, *EXTRA, *BOUNDS))):
         raise UserError(f"--output={output}: holds {name}, which no prediction made: --overwrite?")

@@ -24,13 +24,17 @@ COMMANDS = {
     "train": Program("main", ("train",), "train a network, or continue a run"),
     "evaluate": Program("main", ("evaluate",), "score a run and write its report"),
     "prepare": Program("main", ("prepare",), "prepare a data set"),
-    "check": Program("main", ("check",), "list the unusable files of a data set"),
+    "check": Program("main", ("check",), "list unusable files; of a run, wrong annotations"),
     "predict": Program("predict", (), "predict the masks of a folder of images"),
+    "calibrate": Program("review.calibrate", (), "make the certainty of a run's predictions hold"),
+    "rate": Program("review.rate", ("rate",), "rate masks from elsewhere with a run"),
     "import": Program("import_torch", ("import",), "make a run of the authors' PyTorch weights"),
     "export": Program("import_torch", ("export",), "write weights for the authors' PyTorch code"),
     "experiments run": Program("experiments.run", (), "run the paper's experiments"),
     "experiments report": Program("experiments.report", (), "write the paper's tables and figures"),
 }
+# `check` of a run instead of a data set, see `_program`
+CHECK_RUN = Program("review.rate", ("check",))
 USAGE = """SegDiff: image segmentation by diffusion.
 
   segdiff COMMAND --help     explain a command and its flags
@@ -46,7 +50,7 @@ def main(argv: list[str]) -> int:
     """Runs a command line and returns its exit code."""
     for length in (2, 1):  # words of a name
         if (name := " ".join(argv[:length])) in COMMANDS:
-            return _run(COMMANDS[name], argv[length:])
+            return _run(_program(name, argv[length:]), argv[length:])
     first, *rest = argv or ["--help"]
     if first in app.HELP:
         return _usage(list(COMMANDS))
@@ -60,6 +64,13 @@ def main(argv: list[str]) -> int:
     name = " ".join(argv[:2]) if group else first
     hint = did_you_mean(name, COMMANDS) or "; see segdiff --help"
     return app.fail(f"{name}: no such command{hint}", errors.USAGE)
+
+
+def _program(name: str, argv: list[str]) -> Program:
+    """Returns the program of a command: `check` without a config is that of a run."""
+    given = {argument.partition("=")[0].lstrip("-") for argument in argv}
+    of_run = name == "check" and "workdir" in given and "config" not in given
+    return CHECK_RUN if of_run else COMMANDS[name]
 
 
 def _run(program: Program, argv: list[str]) -> int:

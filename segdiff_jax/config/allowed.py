@@ -1,9 +1,17 @@
 """Describes the allowed values of config fields and flags: a sentence's end, and a check."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+# bounds far beyond what is of use, and within what the system, JAX and int32 can hold
+MANY = 10**9  # training steps, images
+SIDE = 2**16  # pixels
+WIDTH = 2**13  # channels
+STEPS = 10**5  # of the diffusion; masks
+SECONDS = 10**8  # three years
+LARGE = 1e30
 MOST_VALUES = 64  # of a field that is a tuple
 
 
@@ -66,3 +74,42 @@ def or_none(allowed: Allowed) -> Allowed:
 def is_integer(value: Any) -> bool:
     """Returns whether a value is an integer; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_range(values: tuple[float, ...]) -> bool:
+    """Returns whether numbers are two finite ones, the lower first."""
+    return len(values) == 2 and -LARGE <= values[0] < values[1] <= LARGE
+
+
+def _is_value_range(value: Any) -> bool:
+    try:
+        return value in ("auto", "full") or is_range(tuple(map(float, value.split(","))))
+    except (AttributeError, ValueError):
+        return False
+
+
+VALUE_RANGE = Allowed("auto, full, or LOW,HIGH: two numbers, the lower first", _is_value_range)
+CHANNELS = Allowed(
+    "one or three channels in brackets, from 0, such as (0, 1, 2); () for all",
+    lambda v: (
+        isinstance(v, tuple | list)
+        and len(v) in (0, 1, 3)
+        and all(is_integer(each) and each >= 0 for each in v)
+    ),
+)
+_FOREGROUND = re.compile(r"auto|nonzero|((above|>)\s*)?-?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+FOREGROUND = Allowed(
+    "auto, nonzero, a value, or aboveVALUE, such as above127",
+    lambda v: isinstance(v, str) and _FOREGROUND.fullmatch(v) is not None,
+)
+
+
+def _is_power_of_two(value: Any) -> bool:
+    return is_integer(value) and 0 < value <= SIDE and value.bit_count() == 1
+
+
+POWERS_OF_TWO = Allowed(
+    "powers of two in brackets, such as (16, 32); () for none",
+    lambda v: v in ((), []) or several(Allowed("", _is_power_of_two)).accepts(v),
+)
+ODD = Allowed("an odd integer, at least 1", lambda v: is_integer(v) and 0 < v < SIDE and v % 2 == 1)

@@ -11,10 +11,20 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segdiff_jax.config.allowed import (
+    CHANNELS,
+    FOREGROUND,
+    LARGE,
+    MANY,
+    ODD,
+    POWERS_OF_TWO,
+    SECONDS,
+    SIDE,
+    STEPS,
+    VALUE_RANGE,
+    WIDTH,
     Allowed,
     choice,
     integer,
-    is_integer,
     number,
     or_none,
     several,
@@ -26,13 +36,6 @@ SPLITS = ("train", "validation", "test")
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 MARGIN = 20  # percent by which a prepared object of Cityscapes is larger than its box
 MAX_SEED = 2**32 - 1
-# bounds far beyond what is of use, and within what the system, JAX and int32 can hold
-MANY = 10**9  # training steps, images
-SIDE = 2**16  # pixels
-WIDTH = 2**13  # channels
-STEPS = 10**5  # of the diffusion; masks
-SECONDS = 10**8  # three years
-LARGE = 1e30
 # fields of data sets that are read when a split is scored, not when it is prepared or trained on
 SCORING_FIELDS = ("cityscapes.test_expansion",)
 
@@ -48,22 +51,11 @@ def _split(*, required: bool = False) -> Allowed:
     return Allowed(text, accepts)
 
 
-def _is_power_of_two(value: Any) -> bool:
-    return is_integer(value) and 0 < value <= SIDE and value.bit_count() == 1
-
-
 _BOOL = Allowed("true or false", lambda v: isinstance(v, bool))
 _TEXT = Allowed("text", lambda v: isinstance(v, str))
 _FOLDER = "a folder in a file system of this machine: a bucket has to be mounted"
 _PATH = Allowed(_FOLDER, lambda v: isinstance(v, str) and bool(v.strip()) and "://" not in v)
 _PATH_OR_NOTHING = Allowed(f"{_FOLDER}; or nothing", lambda v: v == "" or _PATH.accepts(v))
-_POWERS_OF_TWO = Allowed(
-    "powers of two in brackets, such as (16, 32); () for none",
-    lambda v: v in ((), []) or several(Allowed("", _is_power_of_two)).accepts(v),
-)
-_ODD = Allowed(
-    "an odd integer, at least 1", lambda v: is_integer(v) and 0 < v < SIDE and v % 2 == 1
-)
 _CONDITIONINGS = choice("sum", "concat", "stack", "inject1", "inject3", "inject5")
 
 
@@ -106,8 +98,13 @@ FIELDS: dict[str, Field] = {
         "larger images are refused undecoded"),
     "reading.page": Field(-1, integer(-1, 10**6),
         "page of TIFF files with several, from 0; -1: such files are refused"),
+    "reading.value_range": Field("auto", VALUE_RANGE,
+        "of images of more than 8 bits, values of black and white: 'auto', what the file declares, "
+        "or the usual range that holds its values; 'full', that of its type; or 'LOW,HIGH'"),
     "reading.float_range": Field((), or_none(several(number(-LARGE, LARGE), 2)),
-        "(low, high) that are mapped to 0 and 255; (): float images are refused"),
+        "(low, high) of float images, which may have no values beyond; (): as value_range says"),
+    "reading.channels": Field((), CHANNELS,
+        "those that become R, G and B, or grey, from 0: (3, 2, 1) or (0,); (): those there are"),
     "vaihingen.resize": Field("authors", choice("authors", "area"),
         "512 to 256 pixels: 'authors', image by nearest pixel; 'area', image and mask averaged"),
     "cityscapes.classes": Field(("bus",), several(choice(*CLASSES)), "classes of the objects"),
@@ -121,6 +118,9 @@ FIELDS: dict[str, Field] = {
     "folder.mask_suffix": Field("", _TEXT,
         "what follows the image's name in the name of its mask, such as '_mask'; of several "
         "annotators joined by commas: '_1stHO,_2ndHO'"),
+    "folder.foreground": Field("auto", FOREGROUND,
+        "of masks: 'auto', of two values the higher, of labels of objects all above 0; 'nonzero'; "
+        "a value such as '7'; or 'above127', all values above 127, for grey and JPEG masks"),
     "folder.validation_share": Field(0.1, number(0, 1, below=True),
         "share of the images, chosen by name and folder.seed"),
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),
@@ -143,14 +143,14 @@ FIELDS: dict[str, Field] = {
         "'inject5': variants 4 to 6, G(I) added after that downsampling"),
     "model.encoder": Field("rrdb", choice("rrdb", "hardnet"),
         "G: 'rrdb'; 'hardnet': FC-HarDNet-70, variant 2"),
-    "model.mask_scales": Field((1,), several(_ODD),
+    "model.mask_scales": Field((1,), several(ODD),
         "sides of the squares over which F sees x_t averaged, pixels; (1,): x_t itself (paper)"),
     "model.channels": Field(128, integer(1, WIDTH), "C, the width of level 0"),
     "model.multipliers": Field((1, 1, 1, 2, 2, 4, 4), several(integer(1, 64)),
         "the width of level l is multipliers[l] * C"),
     "model.blocks_per_level": Field(3, integer(1, 64),
         "residual blocks of a level on the way down; one more on the way up"),
-    "model.attention_factors": Field((16, 32), _POWERS_OF_TWO,
+    "model.attention_factors": Field((16, 32), POWERS_OF_TWO,
         "attention at the levels whose maps are this many times smaller than the input"),
     "model.heads": Field(4, integer(1, 1024), "of every attention"),
     "model.norm_groups": Field(32, integer(1, WIDTH),
@@ -169,6 +169,9 @@ FIELDS: dict[str, Field] = {
         "('rrdb'), each level of the U-Net ('unet') or both ('all') from its input"),
     "model.dtype": Field("float32", choice("float32", "bfloat16"),
         "of activations, not parameters"),
+    "model.precision": Field("default", choice("default", "high", "highest"),
+        "of products of float32 (JAX's names): a TPU rounds their factors to bfloat16 by default "
+        "and a GPU to TF32; 'highest': not at all; a CPU never does"),
     "diffusion.T": Field(100, integer(1, STEPS), "steps of the forward process"),
     "diffusion.schedule": Field("linear", choice("linear", "linear_unscaled", "cosine"),
         "of beta: 'linear' (code), scaled by 1000/T; 'linear_unscaled' (paper); 'cosine'"),
@@ -178,6 +181,8 @@ FIELDS: dict[str, Field] = {
         "what the network's output is; 'eps' (paper); 'logit': log odds, by cross-entropy"),
     "diffusion.bayes_skip": Field(False, _BOOL,
         "whether the evidence of each pixel's own x_t is added to the logit by Bayes' rule"),
+    "diffusion.zero_x_T": Field(False, _BOOL,
+        "whether the network reads zeros at t=T, where x_T tells it nothing"),
     "diffusion.clip_x0": Field(False, _BOOL, "whether sampling clips estimates of x0 to [-1, 1]"),
     "sampling.sampler": Field("ddpm", choice("ddpm", "ddim"), "reverse process"),
     "sampling.budget": Field("paper", choice("fast", "balanced", "paper"),
@@ -216,13 +221,20 @@ FIELDS: dict[str, Field] = {
         "pixels; larger images are cut into tiles; 0: never"),
     "sampling.stride": Field(256, integer(0, SIDE), "from tile to tile; overlaps are blended"),
     "train.steps": Field(300_000, integer(1, MANY), "updates"),
-    "train.batch_size": Field(8, integer(1, 2**20), "images, over all devices"),
+    "train.batch_size": Field(8, integer(1, 2**20),
+        "images, over all devices, whose number need not divide it"),
+    "train.accumulate": Field(1, integer(1, 2**20),
+        "parts of a device's share of the batch, whose gradients are summed one after another, "
+        "which takes less memory; at most one an image"),
     "train.noise_draws_per_image": Field(1, integer(1, 4096),
         "(t, noise) pairs that share one G(I); 1: the authors' loss"),
     "train.draws": Field("uniform", choice("uniform", "T+uniform", "T+recycled"),
         "'uniform': every t in 1..T (paper); 'T+uniform': the first draw at T, the others in "
         "1..T-1, stratified over the batch; 'T+recycled': some of them start from the first's "
         "estimate of x0"),
+    "train.share_at_T": Field(0.0, number(0, 1),
+        "of the updates, the first ones, whose only draw of an image is at T: the map is learnt "
+        "first, at less cost, and what goes together later; 0: none"),
     "train.recycled": Field(0.5, number(0, 1), "probability that one of 'T+recycled' does"),
     "train.recycled_until": Field(0, integer(0, STEPS), "largest t of one that does; 0: T-1"),
     "train.draws_at_once": Field(0, integer(0, 4096),
@@ -244,7 +256,8 @@ FIELDS: dict[str, Field] = {
         "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: the first "
         "one ends the run"),
     "train.max_seconds": Field(0.0, number(0, SECONDS), "then it ends as by SIGTERM; 0: no limit"),
-    "train.map": Field("shard_map", choice("shard_map", "pmap"), "'pmap': one process only"),
+    "train.map": Field("shard_map", choice("shard_map", "pmap"),
+        "of the training step over the devices; equal to the last bit"),
     "train.log_every": Field(100, integer(1, MANY), "updates between lines of metrics.jsonl"),
     "train.checkpoint_every": Field(1000, integer(1, MANY),
         "updates between checkpoints; the last one is always written"),

@@ -22,6 +22,6 @@ USUAL_NAMES = {
     **dict.fromkeys(("data_dir", "root", "path", "dataset_dir"), ("data.dir",)),
     **dict.fromkeys(("dataset",), ("data.name",)),
     **dict.fromkeys(("random_seed",), ("seed",)),
-    **dict.fromkeys(("precision", "bf16", "fp16"), ("model.dtype",)),
+    **dict.fromkeys(("bf16", "fp16"), ("model.dtype",)),
     **dict.fromkeys(("ensemble", "num_samples"), ("sampling.generations", "sampling.samples")),
 }

@@ -133,6 +133,8 @@ def _training(c: ConfigDict) -> Violations:
         yield "train.draws_at_once", f"must be 0 or divide train.noise_draws_per_image={draws}"
     if c.train.draws != "uniform" and draws < 2 and c.model.kind == "diffusion":
         yield "train.draws", "needs train.noise_draws_per_image of at least 2: the first is at T"
+    if c.train.share_at_T and c.train.draws == "uniform" and c.model.kind == "diffusion":
+        yield "train.share_at_T", "must be 0 with train.draws='uniform', which does not begin at T"
     if c.train.draws == "T+recycled" and c.diffusion.prediction not in ("x0", "logit"):
         yield "train.draws", "needs diffusion.prediction 'x0' or 'logit', which estimate x0 at T"
     if c.train.evaluate_every and not validation:

@@ -79,6 +79,7 @@ def batches(
     start: int = 0,
     process: tuple[int, int] = (0, 1),
     crop: CropFn = full_image,
+    slots: int = 0,
 ) -> Iterator[Batch]:
     """Returns an endless iterator over this process's part of the batches from step `start` on.
 
@@ -90,37 +91,45 @@ def batches(
         start: the first step.
         process: (index of this process, number of processes).
         crop: returns the part of an example to train on; must return one size for all examples.
+        slots: rows of a batch with padding, see `BatchLayout`; 0: batch_size, no padding.
 
     Returns:
-        Batches of uint8 numpy arrays with batch_size / number of processes rows.
+        Batches of uint8 numpy arrays with slots / number of processes rows; padding is zeros.
 
     Raises:
         UserError: raised by the call, if the batch cannot be split or an example does not fit.
     """
-    index, count = process
-    if batch_size < 1 or batch_size % count:
+    (index, count), slots = process, slots or batch_size
+    if batch_size < 1 or slots % count:
         raise UserError(
             f"train.batch_size = {batch_size}: must be a positive multiple of the {count} processes"
         )
     _check(examples, crop)
-    share = batch_size // count
-    mine = slice(index * share, (index + 1) * share)
-    return _stack(examples, batch_size, seed, start, mine, crop)
+    share = slots // count
+    mine = slice(min(index * share, batch_size), min((index + 1) * share, batch_size))
+    return _stack(examples, batch_size, seed, start, mine, crop, share)
 
 
 def _stack(
-    examples: Sequence[Example], batch_size: int, seed: int, step: int, mine: slice, crop: CropFn
+    examples: Sequence[Example],
+    batch_size: int,
+    seed: int,
+    step: int,
+    mine: slice,
+    crop: CropFn,
+    share: int,
 ) -> Iterator[Batch]:
+    """Yields the rows `mine` of each batch, followed by zeros up to `share` rows."""
+    _, mask = crop(generator(seed, 0), examples[0])
     while True:
         indices = rows(seed, step, batch_size, len(examples))[mine]
         positions = range(step * batch_size + mine.start, step * batch_size + mine.stop)
-        visits = zip(positions, indices, strict=True)
-        cropped = [
-            crop(generator(seed, position), _visit(examples, seed, position, int(i)))
-            for position, i in visits
-        ]
-        images, masks = zip(*cropped, strict=True)
-        yield Batch(image=np.stack(images), mask=np.stack(masks))
+        images = np.zeros((share, *mask.shape, 3), np.uint8)
+        masks = np.zeros((share, *mask.shape), np.uint8)
+        for row, (position, i) in enumerate(zip(positions, indices, strict=True)):
+            visited = _visit(examples, seed, position, int(i))
+            images[row], masks[row] = crop(generator(seed, position), visited)
+        yield Batch(image=images, mask=masks)
         step += 1
 
 

@@ -28,6 +28,8 @@ class Example(NamedTuple):
             no single object.
         group: scores are also averaged by group, such as the class of the object; "": none.
         annotations: [A, h, w] uint8 in {0, 1}, the masks of several annotators; None: of one.
+        objects: [h, w] integers, the objects of the mask by their labels 1, 2, ..., 0 elsewhere;
+            None: they are not known.
     """
 
     image: np.ndarray
@@ -36,6 +38,7 @@ class Example(NamedTuple):
     box: tuple[int, int, int, int] | None = None
     group: str = ""
     annotations: np.ndarray | None = None
+    objects: np.ndarray | None = None
 
     @property
     def masks(self) -> np.ndarray:

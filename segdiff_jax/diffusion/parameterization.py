@@ -1,4 +1,4 @@
-r"""Converts between the network's output (eps, x0, v or a logit) and estimates of x0 and eps.
+r"""Converts the network's output (eps, x0, v or a logit) to estimates of x0 and eps.
 
 With a logit the skip of Bayes' rule may be added. For a mask of -1 and +1 whose pixels are
 independent given the image, with prior log odds f of +1, the posterior log odds given x_t are
@@ -7,6 +7,9 @@ independent given the image, with prior log odds f of +1, the posterior log odds
 
 S = sqrt(alpha_bar_t) and N^2 = 1 - alpha_bar_t: the evidence of the pixel itself needs no learning.
 The network's f has to hold only what the image and the other pixels of x_t say.
+
+At t = T the network may read zeros in place of x_T. Nothing of the mask is in x_T, so nothing is
+lost: what a network without x_t learns is learnt there, undisturbed by noise.
 """
 
 from dataclasses import dataclass
@@ -41,11 +44,13 @@ class Prediction:
         which x0 = tanh(z / 2) is the mean.
       clip: clip estimates of x0 to [-1, 1] and recompute eps; off in the authors' settings.
       bayes_skip: whether 2 S x_t / N^2 is added to the output; with "logit" only.
+      zero_noise: whether the network reads zeros at t = T.
     """
 
     kind: Kind = "eps"
     clip: bool = False
     bayes_skip: bool = False
+    zero_noise: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown kind, or a skip of one that is no logit."""
@@ -54,6 +59,10 @@ class Prediction:
             raise ValueError(f"prediction is {self.kind!r}; allowed: {allowed}")
         if self.bayes_skip and self.kind != "logit":
             raise ValueError(f"prediction is {self.kind!r}; the skip of Bayes' rule needs 'logit'")
+
+    def input(self, schedule: Schedule, x_t: jax.Array, t: jax.Array) -> jax.Array:
+        """Converts x_t [..., H, W, 1] to what the network reads; t >= 1."""
+        return jnp.where(pixels(t) < schedule.T, x_t, 0.0) if self.zero_noise else x_t
 
     def logit(
         self, schedule: Schedule, x_t: jax.Array, t: jax.Array, output: jax.Array

@@ -27,7 +27,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> bytes:
     Each bin is a mapping: "from", "to", "pixels", and "mean_probability" and "share_positive",
     which are None in a bin without pixels.
     """
-    figure = _figure(4.6, 5.0)
+    figure = new_figure(4.6, 5.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     known = [b for b in bins if b["pixels"]]
     predicted = [b["mean_probability"] for b in known]
@@ -40,7 +40,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> bytes:
     below.set(xlabel="predicted probability", ylabel="pixels")
     if known:
         below.set_yscale("log")
-    return _styled_png(figure)
+    return styled_png(figure)
 
 
 def spread(values: Sequence[float], label: str, reference: tuple[str, float] | None) -> bytes:
@@ -48,7 +48,7 @@ def spread(values: Sequence[float], label: str, reference: tuple[str, float] | N
 
     `label` is the name of the score, `reference` name and mean score of a baseline, or None.
     """
-    figure = _figure(4.6, 3.2)
+    figure = new_figure(4.6, 3.2)
     axes = figure.subplots()
     axes.plot(np.arange(1, len(values) + 1), np.sort(values), "o", color=BLUE, markersize=4)
     if values:
@@ -58,19 +58,19 @@ def spread(values: Sequence[float], label: str, reference: tuple[str, float] | N
     axes.set(xlabel="images, from the lowest to the highest", ylabel=label, ylim=(-0.02, 1.02))
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, fontsize=8)
-    return _styled_png(figure)
+    return styled_png(figure)
 
 
 def training_curve(points: Sequence[Mapping[str, float]]) -> bytes:
     """Draws the loss against the step; `points` are mappings with "step" and "loss"."""
-    figure = _figure(4.6, 3.2)
+    figure = new_figure(4.6, 3.2)
     axes = figure.subplots()
     loss = np.array([point["loss"] for point in points], np.float64)
     axes.plot([point["step"] for point in points], loss, color=BLUE, linewidth=1)
     axes.set(xlabel="step", ylabel="training loss")
     if np.any(loss > 0) and not np.any(loss <= 0):
         axes.set_yscale("log")
-    return _styled_png(figure)
+    return styled_png(figure)
 
 
 def render_png(figure: "Figure") -> bytes:
@@ -100,14 +100,15 @@ def data_url(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """Returns an empty figure; width and height in inches."""
     from matplotlib.figure import Figure  # slow to import, and only reports need it
 
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def _styled_png(figure: "Figure") -> bytes:
+def styled_png(figure: "Figure") -> bytes:
+    """Returns a figure with a light grid as the content of a PNG file."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)

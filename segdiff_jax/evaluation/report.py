@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segdiff_jax.errors import UserError
-from segdiff_jax.evaluation import annotator_scores, charts, html_page, joint_scores
+from segdiff_jax.evaluation import (
+    annotator_scores,
+    certainty_charts,
+    charts,
+    html_page,
+    joint_scores,
+)
 from segdiff_jax.metrics import LABELS, calibration_score, summarise
 from segdiff_jax.runtime import files
 
@@ -46,8 +52,9 @@ def write_report(
     calibration_sums: np.ndarray,
     panels: Sequence[str | os.PathLike | None] = (),
     training_curve: Sequence[Mapping[str, float]] | None = None,
+    certainty: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes report.json and report.html, each atomically; returns the path of report.html.
+    """Writes report.json and report.html; returns the path of report.html.
 
     Args:
       directory: created if missing.
@@ -58,16 +65,15 @@ def write_report(
       calibration_sums: [3, bins], the sum of `metrics.calibration` over images.
       panels: one per row, in the same order: a PNG file, or None; empty: no panels.
       training_curve: mappings with "step" and "loss"; None: no curve.
+      certainty: see `certainty.scores`; None: no such part.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
     """
-    if not rows:
-        raise UserError("no images to report: the split is empty")
-    if panels and len(panels) != len(rows):
-        raise ValueError(f"{len(panels)} panels for {len(rows)} rows")
+    _check(rows, panels)
     directory = Path(directory)
     content = _content(title, settings, rows, baselines, calibration_sums, training_curve)
+    content |= {"certainty": files.to_json_types(certainty)}
     for row, path in zip(content["images"], panels, strict=False):
         row["panel"] = None if path is None else os.path.relpath(path, directory)
     files.write_json(directory / "report.json", content)
@@ -76,6 +82,13 @@ def write_report(
     html = html_page.render(content, LABELS | FURTHER, order, pictures, _charts(content))
     files.write_bytes(directory / "report.html", html.encode())
     return directory / "report.html"
+
+
+def _check(rows: Sequence[object], panels: Sequence[object]) -> None:
+    if not rows:
+        raise UserError("no images to report: the split is empty")
+    if panels and len(panels) != len(rows):
+        raise ValueError(f"{len(panels)} panels for {len(rows)} rows")
 
 
 def review_order(images: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -157,4 +170,6 @@ def _charts(content: Mapping[str, Any]) -> dict[str, str]:
     }
     if content["training_curve"]:
         pictures["Training loss"] = charts.training_curve(content["training_curve"])
+    if content["certainty"]:
+        pictures |= certainty_charts.charts(content["certainty"])
     return {caption: charts.data_url("png", picture) for caption, picture in pictures.items()}

@@ -24,6 +24,7 @@ class ScoredPrediction(NamedTuple):
     probability: np.ndarray  # [h, w] float32 in 0..1, at the size of the truth
     scores: dict[str, float]  # of the mask probability > 0.5, by `metrics.KEYS`
     samples: np.ndarray | None = None  # [S, H, W] uint8 of 0 and 1, whole masks; None: none drawn
+    rows: PredictedRows | None = None  # the prediction at the size of the image
 
 
 def score_examples(
@@ -45,8 +46,10 @@ def score_examples(
     )
     for example, found in zip(examples, _reporting(progress), strict=True):
         probability = average(found.generations, example.mask.shape, predictor.fusion)
-        scores = metrics.scores(probability, example.mask)
-        yield ScoredPrediction(example, found.generations, probability, scores, found.samples)
+        scores = metrics.scores(probability, example.mask, example.objects)
+        yield ScoredPrediction(
+            example, found.generations, probability, scores, found.samples, found
+        )
         watchdog.heartbeat(f"the prediction for {example.name}")
 
 

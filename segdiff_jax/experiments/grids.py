@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from segdiff_jax.config import SCORING_FIELDS, flatten
 from segdiff_jax.experiments import recipe
 
-Measure = Literal["scores", "generations", "reverse", "seconds", "joint"]
+Measure = Literal["scores", "generations", "reverse", "seconds", "joint", "certainty"]
 
 
 class Values(NamedTuple):
@@ -27,7 +27,7 @@ class Values(NamedTuple):
       blocks: RRDB blocks of G.
       images: training images; 0: all.
       generations: the largest number of generations to average.
-      seeds: of the trainings of "recipe".
+      seeds: of the trainings of "recipe" and "certainty".
       variants: of "recipe", see `recipe.VARIANTS`.
       twin_steps: updates of the twin there; 0: as many as the others.
     """
@@ -102,12 +102,17 @@ def _overrides(values: Values) -> dict[str, dict[str, dict[str, Any]]]:
         "reverse": {"all-steps": ALL_STEPS},
         "seconds": each_T,
         "differences": DIFFERENCES,
-        recipe.GRID: recipe.cells(values.seeds, values.variants, values.twin_steps),
+        **dict.fromkeys(
+            (recipe.GRID, recipe.CERTAINTY),
+            recipe.cells(values.seeds, values.variants, values.twin_steps),
+        ),
     }
 
 
 GRIDS = tuple(_overrides(Values()))
-PAPER_GRIDS = tuple(grid for grid in GRIDS if grid != recipe.GRID)  # run if none is named
+PAPER_GRIDS = tuple(  # run if none is named
+    grid for grid in GRIDS if grid not in (recipe.GRID, recipe.CERTAINTY)
+)
 PAPER: dict[str, Any] = {
     "sampling.budget": "paper",
     "sampling.samples": 0,
@@ -117,6 +122,7 @@ MEASURED: dict[str, Measure] = {
     "reverse": "reverse",
     "seconds": "seconds",
     recipe.GRID: "joint",
+    recipe.CERTAINTY: "certainty",
 }
 # prefixes of the config fields that no trained weight depends on
 AFTER_TRAINING = ("sampling.", "diffusion.clip_x0", *SCORING_FIELDS, "data.test_split")

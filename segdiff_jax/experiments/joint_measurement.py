@@ -74,7 +74,7 @@ def predictions(loaded: TrainedRun) -> Iterator[Predicted]:
         yield Predicted(example, maps, np.array(soft))
 
 
-def scores(found: Predicted, seed: int, data: str = "") -> dict[str, float]:
+def scores(found: Predicted, seed: int, data: str) -> dict[str, float]:
     """Returns the scores of one image of a data set; `seed` is of what is drawn here."""
     truth = found.example.mask
     row = {

@@ -21,7 +21,7 @@ from segdiff_jax import evaluate, metrics, train, trained_run
 from segdiff_jax.config import flatten
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import scoring
-from segdiff_jax.experiments import joint_measurement
+from segdiff_jax.experiments import certainty_measurement, joint_measurement
 from segdiff_jax.experiments.samples import SampleRecorder
 from segdiff_jax.factory import samplers
 from segdiff_jax.inference.averaging import average
@@ -180,4 +180,5 @@ MEASURES: dict[str, Callable[[ConfigDict, Path, Path], Result]] = {
     "reverse": reverse,
     "seconds": seconds,
     "joint": joint_measurement.measure,
+    "certainty": certainty_measurement.measure,
 }

@@ -37,8 +37,8 @@ def tables(grids: Sequence[Grid]) -> list[Table]:
     if not grids:
         return []
     made = [_map_table(grids), _sample_table(grids)]
-    of_law = [grid for grid in grids if grid.fields["data.name"] == "ambiguous"]
-    return [*made, _law_table(of_law)] if of_law else made
+    of_law = _law_table(grids)
+    return [*made, of_law] if of_law.rows else made
 
 
 def _map_table(grids: Sequence[Grid]) -> Table:
@@ -91,7 +91,7 @@ def _law_table(grids: Sequence[Grid]) -> Table:
                         _mean([_rows(s, f"{kind}_{key}") for s in seeds], *f) for _, key, *f in LAW
                     ]
                     rows.append([name, title, *cells])
-    notes = ["Of the ambiguous set; an exact sampler has whole 1 and taken 0.5."]
+    notes = ["Of sets whose law is known; an exact sampler has whole 1 and taken 0.5."]
     return Table("recipe_law", "Recipe: samples against the known law", header, rows, notes)
 
 

@@ -20,12 +20,14 @@
                              or all of these, which is the default; and
                                recipe        what the map and the samples are worth, by the settings
                                              of training; three seeds of each of --variants
+                               certainty     how sure it is and whether that holds, of the same runs
   --T=25,50,...  --blocks=1,3,...  --images=4,8,...  --generations=30
                              the values of these grids; --images: 0 is all
   --seeds=0,1,2  --variants=NAME,NAME  --twin_steps=N
-                             of recipe; the variants are in segdiff_jax/experiments/recipe.py. An
+                             of these two; the variants are in segdiff_jax/experiments/recipe.py. An
                              update of the twin has one pass of the U-Net, of the others two:
-                             --twin_steps gives it as many passes as the others
+                             --twin_steps gives it as many passes as the others, and those that
+                             begin at T alone (logit-T-first) as many as it
   --list                     prints each cell, its overrides and its state; runs nothing
   --retry                    runs failed cells again
   --help                     this text

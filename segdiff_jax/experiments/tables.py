@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segdiff_jax.experiments import paper, recipe_tables
+from segdiff_jax.experiments import certainty_tables, paper, recipe_tables
 from segdiff_jax.experiments.collect import PROGRAM, CellResult, Grid, Run
 from segdiff_jax.experiments.table_formats import Table
 from segdiff_jax.metrics import LABELS
@@ -23,7 +23,7 @@ def every(grids: Sequence[Grid], runs: Sequence[Run]) -> list[Table]:
     two = _benchmark("table2", paper.TABLE_2, diffusion)
     three = _benchmark("table3", paper.TABLE_3, diffusion)
     ours = [table_1(diffusion), two, three, table_4(grids), baselines(grids), differences(grids)]
-    return ours + recipe_tables.tables(grids)
+    return ours + recipe_tables.tables(grids) + certainty_tables.tables(grids)
 
 
 def table_1(runs: Sequence[Run]) -> Table:

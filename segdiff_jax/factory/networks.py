@@ -19,6 +19,7 @@ from segdiff_jax.models.segdiff import SegDiff
 from segdiff_jax.models.unet import UNet
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+PRECISIONS = {name: name for name in ("default", "high", "highest")}  # JAX's
 CONDITIONINGS: dict[str, Callable[..., nn.Module]] = {
     "sum": Sum,
     "concat": Concat,
@@ -80,6 +81,7 @@ def model(config: ConfigDict) -> SegDiff:
             remat=c.remat in ("unet", "all"),
         ),
         factor=2**after,
+        precision=choose(PRECISIONS, c.precision, "model.precision"),
     )
 
 

@@ -52,7 +52,7 @@ def schedule(config: ConfigDict) -> diffusion.Schedule:
 def prediction(config: ConfigDict) -> diffusion.Prediction:
     """Returns what the network's output parameterises."""
     c = config.diffusion
-    return diffusion.Prediction(c.prediction, c.clip_x0, c.bayes_skip)
+    return diffusion.Prediction(c.prediction, c.clip_x0, c.bayes_skip, c.zero_x_T)
 
 
 def reverse_steps(config: ConfigDict, forward: diffusion.Schedule) -> diffusion.Steps:
@@ -166,3 +166,26 @@ def _segmenter(
         multiple=multiple(config),
         orientations=orientations,
     )
+
+
+def of_sampling(config: ConfigDict, predictor: Predictor) -> dict[str, Any]:
+    """Returns what the predictions of a run depend on, besides its weights and its tiles.
+
+    What is as it was before it became a choice is left out, so that an output that an earlier
+    version began can be continued.
+    """
+    c, T, diffuses = config.sampling, config.diffusion.T, config.model.kind == "diffusion"
+    passes = {"fast": {}, "balanced": {"orientations": c.orientations}, "paper": {}}
+    found: dict[str, Any] = {} if diffuses else {"kind": config.model.kind}
+    if c.budget != "paper":
+        found |= {"budget": c.budget, **passes[c.budget]}
+    elif diffuses:
+        found |= {"generations": c.generations}
+        found |= {"fusion": c.fusion} if c.fusion != "mean" else {}
+    if diffuses and (c.budget == "paper" or predictor.samples):
+        found |= {"steps": c.steps or T, "sampler": c.sampler, "variance": c.variance, "eta": c.eta}
+        found |= {"spacing": c.spacing} if c.spacing != "even" else {}
+        found |= {"x0": c.x0} if c.x0 != "soft" else {}
+    if diffuses and predictor.samples:
+        found |= {"samples": predictor.samples, "masks": c.masks, "tolerance": predictor.tolerance}
+    return found

@@ -12,11 +12,13 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from segdiff_jax.data.batch_layout import BatchLayout, divide
 from segdiff_jax.data.batches import batches
 from segdiff_jax.data.example import Batch, Example
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.factory.samplers import prediction, schedule, segmenter
 from segdiff_jax.inference.segmentation import Segmenter
+from segdiff_jax.models.segdiff import at_precision
 from segdiff_jax.runtime import distributed
 from segdiff_jax.training.flat_state import FlatLayout
 from segdiff_jax.training.loss import CrossEntropyObjective, DenoisingObjective, Objective
@@ -44,7 +46,9 @@ class TrainSetup:
 
     options: TrainOptions
     mesh: Mesh  # of all devices
+    rows: BatchLayout  # of a batch on them
     examples: list[Example]  # to train on
+    size: tuple[int, int]  # (H, W) of the network's input
     shapes: TrainState  # of a state as trees
     layout: FlatLayout  # of the vectors that states have below in place of those trees
     initial_state: Callable[[], TrainState]  # a function of the seed, on every device
@@ -60,7 +64,8 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
     Raises:
       UserError: the network cannot halve an example's sides as often as it has levels.
     """
-    fresh = init_fn(config, input_size(config, examples))
+    size = input_size(config, examples)
+    fresh = init_fn(config, size)
     shapes = jax.eval_shape(fresh)
     layout = FlatLayout(shapes.params)
 
@@ -70,7 +75,9 @@ def setup(config: ConfigDict, examples: list[Example], mesh: Mesh) -> TrainSetup
     return TrainSetup(
         options=options(config),
         mesh=mesh,
+        rows=batch_layout(config, mesh.size),
         examples=examples,
+        size=size,
         shapes=shapes,
         layout=layout,
         # flat at once: a program with 574 results, and one that joins them, are slow to load
@@ -106,8 +113,8 @@ def input_size(config: ConfigDict, examples: list[Example]) -> tuple[int, int]:
     return height, width
 
 
-def objective(config: ConfigDict) -> Objective:
-    """Returns the objective that training minimises."""
+def objective(config: ConfigDict, at_T: bool = False) -> Objective:
+    """Returns the objective that training minimises; with the draw at T alone, if `at_T`."""
     common = {
         "model": networks.model(config),
         "augment": datasets.augmentation(config),
@@ -117,13 +124,13 @@ def objective(config: ConfigDict) -> Objective:
     }
     if networks.one_pass(config):
         return CrossEntropyObjective(**common)
-    draws = config.train.noise_draws_per_image
+    draws = 1 if at_T else config.train.noise_draws_per_image
     fastest = 1 if jax.default_backend() == "cpu" else draws
     return DenoisingObjective(
         schedule=schedule(config),
         prediction=prediction(config),
         draws=draws,
-        draws_at_once=config.train.draws_at_once or fastest,
+        draws_at_once=1 if at_T else config.train.draws_at_once or fastest,
         kind=config.train.draws,
         recycled=config.train.recycled,
         recycled_until=config.train.recycled_until or config.diffusion.T,
@@ -166,13 +173,31 @@ def ema_decay(config: ConfigDict) -> Callable[[jax.Array], jax.Array]:
 
 def learner(config: ConfigDict) -> Learner:
     """Returns what takes training steps, of states that hold trees."""
-    return Learner(objective(config), optimizer(config), ema_decay(config), distributed.AXIS)
+    c, first = config.train, None
+    if (steps := round(c.share_at_T * c.steps)) and not networks.one_pass(config):
+        first = objective(config, at_T=True)
+    return Learner(
+        objective(config),
+        optimizer(config),
+        ema_decay(config),
+        distributed.AXIS,
+        first=first,
+        first_steps=steps,
+    )
+
+
+def batch_layout(config: ConfigDict, devices: int) -> BatchLayout:
+    """Returns how the rows of a batch are divided over so many devices."""
+    return divide(config.train.batch_size, devices, config.train.accumulate)
 
 
 def build_step(config: ConfigDict, mesh: Mesh, layout: FlatLayout) -> Step:
     """Returns (state, rows, key) -> (state, metrics), mapped over the mesh, of flat states."""
-    flat = replace(learner(config), unflatten=layout.unflatten)
-    return distributed.map_step(flat.train_step, mesh, config.train.map)
+    rows = batch_layout(config, mesh.size)
+    shared = {"batch_size": rows.batch_size, "parts": rows.parts}
+    flat = replace(learner(config), unflatten=layout.unflatten, **shared)
+    step = at_precision(flat.objective.model.precision, flat.train_step)
+    return distributed.map_step(step, mesh, config.train.map)
 
 
 def init_fn(config: ConfigDict, size: tuple[int, int]) -> Callable[[], TrainState]:
@@ -199,8 +224,9 @@ def device_batches(
 ) -> Iterator[Batch]:
     """Yields the rows of training steps first + 1, first + 2, ... as uint8 on the devices."""
     process = jax.process_index(), jax.process_count()
-    size, crop = config.train.batch_size, datasets.crop_fn(config)
-    for batch in batches(examples, size, config.seed, first, process, crop):
+    rows, crop = batch_layout(config, mesh.size), datasets.crop_fn(config)
+    of_process = process, crop, rows.slots
+    for batch in batches(examples, rows.batch_size, config.seed, first, *of_process):
         yield distributed.split_rows(batch, mesh)
 
 

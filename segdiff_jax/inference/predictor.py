@@ -35,6 +35,7 @@ class PredictedRows(NamedTuple):
       probability: [rows, W] float32 in 0..1; nan where a generation or a sample is no number.
       samples: [S, rows, W] uint8 of 0 and 1; None: none are drawn.
       last: whether these are the image's last rows.
+      soft: [S, rows, W] float32, about 0..1: the samples as the chain ended; None likewise.
     """
 
     image: int
@@ -43,6 +44,7 @@ class PredictedRows(NamedTuple):
     probability: np.ndarray
     samples: np.ndarray | None
     last: bool
+    soft: np.ndarray | None = None
 
 
 class Run(NamedTuple):
@@ -130,7 +132,7 @@ class Predictor:
         for rows in self.bands(images, key):
             parts.append(rows)
             if rows.last:
-                yield _stacked(parts)
+                yield stacked(parts)
                 parts = []
 
     def bands(
@@ -223,7 +225,9 @@ class Predictor:
                 samples = couple(soft, probability, rng)
             if samples is None:
                 samples = (soft > 0.5).astype(np.uint8)
-        return PredictedRows(rows.image, rows.top, generations, probability, samples, rows.last)
+        return PredictedRows(
+            rows.image, rows.top, generations, probability, samples, rows.last, soft
+        )
 
 
 def is_settled(samples: np.ndarray, tolerance: float) -> bool:
@@ -255,15 +259,17 @@ def _order(shares: list[tuple[Segmenter, range]]) -> np.ndarray:
     return np.argsort([*chain.from_iterable(numbers for _, numbers in shares)])
 
 
-def _stacked(parts: list[PredictedRows]) -> PredictedRows:
+def stacked(parts: list[PredictedRows]) -> PredictedRows:
     """Returns the rows of an image as one part."""
     first = parts[0]
     if len(parts) == 1:
         return first
     samples = [part.samples for part in parts if part.samples is not None]
+    soft = [part.soft for part in parts if part.soft is not None]
     return first._replace(
         generations=np.concatenate([part.generations for part in parts], axis=-2),
         probability=np.concatenate([part.probability for part in parts]),
         samples=np.concatenate(samples, axis=-2) if samples else None,
+        soft=np.concatenate(soft, axis=-2) if soft else None,
         last=True,
     )

@@ -84,7 +84,8 @@ class DiffusionSampler(MaskSampler):
         noise = diffusion.field(key, corner, (height, width))
 
         def denoise(x_t: jax.Array, t: jax.Array) -> diffusion.Estimate:
-            output = call(self.model, "denoise", params, x_t[None], t[None], features[None])
+            read = self.prediction.input(self.schedule, x_t, t)
+            output = call(self.model, "denoise", params, read[None], t[None], features[None])
             estimate = self.prediction.read(self.schedule, x_t, t, output[0])
             if not self.drawn:
                 return estimate
@@ -117,7 +118,8 @@ class MarginalSampler(MaskSampler):
         """Returns the probability of each pixel [H, W], of the noise of this key."""
         height, width = (side * self.model.factor for side in features.shape[:2])
         x_T, T = diffusion.field(key, corner, (height, width))(0), jnp.int32(self.schedule.T)
-        output = call(self.model, "denoise", params, x_T[None], T[None], features[None])
+        read = self.prediction.input(self.schedule, x_T, T)
+        output = call(self.model, "denoise", params, read[None], T[None], features[None])
         return to_probability(self.prediction.read(self.schedule, x_T, T, output[0]).x0)
 
 

@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from segdiff_jax.data.tiling import Grid, RowBlender, extract_tiles, grid
 from segdiff_jax.inference.sampler import MaskSampler, row_key, sample_rows
-from segdiff_jax.models.segdiff import Params
+from segdiff_jax.models.segdiff import Params, at_precision
 from segdiff_jax.runtime import compilation, distributed, signals
 
 
@@ -260,6 +260,7 @@ def _program(sampler: MaskSampler, mesh: Mesh, plan: CallPlan) -> Program:
         rows_per_iteration=plan.rows_per_iteration,
     )
     axis = P(distributed.AXIS)
+    step = at_precision(sampler.model.precision, step)
     mapped = jax.shard_map(
         step, mesh=mesh, in_specs=(P(), *[axis] * 5), out_specs=axis, check_vma=False
     )

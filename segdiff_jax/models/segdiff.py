@@ -1,5 +1,6 @@
 """SegDiff encodes the image once and denoises the mask many times (paper, eq. 17)."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import flax.linen as nn
@@ -19,12 +20,14 @@ class SegDiff(nn.Module):
       conditioning: (x_t, features) -> stem and additions, see `models.conditioning`; contains F.
       unet: (stem, t, keys, additions) -> [B, H, W, 1].
       factor: how many times smaller the sides of the features are than those of the image.
+      precision: of products of float32, see `at_precision`.
     """
 
     encoder: nn.Module | None
     conditioning: nn.Module
     unet: nn.Module
     factor: int = 1
+    precision: str = "default"
 
     def encode(self, image: jax.Array) -> jax.Array:
         """Maps a normalised image [B, H, W, 3] float32 to features, independent of x_t and t."""
@@ -55,6 +58,28 @@ class SegDiff(nn.Module):
 def call(model: SegDiff, method: str, params: Any, *args: Any, **options: Any) -> jax.Array:
     """Applies a method of the model, "encode" or "denoise", with these parameters."""
     return cast(jax.Array, model.apply({"params": params}, *args, method=method, **options))
+
+
+def at_precision(precision: str, function: Callable) -> Callable:
+    """Returns a function whose products of float32, and those of its gradients, have a precision.
+
+    TPUs multiply float32 numbers as bfloat16 unless they are told otherwise, and NVIDIA's GPUs as
+    TF32. The precision is that of the whole program, because gradients that are written by hand are
+    traced after the network.
+
+    Args:
+      precision: "default"; "high": about float32, in three passes of the smaller type on a TPU;
+        "highest": float32. A CPU always computes the last.
+      function: traced by JAX, such as a training step.
+    """
+    if precision == "default":
+        return function
+
+    def traced(*args: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return function(*args)
+
+    return traced
 
 
 def without_encoder(params: dict[str, Any]) -> dict[str, Any]:

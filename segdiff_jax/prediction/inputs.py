@@ -8,13 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from absl import logging
+
+from segdiff_jax.data.image_io import reading
 from segdiff_jax.data.image_io.reading import is_image_name, list_images
 from segdiff_jax.errors import BAD_DATA, UserError
 
 # folders of the output
 MAPS = ("probability", "mask", "uncertainty", "overlay")
 GENERATIONS = "generations"  # only with --save_generations
+_NAMED = 5  # folders that a line names
+ENDS = ", ".join(reading.SUFFIXES)
 SAMPLES = "samples"  # only with --outputs=samples
+BOUNDS = ("inner", "outer")  # only with --risk
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
 
@@ -39,6 +45,11 @@ class Input(NamedTuple):
         """Returns the output file of each of `MAPS`."""
         file = _fitting(self.output_stem, self.suffix)
         return {name: output / name / file for name in MAPS}
+
+    def bounds(self, output: Path) -> dict[str, Path]:
+        """Returns the output file of each of `BOUNDS`."""
+        file = _fitting(self.output_stem, self.suffix)
+        return {name: output / name / file for name in BOUNDS}
 
     def generations(self, output: Path, count: int) -> list[Path]:
         """Returns the output files of the generations, which are counted from 1."""
@@ -76,7 +87,7 @@ def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]
       UserError: there is no such file or folder, or it holds no image.
     """
     if path.is_file() and not is_image_name(path):
-        raise UserError(f"--input={path}: must be a PNG, JPEG or TIFF file, or a folder of them")
+        raise UserError(f"--input={path}: must be a file with the end {ENDS}, or a folder of them")
     if path.is_file():
         return path.parent, [i for i in _inputs(path.parent, [path.parent]) if i.path == path]
     if not path.is_dir():
@@ -87,7 +98,30 @@ def find_images(path: Path, recursive: bool = False) -> tuple[Path, list[Input]]
     hint = ""
     if not recursive and (inside := [folder for folder in below if list_images(folder)]):
         hint = f"; {len(inside)} folders below it do, such as {inside[0]}: add --recursive"
-    raise UserError(f"--input={path}: holds no PNG, JPEG or TIFF file{hint}", BAD_DATA)
+    here = f" (there are {kinds})" if (kinds := reading.ignored(path)) else ""
+    raise UserError(f"--input={path}: holds no file with the end {ENDS}{here}{hint}", BAD_DATA)
+
+
+def log_ignored(inputs: Sequence[Input]) -> None:
+    """Warns of what lies beside inputs and is not read: other kinds of files, folders of images.
+
+    Of a folder not all of whose images were asked for nothing is said.
+    """
+    asked = Counter(one.path.parent for one in inputs)
+    for place, count in asked.items():
+        if count < len(list_images(place)):
+            continue
+        if kinds := reading.ignored(place):
+            logging.warning("%s: ignored: %s", place, kinds)
+        below = [path for path in sorted(place.iterdir()) if _is_folder(path) and path not in asked]
+        if inside := [path.name for path in below if any(map(is_image_name, path.iterdir()))]:
+            names = ", ".join(inside[:_NAMED]) + (", ..." if len(inside) > _NAMED else "")
+            logging.warning("%s: not entered, as without --recursive: %s", place, names)
+
+
+def _is_folder(path: Path) -> bool:
+    hidden = path.name.startswith((".", "__MACOSX"))
+    return not hidden and path.is_dir() and os.access(path, os.R_OK | os.X_OK)
 
 
 def expand(path: Path) -> list[Path]:

@@ -53,6 +53,7 @@ class OutputMaps:
       generations: [G, H, W] uint16 like probability, in an unnamed temporary file; None if not
         kept.
       samples: [S, H, W] uint8 of 0 and 255, likewise.
+      inner, outer: [H, W] uint8 like mask, of the risk that was asked for; None: of none.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class OutputMaps:
         keep: Collection[str] = (),
         random: bool = True,
         expected: bool = False,
+        bounds: tuple[float, float] | None = None,
     ) -> None:
         """Allocates the maps of an image of shape (H, W); the threshold of its mask is in 0..1.
 
@@ -75,11 +77,14 @@ class OutputMaps:
           expected: whether the agreement of a single generation p, without samples, is the Dice of
             the mask m that is expected if p is right, 2 sum(p m) / (sum p + sum m): the Soft Dice
             Confidence (Borges et al., arXiv 2402.10665).
+          bounds: thresholds of the inner and the outer mask; None: there are none.
         """
         self.probability, self.uncertainty = np.zeros((2, *shape), np.uint16)
         self.mask = np.zeros(shape, np.uint8)
         self.generations: np.ndarray | None = None
         self.samples: np.ndarray | None = None
+        self.inner, self.outer = (np.zeros(shape, np.uint8) if bounds else None for _ in range(2))
+        self._bounds = bounds
         self._threshold, self._keep_in, self._keep = threshold, keep_in, keep
         self._random, self._expected = random, expected
         self._rows = self._samples = 0  # finished; of each pixel
@@ -145,6 +150,9 @@ class OutputMaps:
         self.probability[rows] = _integer(probability)
         self.uncertainty[rows] = _integer(2 * deviation)
         self.mask[rows] = final * np.uint8(255)
+        if self._bounds and self.inner is not None and self.outer is not None:
+            for bound, of_risk in zip(self._bounds, (self.inner, self.outer), strict=True):
+                of_risk[rows] = (probability > bound) * np.uint8(255)
         if self.generations is not None:
             self.generations[:, rows] = _integer(soft)
         if self.samples is not None and samples is not None:

@@ -1,25 +1,36 @@
 """Draws an image with the outline of its mask, and a tint where the generations disagree."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 # A light line beside a dark one is visible on any background, also without colour vision.
 INSIDE, OUTSIDE = (255, 230, 0), (0, 0, 0)
+INNER, OUTER = (0, 220, 0), (255, 0, 200)  # outlines of the masks of a risk
 TINT = (0, 150, 255)
 TINT_FROM, TINT_FULL = 0.1, 0.35  # standard deviations at which the tint begins and is full
 STRENGTH = 0.7  # of the full tint; the image stays visible below
 LONGEST = 4096  # pixels of the longer side; larger images are reduced
+CELL, GAP, PAPER = 240, 8, 128  # of a grid: pixels of a picture and around it; their grey
 STRIP = 256  # rows of the result that are computed at a time: bounds memory
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
+def overlay(
+    image: np.ndarray,
+    mask: np.ndarray,
+    uncertainty: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
     """Draws the overlay; if a side is longer than `LONGEST`, all are divided by an integer.
 
     Args:
       image: [H, W, 3] uint8.
       mask: [H, W] uint8, 0 is background, 255 foreground.
       uncertainty: [H, W] uint16, 65535 is a standard deviation of one half.
+      bounds: inner and outer mask like `mask`, of which thin outlines are drawn in place of it.
 
     Returns:
       [h, w, 3] uint8.
@@ -29,6 +40,11 @@ def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.
     for top in range(0, len(picture), STRIP):
         rows = slice(top, top + STRIP)
         picture[rows] = _tinted(picture[rows], spread[rows])
+    if bounds is not None:
+        for of_risk, colour in zip(bounds, (INNER, OUTER), strict=True):
+            inside = _reduced(of_risk, factor) > 127
+            picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
+        return picture
     inside = _reduced(mask, factor) > 127
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines
         shrunk = ndimage.binary_erosion(inside, border_value=1)
@@ -36,6 +52,29 @@ def overlay(image: np.ndarray, mask: np.ndarray, uncertainty: np.ndarray) -> np.
         picture[inside & ~shrunk] = INSIDE
         inside = shrunk
     return picture
+
+
+def grid(pictures: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Draws images with the outlines of their masks side by side, each as large as a `CELL`.
+
+    Args:
+      pictures: images [H, W, 3] uint8 and masks [h, w] uint8 of 0 and 1; at least one.
+
+    Returns:
+      [h, w, 3] uint8.
+    """
+    columns = math.isqrt(len(pictures) - 1) + 1
+    rows = -(-len(pictures) // columns)
+    page = np.full((rows * (CELL + GAP) + GAP, columns * (CELL + GAP) + GAP, 3), PAPER, np.uint8)
+    for index, (image, mask) in enumerate(pictures):
+        factor = CELL / max(image.shape[:2])
+        width, height = (max(round(side * factor), 1) for side in image.shape[1::-1])
+        small = np.array(Image.fromarray(image).resize((width, height)))
+        shape = Image.fromarray(mask * np.uint8(255)).resize((width, height))
+        drawn = overlay(small, np.array(shape), np.zeros((height, width), np.uint16))
+        top, left = (GAP + place * (CELL + GAP) for place in divmod(index, columns))
+        page[top : top + height, left : left + width] = drawn
+    return page
 
 
 def _reduced(values: np.ndarray, factor: int) -> np.ndarray:

@@ -18,12 +18,15 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from segdiff_jax.certainty.answers import STRANGER
+from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.data.image_io.reading import read_image, read_size
+from segdiff_jax.data.image_io.reading import read, read_size
 from segdiff_jax.errors import BAD_DATA, UserError, one_line
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import summary
+from segdiff_jax.prediction.certainty_columns import CertaintyColumns
 from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
@@ -56,6 +59,7 @@ class ImageFile(NamedTuple):
     image: np.ndarray
     tags: writing.Tags
     state: os.stat_result
+    values: str  # see `reading.ReadImage`
 
 
 class ImageReader:
@@ -91,9 +95,10 @@ class ImageReader:
         path = input.path
         try:
             state = path.stat()
-            image = read_image(path, self.limits)
+            image, values = read(path, self.limits)
             tags = writing.read_tags(path, self.limits.page)
-            return ImageFile(image, writing.usable_tags(tags, input.suffix, input.name), state)
+            tags = writing.usable_tags(tags, input.suffix, input.name)
+            return ImageFile(image, tags, state, values)
         except Exception as error:  # libraries raise nearly anything
             raise problem(path, error) from error
 
@@ -112,6 +117,9 @@ class FolderPrediction:
     expected: bool = False  # how the agreement is computed, see `OutputMaps`
     save_samples: bool = False  # whether to write the samples one by one
     whole: bool = False  # whether an image is predicted as a whole, see `Predictor.whole`
+    shown: Callable[[np.ndarray], np.ndarray] = lambda p: p  # see `api.Model.shown`
+    calibration: Calibration | None = None  # of the certainty; None: its columns are empty
+    bounds: tuple[float, float] | None = None  # thresholds of the inner and the outer mask
     problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
 
@@ -119,6 +127,7 @@ class FolderPrediction:
         """Returns whether all results of an image exist and are of its file as it is now."""
         generations = input.generations(self.output, self.saved_generations)
         files = [*input.maps(self.output).values(), *generations]
+        files += input.bounds(self.output).values() if self.bounds else ()
         if self.save_samples and input.name in self.summary.rows:
             files += input.samples(self.output, self.summary.rows[input.name].samples)
         return self.summary.is_done(input.name, input.path, files)
@@ -146,6 +155,7 @@ class FolderPrediction:
             while left:  # after a bad file, the numbers that seed the noise have a gap
                 left += filter(None, self._predict(left.pop(), progress)[::-1])
         log_cost(self.done)
+        log_values(self.done)
 
     def _jobs(self, inputs: Iterable[Input]) -> Iterator[Job]:
         for input in inputs:
@@ -177,6 +187,7 @@ class FolderPrediction:
         reader = ImageReader(jobs, self.limits)
         stream, ended = iter(self.bands(reader, jobs[0].input.number)), 0
         started, maps = time.monotonic(), None
+        certainty = CertaintyColumns(self.calibration, self.random)
         while True:
             try:
                 if (rows := next(stream, None)) is None:
@@ -188,9 +199,12 @@ class FolderPrediction:
             job, file = jobs[rows.image], reader.files[rows.image]
             try:
                 maps = maps or self._maps(file.image.shape[:2])
-                maps.add(rows.top, rows.generations, rows.probability, rows.samples)
+                shown = self.shown(rows.probability)
+                maps.add(rows.top, rows.generations, shown, rows.samples)
+                certainty.add(rows, job.pixels)
                 if rows.last:
-                    self._finish(job, file, maps, started)
+                    columns = certainty.columns(rows.image, file.image, maps.mask)
+                    self._finish(job, file, maps, started, columns)
             except Exception as error:
                 return self._give_up(jobs, rows.image, error, progress)
             progress.update(rows.generations.shape[1] * rows.generations.shape[2])
@@ -213,12 +227,24 @@ class FolderPrediction:
         """Returns the maps of an image of shape (H, W), which are empty."""
         wanted = {"generations": self.saved_generations > 0, "samples": self.save_samples}
         keep = [name for name, kept in wanted.items() if kept]
-        return OutputMaps(shape, self.threshold, self.output, keep, self.random, self.expected)
+        more = self.random, self.expected, self.bounds
+        return OutputMaps(shape, self.threshold, self.output, keep, *more)
 
-    def _finish(self, job: Job, file: ImageFile, maps: OutputMaps, started: float) -> None:
+    def _finish(
+        self,
+        job: Job,
+        file: ImageFile,
+        maps: OutputMaps,
+        started: float,
+        certainty: Sequence[float | str],
+    ) -> None:
         """Writes the files of an image, and then its row, which marks it as done."""
         input, paths = job.input, job.input.maps(self.output)
-        picture = overlay(file.image, maps.mask, maps.uncertainty)
+        masks = [] if maps.inner is None or maps.outer is None else [maps.inner, maps.outer]
+        for path, mask in zip(input.bounds(self.output).values(), masks, strict=False):
+            writing.save(path, mask, file.tags)
+        bounds = (masks[0], masks[1]) if masks else None
+        picture = overlay(file.image, maps.mask, maps.uncertainty, bounds)
         tags = file.tags
         if picture.shape != file.image.shape:
             height, width = picture.shape[:2]
@@ -234,7 +260,8 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         seconds = time.monotonic() - started
-        row = summary.row(input.name, job.shape, maps.statistics(), seconds, file.state)
+        of_file = file.state, as_flags(file.values), certainty
+        row = summary.row(input.name, job.shape, maps.statistics(), seconds, *of_file)
         self.summary.add(row)
         self.done.append(row)
 
@@ -256,7 +283,7 @@ def describe(progress: tqdm, compiled: str) -> None:
 def problem(path: Path, error: Exception) -> UserError:
     """Returns the line of an image that failed, for whatever reason; its path comes first."""
     # the reader names config fields, which are flags of the program
-    text = one_line(error).replace("config.reading.", "--")
+    text = as_flags(one_line(error))
     if isinstance(error, OSError) and not isinstance(error, UserError):
         text = error.strerror or text
     code = error.code if isinstance(error, UserError) else BAD_DATA
@@ -277,6 +304,20 @@ def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         yield batch
 
 
+def as_flags(text: str) -> str:
+    """Returns what the reader says of config fields with the flags of this program."""
+    return text.replace("config.reading.", "--")
+
+
+def log_values(rows: Sequence[Row]) -> None:
+    """Logs how many images have more than 8 bits, and what became black and white in the first."""
+    if deep := [row for row in rows if row.values]:
+        first = f"{deep[0].name}: {deep[0].values}"
+        logging.info("%d images of more than 8 bits; values in summary.csv; %s", len(deep), first)
+    for row in [row for row in deep if "it is dark" in row.values][:NAMED_FOR_REVIEW]:
+        logging.warning("%s: %s", row.name, row.values)
+
+
 def log_cost(rows: Sequence[Row]) -> None:
     """Logs the mean time of an image, and how many samples were drawn of each."""
     if rows:
@@ -291,7 +332,11 @@ def log_review_order(path: Path, rows: Iterable[Row]) -> None:
     rows = sorted(rows, key=lambda row: row.review_rank)
     logging.info("%s: %d images; a human should look first at", path, len(rows))
     for row in rows[:NAMED_FOR_REVIEW]:
+        known = row.predicted_dice == row.predicted_dice
+        quality = ("predicted Dice", row.predicted_dice) if known else ("agreement", row.agreement)
         logging.info(
-            "  %d. %s: agreement %.3f, foreground %.1f %%",
-            *(row.review_rank, row.name, row.agreement, 100 * row.foreground_share),
+            "  %d. %s: %s %.3f, foreground %.1f %%",
+            *(row.review_rank, row.name, *quality, 100 * row.foreground_share),
         )
+    if strangers := [row.name for row in rows if row.unlike]:
+        logging.warning("%d images are %s: %s", len(strangers), STRANGER, ", ".join(strangers[:10]))

@@ -8,8 +8,9 @@ import csv
 import errno
 import io
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,12 +29,18 @@ class Row(NamedTuple):
       name: of the file, relative to the folder of the input.
       width, height: pixels.
       foreground_share, mean_confidence, mean_uncertainty, agreement: see `MapStatistics`, and so
-        samples, the last column; 0 in rows of earlier versions, which had no such column.
+        samples; 0 in rows of earlier versions, which had no such column.
       review_rank: 1 is the image that most needs a human's review; 0 until the ranks are computed.
         Its column is called look_rank.
       seconds: from the end of the image before it to the last of its files.
       file_bytes, file_modified: size of the image file and time of its last change, in nanoseconds
         since 1970, when it was read.
+      values: what became black and white of more than 8 bits, see `reading.ReadImage`.
+      predicted_dice, dice_low, dice_high: of the mask with the truth, and its 80 % interval; empty
+        where the run is not calibrated, as all that follows.
+      area, area_low, area_high: foreground pixels, likewise.
+      objects, objects_low, objects_high: their number, likewise.
+      unlike: in what the picture is unlike those of the calibration: then nothing is promised.
     """
 
     name: str
@@ -48,26 +55,49 @@ class Row(NamedTuple):
     file_bytes: int
     file_modified: int
     samples: int = 0
+    values: str = ""
+    predicted_dice: float = math.nan
+    dice_low: float = math.nan
+    dice_high: float = math.nan
+    area: float = math.nan
+    area_low: float = math.nan
+    area_high: float = math.nan
+    objects: float = math.nan
+    objects_low: float = math.nan
+    objects_high: float = math.nan
+    unlike: str = ""
 
 
+EARLIER = 11, 12, 13  # columns of earlier versions: up to file_modified, samples and values
 COLUMNS = tuple({"review_rank": "look_rank"}.get(name, name) for name in Row._fields)
 
 
 def row(
-    name: str, shape: tuple[int, int], of_maps: MapStatistics, seconds: float, state: os.stat_result
+    name: str,
+    shape: tuple[int, int],
+    of_maps: MapStatistics,
+    seconds: float,
+    state: os.stat_result,
+    values: str = "",
+    certainty: Sequence[float | str] = (),
 ) -> Row:
-    """Returns the row of an image of shape (H, W), whose file had this state when it was read."""
+    """Returns the row of an image of shape (H, W), whose file had this state when it was read.
+
+    `certainty` has the columns from predicted_dice on; () where nothing is known.
+    """
     (height, width), shares = shape, [round(value, 6) for value in of_maps[:4]]
     foreground, confidence, uncertainty, agreement = shares
     return Row(
         *(name, width, height, foreground, confidence, uncertainty, agreement),
-        *(0, round(seconds, 3), state.st_size, state.st_mtime_ns, of_maps.samples),
+        *(0, round(seconds, 3), state.st_size, state.st_mtime_ns, of_maps.samples, values),
+        *certainty,
     )
 
 
 def review_priority(row: Row) -> tuple[Any, ...]:
     """Returns the sort key that puts the rows first that most need a review."""
-    return row.agreement, -row.mean_uncertainty, row.mean_confidence, row.name
+    quality = row.agreement if math.isnan(row.predicted_dice) else row.predicted_dice
+    return quality, -row.mean_uncertainty, row.mean_confidence, row.name
 
 
 class Summary:
@@ -121,7 +151,8 @@ def _cells(row: Row) -> Row:
 
 def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    known = ([x if x == x else "" for x in line] for line in rows)  # nan is no number
+    csv.writer(text, lineterminator="\n").writerows(known)
     return text.getvalue().encode(errors="surrogateescape")
 
 
@@ -130,16 +161,23 @@ def _read(path: Path) -> list[Row]:
     lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
     types = list(Row.__annotations__.values())
     try:
-        if not lines or tuple(lines[0]) not in (COLUMNS, COLUMNS[:-1]):
+        if not lines or tuple(lines[0]) not in (COLUMNS[:n] for n in (*EARLIER, len(COLUMNS))):
             raise ValueError("another header")
         types = types[: len(lines[0])]
-        rows = (Row(*(kind(x) for kind, x in zip(types, one, strict=True))) for one in lines[1:])
+        rows = (
+            Row(*(_value(kind, x) for kind, x in zip(types, line, strict=True)))
+            for line in lines[1:]
+        )
         return [row._replace(name=name_of_cell(row.name)) for row in rows]
     except ValueError as error:
         raise UserError(
             f"{path}: is not in the format this program writes ({error}): choose another --output, "
             "or remove it to predict all images again"
         ) from error
+
+
+def _value(kind: type, text: str) -> Any:
+    return math.nan if kind is float and not text else kind(text)
 
 
 def check_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> bool:

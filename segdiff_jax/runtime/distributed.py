@@ -1,14 +1,12 @@
 """Starts the processes of a job, and maps a training step over all of their devices.
 
 The map has two forms, equal to the last bit: `jax.jit(jax.shard_map(...))`, the default, and
-`jax.pmap`, which is built on it since JAX 0.8. With several processes pmap re-wraps every array at
-every step, and its state cannot be checkpointed as global arrays.
+`jax.pmap`, which is built on it since JAX 0.8. In one of several processes pmap takes and returns
+arrays of this process's devices alone.
 """
 
-import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segdiff_jax.errors import PEER_LOST, UserError, one_line
-from segdiff_jax.runtime import cpu_devices, watchdog
+from segdiff_jax.runtime import compilation_cache, cpu_devices, watchdog
 
 AXIS = "data"
 Tree = Any
@@ -47,7 +45,7 @@ def start(
       heartbeat_seconds: after which a process without a sign of life counts as lost.
       devices_of_cpu: to make of this machine's CPU, see `cpu_devices`.
     """
-    _enable_compilation_cache()
+    compilation_cache.enable()
     cpu_devices.set_device_count(devices_of_cpu)
     if not coordinator:
         return
@@ -81,13 +79,6 @@ def check_platform(device: str) -> None:
         found, why = "none", f" ({one_line(error)})"
     if found != device:
         raise UserError(f"--device={device}: JAX finds none here{why}; leave it out, or use cpu")
-
-
-def _enable_compilation_cache() -> None:
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path("~/.cache/segdiff_jax/xla").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def leads_others() -> bool:
@@ -148,27 +139,33 @@ def map_step(step: Callable, mesh: Mesh, kind: str = "shard_map") -> Callable:
     Args:
       step: for one device, with the axis `AXIS`.
       mesh: of one axis.
-      kind: "shard_map", or "pmap" (one process only).
-
-    Raises:
-      UserError: the kind is pmap, and there are several processes.
+      kind: "shard_map", or "pmap": its results are on the devices of this process, and it takes
+        them, or arrays on the devices of all.
     """
     if kind == "pmap":
-        return _pmap(step, list(mesh.devices.flat))
+        return _pmap(step, mesh)
     # check_vma=False keeps the meaning of pmap: with True, the gradient of replicated parameters
     # is already a sum over devices, and a pmean of it is too large by their number
     specs = {"in_specs": (P(), P(AXIS), P()), "out_specs": (P(), P())}
     return jax.jit(jax.shard_map(step, mesh=mesh, check_vma=False, **specs), donate_argnums=0)
 
 
-def _pmap(step: Callable, devices: list[Any]) -> Callable:
-    if jax.process_count() > 1:
-        raise UserError("train.map is 'pmap' with several processes; allowed there: 'shard_map'")
+def _pmap(step: Callable, mesh: Mesh) -> Callable:
+    devices = list(mesh.devices.flat)
+    ours = [device for device in devices if device.process_index == jax.process_index()]
+    sharding = NamedSharding(Mesh(np.array(ours), (AXIS,)), P(AXIS))
     axes = {"in_axes": (None, 0, None), "out_axes": (None, None)}
     mapped = jax.pmap(step, AXIS, devices=devices, donate_argnums=0, **axes)
 
+    def stack(rows: jax.Array) -> jax.Array:
+        if len(ours) == len(devices):
+            return rows.reshape(len(devices), -1, *rows.shape[1:])
+        parts = {shard.device: shard.data[None] for shard in rows.addressable_shards}
+        pieces = [parts[device] for device in ours]
+        shape = len(ours), *pieces[0].shape[1:]
+        return jax.make_array_from_single_device_arrays(shape, sharding, pieces)
+
     def run(state: Tree, rows: Tree, key: jax.Array) -> tuple[Tree, Tree]:
-        stacked = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), rows)
-        return mapped(state, stacked, key)
+        return mapped(state, jax.tree.map(stack, rows), key)
 
     return run

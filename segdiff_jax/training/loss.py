@@ -69,6 +69,13 @@ def _backward(
 accumulate_mean.defvjp(_forward, _backward)
 
 
+def weighted_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Computes the mean of weighted values [K B], in K groups of rows with weights [B] or None."""
+    if weights is None:
+        return jnp.mean(values)
+    return jnp.mean(values.reshape(-1, len(weights)) * weights)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Objective(ABC):
     """Computes the loss that training minimises.
@@ -94,6 +101,7 @@ class Objective(ABC):
         features: jax.Array,
         keys: jax.Array,
         strata: jax.Array | None = None,
+        weights: jax.Array | None = None,
     ) -> Losses:
         """Computes what `loss` returns, as means over pixels.
 
@@ -103,6 +111,7 @@ class Objective(ABC):
           features: G of their images, [B, h, w, C].
           keys: [B], the randomness of each row.
           strata: see `loss`.
+          weights: see `loss`.
         """
 
     def preprocess(self, image: Array, mask: Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -111,7 +120,12 @@ class Objective(ABC):
         return normalise(image, self.mean, self.std), mask
 
     def loss(
-        self, params: Params, batch: Batch, keys: jax.Array, strata: jax.Array | None = None
+        self,
+        params: Params,
+        batch: Batch,
+        keys: jax.Array,
+        strata: jax.Array | None = None,
+        weights: jax.Array | None = None,
     ) -> Losses:
         """Computes the mean loss over the rows of a batch.
 
@@ -121,16 +135,17 @@ class Objective(ABC):
           keys: [B], one a row.
           strata: [B] in [0, 1), a number drawn for each row, stratified over the rows of all
             devices; None: each by itself. Times are drawn by it where `Draws` says so.
+          weights: [B], of the rows in the mean, 0 for padding; None: 1 each.
 
         Returns:
           (loss [], (loss of each row [B], mean squared error of each row [B])); only the first has
-          a gradient.
+          a gradient, and only the first is weighted.
         """
         augment_keys, keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)  # [B] each
         images, masks = jax.vmap(self.preprocess)(batch.image, batch.mask, augment_keys)
         # all rows in one call: gradients of kernels are sums over rows, see `models.ops.conv`
         features = call(self.model, "encode", params, images)
-        loss, (losses, mses) = self.example_losses(params, masks, features, keys, strata)
+        loss, (losses, mses) = self.example_losses(params, masks, features, keys, strata, weights)
         pixels = masks[0].size if self.reduction == "sum" else 1
         return loss * pixels, (losses * pixels, mses)
 
@@ -197,7 +212,8 @@ class DenoisingObjective(Objective):
         error of a logit is that of its probability.
         """
         x_t = jax.vmap(partial(add_noise, self.schedule))(source, t, eps)
-        output = call(self.model, "denoise", params, x_t, t, features, dropout_keys)
+        read = self.prediction.input(self.schedule, x_t, t)
+        output = call(self.model, "denoise", params, read, t, features, dropout_keys)
         target = jax.vmap(partial(self.prediction.target, self.schedule))(x0, t, eps)
         if self.prediction.kind != "logit":
             losses = jnp.mean(jnp.square(output - target), (1, 2, 3))
@@ -214,12 +230,14 @@ class DenoisingObjective(Objective):
         features: jax.Array,
         keys: jax.Array,
         strata: jax.Array | None = None,
+        weights: jax.Array | None = None,
     ) -> Losses:
         """Computes the mean error over the draws of each row."""
         draw_keys = jax.vmap(lambda key: jax.random.split(key, self.draws), out_axes=1)(keys)
         times = None if self.kind == "uniform" else self.times(keys, strata)  # [draws, B]
         if self.kind == "T+recycled":
-            return self.recycled_losses(params, to_signed(masks), features, draw_keys, times)
+            signed = to_signed(masks)
+            return self.recycled_losses(params, signed, features, draw_keys, times, weights)
         at_once = self.draws_at_once or self.draws
         x0 = jnp.concatenate([to_signed(masks)] * at_once)  # [at_once B, H, W, 1]
 
@@ -229,7 +247,7 @@ class DenoisingObjective(Objective):
             of_rows = jax.tree.map(lambda x: x.reshape(-1), randomness)
             t, eps, dropout_keys = jax.vmap(partial(self.draw, x0.shape[1:]))(*of_rows)
             losses, mses, _ = self.errors(params, x0, x0, features, t, eps, dropout_keys)
-            return jnp.mean(losses), (losses, mses)
+            return weighted_mean(losses, weights), (losses, mses)
 
         operands = without_encoder(params), features
         groups = self.draws // at_once, at_once, len(keys)
@@ -248,6 +266,7 @@ class DenoisingObjective(Objective):
         features: jax.Array,
         draw_keys: jax.Array,
         times: jax.Array | None,
+        weights: jax.Array | None,
     ) -> Losses:
         """Computes what `example_losses` does for "T+recycled"; holds the activations of all."""
         of_draws, source = [], x0
@@ -266,7 +285,7 @@ class DenoisingObjective(Objective):
             first = first if i else jax.lax.stop_gradient(estimate)
             of_draws.append((losses, mses))
         losses, mses = (jnp.mean(jnp.stack(x), axis=0) for x in zip(*of_draws, strict=True))
-        return jnp.mean(losses), (losses, mses)
+        return weighted_mean(losses, weights), (losses, mses)
 
     def times(self, keys: jax.Array, strata: jax.Array | None) -> jax.Array:
         """Returns the t of draws [draws, B] that begin at T; the others are in 1..T - 1.
@@ -302,10 +321,11 @@ class CrossEntropyObjective(Objective):
         features: jax.Array,
         keys: jax.Array,
         strata: jax.Array | None = None,
+        weights: jax.Array | None = None,
     ) -> Losses:
         """Computes the cross-entropy in nats, and the squared error of the probability."""
         logits = call(self.model, "denoise", params, None, None, features, keys)
         logits, truth = logits[..., 0], masks.astype(jnp.float32)
         losses = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, truth), (1, 2))
         mses = jnp.mean(jnp.square(jax.nn.sigmoid(logits) - truth), (1, 2))
-        return jnp.mean(losses), (losses, mses)
+        return weighted_mean(losses, weights), (losses, mses)

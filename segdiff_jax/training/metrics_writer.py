@@ -167,9 +167,10 @@ class RunWriter:
             self._guard(self._board.write_scalars, step, dict(scalars))
 
     def parameters(self, params: Any) -> None:
-        """Logs the number of parameters, arrays or shapes; lists them in parameters.txt."""
+        """Logs the parameters of each module, arrays or shapes; lists all in parameters.txt."""
         if self._enabled:
-            logging.info("%d parameters", parameter_overview.count_parameters(params))
+            for line in parameter_table(params):
+                logging.info("%s", line)
             table = parameter_overview.get_parameter_overview(params, include_stats=False)
             self._guard((self._workdir / "parameters.txt").write_text, f"{table}\n")
 
@@ -178,6 +179,13 @@ class RunWriter:
         parts, self._lines, self._board = (self._lines, self._board), None, None
         for part in filter(None, parts):
             self._guard(part.close)
+
+
+def parameter_table(params: Mapping[str, Any]) -> list[str]:
+    """Returns a line of the number of all parameters, and one for each module of the network."""
+    count = parameter_overview.count_parameters
+    rows = [f"{count({name: of}):>13,}  {name}" for name, of in params.items()]
+    return [f"{count(params):,} parameters", *rows]
 
 
 class Pace:

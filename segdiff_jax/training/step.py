@@ -13,7 +13,7 @@ from flax import struct
 from segdiff_jax.data.example import Batch
 from segdiff_jax.models import init
 from segdiff_jax.models.segdiff import Params
-from segdiff_jax.training.loss import Losses, Objective
+from segdiff_jax.training.loss import Losses, Objective, accumulate_mean, weighted_mean
 
 Metrics = dict[str, jax.Array]
 
@@ -52,6 +52,11 @@ class Learner:
       axis: name of the mapped axis.
       unflatten: state.params -> the model's parameters, where the state holds a vector
         (`flat_state`).
+      batch_size: rows of the global batch; rows of a device's batch from there on are padding of
+        zeros, which weighs nothing. 0: there is none.
+      parts: into which the rows of a device are divided; only the activations of one part are held.
+      first: the objective of the first steps; None: as of all others.
+      first_steps: their number.
     """
 
     objective: Objective
@@ -59,6 +64,10 @@ class Learner:
     ema_decay: Callable[[jax.Array], jax.Array]
     axis: str
     unflatten: Callable[[Any], Params] = lambda params: params
+    batch_size: int = 0
+    parts: int = 1
+    first: Objective | None = None
+    first_steps: int = 0
 
     def train_step(
         self, state: TrainState, batch: Batch, key: jax.Array
@@ -85,19 +94,23 @@ class Learner:
           The next state, and {"loss", "mse", "grad_norm"} with "finite_rows", [global batch] bool:
           whether the loss of each row is finite; replicated.
         """
+        slots = len(batch.mask) * jax.lax.axis_size(self.axis)
         first = jax.lax.axis_index(self.axis) * len(batch.mask)  # in the global batch
         keys = row_keys(key, state.step, first, len(batch.mask))
-        strata = stratified(keys, first, len(batch.mask) * jax.lax.axis_size(self.axis))
-
-        def loss_of(params: Any) -> Losses:
-            return self.objective.loss(self.unflatten(params), batch, keys, strata)
-
-        (loss, (losses, mses)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        rows = batch, keys, first
+        if self.first is None:
+            (loss, (losses, mses)), grads = self.gradients(state.params, rows, slots)
+        else:
+            early = partial(replace(self, objective=self.first).gradients, slots=slots)
+            late = partial(self.gradients, slots=slots)
+            of_step = jax.lax.cond(state.step < self.first_steps, early, late, state.params, rows)
+            (loss, (losses, mses)), grads = of_step
         # each device fills its part of a zero vector, so that one all-reduce does for everything
-        zeros = jnp.zeros(len(losses) * jax.lax.axis_size(self.axis))
+        zeros = jnp.zeros(slots)
         finite = jnp.isfinite(losses).astype(jnp.float32)
         finite = jax.lax.dynamic_update_slice(zeros, finite, (first,))
-        loss, mse, grads, finite = jax.lax.pmean((loss, jnp.mean(mses), grads, finite), self.axis)
+        mse = weighted_mean(mses, self.weights(first, len(mses), slots))
+        loss, mse, grads, finite = jax.lax.pmean((loss, mse, grads, finite), self.axis)
         # materialized, because the optimizer and the norm both read it
         grads = jax.lax.optimization_barrier(grads)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
@@ -106,8 +119,64 @@ class Learner:
         decay = self.ema_decay(step)
         ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
         metrics = {"loss": loss, "mse": mse, "grad_norm": optax.tree.norm(grads)}
-        metrics["finite_rows"] = finite > 0
+        metrics["finite_rows"] = finite[: self.batch_size or slots] > 0
         return TrainState(step, params, ema_params, opt_state), metrics
+
+    def gradients(
+        self, params: Any, rows: tuple[Batch, jax.Array, jax.Array], slots: int
+    ) -> tuple[Losses, Any]:
+        """Computes the loss of this device's rows and its gradients.
+
+        Args:
+          params: as in the state.
+          rows: see `rows_loss`, of all of the device.
+          slots: see `rows_loss`.
+        """
+        batch, keys, first = rows
+        of_rows = partial(self.rows_loss, slots=slots)
+        if self.parts == 1:
+            loss_of = partial(of_rows, chosen=rows)
+        else:
+            loss_of = partial(self.accumulated_loss, of_rows, batch=batch, keys=keys, first=first)
+        return jax.value_and_grad(loss_of, has_aux=True)(params)
+
+    def rows_loss(
+        self, params: Any, chosen: tuple[Batch, jax.Array, jax.Array], *, slots: int
+    ) -> Losses:
+        """Computes `Objective.loss` of rows first, first + 1, ... of the global batch.
+
+        Args:
+          params: as in the state.
+          chosen: (rows [B], keys [B], first []).
+          slots: rows of the global batch with padding.
+        """
+        batch, keys, first = chosen
+        strata = stratified(keys, first, self.batch_size or slots)
+        weights = self.weights(first, len(keys), slots)
+        return self.objective.loss(self.unflatten(params), batch, keys, strata, weights)
+
+    def accumulated_loss(
+        self, term: Any, params: Any, *, batch: Batch, keys: jax.Array, first: jax.Array
+    ) -> Losses:
+        """Computes `rows_loss`, which is the term, of all rows of a device, part after part."""
+
+        def split(x: jax.Array) -> jax.Array:
+            return jnp.reshape(x, (self.parts, -1, *x.shape[1:]))
+
+        rows = len(keys) // self.parts
+        chosen = *jax.tree.map(split, (batch, keys)), first + rows * jnp.arange(self.parts)
+        loss, of_rows = accumulate_mean(term, params, chosen)
+        return loss, jax.tree.map(jnp.ravel, of_rows)
+
+    def weights(self, first: jax.Array, count: int, slots: int) -> jax.Array | None:
+        """Returns the weights [count] of rows first, ..., whose mean over all slots is 1.
+
+        None: there is no padding.
+        """
+        if self.batch_size in (0, slots):
+            return None
+        is_row = first + jnp.arange(count) < self.batch_size
+        return jnp.where(is_row, slots / self.batch_size, 0.0)
 
 
 def row_keys(key: jax.Array, step: jax.Array, first: jax.Array, rows: int) -> jax.Array:

@@ -19,6 +19,7 @@ def config():
     return c
 
 
+@pytest.mark.slow
 def test_the_rate_of_a_step_is_relative_to_that_of_matrix_products(config, monkeypatch):
     monkeypatch.setattr(full, "STEPS", 1)
     plan = measured.Plan(config, 2, None, "bfloat16")

@@ -2,8 +2,10 @@
 
 import errno
 import importlib
+import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import types
 
@@ -11,7 +13,7 @@ import pytest
 from tiny_config import ROOT
 
 from segdiff_jax import errors, main
-from segdiff_jax.cli import main_args
+from segdiff_jax.cli import main_args, options
 
 OK = "--config=configs/synthetic.py"
 AUTHORS = "--config=configs/monuseg.py"
@@ -185,7 +187,7 @@ def test_a_broken_config_file_takes_one_line(text, message, tmp_path, capsys):
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
             70,
-            "too little memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.): lower tr",
+            "too little memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.): lower sa",
         ),
     ],
 )
@@ -234,11 +236,11 @@ def test_a_correct_command_line_is_parsed(argv, directory, monkeypatch):
 @pytest.mark.parametrize(
     ("mode", "called"),
     [
-        ("all", ["prepare", "start", "compare", "train", "evaluate"]),
+        ("all", ["prepare", "start", "check_platform", "compare", "train", "evaluate"]),
         ("prepare", ["prepare"]),
-        ("check", ["problems"]),
-        ("train", ["start", "compare", "train"]),
-        ("evaluate", ["start", "compare", "evaluate"]),
+        ("check", ["inspect"]),
+        ("train", ["start", "check_platform", "compare", "train"]),
+        ("evaluate", ["start", "check_platform", "compare", "evaluate"]),
     ],
 )
 def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
@@ -247,12 +249,15 @@ def test_a_mode_does_what_its_name_says(mode, called, monkeypatch):
     def recorder(name):
         return lambda *args: done.append(name) or {}
 
-    source = types.SimpleNamespace(prepare=recorder("prepare"), problems=recorder("problems"))
+    nothing = types.SimpleNamespace(problems=[], lines=[], pictures=[])
+    source = types.SimpleNamespace(
+        prepare=recorder("prepare"), inspect=lambda crop: recorder("inspect")() or nothing
+    )
     modules = {
         "factory.datasets": {"source": lambda config: source},
         "runtime.distributed": {
             "start": recorder("start"),
-            "check_platform": lambda device: None,
+            "check_platform": recorder("check_platform"),
             "leads_others": lambda: False,
         },
         "runtime.consistency": {"run_facts": lambda *_: {}, "check": recorder("compare")},
@@ -303,3 +308,20 @@ def test_no_two_sources_share_a_default_work_directory(tmp_path):
     assert all("/" not in name and " " not in name for name in names)
     assert main_args.run_name("configs/folder.py:cells,small") == "folder-cells-small"
     assert main_args.run_name("configs/monuseg.py") == "monuseg"
+
+
+def test_a_config_of_the_wheel_is_found_where_there_is_no_repository(tmp_path, monkeypatch):
+    """By the name that the documents give it; a file that is here comes first."""
+    installed = tmp_path.joinpath("environment", *options.INSTALLED_CONFIGS)
+    shutil.copytree(ROOT / "configs", installed)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / "environment"))
+    monkeypatch.chdir(tmp_path)
+    assert main_args.parse(["--config=configs/synthetic.py"]).config.data.name == "synthetic"
+    with pytest.raises(errors.UserError, match="no such Python file"):
+        main_args.parse(["--config=synthetic.py"])
+    (tmp_path / "configs").mkdir()
+    mine = (
+        (installed / "synthetic.py").read_text().replace("c.train.steps = 180", "c.train.steps = 7")
+    )
+    (tmp_path / "configs" / "synthetic.py").write_text(mine)
+    assert main_args.parse(["--config=configs/synthetic.py"]).config.train.steps == 7

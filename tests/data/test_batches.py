@@ -191,3 +191,18 @@ def test_annotators_move_neither_order_nor_crops():
 def test_annotations_that_do_not_fit_are_named(annotations: np.ndarray):
     with pytest.raises(UserError, match="^odd.png: annotations"):
         batches([*EXAMPLES, Example(IMAGE, MASK, "odd.png", annotations=annotations)], 4, seed=0)
+
+
+@pytest.mark.parametrize(("batch_size", "processes", "slots"), [(7, 2, 8), (3, 4, 8), (5, 1, 6)])
+def test_padding_follows_the_rows_and_takes_no_example(batch_size, processes, slots):
+    whole = batches(EXAMPLES, batch_size, seed=1)
+    parts = [
+        batches(EXAMPLES, batch_size, seed=1, process=(index, processes), slots=slots)
+        for index in range(processes)
+    ]
+    for _ in range(9):
+        rows_of = [next(part) for part in parts]
+        assert {len(part.mask) for part in rows_of} == {slots // processes}
+        together = np.concatenate([part.image for part in rows_of])
+        np.testing.assert_array_equal(together[:batch_size], next(whole).image)
+        assert not together[batch_size:].any()

@@ -62,6 +62,17 @@ def test_without_knowledge_the_skip_alone_is_calibrated():
         assert inside.sum() > 1000 and abs(share - p[inside].mean()) < 5 * error
 
 
+def test_the_network_may_read_zeros_at_t_of_pure_noise_and_x_t_elsewhere():
+    x_t, t = jnp.ones((3, 2, 2, 1)), jnp.array([1, 99, 100])
+    read = Prediction("logit", zero_noise=True).input(SCHEDULE, x_t, t)
+    np.testing.assert_array_equal(read[:, 0, 0, 0], [1, 1, 0])
+
+
+def test_the_network_of_the_paper_reads_x_t_itself():
+    x_t = jnp.ones((1, 2, 2, 1))
+    assert Prediction().input(SCHEDULE, x_t, jnp.array([100])) is x_t
+
+
 def test_the_skip_needs_a_logit():
     with pytest.raises(ValueError, match="needs 'logit'"):
         Prediction("x0", bayes_skip=True)

@@ -26,6 +26,16 @@ def test_a_variant_has_a_cell_for_each_seed_and_the_twin_its_own_number_of_updat
     assert cells["logit-T-s5"].overrides["seed"] == 5
 
 
+def test_variants_of_other_costs_make_as_many_passes_as_the_twin():
+    """An update has one pass of G, and one of the U-Net for each draw."""
+    values = grids.Values(seeds=(0,), variants=(*recipe.OF_TWIN,), twin_steps=900)
+    for cell in grids.plan(values, (recipe.GRID,)):
+        given = cell.overrides
+        draws, first = given["train.noise_draws_per_image"], given["train.share_at_T"]
+        passes = 1 + first * 1 + (1 - first) * draws
+        assert given["train.steps"] * passes == pytest.approx(900 * 2, rel=1e-3)
+
+
 def test_the_recipe_runs_only_if_it_is_named():
     command = ["--config=configs/monuseg.py", "--dir=/nowhere/a"]
     assert {cell.grid for cell in args.parse(command).cells} == set(grids.PAPER_GRIDS)
@@ -48,7 +58,7 @@ def row():
     soft = np.clip(p + 0.1 * RANDOM.normal(size=(64, 1, 1)), 0.001, 0.999)
     example = Example(np.zeros((16, 16, 3), np.uint8), truth, "a")
     found = joint_measurement.Predicted(example, {"fast": p, "balanced": p}, soft)
-    return joint_measurement.scores(found, 0), p, truth
+    return joint_measurement.scores(found, 0, "folder"), p, truth
 
 
 def test_the_scores_of_the_map_are_those_by_hand(row):

@@ -13,40 +13,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from job_processes import final_state, losses, prepare, run_arguments
+from job_processes import FAULTY, final_state, losses, prepare, run_arguments
 from tiny_config import CANARY, ROOT, SECRETS, slack
 
 from launch.local import HOST, Job, Layout, free_port
 from segdiff_jax import errors
 
 pytestmark = pytest.mark.fault
-
-# Runs the program with a fault in one of its processes, given by the environment: at an update,
-# in the data pipeline.
-FAULTY = """
-import os, runpy, signal, sys, time
-me = int(sys.argv[-1].split('=')[1])
-fault, place, step = os.environ.get('FAULT', '- 0 0').split()
-signal.signal(signal.SIGINT, signal.default_int_handler)
-if me == int(place) and fault != '-':
-    import segdiff_jax.data.batches as data
-    original = data.batches
-    def batches(*words, **more):
-        for number, batch in enumerate(original(*words, **more), 1):
-            if number == int(step):
-                hang_here(fault)
-            yield batch
-    def hang_here(fault):
-        if fault == 'kill':
-            os.kill(os.getpid(), signal.SIGKILL)
-        if fault == 'stop':
-            os.kill(os.getpid(), signal.SIGSTOP)
-        if fault == 'hang':
-            time.sleep(1000)
-        raise RuntimeError('a fault of the test')
-    data.batches = batches
-runpy.run_module('segdiff_jax.main', run_name='__main__', alter_sys=True)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -294,11 +267,11 @@ def test_a_process_that_was_started_twice_does_not_stand_for_a_missing_one(tmp_p
 
 
 def trained(folder, workdir, *parts):
-    """Trains in parts of (processes, devices of each, last update); returns losses and state."""
-    for processes, devices, last in parts:
-        output = io.StringIO()
+    """Trains in parts of (processes, devices of each, last update, flags): losses, state."""
+    for processes, devices, last, *flags in parts:
+        output, flags = io.StringIO(), (f"--config.train.steps={last}", *flags)
         job = Job(
-            run_arguments(folder, workdir, "--mode=train", f"--config.train.steps={last}"),
+            run_arguments(folder, workdir, "--mode=train", *flags),
             Layout(processes, devices),
             output,
             environment=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
@@ -307,10 +280,14 @@ def trained(folder, workdir, *parts):
     return losses(workdir), jax.tree.leaves(final_state(folder, workdir))
 
 
+PMAP = "--config.train.map=pmap"
+
+
 def test_one_process_of_two_devices_and_two_of_one_learn_the_same_and_take_turns(folder, tmp_path):
+    """The last turn is mapped by pmap."""
     one = trained(folder, tmp_path / "one", (1, 2, 6))
     two = trained(folder, tmp_path / "two", (2, 1, 6))
-    turns = trained(folder, tmp_path / "turns", (2, 1, 2), (1, 2, 3), (2, 1, 6))
+    turns = trained(folder, tmp_path / "turns", (2, 1, 2), (1, 2, 3), (2, 1, 6, PMAP))
     for name, (seen, state) in {"two": two, "turns": turns}.items():
         assert seen == one[0] and len(seen) == 6, name
         assert all(map(np.array_equal, state, one[1])), name

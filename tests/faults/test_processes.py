@@ -64,6 +64,7 @@ def test_the_same_command_again_says_that_it_is_done_and_exits_with_0(folder, al
     assert "already trained, 6 of 6 updates" in output
 
 
+@pytest.mark.slow  # `test_kill9` is of five kills
 def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
     workdir = folder / "killed"
     process = start_run(folder, workdir, "--mode=train")

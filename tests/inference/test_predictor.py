@@ -1,64 +1,22 @@
 """A map and samples of one network or several: rows, tiles, shares, and when enough are drawn."""
 
 from dataclasses import replace
-from functools import cache
 from itertools import product
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_config import mesh_of
+from pixel_network import PixelByPixel, predictor_of, samplers_of, segmenters
 
-from segdiff_jax import diffusion
 from segdiff_jax.inference import predictor
 from segdiff_jax.inference.coupling import couple
 from segdiff_jax.inference.predictor import Predictor, Run, is_settled
-from segdiff_jax.inference.sampler import DiffusionSampler, MarginalSampler
-from segdiff_jax.inference.segmentation import Segmenter
 from segdiff_jax.runtime import compilation
 
 KEY = jax.random.key(4)
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.integers(0, 256, (40, 52, 3), np.uint8)
-SCHEDULE, LOGIT = diffusion.linear_schedule(100), diffusion.Prediction("logit", False)
-
-
-class PixelByPixel(nn.Module):
-    """A network without any neighbourhood: log odds of the pixel's colour and its x_t."""
-
-    shift: float = 0.0
-    factor: int = 1
-
-    def encode(self, image):
-        return image
-
-    def denoise(self, x_t, t, features):
-        late = (t / 100)[:, None, None, None]
-        return features[..., :1] + self.shift + 2 * (1 - 0.5 * late) * x_t
-
-
-@cache  # programs are compiled once for a sampler
-def samplers_of(shift):
-    """Returns those of the map, of one pass at t=T, and of the samples, of three steps."""
-    shared = {"model": PixelByPixel(shift), "mean": (128.0,) * 3, "std": (80.0,) * 3}
-    shared |= {"schedule": SCHEDULE, "prediction": LOGIT}
-    steps = diffusion.ddim(SCHEDULE, diffusion.respaced(100, 3), 1.0)
-    return MarginalSampler(**shared), DiffusionSampler(**shared, steps=steps)
-
-
-def segmenters(shift=0.0, generations=1, samples=4, tile=0, stride=0, devices=1):
-    cut = {"tile": tile, "stride": stride, "max_tiles_per_call": 2, "rows_per_device": 1}
-    return tuple(
-        Segmenter(sampler, {}, mesh_of(devices), generations=count, multiple=4, **cut)
-        for sampler, count in zip(samplers_of(shift), (generations, samples), strict=True)
-    )
-
-
-def predictor_of(samples=4, coupled=True, tolerance=0.0, **options):
-    one, chain = segmenters(samples=samples, **options)
-    return Predictor((Run(one, chain),), samples, coupled, tolerance)
 
 
 def predict(made, image=IMAGE, number=0):
@@ -74,6 +32,7 @@ def test_samples_are_the_soft_ones_coupled_with_the_map(whole):
     one, chain = segmenters()
     (map_,), (soft,) = ([*segmenter([IMAGE], KEY)] for segmenter in (one, chain))
     np.testing.assert_array_equal(whole.probability, map_[0])
+    np.testing.assert_array_equal(whole.soft, soft)
     rng = predictor._generator(KEY, 0)
     np.testing.assert_array_equal(whole.samples, couple(soft, map_[0], rng))
     assert whole.samples.dtype == np.uint8 and 0 < whole.samples.mean() < 1
@@ -102,7 +61,7 @@ def test_rows_of_several_images_are_those_of_each_image(fusion):
         alone, again = predict(made, image, 5 + number), predict(made, image, number)
         parts = [r for r in rows if r.image == number]
         assert [r.top for r in parts] == [0, *np.cumsum([len(r.probability) for r in parts])[:-1]]
-        for name in ("generations", "probability", "samples"):
+        for name in ("generations", "probability", "samples", "soft"):
             stacked = np.concatenate([getattr(r, name) for r in parts], axis=-2)
             np.testing.assert_array_equal(stacked, getattr(alone, name))
             np.testing.assert_array_equal(getattr(joined, name), getattr(again, name))

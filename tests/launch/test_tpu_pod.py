@@ -415,8 +415,8 @@ def test_the_steps_of_the_dry_loop_are_those_of_the_loop(cloud):
     assert steps(dry) == steps(cloud.calls())
 
 
-def test_the_commands_of_the_readme_are_understood(cloud):
-    text = (ROOT / "launch" / "README.md").read_text().replace("\\\n", " ")
+def test_the_commands_of_the_guide_are_understood(cloud):
+    text = (ROOT / "docs" / "tpu.md").read_text().replace("\\\n", " ")
     commands = re.findall(r"^launch/tpu_pod\.sh .*$", text, re.MULTILINE)
     assert len(commands) == 3
     for command in commands:

@@ -13,6 +13,35 @@ from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
 
+# Runs the program with a fault in one of its processes, given by the environment: at an update,
+# in the data pipeline.
+FAULTY = """
+import os, runpy, signal, sys, time
+me = int(sys.argv[-1].split('=')[1])
+fault, place, step = os.environ.get('FAULT', '- 0 0').split()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if me == int(place) and fault != '-':
+    import segdiff_jax.data.batches as data
+    original = data.batches
+    def batches(*words, **more):
+        for number, batch in enumerate(original(*words, **more), 1):
+            if number == int(step):
+                hang_here(fault)
+            yield batch
+    def hang_here(fault):
+        if fault == 'kill':
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == 'stop':
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if fault == 'term':
+            return os.kill(os.getpid(), signal.SIGTERM)
+        if fault == 'hang':
+            time.sleep(1000)
+        raise RuntimeError('a fault of the test')
+    data.batches = batches
+runpy.run_module('segdiff_jax.main', run_name='__main__', alter_sys=True)
+"""
+
 
 def write_config(folder, changes=""):
     """Writes a config file of the tiny network, changed by a statement about `c`; returns it."""

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from tiny_config import tiny
 
+from segdiff_jax.factory import samplers
+
 
 class Rows(NamedTuple):
     image: int
@@ -34,6 +36,7 @@ class StandIn:
         self.config.sampling.samples = samples
         self.rows, self.stop_at, self.asked = 10**9 if whole else rows, stop_at, []
         self.random, self.whole = True, whole
+        self.calibration, self.uncalibrated, self.calibrated = None, "it is a stand-in", False
 
     @property
     def predictor(self):
@@ -47,6 +50,13 @@ class StandIn:
     @property
     def steps(self):
         return (self.step,)
+
+    def shown(self, probability):
+        return probability
+
+    def settings(self):
+        runs = [samplers.of_sampling(config, self.predictor) for config in self.configs]
+        return {"updates": [int(step) for step in self.steps], "runs": runs}
 
     def bands(self, images, first=0):
         for place, image in enumerate(images):

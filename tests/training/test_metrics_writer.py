@@ -148,15 +148,15 @@ def test_an_error_in_the_background_stops_nothing(tmp_path, caplog, monkeypatch)
 
 
 def test_parameters_are_counted_in_the_log_and_listed_in_a_file(tmp_path, caplog):
-    params = {"unet": {"out": {"kernel": np.zeros((3, 3, 8, 1), np.float32)}, "bias": np.ones(5)}}
+    out = {"kernel": np.zeros((3, 3, 8, 1), np.float32)}
+    params = {"encoder": {"bias": np.ones(1200)}, "unet": {"out": out, "bias": np.ones(5)}}
     with caplog.at_level(logging.INFO, logger="absl"):
         for enabled, directory in ((True, tmp_path), (False, tmp_path / "other")):
             writer = metrics_writer.RunWriter(directory, 0, enabled)
             writer.parameters(params)
             writer.close()
-    assert [r.getMessage() for r in caplog.records if "param" in r.getMessage()] == [
-        "77 parameters"
-    ]
+    said = [r.getMessage() for r in caplog.records]
+    assert said == ["1,277 parameters", "        1,200  encoder", "           77  unet"]
     table = (tmp_path / "parameters.txt").read_text()
     assert "unet/out/kernel" in table and "(3, 3, 8, 1)" in table and "72" in table
     assert not (tmp_path / "other").exists()

@@ -55,6 +55,12 @@ class Ambiguous(base.SegmentationBuilder):
         drawing = scene("train", 0).image.tolist(), annotations("train", 0, 2).tolist()
         return base.Plan(splits, notes={"drawing": base.digest(*drawing)})
 
+    @classmethod
+    def law(cls, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the cores of the faint discs, and masks of other annotators than the set's."""
+        place = place_of(name)
+        return faint_cores(*place), annotations(*place, count, first=ANNOTATORS)
+
 
 def _item(split: str, index: int) -> base.Item:
     def read() -> Iterator[tuple[str, dict[str, Any]]]:

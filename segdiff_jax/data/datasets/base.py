@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,7 +16,9 @@ from tqdm import tqdm
 from segdiff_jax.data.crops import CropFn, random_crop
 from segdiff_jax.data.datasets.folder_layout import MAX_ANNOTATORS
 from segdiff_jax.data.example import Example
-from segdiff_jax.errors import UserError, bad_data, one_line
+from segdiff_jax.data.image_io import pillow_files
+from segdiff_jax.data.image_io.headers import Limits
+from segdiff_jax.errors import BAD_DATA, UserError, bad_data, one_line
 
 # The fields of the data set's own group of the config, and "limits": reading.Limits.
 Options = Mapping[str, Any]
@@ -43,12 +45,17 @@ class Plan(NamedTuple):
         problems: a line for each file that does not fit.
         notes: entries for the prepared set's metadata.json, of types that JSON has.
         nothing: the message if the files hold no example.
+        said: lines for the user: what was found, and what is left out.
+        conclude: returns what is known once all items were read, of the set as a whole: further
+            problems, and lines for the user.
     """
 
     splits: dict[str, list[Item]]
     problems: tuple[str, ...] = ()
     notes: Mapping[str, Any] = {}
     nothing: str = "the files hold no example"
+    said: tuple[str, ...] = ()
+    conclude: Callable[[], tuple[list[str], list[str]]] = lambda: ([], [])
 
 
 class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
@@ -56,7 +63,28 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
 
     A data set that is downloaded by hand sets MANUAL_DOWNLOAD_INSTRUCTIONS: one line with what to
     download and how it lies in `config.data.dir`; without it no directory is needed.
+
+    Programs prepare sets by `registry.Source`. TFDS's own calls work too, for sets that fit into
+    memory (of a larger split TFDS asks for TensorFlow), and read back what `record` describes:
+
+        builder = tfds.builder("monuseg", data_dir=DIR, file_format="array_record")
+        manual = tfds.download.DownloadConfig(manual_dir=FOLDER)
+        builder.download_and_prepare(download_config=manual)
+        builder.as_data_source("train")[0]["image"]  # [H, W, 3] uint8
+
+    Args:
+        options: of the data set, in addition to DEFAULTS.
+        kwargs: of TFDS.
+
+    Attributes:
+        DEFAULTS: options that are not given; those of the config.
     """
+
+    DEFAULTS: ClassVar[Options] = {}
+
+    def __init__(self, *, options: Options | None = None, **kwargs: Any) -> None:
+        self._options = {"limits": Limits(), **self.DEFAULTS, **(options or {})}
+        super().__init__(**kwargs)
 
     @classmethod
     @abc.abstractmethod
@@ -106,6 +134,21 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         del options
         return example
 
+    @classmethod
+    def law(cls, name: str, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns what is known of the law of an example's masks; None: nothing.
+
+        Args:
+            name: of the example.
+            count: of masks to draw.
+
+        Returns:
+            (cores [objects, H, W] bool of objects that a mask takes whole or not at all,
+            masks [count, H, W] uint8, exact samples of the law).
+        """
+        del name, count
+        return None
+
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
@@ -117,15 +160,42 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                     "name": tfds.features.Text(),
                     "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
                     "group": tfds.features.Text(),
+                    "objects": tfds.features.Text(),  # a PNG of 16 bits, or nothing
                 }
             ),
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("datasets.store writes what `plan` found")
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        by_hand = self.MANUAL_DOWNLOAD_INSTRUCTIONS
+        directory = Path(dl_manager.manual_dir) if by_hand else None
+        variants = list(self.variants(directory, self._options).values())
+        if len(variants) != 1:
+            several = f"{self.name}: these options make {len(variants)} sets, and TFDS prepares one"
+            raise UserError(f"{several}: give options such as {{'classes': ('bus',)}}")
+        plan = self.plan(directory, variants[0])
+        if plan.problems or not any(plan.splits.values()):
+            raise refused(plan.problems or (plan.nothing,))
+        self.info.metadata.update(plan.notes)
+        splits = {name: items for name, items in plan.splits.items() if items}
+        ends = dict.fromkeys(splits) | {list(splits)[-1]: plan.conclude}
+        return {name: self._generate_examples(splits[name], ends[name]) for name in splits}
 
-    _generate_examples = _split_generators
+    def _generate_examples(
+        self, items: Sequence[Item], conclude: Callable[[], tuple[list[str], list[str]]] | None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for item in items:
+            yield from item.read()
+        if conclude and (problems := conclude()[0]):
+            raise refused(problems)
+
+
+def refused(problems: Sequence[str]) -> UserError:
+    """Returns the error that lists the problems of a data set, one line a file."""
+    if len(problems) == 1:
+        return UserError(problems[0], BAD_DATA)
+    message = f"{len(problems)} problems in the data, listed above; nothing was prepared"
+    return UserError(message, BAD_DATA, problems)
 
 
 def read(
@@ -150,7 +220,7 @@ def problems_of(plan: Plan) -> list[str]:
     for split, items in plan.splits.items():
         for _ in read(items, problems, f"checking {split}"):
             pass
-    return problems
+    return problems + plan.conclude()[0]
 
 
 def digest(*parts: Any) -> str:
@@ -168,6 +238,7 @@ def check_size(
         raise bad_data(file, f"has {found} pixels; allowed is {wanted}, the size of {owner}")
 
 
+MAX_OBJECTS = 2**16  # of an image, whose labels are stored in 16 bits
 NO_BOX = (-1, -1, -1, -1)  # the box of an example that is no single object
 
 
@@ -177,6 +248,7 @@ def record(
     name: str,
     box: tuple[int, int, int, int] | None = None,
     group: str = "",
+    objects: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns the record of one example, for TFDS to write.
 
@@ -186,6 +258,8 @@ def record(
         name: unique in its split; a split is read in the order of its names.
         box: (top, left, height, width) of the object, pixels; None: no single object.
         group: see `Example`.
+        objects: [h, w] integers, labels of the mask's objects and 0, which become 1, 2, ...; or
+            None.
 
     Images become Pillow's, because TFDS would encode arrays with TensorFlow. Bit k of a stored
     mask is the mask of annotator k.
@@ -202,4 +276,14 @@ def record(
         "name": name,
         "box": np.array(NO_BOX if box is None else box, np.int32),
         "group": group,
+        "objects": b"" if objects is None else _encoded(objects),
     }
+
+
+def _encoded(objects: np.ndarray) -> bytes:
+    """Returns labels [h, w] as a PNG of 0 and 1, 2, ... without gaps; b"" if they are too many."""
+    present, numbers = np.unique(objects, return_inverse=True)
+    if len(present) >= MAX_OBJECTS:
+        return b""
+    numbers = numbers.reshape(objects.shape) + int(present[0] != 0)
+    return pillow_files.encode_stored(numbers.astype(np.uint16))

@@ -15,7 +15,7 @@ lists are gone, and docs/cityscapes.md lists the differences.
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -42,6 +42,8 @@ class Cityscapes(base.SegmentationBuilder):
         "https://www.cityscapes-dataset.com, unpack both into one folder, and set "
         "config.data.dir to that folder"
     )
+
+    DEFAULTS: ClassVar[base.Options] = {"classes": ("bus",)}
 
     @classmethod
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:

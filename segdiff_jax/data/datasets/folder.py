@@ -3,12 +3,14 @@
     <dir>/images/X.png and masks/X.png                      one mask an image
     <dir>/images/X.png and masks/X/*.png                    one mask an object; their union counts
     <dir>/X/images/<any>.png and X/masks/*.png              likewise, as the Data Science Bowl 2018
-    <dir>/X.png and X_mask.png                              with config.folder.mask_suffix=_mask
+    <dir>/X.png and X_mask.png                              or with config.folder.mask_suffix=_a
+    <dir>/imagesTr/X_0000.png and labelsTr/X.png            perhaps imagesTs, labelsTs, as nnU-Net
     <dir>/train/..., test/..., perhaps validation/...       each in one of these layouts
 
-Any of them may lie inside one more folder, as archives unpack. PNG, JPEG and TIFF are read by
-`image_io.reading`. A mask has the name of its image and `config.folder.mask_suffix`, whatever
-their suffixes. Hidden files are ignored.
+Any of them may lie inside one more folder, as archives unpack. `image_io.reading` and `masks` say
+which files are read. A mask has the name of its image and `config.folder.mask_suffix`, whatever
+their suffixes; or names that differ by what all images or all masks have before or behind. A file
+of another kind is ignored, and counted.
 
 Masks of several annotators lie in folders masks_1, masks_2 and so on in place of masks, or their
 names end in a suffix each, as with mask_suffix=_1stHO,_2ndHO. Every image needs a mask of every
@@ -20,31 +22,37 @@ no other. The prepared set's metadata.json lists the names of every split.
 """
 
 import functools
-import hashlib
 import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 
-from segdiff_jax.data.datasets import base, folder_layout, folder_pairs
+from segdiff_jax.data.datasets import base, folder_layout, folder_pairs, folder_seen
+from segdiff_jax.data.datasets.folder_seen import Seen
+from segdiff_jax.data.image_io import masks as mask_files
 from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import UserError
-
-Seen = dict[str, tuple[str, Path]]  # digest of an image file -> the split and file that have it
 
 
 class Folder(base.SegmentationBuilder):
     """A folder of images and masks."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"set config.data.dir to a folder that holds {folder_layout.LAYOUTS}"
     )
+
+    DEFAULTS: ClassVar[base.Options] = {
+        "mask_suffix": "",
+        "foreground": "auto",
+        "validation_share": 0.1,
+        "test_share": 0.2,
+        "seed": 0,
+    }
 
     @classmethod
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:
@@ -67,8 +75,8 @@ class Folder(base.SegmentationBuilder):
         splits = folder_layout.assign(pairs, shares, options["seed"])
         if not (splits["train"] or problems):
             problems.append(f"{directory}: leaves no image to train on")
-        seen: Seen = {}
-        read = functools.partial(_read, seen, options["limits"])
+        seen = Seen()
+        read = functools.partial(_read, seen, options)
         items = {
             split: [
                 base.Item((pair.image, *chain(*pair.masks)), functools.partial(read, split, pair))
@@ -80,7 +88,13 @@ class Folder(base.SegmentationBuilder):
         notes = {name: [pair.name for pair in members] for name, members in splits.items()}
         counts = {len(pair.masks) for part in pairs.values() for pair in part} - {1}
         annotators = {"annotators": sorted(counts)} if counts else {}
-        return base.Plan(items, tuple(problems), {"splits": notes, **annotators})
+        return base.Plan(
+            items,
+            tuple(problems),
+            {"splits": notes, **annotators},
+            said=folder_seen.lines(_required(directory), found),
+            conclude=seen.conclude,
+        )
 
 
 def _required(directory: Path | None) -> Path:
@@ -90,22 +104,18 @@ def _required(directory: Path | None) -> Path:
 
 
 def _read(
-    seen: Seen, limits: reading.Limits, split: str, pair: folder_pairs.Pair
+    seen: Seen, options: base.Options, split: str, pair: folder_pairs.Pair
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    image = reading.read_image(pair.image, limits)
-    _warn_of_duplicates(seen, split, pair.image)
+    limits, foreground = options["limits"], options["foreground"]
+    image, values = reading.read(pair.image, limits)
+    seen.image(split, pair.image, values)
     unions = np.zeros((len(pair.masks), *image.shape[:2]), np.uint8)
+    objects = None
     for union, files in zip(unions, pair.masks, strict=True):
         for file in files:
-            mask = reading.read_mask(file, limits).pixels
-            base.check_size(file, mask.shape, union.shape, f"its image {pair.image.name}")
-            union |= mask
-    yield pair.name, base.record(image, unions, pair.name)
-
-
-def _warn_of_duplicates(seen: Seen, split: str, file: Path) -> None:
-    """Warns of an image that is in two splits, byte by byte: scores on it mean little."""
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    other_split, other = seen.setdefault(digest, (split, file))
-    if other_split != split:
-        logging.warning("%s of %s is the same file as %s of %s", file, split, other, other_split)
+            mask = mask_files.read_mask(file, limits, foreground)
+            base.check_size(file, mask.pixels.shape, union.shape, f"its image {pair.image.name}")
+            seen.mask(file, mask.kind)
+            union |= mask.pixels
+            objects = mask.labels if len(files) == len(unions) == 1 else None
+    yield pair.name, base.record(image, unions, pair.name, objects=objects)

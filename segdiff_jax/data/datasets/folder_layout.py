@@ -7,17 +7,19 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from segdiff_jax.data.datasets import folder_pairs
+from segdiff_jax.data.datasets import folder_beside, folder_pairs
 from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import UserError, bad_data
 
+_NNUNET = ("images", "labels")  # imagesTr, labelsTr and perhaps imagesTs, labelsTs
 SPLITS = ("train", "validation", "test")
 MAX_ANNOTATORS = 8  # a prepared set stores their masks as the bits of one image
 _MISNAMED = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 LAYOUTS = (
-    "images/ and masks/, with a mask of the name of every image, or of each image a folder with "
-    "images/ and masks/, or images and masks beside one another with config.folder.mask_suffix; or "
-    "train/ and test/ with these in them"
+    "images/ and masks/ (or labels/, annotations/), with a mask of the name of every image, or of "
+    "each image a folder with images/ and masks/, or images and masks beside one another, as X and "
+    "X_mask or with config.folder.mask_suffix; or train/ and test/ with these in them; or "
+    "imagesTr/ and labelsTr/"
 )
 
 
@@ -33,13 +35,8 @@ def find(directory: Path, mask_suffix: str = "") -> dict[str, folder_pairs.Found
     """
     everything, suffixes = {}, _suffixes(mask_suffix)
     for split, folder in _split_folders(directory).items():
-        found = folder_pairs.Found([], [], [])
-        if beside := _beside(folder, suffixes):
-            folder_pairs.flat(home := beside, suffixes, found)
-        elif ((home := _home(folder)) / "images").is_dir():
-            folder_pairs.side_by_side(home, suffixes, found)
-        else:
-            folder_pairs.one_by_one(home, suffixes, found)
+        found = folder_pairs.Found([], [], [], [])
+        home = _pair(folder, split, suffixes, found)
         if not found.images:
             found.problems.append(f"{home}: holds no image; at least one is needed")
         count = max((len(pair.masks) for pair in found.pairs), default=1)
@@ -48,6 +45,36 @@ def find(directory: Path, mask_suffix: str = "") -> dict[str, folder_pairs.Found
             found.problems.append(f"{home}: has {few}")
         everything[split] = found
     return everything
+
+
+def _pair(folder: Path, split: str, suffixes: tuple[str, ...], found: folder_pairs.Found) -> Path:
+    """Adds the pairs of a split's folder; returns the folder they lie in."""
+    if nnunet := _nnunet(folder):
+        images, labels = (nnunet / f"{name}T{'s' if split == 'test' else 'r'}" for name in _NNUNET)
+        folder_pairs.folders(images, [labels], suffixes, found)
+        found.layouts[-1] = f"nnU-Net ({found.layouts[-1]})"
+        return nnunet
+    if homes := _beside(folder, suffixes):
+        if suffixes == ("",) and folder_beside.lie_beside(homes):
+            folder_beside.beside(homes, found)
+        else:
+            folder_beside.flat(homes[0], suffixes, found)
+        return homes[0]
+    home = _home(folder)
+    if folder_pairs.image_folder(home):
+        folder_pairs.side_by_side(home, suffixes, found)
+    else:
+        folder_pairs.one_by_one(home, suffixes, found)
+    return home
+
+
+def _nnunet(folder: Path) -> Path | None:
+    """Returns the folder with imagesTr/ and labelsTr/, which is this one or the only one in it."""
+    inside = folder_pairs.subfolders(folder)
+    for home in (folder, *(inside if len(inside) == 1 else ())):
+        if all((home / f"{name}Tr").is_dir() for name in _NNUNET):
+            return home
+    return None
 
 
 def assign(
@@ -85,14 +112,19 @@ def _rank(name: str, seed: int) -> float:
 
 def _split_folders(directory: Path) -> dict[str, Path]:
     """Returns the folders of the splits by name, or {"": directory} if there are none."""
+    if nnunet := _nnunet(directory):
+        tested = all((nnunet / f"{name}Ts").is_dir() for name in _NNUNET)
+        return {"train": nnunet, "test": nnunet} if tested else {"": nnunet}
     folders = folder_pairs.subfolders(directory)
-    if len(folders) == 1 and not (directory / "images").is_dir():
+    if len(folders) == 1 and not folder_pairs.image_folder(directory):
         within = folder_pairs.subfolders(folders[0])
         if "train" in {folder.name for folder in within}:
             folders = within
     by_name = {folder.name: folder for folder in folders}
     for wrong, right in _MISNAMED.items():
-        if wrong in by_name and (set(SPLITS) & set(by_name) or "images" not in by_name):
+        if wrong in by_name and (
+            set(SPLITS) & set(by_name) or not folder_pairs.image_folder(directory)
+        ):
             raise bad_data(by_name[wrong], f"is not read; allowed is the name {right}")
     splits = {name: by_name[name] for name in SPLITS if name in by_name}
     if splits and "train" not in splits:
@@ -111,15 +143,22 @@ def _suffixes(mask_suffix: str) -> tuple[str, ...]:
     return suffixes
 
 
-def _beside(folder: Path, suffixes: tuple[str, ...]) -> Path | None:
-    """Returns the folder whose files are images and their masks, side by side; None: no such."""
+def _beside(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Returns the folders whose files are images and their masks, side by side; []: no such.
+
+    They are several where each class of images has one, as of BUSI.
+    """
     inside = folder_pairs.subfolders(folder)
-    if any((each / "images").is_dir() for each in (folder, *inside)):
-        return None
+    if any(map(folder_pairs.image_folder, (folder, *inside))):
+        return []
     for place in (folder, *(inside if len(inside) == 1 else ())):
-        if folder_pairs.masks_lie_beside(place, suffixes):
-            return place
-    return None
+        if folder_beside.masks_lie_beside(place, suffixes):
+            return [place]
+        if suffixes == ("",) and folder_beside.lie_beside([place]):
+            return [place]
+    several = suffixes == ("",) and len(inside) > 1
+    each_does = several and all(folder_beside.lie_beside([place]) for place in inside)
+    return inside if each_does and folder_beside.lie_beside(inside) else []
 
 
 def _home(folder: Path) -> Path:
@@ -128,17 +167,21 @@ def _home(folder: Path) -> Path:
     Raises:
         UserError: it is neither `folder` nor one inside it.
     """
-    if (folder / "images").is_dir():
+    of_images = folder_pairs.image_folder
+    if of_images(folder):
         return folder
     inside = folder_pairs.subfolders(folder)
-    samples = [each for each in inside if (each / "images").is_dir()]
-    if len(samples) == 1 and len(reading.list_images(samples[0] / "images")) > 1:
-        return samples[0]
+    samples = {each: place for each in inside if (place := of_images(each))}
+    if len(samples) == 1:
+        ((home, place),) = samples.items()
+        return home if len(reading.list_images(place)) > 1 else folder
     if samples:
         return folder
-    below = {each: folder_pairs.subfolders(each) for each in inside}
-    homes = [each for each in inside if any((f / "images").is_dir() for f in below[each])]
+    homes = [each for each in inside if any(map(of_images, folder_pairs.subfolders(each)))]
     if len(homes) == 1:
         return homes[0]
     several = f" in one place, but in {', '.join(each.name for each in homes)}" if homes else ""
-    raise bad_data(folder, f"holds no images with masks{several}; it must hold {LAYOUTS}")
+    here = [folder, *(inside if len(inside) == 1 else ())]
+    suffixes = {reading.kinds(place.iterdir()) for place in here} - {""}
+    seen = f" (there are {'; '.join(suffixes)})" if suffixes and not homes else ""
+    raise bad_data(folder, f"holds no images with masks{several}{seen}; it must hold {LAYOUTS}")

@@ -3,16 +3,21 @@
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from segdiff_jax.data.datasets import folder_names
 from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import bad_data
 
-_SUFFIX = "config.folder.mask_suffix"
+SUFFIX = "config.folder.mask_suffix"
+IMAGES = ("images", "image", "imgs", "img")  # names of folders, in any case
+MASKS = ("masks", "labels", "annotations", "groundtruth", "ground_truth", "gt")
+Masks = Path | tuple[Path, ...]  # of an image: a file or folder, or files of one object each
 Files = dict[str, list[Path]]  # by the name of an image
+MaskFiles = Mapping[str, Sequence[Masks]]
 
 
 class Pair(NamedTuple):
@@ -36,11 +41,13 @@ class Found(NamedTuple):
         pairs: the images with their masks.
         images: all images, whether they have a mask or not.
         problems: a line for each file or folder that does not fit.
+        layouts: the name of the layout, one element.
     """
 
     pairs: list[Pair]
     images: list[Path]
     problems: list[str]
+    layouts: list[str]
 
 
 def side_by_side(home: Path, suffixes: Sequence[str], found: Found) -> None:
@@ -48,42 +55,33 @@ def side_by_side(home: Path, suffixes: Sequence[str], found: Found) -> None:
 
     Of several annotators each has a suffix, or a folder: masks_1, masks_2 and so on.
     """
-    images = _by_name(reading.list_images(home / "images"))
-    for folder in subfolders(home / "images"):
-        found.problems.append(f"{folder}: is a folder; images must lie in images/ itself")
+    images = image_folder(home) or home / IMAGES[0]
+    folders(images, _mask_folders(home, found.problems), suffixes, found)
+
+
+def folders(
+    place: Path, mask_folders: Sequence[Path], suffixes: Sequence[str], found: Found
+) -> None:
+    """Pairs the images in a folder with the masks in others; what names add is found if it must."""
+    files = reading.list_images(place)
+    for folder in subfolders(place):
+        line = f"{folder}: is a folder; images must lie in {place.name}/ itself"
+        found.problems.append(line)
+    listed = {folder: entries_of(folder) for folder in mask_folders}
+    affix, of_mask = folder_names.PLAIN, folder_names.PLAIN
+    if tuple(suffixes) == ("",) and len(mask_folders) == 1:
+        names = [name_of(entry) for entry in listed[mask_folders[0]]]
+        affix, of_mask = folder_names.common_part([name_of(file) for file in files], names)
+    images = by_name(files, affix)
     masks: dict[str, Files] = {}  # by what the files of an annotator are called, X for the image
-    for folder in _mask_folders(home, found.problems):
-        files = [file for file in reading.list_images(folder) if not file.is_dir()]
-        entries = [*files, *subfolders(folder)]
-        by_suffix = _by_suffix(entries, suffixes, images, found.problems)
-        masks |= {f"{folder.name}/X{suffix}": owned for suffix, owned in by_suffix.items()}
-    _pair(images, masks, found)
-
-
-def flat(home: Path, suffixes: Sequence[str], found: Found) -> None:
-    """Pairs X.png with the masks beside it: X and each suffix."""
-    files = _by_name(reading.list_images(home))
-    if suffixes == ("",):  # which are masks is guessed for the message, and to count the images
-        ends = _ends(files)
-        masks = {name + end for end in ends for name in files}
-        found.images.extend(file for name in files if name not in masks for file in files[name])
-        guess = ",".join(sorted(ends))
-        line = f"{home}: masks beside their images need {_SUFFIX}, what follows an image's name in"
-        found.problems.append(f"{line} the name of its mask; by the names here {guess!r}")
-        return
-    of_masks = {name for name in files if _owner(name, suffixes, files) is not None}
-    images = {name: files[name] for name in files if name not in of_masks}
-    listed = [file for name in sorted(of_masks) for file in files[name]]
-    by_suffix = _by_suffix(listed, suffixes, images, found.problems)
-    _pair(images, {f"X{suffix}": owned for suffix, owned in by_suffix.items()}, found)
-
-
-def masks_lie_beside(home: Path, suffixes: Sequence[str]) -> bool:
-    """Returns whether a folder holds an image and its mask, by their names."""
-    names = {_normal(file.stem) for file in reading.list_images(home)}
-    if suffixes == ("",):
-        return bool(_ends(names))
-    return any(name + suffix in names for suffix in suffixes if suffix for name in names)
+    for folder, entries in listed.items():
+        named = by_suffix(entries, suffixes, images, found.problems, of_mask)
+        form = f"{folder.name}/{of_mask.before}X{of_mask.behind}"
+        masks |= {f"{form}{suffix}": owned for suffix, owned in named.items()}
+    names = "" if affix == of_mask == folder_names.PLAIN else f", {affix} with {of_mask}"
+    what = " and ".join(f"{folder.name}/" for folder in (place, *mask_folders))
+    found.layouts.append(f"{what}{names}")
+    pair_up(images, masks, found)
 
 
 def one_by_one(home: Path, suffixes: Sequence[str], found: Found) -> None:
@@ -91,8 +89,10 @@ def one_by_one(home: Path, suffixes: Sequence[str], found: Found) -> None:
 
     Of several suffixes, each names the files of an annotator by the end of their names.
     """
+    found.layouts.append("a folder of each image")
     for folder in subfolders(home):
-        files = reading.list_images(folder / "images") if (folder / "images").is_dir() else []
+        place = image_folder(folder)
+        files = reading.list_images(place) if place else []
         found.images.extend(files)
         folders = _mask_folders(folder, found.problems)
         if len(files) != 1:
@@ -101,7 +101,7 @@ def one_by_one(home: Path, suffixes: Sequence[str], found: Found) -> None:
             found.problems.append(f"{folder}: its masks are missing; they must lie in masks/")
         else:
             masks = [part for each in folders for part in _parts(each, suffixes, found.problems)]
-            _add(found, _normal(folder.name), files[0], masks)
+            _add(found, normal(folder.name), files[0], masks)
     counts = {len(pair.masks): pair for pair in reversed(found.pairs)}
     if len(counts) > 1:
         (most, rich), (least, poor) = max(counts.items()), min(counts.items())
@@ -115,7 +115,7 @@ def _parts(folder: Path, suffixes: Sequence[str], problems: list[str]) -> list[P
         return [folder]
     parts: dict[str, list[Path]] = {suffix: [] for suffix in suffixes}
     for file in reading.list_images(folder):
-        if (owner := _owner(_normal(file.stem), suffixes, ())) is None:
+        if (owner := owner_of(normal(file.stem), suffixes, ())) is None:
             problems.append(_wrong_end(file, suffixes))
         else:
             parts[owner[1]].append(file)
@@ -127,22 +127,32 @@ def _mask_folders(home: Path, problems: list[str]) -> list[Path]:
     """Returns the folder masks, or masks_1, masks_2, ... by their numbers."""
     numbered = [each for each in subfolders(home) if re.fullmatch("masks_[0-9]+", each.name)]
     if not numbered:
-        return [home / "masks"]
+        named = [each for each in subfolders(home) if each.name.lower() in MASKS]
+        usable = [each for each in named if entries_of(each)] or named
+        if len(usable) > 1:
+            both = " and ".join(each.name for each in usable)
+            problems.append(f"{home}: has {both}; allowed is one folder of masks, or masks_1, ...")
+        return usable[:1] or [home / MASKS[0]]
     if (home / "masks").is_dir():
         what = f"{home}: has masks and {numbered[0].name}; allowed is masks of one annotator, or"
         problems.append(f"{what} masks_1, masks_2 and so on of several")
     return sorted(numbered, key=lambda each: (int(each.name.removeprefix("masks_")), each.name))
 
 
-def _by_suffix(
-    files: Iterable[Path], suffixes: Sequence[str], images: Collection[str], problems: list[str]
+def by_suffix(
+    files: Iterable[Path],
+    suffixes: Sequence[str],
+    images: Collection[str],
+    problems: list[str],
+    affix: folder_names.Affix = folder_names.PLAIN,
 ) -> dict[str, Files]:
     """Returns the masks of each suffix by the names of their images."""
     masks: dict[str, Files] = {suffix: defaultdict(list) for suffix in suffixes}
     for file in files:
         of_objects = file.is_dir()
-        name = _normal(file.name if of_objects else file.stem)
-        owner = _owner(name, suffixes, images)
+        name = normal(file.name if of_objects else file.stem)
+        name = affix.strip(name) or name
+        owner = owner_of(name, suffixes, images)
         if of_objects and len(suffixes) == 1 and (owner is None or name in images):
             owner = name, suffixes[0]  # of one annotator, a folder needs no suffix
         if owner is None:
@@ -152,7 +162,7 @@ def _by_suffix(
     return masks
 
 
-def _owner(name: str, suffixes: Sequence[str], images: Collection[str]) -> tuple[str, str] | None:
+def owner_of(name: str, suffixes: Sequence[str], images: Collection[str]) -> tuple[str, str] | None:
     """Returns (name of the image, suffix) of the name of a mask; None if it has no suffix."""
     owners = [(name.removesuffix(end), end) for end in suffixes if name.endswith(end)]
     known = [owner for owner in owners if owner[0] in images]
@@ -160,24 +170,10 @@ def _owner(name: str, suffixes: Sequence[str], images: Collection[str]) -> tuple
 
 
 def _wrong_end(file: Path, suffixes: Sequence[str]) -> str:
-    return f"{file}: the name of a mask must end in {_SUFFIX}={','.join(suffixes)!r}"
+    return f"{file}: the name of a mask must end in {SUFFIX}={','.join(suffixes)!r}"
 
 
-def _ends(names: Collection[str]) -> set[str]:
-    """Returns what follows a name in longer ones, as "_mask"; it begins with no letter or digit.
-
-    An end that follows at most half as many names as the commonest is part of a name.
-    """
-    counts = Counter(
-        name[cut:]
-        for name in names
-        for cut in range(1, len(name))
-        if name[:cut] in names and not name[cut].isalnum()
-    )
-    return {end for end, count in counts.items() if 2 * count > max(counts.values())}
-
-
-def _pair(images: Files, masks: dict[str, Files], found: Found) -> None:
+def pair_up(images: Files, masks: Mapping[str, MaskFiles], found: Found) -> None:
     """Adds the pairs of images and masks; a line for each that has no counterpart."""
     for name in sorted({*images, *(name for owned in masks.values() for name in owned)}):
         found.images.extend(images.get(name, ()))
@@ -192,8 +188,9 @@ def _pair(images: Files, masks: dict[str, Files], found: Found) -> None:
             _add(found, name, images[name][0], [owned[name][0] for owned in masks.values()])
 
 
-def _misfit(mask: str, images: list[Path], masks: list[Path]) -> str:
+def _misfit(mask: str, images: Sequence[Path], masks: Sequence[Masks]) -> str:
     """Returns why images and masks of one name make no pair; "" if they do."""
+    masks = [mask[0] if isinstance(mask, tuple) else mask for mask in masks]
     for kind, files in (("image", images), ("mask", masks)):
         if len(files) > 1:
             return f"{files[1]}: another {kind}, {files[0].name}, has that name; allowed is one"
@@ -207,11 +204,11 @@ def _misfit(mask: str, images: list[Path], masks: list[Path]) -> str:
     return "" if images else f"{masks[0]}: is the mask of no image; {where}"
 
 
-def _add(found: Found, name: str, image: Path, masks: Sequence[Path | list[Path]]) -> None:
+def _add(found: Found, name: str, image: Path, masks: Sequence[Masks | list[Path]]) -> None:
     """Adds a pair, or a problem if the name or the masks cannot be used."""
     files = []
     for mask in masks:
-        inside = mask if isinstance(mask, list) else _files(mask)
+        inside = mask if isinstance(mask, list | tuple) else _files(mask)
         files.append(tuple(inside))
         if not inside:
             found.problems.append(f"{mask}: is empty; no object is one mask of zeros")
@@ -245,13 +242,33 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _by_name(files: Iterable[Path]) -> Files:
+def image_folder(home: Path) -> Path | None:
+    """Returns the folder of images in a folder, by its name; None: there is none."""
+    named = {each.name.lower(): each for each in reversed(subfolders(home))}
+    return next((named[name] for name in IMAGES if name in named), None)
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Returns the masks in a folder: files, and folders of one file an object."""
+    files = [file for file in reading.list_images(folder) if not file.is_dir()]
+    return [*files, *subfolders(folder)]
+
+
+def by_name(files: Iterable[Path], affix: folder_names.Affix = folder_names.PLAIN) -> Files:
+    """Returns files by what their names have in common with those of their masks or images."""
     named = defaultdict(list)
     for file in files:
-        named[_normal(file.stem)].append(file)
+        name = name_of(file)
+        named[affix.strip(name) or name].append(file)
     return named
 
 
-def _normal(name: str) -> str:
+def name_of(file: Path) -> str:
+    """Returns the name of a file without its suffix, of a folder whole."""
+    return normal(file.name if file.is_dir() else file.stem)
+
+
+def normal(name: str) -> str:
+    """Returns a name in one of the forms that look alike."""
     # macOS stores an accent apart from its letter: other bytes for the same text.
     return unicodedata.normalize("NFC", name)

@@ -5,6 +5,7 @@ The files are the official ones, laid out as their two archives unpack:
     <dir>/MoNuSeg 2018 Training Data/Tissue Images/<id>.tif and Annotations/<id>.xml
     <dir>/MoNuSegTestData/<id>.tif and <id>.xml
 
+Official images are known by their ids; others, which copies of the archives may hold, are left out.
 Image and mask are 1000x1000 and are prepared at 512x512, the size at which SegDiff is trained
 and scored; the image bilinear with antialiasing, the mask nearest.
 
@@ -25,20 +26,12 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
-from segdiff_jax.data.datasets import aperio_xml, base
+from segdiff_jax.data.datasets import aperio_xml, base, monuseg_images
+from segdiff_jax.data.datasets.monuseg_images import OFFICIAL, VALIDATION
 from segdiff_jax.errors import bad_data
 
 OFFICIAL_SIZE = (1000, 1000)  # pixels; the outlines fit the images at this size only
 SIDE = 512  # pixels, as prepared
-OFFICIAL_COUNTS = {"training": 30, "test": 14}
-# Held out of the training images: one of each organ that has six, by the challenge's names.
-VALIDATION = (
-    "TCGA-50-5931-01Z-00-DX1",  # liver
-    "TCGA-AR-A1AS-01Z-00-DX1",  # breast
-    "TCGA-B0-5698-01Z-00-DX1",  # kidney
-    "TCGA-G9-6362-01Z-00-DX1",  # prostate
-)
-
 
 Pair = tuple[Path, Path]  # an image file and its annotation file
 
@@ -58,7 +51,7 @@ class Monuseg(base.SegmentationBuilder):
         del options
         assert directory is not None
         pairs = _find(directory)
-        found = ", ".join(f"{len(pairs[k])} of {n} {k}" for k, n in OFFICIAL_COUNTS.items())
+        found = ", ".join(f"{len(pairs[k])} of {len(ids)} {k}" for k, ids in OFFICIAL.items())
         logging.info("MoNuSeg: found %s images", found)
         splits = {
             "train": [p for p in pairs["training"] if p[0].stem not in VALIDATION],
@@ -89,20 +82,26 @@ def _find(directory: Path) -> dict[str, list[Pair]]:
     if not (training.is_dir() or test.is_dir()):
         raise Monuseg.misplaced(directory, f"neither {training.name!r} nor {test.name!r}")
     return {
-        "training": _pairs(training / "Tissue Images", training / "Annotations", training),
-        "test": _pairs(test, test, test),
+        "training": _pairs("training", training / "Tissue Images", training / "Annotations"),
+        "test": _pairs("test", test, test),
     }
 
 
-def _pairs(images: Path, annotations: Path, folder: Path) -> list[Pair]:
-    if not folder.is_dir():
+def _pairs(kind: str, images: Path, annotations: Path) -> list[Pair]:
+    """Returns the official pairs in a folder; logs how many others are left out."""
+    if not (images if kind == "test" else images.parent).is_dir():
         return []
     # Hidden files are left out: archives packed on a Mac hold a "._<name>.tif" beside every file.
     names = re.compile(r"[^.].*\.tiff?", re.IGNORECASE)
     files = [file for file in sorted(images.glob("*")) if names.fullmatch(file.name)]
     if not files:
         raise bad_data(images, "holds no .tif image")
-    pairs = [(file, annotations / f"{file.stem}.xml") for file in files]
+    official = [file for file in files if file.stem in OFFICIAL[kind]]
+    if others := {file.stem for file in files} - OFFICIAL[kind]:
+        logging.warning("%s", monuseg_images.describe_others(others, kind))
+    if not official:
+        raise bad_data(images, f"holds none of the {len(OFFICIAL[kind])} official {kind} images")
+    pairs = [(file, annotations / f"{file.stem}.xml") for file in official]
     for image, annotation in pairs:
         if not annotation.is_file():
             raise bad_data(image, f"its annotation {annotation} is missing")

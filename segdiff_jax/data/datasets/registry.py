@@ -21,6 +21,7 @@ from segdiff_jax.errors import BAD_DATA, UserError
 
 if TYPE_CHECKING:
     from segdiff_jax.data.datasets.base import SegmentationBuilder
+    from segdiff_jax.data.datasets.inspection import Inspection
 
 # The builder of a data set is the class of its name in the module of its name.
 BUILDERS = ("synthetic", "monuseg", "vaihingen", "cityscapes", "folder", "ambiguous")
@@ -83,20 +84,26 @@ class Source:
         return [example for home, part in chosen for example in store.read(home, part)]
 
     def problems(self) -> list[str]:
-        """Reads every file, preparing nothing; returns a line for each that cannot be used.
+        """Reads every file, preparing nothing; returns a line for each that cannot be used."""
+        return self.inspect().problems
+
+    def inspect(self, crop: int = 0) -> Inspection:
+        """Reads every file, preparing nothing; returns what the set is made of.
+
+        Args:
+            crop: side of the windows of training, pixels; smaller images are named.
 
         Raises:
             UserError: the directory does not hold this data set at all.
         """
-        from segdiff_jax.data.datasets import base
+        from segdiff_jax.data.datasets import inspection
 
         builder, directory = self._builder(), self._directory()
         if directory is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             raise UserError(f"config.data.dir is empty: {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         variants = builder.variants(directory, self.options).values()
         plans = [builder.plan(directory, options) for options in variants]
-        lines = [line for plan in plans for line in base.problems_of(plan)]
-        return list(dict.fromkeys(lines))  # variants share files
+        return inspection.inspect(plans, crop)
 
     def train_crop(self, size: int, seed: int) -> CropFn:
         """Returns the crop that training sees of an example; see `SegmentationBuilder`."""
@@ -105,6 +112,10 @@ class Source:
     def eval_crop(self, example: Example) -> Example:
         """Returns what is predicted and scored of a prepared example."""
         return self._builder().eval_crop(self.options, example)
+
+    def law(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns what is known of the law of an example's masks; see `SegmentationBuilder`."""
+        return self._builder().law(name, count)
 
     def _builder(self) -> type[SegmentationBuilder]:
         if self.name not in BUILDERS:

@@ -4,10 +4,9 @@ It is a folder as TFDS writes it: array_record files of PNG, and metadata with t
 the source files. TensorFlow is never imported.
 """
 
-import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from PIL import Image
 
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder
+from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder, refused
 from segdiff_jax.data.datasets.base import read as read_all
 from segdiff_jax.data.example import Example, majority
+from segdiff_jax.data.image_io import pillow_files
 from segdiff_jax.runtime import lock, own_files
 
 ASIDE = "incomplete"  # folder of a set that is being written
@@ -80,7 +79,7 @@ def read(home: Path, split: str) -> list[Example]:
 
 
 def _example(record: dict[str, Any]) -> Example:
-    image, mask = (np.array(Image.open(io.BytesIO(record[key]))) for key in ("image", "mask"))
+    image, mask = (pillow_files.decode_stored(record[key]) for key in ("image", "mask"))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"an image is {image.dtype} {image.shape}, not RGB")
     annotators = int(record.get("annotators", 1))  # sets of earlier versions have one
@@ -93,7 +92,9 @@ def _example(record: dict[str, Any]) -> Example:
     box = tuple(record["box"].tolist())
     box = None if box == NO_BOX else box
     name, group = record["name"].decode(), record["group"].decode()
-    return Example(image, mask, name, box, group, annotations)
+    labels = record.get("objects", b"")  # sets of earlier versions have none
+    objects = pillow_files.decode_stored(labels).astype(np.uint16) if labels else None
+    return Example(image, mask, name, box, group, annotations, objects)
 
 
 def _reader(home: Path) -> Any:
@@ -134,6 +135,10 @@ def _write_splits(info: tfds.core.DatasetInfo, plan: Plan) -> None:
             writer.add_examples({split: records})
             written += len(records)
     writer.close_all()
+    more, said = plan.conclude()
+    problems += more
+    for line in (*plan.said, *said):
+        logging.info(line)
     if not (written or problems):
         problems.append(plan.nothing)
     if problems:
@@ -150,14 +155,6 @@ def _unique(
             problems.append(f"{key}: two examples have this name")
         seen.add(key)
         yield example
-
-
-def refused(problems: Sequence[str]) -> errors.UserError:
-    """Returns the error that lists the problems of a data set, one line a file."""
-    if len(problems) == 1:
-        return errors.UserError(problems[0], errors.BAD_DATA)
-    message = f"{len(problems)} problems in the data, listed above; nothing was prepared"
-    return errors.UserError(message, errors.BAD_DATA, problems)
 
 
 def _made_from(home: Path) -> str | None:

@@ -26,13 +26,14 @@ read, makes 0 and 255 of that.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from segdiff_jax.data import resize
 from segdiff_jax.data.datasets import base
+from segdiff_jax.data.image_io import masks as mask_files
 from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import bad_data
 
@@ -58,6 +59,8 @@ class Vaihingen(base.SegmentationBuilder):
         "the archive, and set config.data.dir to its folder 'buildings' (building_001.tif, "
         "building_mask_001.tif, ...) or to the folder which holds that one"
     )
+
+    DEFAULTS: ClassVar[base.Options] = {"resize": "authors"}
 
     @classmethod
     def variants(cls, directory: Path | None, options: base.Options) -> dict[str, base.Options]:
@@ -136,19 +139,19 @@ def _item(number: int, image: Path, mask: Path, options: base.Options) -> base.I
     return base.Item((image, mask), read)
 
 
-def _read_mask(file: Path, limits: reading.Limits) -> reading.MaskFile:
+def _read_mask(file: Path, limits: reading.Limits) -> mask_files.MaskFile:
     values = reading.decode(file, limits).values
     if values.dtype == bool:  # whichever bit the file stores for white; OpenCV makes white 255
-        return reading.MaskFile(values.astype(np.uint8), 255)
-    return reading.read_mask(file, limits)
+        return mask_files.MaskFile(values.astype(np.uint8), 255, "0 and 255")
+    return mask_files.read_mask(file, limits)
 
 
-def _as_the_authors(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarray, np.ndarray]:
+def _as_the_authors(image: np.ndarray, mask: mask_files.MaskFile) -> tuple[np.ndarray, np.ndarray]:
     means = resize.bilinear(mask.pixels.astype(np.float32) * mask.top, SIZE)
     return resize.nearest(image, SIZE), (means >= 0.5).astype(np.uint8)
 
 
-def _by_area(image: np.ndarray, mask: reading.MaskFile) -> tuple[np.ndarray, np.ndarray]:
+def _by_area(image: np.ndarray, mask: mask_files.MaskFile) -> tuple[np.ndarray, np.ndarray]:
     covered = resize.bilinear(mask.pixels, SIZE)  # at half the size: the mean of 2x2 pixels
     return np.rint(resize.bilinear(image, SIZE)).astype(np.uint8), (covered >= 0.5).astype(np.uint8)
 

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from segdiff_jax.data.image_io import value_range
+from segdiff_jax.data.image_io.headers import Pixels
+
 ALLOWED = (
     "allowed are Pillow images, and arrays [H, W], [H, W, 1] or [H, W, 3] of bool, uint8, uint16, "
     "or floats of 0..1 or 0..255"
@@ -18,13 +21,14 @@ _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 _SHOWN = {"1": "L", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "P": "RGB"}
 
 
-def to_rgb(image: Any) -> np.ndarray:
+def to_rgb(image: Any, setting: str = "auto") -> np.ndarray:
     """Returns an image as [H, W, 3] uint8.
 
     Args:
         image: of Pillow, of any mode; or what NumPy makes an array of: [H, W], [H, W, 1] or
-            [H, W, 3], RGB, of any strides. uint8 and bool are taken as they are; 65535 of uint16 is
-            white, of floats 1, or 255 if any is above 1.
+            [H, W, 3], RGB, of any strides. uint8 and bool are taken as they are; of floats 1 is
+            white, or 255 if any is above 1.
+        setting: of the range of uint16, `config.reading.value_range`.
 
     Raises:
         ValueError: it is something else; the message says what came, and what is allowed.
@@ -45,7 +49,7 @@ def to_rgb(image: Any) -> np.ndarray:
         raise ValueError(f"the image has the shape {shape}{hint}; {ALLOWED}")
     values = values if values.ndim == 3 else values[..., None]
     rgb = np.empty((*shape[:2], 3), np.uint8)
-    rgb[:] = _of_8_bits(values)
+    rgb[:] = _of_8_bits(values, setting)
     return rgb
 
 
@@ -81,7 +85,7 @@ def _check_opaque(image: Image.Image) -> None:
         raise ValueError(f"{of}, in mode {image.mode}: put it on a background first")
 
 
-def _of_8_bits(values: np.ndarray) -> np.ndarray:
+def _of_8_bits(values: np.ndarray, setting: str) -> np.ndarray:
     """Returns values of an allowed type as uint8."""
     dtype = values.dtype
     if dtype == np.uint8:
@@ -89,7 +93,8 @@ def _of_8_bits(values: np.ndarray) -> np.ndarray:
     if dtype.kind == "b":
         return values * np.uint8(255)
     if dtype.newbyteorder("=") == np.uint16:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = Pixels(values.astype(np.uint16), "grey")
+        return value_range.scaled(pixels, value_range.find(pixels, setting))
     low, high = (values.min(), values.max()) if dtype.kind in "iuf" else (0, 0)
     if dtype.kind != "f":
         found = f" from {low} to {high}" if dtype.kind in "iu" else ""

@@ -1,11 +1,11 @@
 """Opens an image file by its first bytes, and holds what its decoders share: limits and pixels.
 
-Only PNG, JPEG and TIFF are opened; the suffix of a file decides nothing.
+The suffix of a file decides nothing.
 """
 
 import contextlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from segdiff_jax.errors import bad_data
 
-ALLOWED = "allowed are whole PNG, JPEG and TIFF files of 8 or 16 bits a channel"
+ALLOWED = "allowed are whole PNG, JPEG, TIFF, BMP, GIF and WebP files"
 _FORMATS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -21,6 +21,9 @@ _FORMATS = {
     b"MM\0*": "TIFF",
     b"II+\0": "TIFF",  # BigTIFF
     b"MM\0+": "TIFF",
+    b"BM": "BMP",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
 }
 # Axes to flip by EXIF orientation, after rows and columns changed places for 5 to 8.
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
@@ -31,11 +34,13 @@ class RefusedError(Exception):
 
 
 class Limits(NamedTuple):
-    """What may be read: `config.reading`."""
+    """What may be read, and how: `config.reading`."""
 
     max_pixels: int = 64_000_000  # a larger image is refused before any of it is decoded
     page: int = -1  # of a TIFF file with several, from 0; -1: such a file is refused
-    float_range: tuple[float, ...] = ()  # become 0 and 255; (): an image of floats is refused
+    float_range: tuple[float, ...] = ()  # become 0 and 255; (): floats are read by `value_range`
+    value_range: str = "auto"  # of more than 8 bits a channel, see `value_range`
+    channels: tuple[int, ...] = ()  # that become R, G and B, or grey, from 0; (): all there are
 
 
 class Pixels(NamedTuple):
@@ -43,14 +48,17 @@ class Pixels(NamedTuple):
 
     Attributes:
         values: [H, W] grey values or palette indices, or [H, W, C] colours; exact. Of 1 bit: bool;
-            of 2 and 4 bits: grey values are scaled to 0..255, indices are not; else the file's
-            dtype in the byte order of the machine.
+            of fewer than 8 bits: grey values are scaled to 0..255, indices are not; else the
+            file's dtype in the byte order of the machine.
         mode: "grey", "RGB", "CMYK" or "palette".
         alpha: [H, W], of the dtype of `values`; None if the file has none.
         palette: [n, 4] uint8, RGBA by index; None for other modes.
         transparent: the colour that the file declares transparent; None if there is none.
-        lossy: whether the compression is lossy (JPEG).
-        inverted: whether the file stores white as 0; `values` have 0 for black.
+        lossy: whether the compression is lossy (JPEG, or WebP of that kind).
+        inverted: whether the file stores white as 0; `values` of up to 8 bits have 0 for black all
+            the same, those of more are as stored.
+        declared: the values of black and white by the file's metadata; None if it has none.
+        nodata: the value of pixels without data by the file's metadata; None if it has none.
     """
 
     values: np.ndarray
@@ -60,11 +68,13 @@ class Pixels(NamedTuple):
     transparent: int | tuple[int, ...] | None = None
     lossy: bool = False
     inverted: bool = False
+    declared: tuple[float, float] | None = None
+    nodata: float | None = None
 
 
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[tuple[BinaryIO, str]]:
-    """Opens a file; yields it with its format: "PNG", "JPEG" or "TIFF".
+    """Opens a file; yields it with its format, such as "PNG".
 
     Raises:
         UserError: it is no regular file, cannot be opened or has another format; or the body of the
@@ -77,21 +87,25 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, str]]:
     except OSError as error:
         raise bad_data(path, f"cannot be opened ({error.strerror})") from error
     with file:
-        begin = file.read(8)
+        format = ""
         try:
-            yield file, _format(begin)
+            format = _format(file.read(12))
+            yield file, format
         except RefusedError as error:
             raise bad_data(path, str(error)) from error
         except Exception as error:  # libraries raise nearly anything on a damaged file
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise bad_data(path, f"cannot be decoded ({reason}); {ALLOWED}") from error
+            what = f"is a {format} file that cannot be decoded ({reason[:200]}): damaged, or of"
+            raise bad_data(path, f"{what} a kind that is not read") from error
 
 
 def _format(begin: bytes) -> str:
     for magic, name in _FORMATS.items():
         if begin.startswith(magic):
             return name
-    content = f"begins with {begin!r}" if begin else "is empty (0 bytes)"
+    if begin.startswith(b"RIFF") and begin[8:12] == b"WEBP":
+        return "WebP"
+    content = f"begins with {begin[:8]!r}" if begin else "is empty (0 bytes)"
     raise RefusedError(f"{content}; {ALLOWED}")
 
 
@@ -103,6 +117,21 @@ def check_size(shape: tuple[int, int], limits: Limits, where: str = "") -> None:
             f"has {height} x {width} pixels{where}; at most config.reading.max_pixels="
             f"{limits.max_pixels} are decoded: raise that if the file is to be trusted"
         )
+
+
+def check_channels(channels: Sequence[int], count: int) -> None:
+    """Refuses `config.reading.channels` that a file of `count` channels does not have."""
+    if max(channels) >= count:
+        chosen = ",".join(map(str, channels))
+        found = f"has {count} channel{'s' if count > 1 else ''}, numbered from 0"
+        raise RefusedError(f"{found}; config.reading.channels={chosen} are not all there")
+
+
+def selected(values: np.ndarray, channels: Sequence[int]) -> np.ndarray:
+    """Returns [H, W] of one channel of [H, W, C] or [H, W], or [H, W, 3] of three."""
+    bands = values if values.ndim == 3 else values[..., None]
+    check_channels(channels, bands.shape[-1])
+    return bands[..., channels[0]] if len(channels) == 1 else bands[..., list(channels)]
 
 
 def upright_shape(shape: tuple[int, int], orientation: int) -> tuple[int, int]:

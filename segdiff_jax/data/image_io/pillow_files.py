@@ -1,12 +1,15 @@
-"""Decodes PNG and JPEG files strictly, through Pillow.
+"""Decodes PNG, JPEG, BMP, GIF and WebP files strictly, through Pillow.
 
 Pillow by itself neither checks the checksums of a PNG nor refuses damaged metadata, and keeps only
-the upper byte of 16-bit colour, which imagecodecs (libpng) decodes instead. Damage inside the
-pixels of a JPEG cannot be seen: they have no checksum.
+the upper byte of 16-bit colour, which imagecodecs (libpng) decodes instead. The plugins are called
+directly: `Image.open` has a limit of pixels of its own. Damage inside the pixels of the other
+formats cannot be seen in general: they have no checksum.
 """
 
 import contextlib
+import io
 import mmap
+import os
 import re
 import threading
 import warnings
@@ -17,16 +20,26 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 import PIL
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from segdiff_jax.data.image_io import headers
 
-Header = PngImageFile | JpegImageFile
-
-_MODES = {"P": "palette", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}  # all others are grey
+_PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\x89": PngImageFile,
+    b"\xff": JpegImageFile,
+    b"B": BmpImageFile,
+    b"G": GifImageFile,
+    b"R": WebPImageFile,
+}
+_MODES = {"P": "palette", "PA": "palette", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}  # else grey
 _METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # may hold an orientation
+_GIF_END = b";"
+_LOSSY_WEBP = b"VP8 "  # the name of a chunk
 _lock = threading.Lock()
 
 
@@ -42,14 +55,17 @@ def read_size(file: BinaryIO, limits: headers.Limits) -> tuple[int, int]:
 
 
 def decode(file: BinaryIO, limits: headers.Limits) -> headers.Pixels:
-    """Decodes a PNG or JPEG file."""
+    """Decodes a file of one of the formats."""
     with _strict():
         image = _header(file)
         headers.check_size((image.height, image.width), limits)
+        lossy = isinstance(image, JpegImageFile)
         if isinstance(image, PngImageFile):
             image.verify()  # that no chunk is damaged or missing; the object is unusable after it
             image = _header(file)
-        layout: Any = image.tile[0][3]
+        elif isinstance(image, WebPImageFile):
+            lossy = _is_lossy_webp(file)
+        layout: Any = image.tile[0][3] if image.tile else None
         image.load()
         values = np.asarray(image)
         if isinstance(layout, str) and re.fullmatch("(LA|RGBA?);16B", layout):
@@ -63,14 +79,27 @@ def decode(file: BinaryIO, limits: headers.Limits) -> headers.Pixels:
     if image.mode in ("LA", "RGBA"):
         values, alpha = values[..., :-1], headers.upright(values[..., -1], orientation)
         values = values[..., 0] if image.mode == "LA" else values
+    if limits.channels and palette is None:
+        values, alpha = headers.selected(values, limits.channels), None
+    mode = _MODES.get(image.mode, "grey")
     return headers.Pixels(
         headers.upright(values, orientation),
-        _MODES.get(image.mode, "grey"),
+        ("grey" if values.ndim == 2 else "RGB") if limits.channels and palette is None else mode,
         alpha,
         palette,
         None if image.mode == "P" else image.info.get("transparency"),
-        isinstance(image, JpegImageFile),
+        lossy,
     )
+
+
+def decode_stored(content: bytes) -> np.ndarray:
+    """Returns the values of a PNG of a prepared set, of any number of pixels; checks nothing."""
+    return np.array(PngImageFile(io.BytesIO(content)))
+
+
+def encode_stored(values: np.ndarray) -> bytes:
+    """Returns the PNG of [H, W] uint16, for a prepared set."""
+    return bytes(imagecodecs.png_encode(values))
 
 
 def read_resolution(file: BinaryIO) -> tuple[tuple[float, float] | None, int]:
@@ -98,23 +127,52 @@ def _strict() -> Iterator[None]:
             )
 
 
-def _header(file: BinaryIO) -> Header:
+def _header(file: BinaryIO) -> ImageFile.ImageFile:
     """Returns the image with nothing decoded."""
     file.seek(0)
-    plugin = PngImageFile if file.read(1) == b"\x89" else JpegImageFile
+    begin = file.read(8)
+    plugin, size = _PLUGINS[begin[:1]], int.from_bytes(begin[4:], "little") + 8
+    if plugin is WebPImageFile and size > os.fstat(file.fileno()).st_size:
+        raise headers.RefusedError("is a truncated WebP file; allowed are whole files")
     file.seek(0)
     image = plugin(file)
     if getattr(image, "n_frames", 1) > 1:
         raise headers.RefusedError("is an animation; allowed is a single image")
+    if min(image.size) < 1:
+        raise headers.RefusedError(f"has {image.height} x {image.width} pixels; none is no image")
+    if isinstance(image, GifImageFile):
+        _check_gif(image, file)
     return image
 
 
-def _orientation(image: Header) -> int:
+def _check_gif(image: GifImageFile, file: BinaryIO) -> None:
+    """Refuses a GIF that lacks its end, or whose one frame covers a part of it."""
+    place = file.tell()
+    file.seek(-min(64, os.fstat(file.fileno()).st_size), os.SEEK_END)
+    if not file.read().rstrip(b"\0").endswith(_GIF_END):
+        raise headers.RefusedError("is a truncated GIF file; allowed are whole files")
+    file.seek(place)
+    if image.tile and tuple(image.tile[0][1] or ()) != (0, 0, *image.size):
+        raise headers.RefusedError("is a GIF file whose frame covers a part of it only")
+
+
+def _is_lossy_webp(file: BinaryIO) -> bool:
+    """Returns whether a WebP file holds pixels of the lossy kind, by its chunks."""
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        if head.startswith(_LOSSY_WEBP):
+            return True
+        size = int.from_bytes(head[4:], "little")
+        file.seek(size + size % 2, os.SEEK_CUR)
+    return False
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
     # Not PngImageFile.getexif, which decodes the image to find metadata behind its pixels.
     return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
 
 
-def _palette(image: Header) -> np.ndarray:
+def _palette(image: ImageFile.ImageFile) -> np.ndarray:
     """Returns [n, 4] uint8, RGBA by index."""
     image.apply_transparency()
     colours = image.getpalette("RGBA")

@@ -1,39 +1,37 @@
-"""Reads images and masks from files: exactly what they show, or one line with the problem.
+"""Reads images from files: exactly what they show, or one line with the problem.
 
-An image may be grey, RGB, CMYK or of a palette, of 8 or 16 bits a channel. Nothing is guessed:
-transparency, floats without a range, several pages and masks of more than two values are refused.
+An image may be grey, RGB, CMYK or of a palette, of any number of bits a channel; more than 8 are
+scaled to 8 by a range that `value_range` finds and names. Nothing else is guessed: transparency,
+several pages and channels without a meaning are refused. `masks` reads masks.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import logging
 from PIL import Image
 
-from segdiff_jax.data.image_io import headers, pillow_files, tiff_files
-from segdiff_jax.data.image_io.headers import Limits, Pixels
+from segdiff_jax.data.image_io import headers, pillow_files, tiff_files, value_range
+from segdiff_jax.data.image_io.headers import Limits, Pixels, RefusedError
 from segdiff_jax.errors import bad_data
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # in any case
-_LIBRARIES = {"PNG": pillow_files, "JPEG": pillow_files, "TIFF": tiff_files}
-_NO_LIMITS = Limits()
-_TO_8_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 65535 / 257 = 255
-_MAX_LISTED = 5  # values of a refused mask
-_NEAR = 48  # of 0 or 255: what JPEG makes of these, down to its usual quality of 75
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")  # in any case
+NO_LIMITS = Limits()
 
 
-class MaskFile(NamedTuple):
-    """A mask as read.
+class ReadImage(NamedTuple):
+    """An image as read.
 
     Attributes:
-        pixels: [H, W] uint8 in {0, 1}, 1 is foreground.
-        top: the value of foreground in the file: 1, or 255 (also for the 65535 of 16 bits), or 0
-            if there is none.
+        pixels: [H, W, 3] uint8, RGB.
+        values: what more than 8 bits were made to: the values of the file, and those that became
+            black and white; "" for an image of up to 8 bits.
     """
 
     pixels: np.ndarray
-    top: int
+    values: str
 
 
 def is_image_name(path: Path) -> bool:
@@ -53,47 +51,74 @@ def list_images(directory: Path) -> list[Path]:
         raise bad_data(directory, f"cannot be listed ({error.strerror})") from error
 
 
-def read_size(path: Path, limits: Limits = _NO_LIMITS) -> tuple[int, int]:
+def kinds(files: Iterable[Path]) -> str:
+    """Returns how many files there are of each kind, as "3 .txt, 1 hidden"."""
+    counts = Counter(_kind(file) for file in files)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {kind}" for kind, count in ordered)
+
+
+def _kind(file: Path) -> str:
+    return "hidden" if file.name.startswith(".") else file.suffix.lower() or "without suffix"
+
+
+def ignored(directory: Path) -> str:
+    """Returns what `list_images` leaves out of a directory, as `kinds`; "" if nothing."""
+    return kinds(file for file in directory.iterdir() if not (is_image_name(file) or file.is_dir()))
+
+
+def read_size(path: Path, limits: Limits = NO_LIMITS) -> tuple[int, int]:
     """Returns the (height, width) of what `read_image` returns, from the header alone.
 
     Raises:
         UserError: the header cannot be read.
     """
     with headers.open_image(path) as (file, format):
-        return _LIBRARIES[format].read_size(file, limits)
+        return _library(format).read_size(file, limits)
 
 
-def decode(path: Path, limits: Limits = _NO_LIMITS) -> Pixels:
+def decode(path: Path, limits: Limits = NO_LIMITS) -> Pixels:
     """Reads the values that a file holds, exactly.
 
     Raises:
         UserError: the file cannot be decoded exactly, or is beyond the limits.
     """
     with headers.open_image(path) as (file, format):
-        return _LIBRARIES[format].decode(file, limits)
+        return _library(format).decode(file, limits)
 
 
-def read_image(path: Path, limits: Limits = _NO_LIMITS) -> np.ndarray:
+def _library(format: str):
+    return tiff_files if format == "TIFF" else pillow_files
+
+
+def read_image(path: Path, limits: Limits = NO_LIMITS) -> np.ndarray:
+    """Returns the pixels of `read`."""
+    return read(path, limits).pixels
+
+
+def read(path: Path, limits: Limits = NO_LIMITS) -> ReadImage:
     """Reads an image, turned as its EXIF orientation requires.
 
-    Returns:
-        [H, W, 3] uint8, RGB. 16 bits are divided by 257 and rounded; CMYK becomes RGB without
-        colour management.
+    CMYK becomes RGB without colour management.
 
     Raises:
-        UserError: the file cannot be shown as RGB without a loss beyond that, or is beyond the
-            limits.
+        UserError: the file cannot be shown as RGB, but for the rounding of more than 8 bits, or is
+            beyond the limits.
     """
-    pixels = decode(path, limits)
+    pixels, note = decode(path, limits), ""
     palette, values = pixels.palette, pixels.values
     if palette is not None and values.max() >= len(palette):
         index = values.max()
         raise bad_data(path, f"uses the palette index {index}, but has {len(palette)} colours")
-    _check_opaque(path, pixels)
+    check_opaque(path, pixels)
     if palette is not None:
         values = palette[values, :3]
-    else:
-        values = _of_8_bits(path, values, limits)
+        if limits.channels:
+            values = headers.selected(values, limits.channels)
+    elif values.dtype == bool:
+        values = values * np.uint8(255)
+    elif values.dtype != np.uint8:
+        values, note = _of_8_bits(path, pixels, limits)
     if pixels.mode == "CMYK":
         cmyk = np.ascontiguousarray(values)
         values = np.asarray(Image.frombuffer("CMYK", cmyk.shape[1::-1], cmyk).convert("RGB"))
@@ -101,93 +126,43 @@ def read_image(path: Path, limits: Limits = _NO_LIMITS) -> np.ndarray:
         values = values[..., None]
     image = np.empty((*values.shape[:2], 3), np.uint8)
     image[:] = values
-    return image
+    return ReadImage(image, note)
 
 
-def read_mask(path: Path, limits: Limits = _NO_LIMITS) -> MaskFile:
-    """Reads a mask, turned as its EXIF orientation requires.
-
-    Its values are 0 and 1, 0 and 255, or 0 and 65535. Of a palette the indices count, not the
-    colours; colour channels must be equal to each other. JPEG blurs 0 and 255: such a file is a
-    mask if each of its values is less than 48 from one of the two, which it then stands for.
-
-    Raises:
-        UserError: there are other values, or the file cannot be read exactly.
-    """
-    pixels = decode(path, limits)
-    values = pixels.values
-    if pixels.mode != "palette":
-        _check_opaque(path, pixels)
-    if pixels.mode == "CMYK" or values.dtype.kind == "f":
-        kind = "floats" if values.dtype.kind == "f" else "pixels of mode CMYK"
-        raise bad_data(path, f"holds {kind}; a mask holds 0 and 1, or 0 and 255, in one channel")
-    if pixels.inverted:
-        raise bad_data(path, "is a TIFF with 0 for white; in a mask allowed is 0 for black")
-    advice = ": JPEG is lossy, so keep masks as PNG" if pixels.lossy else ""
-    if values.ndim == 3:
-        if not (values == values[..., :1]).all():
-            what = "is coloured; a mask is grey, or its palette's indices count"
-            raise bad_data(path, what + advice)
-        values = values[..., 0]
-    if pixels.lossy and values.dtype == np.uint8:
-        values = _without_blur(path, values)
-    top = int(values.max())
-    if top not in (0, 1, 255, 65535) or not ((values == 0) | (values == top)).all():
-        raise bad_data(path, _other_values(values, pixels.mode) + advice)
-    return MaskFile((values != 0).astype(np.uint8), min(top, 255))
-
-
-def _without_blur(path: Path, values: np.ndarray) -> np.ndarray:
-    """Returns the values of a JPEG of 0 and 255 with these two; of another, as they are."""
-    low, high = values < _NEAR, values > 255 - _NEAR
-    if ((values == 0) | (values == 255)).all() or not (low | high).all() or not high.any():
-        return values
-    logging.log_first_n(
-        logging.INFO,
-        "%s: a JPEG mask; values below %d are read as 0, values above %d as 255",
-        1,
-        *(path, _NEAR, 255 - _NEAR),
-    )
-    return np.where(high, np.uint8(255), np.uint8(0))
-
-
-def _check_opaque(path: Path, pixels: Pixels) -> None:
+def check_opaque(path: Path, pixels: Pixels) -> None:
+    """Raises UserError if an image has transparent pixels."""
     if pixels.transparent is not None:
         problem = f"makes the colour {pixels.transparent} transparent"
     else:
         alpha = pixels.alpha if pixels.palette is None else pixels.palette[pixels.values, 3]
-        if alpha is None or not (count := np.count_nonzero(alpha < np.iinfo(alpha.dtype).max)):
+        if alpha is None or not (count := np.count_nonzero(alpha < _opaque(alpha.dtype))):
             return
         problem = f"{count} of {alpha.size} pixels are transparent"
     raise bad_data(path, f"{problem}; allowed is full opacity: put it on a background first")
 
 
-def _of_8_bits(path: Path, values: np.ndarray, limits: Limits) -> np.ndarray:
-    """Returns the values as uint8: 16 bits divided by 257, floats scaled by their range."""
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == np.uint16:
-        return _TO_8_BITS[values]
-    if values.dtype == bool:
-        return values * np.uint8(255)
-    if values.dtype.kind != "f":
-        sign = "with a sign" if values.dtype.kind == "i" else "without sign"
-        found = f"holds integers of {8 * values.dtype.itemsize} bits {sign}"
-        raise bad_data(path, f"{found}; allowed are 8 or 16 bits a channel without sign")
+def _opaque(dtype: np.dtype) -> float:
+    return np.iinfo(dtype).max if dtype.kind in "ui" else 1.0
+
+
+def _of_8_bits(path: Path, pixels: Pixels, limits: Limits) -> tuple[np.ndarray, str]:
+    """Returns values of more than 8 bits as uint8, and what they were."""
+    try:
+        if pixels.values.dtype.kind == "f" and limits.float_range:
+            _check_floats(pixels.values, limits.float_range)
+            low, high = limits.float_range
+            chosen = value_range.Range(low, high, "as given")
+        else:
+            chosen = value_range.find(pixels, limits.value_range)
+        return value_range.scaled(pixels, chosen), value_range.describe(pixels, chosen)
+    except RefusedError as error:
+        raise bad_data(path, str(error)) from error
+
+
+def _check_floats(values: np.ndarray, allowed: tuple[float, ...]) -> None:
     if count := np.count_nonzero(~np.isfinite(values)):
-        raise bad_data(path, f"{count} of {values.size} pixels are NaN or infinite; none may be")
-    found = f"holds floats from {values.min():g} to {values.max():g}"
-    if not limits.float_range:
-        raise bad_data(path, f"{found}; config.reading.float_range=(low, high) would allow it")
-    low, high = limits.float_range
+        raise RefusedError(f"{count} of {values.size} values are NaN or infinite; none may be")
+    low, high = allowed
     if values.min() < low or values.max() > high:
-        raise bad_data(path, f"{found}; config.reading.float_range allows {low:g} to {high:g}")
-    return np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
-
-
-def _other_values(values: np.ndarray, mode: str) -> str:
-    found = [str(value) for value in np.unique(values)]
-    more = f" and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
-    kind = "palette indices" if mode == "palette" else "values"
-    listed = ", ".join(found[:_MAX_LISTED])
-    return f"mask holds the {kind} {listed}{more}; allowed are 0 and 1, or 0 and 255"
+        found = f"holds floats from {values.min():g} to {values.max():g}"
+        raise RefusedError(f"{found}; config.reading.float_range allows {low:g} to {high:g}")

@@ -9,29 +9,38 @@ import contextlib
 import io
 import logging
 import math
-import struct
 import threading
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tifffile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from segdiff_jax.data.image_io import headers
+from segdiff_jax.data.image_io import headers, tiff_pages
 from segdiff_jax.data.image_io.headers import RefusedError
 
 # Numbers of the specification (TIFF 6.0 and its supplements).
-_ORIENTATION, _COLOR_MAP = 274, 320
-_JPEG = 7
+_ORIENTATION, _COLOR_MAP, _NODATA = 274, 320, 42113
+_LEAST_MOST = ((340, 341), (280, 281))  # S{Min,Max}SampleValue, {Min,Max}SampleValue
+_NONE, _JPEG = 1, 7
 _FAX = (2, 3, 4)  # CCITT: 0 for white is usual, and is shown as it is meant
 # none, CCITT, LZW, JPEG, deflate (two numbers), PackBits, LZMA, Zstandard
-_COMPRESSIONS = (1, *_FAX, 5, _JPEG, 8, 32946, 32773, 34925, 50000)
-_WHITE_IS_ZERO, _PALETTE, _YCBCR = 0, 3, 6
+_COMPRESSIONS = (_NONE, *_FAX, 5, _JPEG, 8, 32946, 32773, 34925, 50000)
+_WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _MODES = {0: ("grey", 1), 1: ("grey", 1), 2: ("RGB", 3), 3: ("palette", 1), 5: ("CMYK", 4)}
-_ALPHA = ((1,), (2,))  # extra samples: associated, unassociated
+_ALPHA = (1, 2)  # extra samples: associated, unassociated
 
 _reading = threading.local()
+
+
+class Layout(NamedTuple):
+    """What the channels of an image are: its mode, how many are colours, whether one is alpha."""
+
+    mode: str
+    colours: int
+    alpha: bool = False
 
 
 def read_size(file: BinaryIO, limits: headers.Limits) -> tuple[int, int]:
@@ -40,76 +49,65 @@ def read_size(file: BinaryIO, limits: headers.Limits) -> tuple[int, int]:
         return headers.upright_shape((page.imagelength, page.imagewidth), orientation(page))
 
 
+@contextlib.contextmanager
+def open_page(file: BinaryIO, number: int) -> Iterator[tifffile.TiffPage]:
+    """Opens a page of a TIFF file by its number, from 0; -1: the only one."""
+    with _quiet():
+        tiff = tiff_pages.open_file(file)
+        yield tiff_pages.read_page(tiff, tiff_pages.chosen(tiff_pages.stack(tiff), number)[0])
+
+
 def decode(file: BinaryIO, limits: headers.Limits) -> headers.Pixels:
-    """Decodes one page of a TIFF file."""
-    with open_page(file, limits.page) as page:
-        mode, colours = _checked_layout(page)
-        headers.check_size((page.imagelength, page.imagewidth), limits)
-        if page.is_tiled:  # a tile is decoded whole
-            headers.check_size((page.tilelength, page.tilewidth), limits, " in a tile")
-        _check_segments(page)
-        values = page.asarray(squeeze=False)[:, 0]  # [planes, H, W, samples of a plane]
-        values = np.moveaxis(values, 0, -1).reshape(*values.shape[1:3], -1)
-        palette = None
-        if mode == "palette":
-            palette, values = _palette(page), values.astype(f"u{values.itemsize}")
-        turn = orientation(page)
-    if mode == "grey" and page.bitspersample in (2, 4):
-        values = values * np.uint8(255 // (2**page.bitspersample - 1))
-    if page.photometric == _WHITE_IS_ZERO:
-        values[..., :colours] = ~values[..., :colours]
+    """Decodes an image of a TIFF file: one page, or those of the channels of one plane."""
+    with _quiet():
+        tiff = tiff_pages.open_file(file)
+        images = tiff_pages.stack(tiff)
+        pages = [
+            tiff_pages.read_page(tiff, place) for place in tiff_pages.chosen(images, limits.page)
+        ]
+        page = pages[0]
+        layout = _layout(pages, limits.channels)
+        for each in pages:
+            _check(each, page, limits)
+        if images.contiguous:
+            values = _contiguous(page, max(limits.page, 0))
+        else:
+            values = _values(pages, limits.channels)
+        palette = _palette(page) if layout.mode == "palette" else None
+        turn, declared = orientation(page), _declared(page, images.bits)
+        nodata = _nodata(page)
+    if palette is not None:
+        values = values.astype(f"u{values.itemsize}")
+    elif page.bitspersample < 8 and values.dtype == np.uint8:
+        values = np.rint(values * (255 / (2**page.bitspersample - 1))).astype(np.uint8)
+    negative = page.photometric == _WHITE_IS_ZERO and layout.mode == "grey"
+    if negative and values.dtype in (bool, np.uint8):
+        values[..., : layout.colours] = ~values[..., : layout.colours]
     values = headers.upright(values, turn)
     return headers.Pixels(
-        values[..., 0] if colours == 1 else values[..., :colours],
-        mode,
-        values[..., colours] if values.shape[2] > colours else None,
+        values[..., 0] if layout.colours == 1 else values[..., : layout.colours],
+        layout.mode,
+        values[..., layout.colours] if layout.alpha else None,
         palette,
         lossy=page.compression == _JPEG,
-        inverted=page.photometric == _WHITE_IS_ZERO and page.compression not in _FAX,
+        inverted=negative and page.compression not in _FAX,
+        declared=declared,
+        nodata=nodata,
     )
 
 
 @contextlib.contextmanager
-def open_page(file: BinaryIO, number: int) -> Iterator[tifffile.TiffPage]:
-    """Opens a page of a TIFF file by its number, from 0; -1: the only one."""
+def _quiet() -> Iterator[None]:
+    """Keeps what tifffile says of a damaged file read here out of the log."""
     _reading.here = True
     try:
-        file.seek(0)
-        # As plain TIFF: without the rules for files of microscopes, which replace what tags hold.
-        tiff = tifffile.TiffFile(file, is_lsm=False, is_ndpi=False, is_scanimage=False)
-        pages = _page_offsets(tiff)
-        if len(pages) > 1 and number < 0:
-            raise RefusedError(f"has {len(pages)} pages; config.reading.page chooses one, from 0")
-        if number >= len(pages):
-            where = f"config.reading.page={number} is not there; at most {len(pages) - 1}"
-            raise RefusedError(f"has {len(pages)} page(s), so {where}")
-        offset, tags = list(pages.items())[max(number, 0)]
-        tiff.filehandle.seek(offset)
-        page = tifffile.TiffPage(tiff, max(number, 0))
-        if len(page.tags) != tags:
-            raise RefusedError(f"has {tags - len(page.tags)} damaged tags; {headers.ALLOWED}")
-        yield page
+        yield
     finally:
         _reading.here = False
 
 
-# Keeps messages about files read here out of the log. Installed once: filters belong to the
-# process, and a filter for each file would race with others.
+# Installed once: filters belong to the process, and a filter for each file would race with others.
 logging.getLogger("tifffile").addFilter(lambda record: not getattr(_reading, "here", False))
-
-
-def _page_offsets(tiff: tifffile.TiffFile) -> dict[int, int]:
-    """Returns where each page begins and how many tags it has; the chain of pages must end."""
-    layout, handle = tiff.tiff, tiff.filehandle
-    pages: dict[int, int] = {}
-    handle.seek(layout.offsetsize)  # 4 or 8 bytes, as long as what stands before it
-    while offset := struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))[0]:
-        if offset in pages:
-            raise RefusedError("has a page that links back to one before it; it is damaged")
-        handle.seek(offset)
-        (pages[offset],) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
-        handle.seek(offset + layout.tagnosize + pages[offset] * layout.tagsize)
-    return pages
 
 
 def orientation(page: tifffile.TiffPage) -> int:
@@ -117,33 +115,63 @@ def orientation(page: tifffile.TiffPage) -> int:
     return int(page.tags.valueof(_ORIENTATION, 1))
 
 
-def _checked_layout(page: tifffile.TiffPage) -> tuple[str, int]:
-    """Returns the mode of a page and how many of its channels are colours."""
-    bits, channels, photometric = page.bitspersample, page.samplesperpixel, page.photometric
+def _layout(pages: Sequence[tifffile.TiffPage], channels: Sequence[int]) -> Layout:
+    """Returns what the channels are, after a choice of them."""
+    page = pages[0]
+    count, photometric = len(pages) * page.samplesperpixel, page.photometric
     if photometric == _YCBCR and page.compression == _JPEG:
-        photometric = 2  # tifffile decodes it to RGB
-    if page.compression not in _COMPRESSIONS:
-        raise RefusedError(
-            f"has the compression {page.compression}; allowed are none, LZW, deflate, PackBits, "
-            "CCITT fax, JPEG, LZMA and Zstandard"
-        )
-    if bits not in (1, 2, 4, 8, 16, 32, 64) or page.dtype is None:
-        raise RefusedError(f"has {bits} bits a channel; allowed are 8 and 16")
+        photometric = _RGB  # tifffile decodes it to RGB
     if photometric not in _MODES:
-        raise RefusedError(f"has the colours {photometric}; allowed are grey, RGB, CMYK, palettes")
+        colours = _name(tifffile.PHOTOMETRIC, photometric)
+        raise RefusedError(f"has the colours {colours}; allowed are grey, RGB, CMYK, palettes")
     mode, colours = _MODES[photometric]
-    opaque = channels == colours
-    if not opaque and not (channels == colours + 1 and page.extrasamples[:1] in _ALPHA):
+    if channels and mode != "palette":
+        headers.check_channels(channels, count)
+        return Layout("grey" if len(channels) == 1 else "RGB", len(channels))
+    if count == colours:
+        return Layout(mode, colours)
+    extra = [int(kind) for kind in page.extrasamples]
+    has_alpha = bool(extra) and extra[-1] in _ALPHA and len(pages) == 1
+    if has_alpha and count == colours + 1:
+        return Layout(mode, colours, alpha=True)
+    if photometric == _GREY and count - has_alpha == 3:  # three bands that nobody named
+        return Layout("RGB", 3, has_alpha)
+    kind = f"{page.dtype}, declared as {mode}"
+    raise RefusedError(
+        f"has {count} channels of {kind}; config.reading.channels chooses those to be read as "
+        "R,G,B or as grey, such as 0,1,2 or 0"
+    )
+
+
+def _name(names: type[IntEnum], number: int) -> str:
+    return names(number).name if number in [*names] else str(number)
+
+
+def _check(page: tifffile.TiffPage, first: tifffile.TiffPage, limits: headers.Limits) -> None:
+    """Refuses a page that cannot be decoded exactly, or is too large, or unlike the first."""
+    if page.compression not in _COMPRESSIONS:
+        name = _name(tifffile.COMPRESSION, page.compression)
         raise RefusedError(
-            f"has {channels} channels and is declared as {mode}; allowed are grey, RGB and CMYK, "
-            "each with alpha or without"
+            f"has the compression {name}; allowed are none, LZW, deflate, PackBits, CCITT fax, "
+            "JPEG, LZMA and Zstandard"
         )
-    if not (page.dtype in (np.uint8, np.uint16) or (opaque and colours == 1)):
-        raise RefusedError(f"holds {page.dtype} colours; allowed are 8 and 16 bits without sign")
+    if not isinstance(page.bitspersample, int) or page.dtype is None:
+        raise RefusedError(
+            f"has {page.bitspersample} bits a channel of the sample format "
+            f"{_name(tifffile.SAMPLEFORMAT, page.sampleformat)}, which is not read"
+        )
+    if page.dtype.kind == "c":
+        raise RefusedError(f"holds complex numbers ({page.dtype}); allowed are integers and floats")
     if page.imagedepth != 1 or min(page.imagelength, page.imagewidth) < 1:
         shape = page.imagedepth, page.imagelength, page.imagewidth
         raise RefusedError(f"has the depth, height and width {shape}; allowed is one plane")
-    return mode, colours
+    kinds = [(p.imagelength, p.imagewidth, p.samplesperpixel, p.dtype) for p in (page, first)]
+    if kinds[0] != kinds[1]:
+        raise RefusedError("has channels of different sizes or types; it is damaged")
+    headers.check_size((page.imagelength, page.imagewidth), limits)
+    if page.is_tiled:  # a tile is decoded whole
+        headers.check_size((page.tilelength, page.tilewidth), limits, " in a tile")
+    _check_segments(page)
 
 
 def _check_segments(page: tifffile.TiffPage) -> None:
@@ -164,6 +192,57 @@ def _check_segments(page: tifffile.TiffPage) -> None:
         if jpeg.width > width or jpeg.height > height:
             found = f"has a JPEG part of {jpeg.height} x {jpeg.width} pixels"
             raise RefusedError(f"{found}, larger than its place of {height} x {width}; damaged")
+
+
+def _values(pages: Sequence[tifffile.TiffPage], channels: Sequence[int]) -> np.ndarray:
+    """Returns [H, W, C], of the chosen channels if there is a choice."""
+    samples = pages[0].samplesperpixel
+    if not channels or pages[0].photometric == _PALETTE:
+        return np.concatenate([_of_page(page) for page in pages], axis=-1)
+    read = {n: _of_page(pages[n]) for n in {channel // samples for channel in channels}}
+    return np.stack([read[c // samples][..., c % samples] for c in channels], axis=-1)
+
+
+def _of_page(page: tifffile.TiffPage) -> np.ndarray:
+    values = page.asarray(squeeze=False)[:, 0]  # [planes, H, W, samples of a plane]
+    return np.moveaxis(values, 0, -1).reshape(*values.shape[1:3], -1)
+
+
+def _contiguous(page: tifffile.TiffPage, number: int) -> np.ndarray:
+    """Returns a plane [H, W, C] of an ImageJ stack whose planes lie behind one another."""
+    shape = page.imagelength, page.imagewidth, page.samplesperpixel
+    handle, dtype = page.parent.filehandle, np.dtype(page.dtype)
+    size = math.prod(shape) * dtype.itemsize
+    start = page.dataoffsets[0] + number * size
+    if page.compression != _NONE or page.planarconfig != 1 or page.bitspersample % 8:
+        raise RefusedError("is a compressed ImageJ stack with one page for all planes")
+    if start + size > handle.size:
+        raise RefusedError("is truncated: it lacks a part of its planes; allowed are whole files")
+    handle.seek(start)
+    stored = np.frombuffer(handle.read(size), dtype.newbyteorder(page.parent.byteorder))
+    return stored.astype(dtype).reshape(shape)
+
+
+def _declared(page: tifffile.TiffPage, bits: int) -> tuple[float, float] | None:
+    """Returns the values of black and white that the file declares, None if it declares none."""
+    dtype: Any = page.dtype
+    for least, most in _LEAST_MOST:
+        if (top := page.tags.valueof(most)) is not None:
+            low = np.min(page.tags.valueof(least, 0))
+            return (float(low), float(np.max(top))) if low < np.max(top) else None
+    if not bits and 8 < page.bitspersample < 8 * dtype.itemsize:
+        bits = page.bitspersample
+    if not 0 < bits < 8 * dtype.itemsize or dtype.kind == "f":
+        return None
+    half = 2.0 ** (bits - 1)
+    return (-half, half - 1) if dtype.kind == "i" else (0.0, 2.0**bits - 1)
+
+
+def _nodata(page: tifffile.TiffPage) -> float | None:
+    """Returns GDAL's value of pixels without data."""
+    with contextlib.suppress(TypeError, ValueError):
+        return float(str(page.tags.valueof(_NODATA)).strip(" \0"))
+    return None
 
 
 def _palette(page: tifffile.TiffPage) -> np.ndarray:

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import tfds_calls
 from tiny_config import config_of
 
 from segdiff_jax.config import validate
@@ -104,3 +105,9 @@ def test_the_config_is_accepted():
     config = config_of("ambiguous")
     validate.check(config)
     assert validate.warnings_for(config) == []
+
+
+def test_tfds_own_calls_prepare_and_load_the_same(tmp_path, monkeypatch):
+    """With all annotators."""
+    monkeypatch.setattr(ambiguous, "COUNTS", {"train": 3, "validation": 1, "test": 2})
+    tfds_calls.check("ambiguous", registry.Source("ambiguous", "", str(tmp_path)), tmp_path / "own")

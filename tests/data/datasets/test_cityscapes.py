@@ -9,6 +9,7 @@ from collections import deque
 
 import numpy as np
 import pytest
+import tfds_calls
 from object_windows import by_rule
 from PIL import Image
 from refusals import emptied, refused, refused_for, truncated
@@ -452,3 +453,12 @@ def test_300_full_size_frames_are_prepared_in_less_than_2_gigabytes(tmp_path):
     print(f"{output.strip()}, {written / 2**30:.2f} GB written")
     assert "{'train': 900}" in output and written > 2**30
     assert float(re.search(r"([\d.]+) GB", output)[1]) < 2
+
+
+def test_tfds_own_calls_prepare_and_load_the_same(template, prepared_dir, tmp_path):
+    """One class at a time, as each is a set of its own."""
+    found = source(template, prepared_dir, "bus")
+    tfds_calls.check("cityscapes", found, tmp_path, template, classes=("bus",))
+    with pytest.raises(errors.UserError, match="these options make 2 sets"):
+        found = source(template, prepared_dir, "bus", "car")
+        tfds_calls.check("cityscapes", found, tmp_path / "two", template, classes=("bus", "car"))

@@ -1,23 +1,25 @@
 """A folder of one's own: layouts, pairs by name, splits that stay, and the config made for it."""
 
 import hashlib
+import importlib
 import json
 import shutil
 import statistics
 
 import numpy as np
 import pytest
+import tfds_calls
 from image_files import GREY, RGB, png, tiff
 from tiny_config import ROOT, config_of
 
 from segdiff_jax import errors, main
-from segdiff_jax.config import validate
+from segdiff_jax.config import schema, validate
 from segdiff_jax.data.datasets import base, folder_layout, folder_pairs, registry
 from segdiff_jax.data.datasets.folder import Folder
 from segdiff_jax.data.image_io.headers import Limits
 
 OPTIONS = {"mask_suffix": "", "validation_share": 0.0, "test_share": 0.0, "seed": 0}
-OPTIONS["limits"] = Limits()
+OPTIONS |= {"limits": Limits(), "foreground": "auto"}
 
 
 def image(index, size=(6, 8)):
@@ -202,7 +204,7 @@ def test_all_that_does_not_fit_is_listed_a_line_each(tmp_path):
     write(masks / "other size.png", mask(9, (8, 6))[1])
     write(masks / "grey mask.png", png(np.full((6, 8), 3, np.uint8), GREY))
     write(images / "more" / "y.png", image(9)[1])
-    suffixes = ".png, .jpg, .jpeg, .tif, .tiff"
+    suffixes = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
     assert sorted(lines(plan(tmp_path))) == sorted(
         [
             f"{images / 'no mask.png'}: its mask is missing; it must be masks/no mask with the end "
@@ -215,7 +217,7 @@ def test_all_that_does_not_fit_is_listed_a_line_each(tmp_path):
             f"{masks / 'other size.png'}: has 8x6 pixels; allowed is 6x8, the size of its "
             "image other size.png",
             f"{masks / 'grey mask.png'}: mask holds the values 3; allowed are 0 and 1, or 0 and "
-            "255",
+            "255; config.folder.foreground=nonzero, =VALUE or =aboveVALUE says what is foreground",
             f"{images / 'more'}: is a folder; images must lie in images/ itself",
         ]
     )
@@ -332,11 +334,11 @@ def made(directory, count, size):
 @pytest.mark.parametrize(
     "count, size, large, small",
     [  # crop, tile, stride and steps; crops are multiples of 64 and of 16
-        (1, (7, 9), (64, 64, 48, 20_000), (16, 32, 24, 800)),
-        (30, (100, 150), (64, 64, 48, 20_000), (64, 128, 96, 800)),
-        (50, (600, 191), (128, 128, 96, 25_000), (64, 128, 96, 800)),
-        (300, (50, 60), (64, 64, 48, 150_000), (48, 96, 72, 1200)),
-        (450, (300, 257), (256, 256, 192, 200_000), (64, 128, 96, 1600)),
+        (1, (7, 9), (64, 64, 48, 20_000), (16, 32, 24, 1000)),
+        (30, (100, 150), (64, 64, 48, 20_000), (64, 128, 96, 1000)),
+        (50, (600, 191), (128, 128, 96, 25_000), (64, 128, 96, 1000)),
+        (300, (50, 60), (64, 64, 48, 150_000), (48, 96, 72, 1500)),
+        (450, (300, 257), (256, 256, 192, 200_000), (64, 128, 96, 2000)),
     ],
 )
 def test_the_config_suits_size_and_count(tmp_path, count, size, large, small):
@@ -416,3 +418,17 @@ def test_the_check_names_every_bad_file_and_passes_once_they_are_fixed(tmp_path,
     (tmp_path / "images/d.png").write_bytes(image(3)[1])
     assert main.main(words) == errors.DONE
     assert "every file can be used" in capsys.readouterr().out
+
+
+def test_tfds_own_calls_prepare_and_load_the_same(tmp_path):
+    flat(tmp_path / "mine", "abcdefghij")
+    options = {**Folder.DEFAULTS, "test_share": 0.4, "limits": Limits()}
+    source = registry.Source("folder", str(tmp_path / "mine"), str(tmp_path / "ours"), options)
+    tfds_calls.check("folder", source, tmp_path / "own", tmp_path / "mine", test_share=0.4)
+
+
+@pytest.mark.parametrize("name", registry.BUILDERS)
+def test_options_that_tfds_is_not_given_are_those_of_the_config(name):
+    builder = getattr(importlib.import_module(f"segdiff_jax.data.datasets.{name}"), name.title())
+    for key, value in builder.DEFAULTS.items():
+        assert schema.FIELDS[f"{name}.{key}"].default == value

@@ -14,7 +14,7 @@ from segdiff_jax.data.datasets.folder import Folder
 from segdiff_jax.data.image_io.headers import Limits
 
 OPTIONS = {"mask_suffix": "", "validation_share": 0.0, "test_share": 0.0, "seed": 0}
-OPTIONS["limits"] = Limits()
+OPTIONS |= {"limits": Limits(), "foreground": "auto"}
 NAMES = ("Image_01L", "Image_01R", "b.2")
 RNG = np.random.default_rng(0)
 IMAGES = {name: RNG.integers(0, 256, (6, 8, 3)).astype(np.uint8) for name in NAMES}
@@ -139,7 +139,9 @@ def test_a_set_of_an_earlier_version_is_read(tmp_path, monkeypatch):
     suffixes(tmp_path / "mine", 1)
     found = source(tmp_path / "mine", tmp_path, options(suffixes, 1))
     features = dict(Folder(data_dir=tmp_path / "none").info.features)
-    del features["annotators"]
+    newer = "annotators", "objects"
+    for name in newer:
+        del features[name]
     earlier = tfds.features.FeaturesDict(features)
     record = base.record
     with monkeypatch.context() as patch:
@@ -153,7 +155,7 @@ def test_a_set_of_an_earlier_version_is_read(tmp_path, monkeypatch):
         patch.setattr(
             base,
             "record",
-            lambda *a: {k: v for k, v in record(*a).items() if k != "annotators"},
+            lambda *a, **b: {k: v for k, v in record(*a, **b).items() if k not in newer},
         )
         found.prepare()
     (written,) = (tmp_path / "prepared").rglob("features.json")
@@ -166,7 +168,7 @@ def test_a_set_of_an_earlier_version_is_read(tmp_path, monkeypatch):
 def test_a_missing_mask_of_one_annotator_is_named(tmp_path):
     suffixes(tmp_path / "a", 2)
     (tmp_path / "a/masks/b.2_1HO.png").unlink()
-    ends = "the end .png, .jpg, .jpeg, .tif, .tiff"
+    ends = "the end .png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
     assert lines(tmp_path / "a", mask_suffix="_0HO,_1HO") == [
         f"{tmp_path / 'a/images/b.2.png'}: its mask is missing; it must be masks/b.2_1HO with "
         f"{ends}, or a folder masks/b.2_1HO"

@@ -9,11 +9,12 @@ import time
 
 import numpy as np
 import pytest
+import tfds_calls
 from PIL import Image
 from refusals import emptied, refused, refused_for, truncated
 
 from segdiff_jax import errors
-from segdiff_jax.data.datasets import monuseg, registry, store, synthetic
+from segdiff_jax.data.datasets import monuseg, monuseg_images, registry, store, synthetic
 
 TRAIN, VALIDATION = "TCGA-18-5592-01Z-00-DX1", monuseg.VALIDATION[1]
 TEST = "TCGA-2Z-A9J9-01A-01-TS1"
@@ -140,6 +141,39 @@ def test_a_partial_copy_is_enough_and_is_counted(
     assert absent in str(refused(registry.Source("monuseg", "", str(tmp_path)).load, absent))
 
 
+def test_the_official_images_are_thirty_and_fourteen_and_none_is_both():
+    """Validation images are training images; the 37 of copies have seven more."""
+    training, test = monuseg_images.TRAINING, monuseg_images.TEST
+    assert (len(training), len(test), len(training & test)) == (30, 14, 0)
+    assert set(monuseg.VALIDATION) < training and TRAIN in training and TEST in test
+
+
+def test_images_that_are_not_official_are_left_out_and_a_test_image_never_trains(
+    official, tmp_path, caplog
+):
+    training = official / TRAINING_FOLDER
+    for seed, name in enumerate((TEST, "TCGA-UZ-A9PN-01Z-00-DX1", "mine"), 5):
+        write_pair(training / "Tissue Images", training / "Annotations", name, seed)
+    (training / "Annotations" / "mine.xml").unlink()
+    write_pair(official / "MoNuSegTestData", official / "MoNuSegTestData", TRAIN, 9)
+    source = registry.Source("monuseg", str(official), str(tmp_path))
+    with caplog.at_level(logging.INFO, logger="absl"):
+        assert source.prepare() == {"train": 1, "validation": 1, "test": 1}
+    others = "3 images are left out, as they are none of the 30 official training images"
+    assert f"{others}, 1 of them test images: TCGA-2Z" in caplog.text
+    assert "1 images are left out, as they are none of the 14 official test images" in caplog.text
+    names = {split: [e.name for e in source.load(split)] for split in ("train", "test")}
+    assert names == {"train": [TRAIN], "test": [TEST]}
+
+
+def test_a_folder_without_an_official_image_is_refused(official, tmp_path):
+    folder = official / "MoNuSegTestData"
+    for suffix in ("tif", "xml"):
+        (folder / f"{TEST}.{suffix}").rename(folder / f"other.{suffix}")
+    error = refused(registry.Source("monuseg", str(official), str(tmp_path)).prepare)
+    assert "holds none of the 14 official test images" in str(error)
+
+
 def test_hidden_copies_of_a_mac_and_stray_annotations_are_passed_over(official, tmp_path):
     folder = official / "MoNuSegTestData"
     (folder / f"._{TEST}.tif").write_bytes(b"\x00\x05\x16\x07")
@@ -249,7 +283,8 @@ def test_a_set_is_prepared_again_only_when_its_files_change(
         )  # the folder may be read-only by now
         assert len(source.load("train")) == 1
 
-    write_pair(official / "MoNuSegTestData", official / "MoNuSegTestData", "another", 3)
+    another = "TCGA-ZF-A9R5-01A-01-TS1"
+    write_pair(official / "MoNuSegTestData", official / "MoNuSegTestData", another, 3)
     with caplog.at_level(logging.INFO, logger="absl"):
         assert source.prepare()["test"] == 2
     assert caplog.text.count("prepared again") == 1
@@ -383,3 +418,8 @@ def test_the_official_files_fit_in_45_megabytes(tmp_path):
     for example in examples:
         assert example.image.shape == (512, 512, 3) and example.mask.shape == (512, 512)
         assert 0.05 < example.mask.mean() < 0.5, example.name
+
+
+def test_tfds_own_calls_prepare_and_load_the_same(template, prepared_dir, tmp_path):
+    source = registry.Source("monuseg", str(template), prepared_dir)
+    tfds_calls.check("monuseg", source, tmp_path, template)

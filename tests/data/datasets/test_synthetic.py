@@ -4,9 +4,10 @@ import hashlib
 
 import numpy as np
 import pytest
+import tfds_calls
 from PIL import Image
 
-from segdiff_jax.data.datasets import synthetic
+from segdiff_jax.data.datasets import registry, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,8 @@ def test_the_drawings_are_the_published_ones(drawn):
             digest.update(image.tobytes() + mask.tobytes())
     assert str(synthetic.Synthetic.VERSION) == "1.1.0"
     assert digest.hexdigest() == "8ad710715ea9bd06f5a360476452bf28b9dc7f89ca0d886adfd738c001594994"
+
+
+def test_tfds_own_calls_prepare_and_load_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "COUNTS", {"train": 4, "validation": 2, "test": 2})
+    tfds_calls.check("synthetic", registry.Source("synthetic", "", str(tmp_path)), tmp_path / "own")

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tfds_calls
 from PIL import Image
 from tiny_config import config_of
 
@@ -303,3 +304,7 @@ def test_the_small_config_chooses_on_the_images_held_out():
 def test_another_argument_of_the_config_is_refused():
     with pytest.raises(errors.UserError, match="must be small"):
         config_of("vaihingen", "large")
+
+
+def test_tfds_own_calls_prepare_and_load_the_same(official, prepared, tmp_path):
+    tfds_calls.check("vaihingen", source(official, prepared.prepared_dir), tmp_path, official)

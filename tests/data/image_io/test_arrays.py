@@ -29,6 +29,7 @@ READ_ONLY.flags.writeable = False
         (GREY[..., None], GREY[..., None]),
         (GREY > 100, 255 * (GREY > 100)[..., None]),
         (RGB.astype(np.uint16) * 257, RGB),
+        (RGB.astype(np.uint16), RGB),  # 8 bits in 16
         ((RGB.astype(np.uint16) * 257).astype(">u2"), RGB),
         (GREY.astype(np.uint16)[..., None] * 257 + 128, GREY[..., None]),
         (RGB / 255, RGB),

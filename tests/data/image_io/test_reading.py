@@ -1,6 +1,5 @@
 """Files are read as they are meant or refused in one line; the expected values are by hand."""
 
-import io
 import os
 import struct
 import subprocess
@@ -14,33 +13,13 @@ import numpy as np
 import pytest
 import tifffile
 from image_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, chunk, exif, png, tiff
+from image_rows import by_pillow, colour, grey, palette, refusal
 from PIL import Image
 from tiny_config import ROOT
 
 from segdiff_jax import errors
-from segdiff_jax.data.image_io import reading
+from segdiff_jax.data.image_io import masks, reading
 from segdiff_jax.data.image_io.headers import Limits
-
-
-def grey(*values, dtype=np.uint8):
-    """One row of pixels."""
-    return np.array([values], dtype)
-
-
-def colour(*values, dtype=np.uint8):
-    return np.array([values], dtype)
-
-
-def by_pillow(array, form, mode=None, **options):
-    file = io.BytesIO()
-    image = Image.fromarray(array)
-    (image if mode is None else image.convert(mode)).save(file, form, **options)
-    return file.getvalue()
-
-
-def palette(*colours):
-    return chunk(b"PLTE", bytes(sum(colours, ())))
-
 
 # 128 / 257 = 0.498, 129 / 257 = 0.502; 32768 / 257 = 127.502; 65406 / 257 = 254.498
 DEEP = (0, 128, 129, 257, 32768, 65406, 65407, 65535)
@@ -160,6 +139,36 @@ def test_floats_are_read_within_the_range_that_is_given(path):
         np.testing.assert_array_equal(image, reading.read_image(path, Limits(float_range=(-1, 3))))
 
 
+@pytest.mark.parametrize("form", ["BMP", "GIF", "WEBP"])
+def test_bmp_gif_and_lossless_webp_hold_their_pixels(path, form):
+    options = {"lossless": True} if form == "WEBP" else {}
+    for mode in ("RGB", "L", "1", "P"):
+        image = Image.fromarray(NOISE).convert("RGB").quantize(200)
+        image = image if mode == "P" else image.convert(mode)
+        image = image.quantize() if mode == "RGB" and form == "GIF" else image  # has a palette
+        image.save(path, form, **options)
+        np.testing.assert_array_equal(reading.read_image(path), np.asarray(image.convert("RGB")))
+        assert reading.read_size(path) == (20, 20)
+        assert not reading.decode(path).lossy
+    Image.fromarray(NOISE).save(path, "WEBP", quality=50)
+    assert reading.decode(path).lossy
+
+
+def test_chosen_channels_become_the_colours(path):
+    for file in (png(NOISE, RGB), tiff(NOISE), by_pillow(NOISE, "BMP")):
+        path.write_bytes(file)
+        image = reading.read_image(path, Limits(channels=(2, 0, 1)))
+        np.testing.assert_array_equal(image, NOISE[..., [2, 0, 1]])
+        image = reading.read_image(path, Limits(channels=(1,)))
+        np.testing.assert_array_equal(image, NOISE[..., [1, 1, 1]])
+        words = "has 3 channels, numbered from 0; config.reading.channels=3 are not all there"
+        assert words in refusal(reading.read_image, path, Limits(channels=(3,)))
+    transparent = np.dstack([NOISE, NOISE[..., 0]])
+    path.write_bytes(png(transparent, RGBA))
+    image = reading.read_image(path, Limits(channels=(0, 1, 2)))
+    np.testing.assert_array_equal(image, NOISE)
+
+
 @pytest.mark.parametrize(
     "compression",
     ["raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma"],
@@ -187,7 +196,7 @@ def test_a_jpeg_in_a_tiff_shows_about_what_was_saved(path):
         shown = reading.read_image(path).astype(int)
         assert np.abs(shown - array.reshape(16, 24, -1)).max() <= 3
         with pytest.raises(errors.UserError, match="JPEG is lossy"):
-            reading.read_mask(path)
+            masks.read_mask(path)
 
 
 def test_a_tiled_tiff_holds_its_pixels(path):
@@ -245,7 +254,7 @@ def test_images_and_masks_are_turned_as_their_exif_says(path, orientation):
         np.testing.assert_array_equal(image, np.stack([upright] * 3, -1))
         assert reading.read_size(path) == upright.shape
     path.write_bytes(png((eight > 99).astype(np.uint8), GREY, before=note))
-    np.testing.assert_array_equal(reading.read_mask(path).pixels, UPRIGHT[orientation] > 99 * 257)
+    np.testing.assert_array_equal(masks.read_mask(path).pixels, UPRIGHT[orientation] > 99 * 257)
     photo = np.kron(eight, np.ones((16, 16), np.uint8))
     path.write_bytes(by_pillow(photo, "JPEG", exif=b"Exif\0\0" + exif(orientation), quality=100))
     image = reading.read_image(path)[8::16, 8::16, 0].astype(int)
@@ -272,6 +281,7 @@ def test_a_folder_is_listed_by_name_without_what_is_hidden(tmp_path):
     (tmp_path / "d.png").mkdir()
     names = [path.name for path in reading.list_images(tmp_path)]
     assert names == ["C.tif", "a.jpeg", "b.PNG", "d.png"]
+    assert reading.ignored(tmp_path) == "3 hidden, 1 .db, 1 .txt, 1 without suffix"
     with pytest.raises(errors.UserError, match="none: cannot be listed .No such file"):
         reading.list_images(tmp_path / "none")
 
@@ -306,9 +316,25 @@ def flipped(file):
 
 
 REFUSED = {  # name: (file, limits, words of the message)
-    "zero bytes": (b"", Limits(), "is empty (0 bytes); allowed are whole PNG, JPEG and TIFF"),
+    "zero bytes": (b"", Limits(), "is empty (0 bytes); allowed are whole PNG, JPEG, TIFF"),
     "HTML": (b"<!DOCTYPE html><html>", Limits(), "begins with b'<!DOCTYP'"),
-    "a GIF": (by_pillow(NOISE[..., 0], "GIF"), Limits(), "begins with b'GIF"),
+    "cut GIF": (by_pillow(NOISE[..., 0], "GIF")[:-9], Limits(), "is a truncated GIF file"),
+    "cut WebP": (
+        by_pillow(NOISE, "WEBP", lossless=True)[:-9],
+        Limits(),
+        "is a truncated WebP file",
+    ),
+    "cut BMP": (by_pillow(NOISE, "BMP")[:-9], Limits(), "is a BMP file that cannot be decoded"),
+    "animated GIF": (
+        by_pillow(NOISE[..., 0], "GIF", save_all=True, append_images=[Image.new("L", (20, 20))]),
+        Limits(),
+        "is an animation",
+    ),
+    "animated WebP": (
+        by_pillow(NOISE, "WEBP", save_all=True, append_images=[Image.new("RGB", (20, 20))]),
+        Limits(),
+        "is an animation",
+    ),
     "cut PNG": (halved(png(NOISE, RGB)), Limits(), "cannot be decoded"),
     "cut JPEG": (halved(by_pillow(NOISE, "JPEG")), Limits(), "cannot be decoded"),
     "cut TIFF": (by_pillow(NOISE, "TIFF")[:-9], Limits(), "truncated"),
@@ -324,23 +350,17 @@ REFUSED = {  # name: (file, limits, words of the message)
         Limits(),
         "lacks a part of its pixels",
     ),
-    "floats": (tiff(FLOATS), Limits(), "holds floats from 0.25 to 0.5; config.reading.float_range"),
     "floats out of range": (
         tiff(FLOATS),
         Limits(float_range=(0, 0.4)),
         "holds floats from 0.25 to 0.5; config.reading.float_range allows 0 to 0.4",
     ),
-    "NaN": (tiff(NAN), Limits(float_range=(0, 1)), "1 of 4 pixels are NaN or infinite"),
+    "NaN": (tiff(NAN), Limits(float_range=(0, 1)), "1 of 4 values are NaN or infinite"),
     "infinity": (
         tiff(grey(0, -np.inf, dtype=np.float32)),
         Limits(float_range=(0, 1)),
-        "1 of 2 pixels are NaN or infinite",
+        "1 of 2 values are NaN or infinite",
     ),
-    "64-bit floats": (tiff(FLOATS.astype(np.float64)), Limits(), "holds floats from 0.25 to 0.5"),
-    "signed bytes": (tiff(grey(-1, 1, dtype=np.int8)), Limits(), "integers of 8 bits with a sign"),
-    "signed 16 bits": (tiff(grey(-1, 1, dtype=np.int16)), Limits(), "with a sign"),
-    "32-bit integers": (tiff(grey(1, 2, dtype=np.uint32)), Limits(), "integers of 32 bits"),
-    "12 bits": (tiff(deep_grey, tags=[(258, 12)]), Limits(), "has 12 bits a channel"),
     "channels apart, of which one is missing": (
         apart(deep_rgb, planes=2),
         Limits(),
@@ -349,19 +369,28 @@ REFUSED = {  # name: (file, limits, words of the message)
     "a fourth channel": (
         tiff(colour((1, 2, 3, 4)), photometric=2, tags=[(338, 0)]),
         Limits(),
-        "has 4 channels",
+        "has 4 channels of uint8, declared as RGB; config.reading.channels chooses",
     ),
-    "five channels": (tiff(np.zeros((2, 2, 5), np.uint8)), Limits(), ""),
+    "five channels": (
+        tiff(np.zeros((2, 2, 5), np.uint8)),
+        Limits(),
+        "has 5 channels of uint8, declared as grey; config.reading.channels chooses",
+    ),
+    "complex numbers": (
+        tiff(grey(0, 0), tags=[(256, 1), (258, 64), (339, 6)]),
+        Limits(),
+        "holds complex numbers",
+    ),
     "Lab": (
         tiff(colour((1, 2, 3)), photometric=8),
         Limits(),
-        "has the colours 8; allowed are grey, RGB",
+        "has the colours CIELAB; allowed are grey, RGB",
     ),
     "two pages": (tiff(grey(1), grey(2)), Limits(), "has 2 pages; config.reading.page chooses one"),
     "no such page": (
         tiff(grey(1), grey(2)),
         Limits(page=2),
-        "has 2 page(s), so config.reading.page=2 is not there; at most 1",
+        "has 2 pages, so config.reading.page=2 is not there; at most 1",
     ),
     "animation": (
         by_pillow(NOISE, "PNG", save_all=True, append_images=[Image.fromarray(NOISE[::-1])]),
@@ -426,7 +455,7 @@ REFUSED = {  # name: (file, limits, words of the message)
     "TIFF of a compression that is not allowed": (
         tiff(grey(1), tags=[(259, 34712)]),
         Limits(),
-        "has the compression 34712; allowed are none, LZW",
+        "has the compression JPEG2000; allowed are none, LZW",
     ),
     "TIFF with a tag of no known type": (
         tiff(grey(1)).replace(struct.pack("<HHI", 339, 3, 1), struct.pack("<HHI", 339, 99, 1)),
@@ -444,15 +473,6 @@ REFUSED = {  # name: (file, limits, words of the message)
         "has damaged metadata",
     ),
 }
-
-
-def refusal(read, *arguments):
-    with pytest.raises(errors.UserError) as caught:
-        read(*arguments)
-    message = str(caught.value)
-    assert caught.value.code == errors.BAD_DATA and "\n" not in message
-    assert message.startswith(f"{arguments[0]}: ")
-    return message
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -485,7 +505,7 @@ def test_what_is_no_readable_file_is_refused(tmp_path):
         "gone.png": "cannot be opened (No such file or directory)",
         "pipe.png": "is not a file",
     }.items():
-        for read in (reading.read_image, reading.read_mask, reading.read_size):
+        for read in (reading.read_image, masks.read_mask, reading.read_size):
             message = refusal(read, tmp_path / name)
             assert words in message
         print(f"{name} | {message.removeprefix(str(tmp_path))}")
@@ -542,11 +562,11 @@ def test_a_bomb_is_refused_before_it_takes_memory(path):
     code = """
 import resource, sys
 from pathlib import Path
-from segdiff_jax.data.image_io import reading
+from segdiff_jax.data.image_io import masks, reading
 from segdiff_jax.errors import UserError
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()
-for read in (reading.read_image, reading.read_mask):
+for read in (reading.read_image, masks.read_mask):
     try: read(Path(sys.argv[1]))
     except UserError as error: print(error)
 print(reading.read_size(Path(sys.argv[1])))
@@ -630,134 +650,7 @@ def test_warnings_of_others_pass_through(path, monkeypatch):
         reading.read_image(path)
 
 
-VOC = palette((0, 0, 0), (128, 0, 0), (0, 128, 0))
-
-MASKS = {  # name: (file, mask, what stood for foreground)
-    "0 and 1": (png(grey(0, 1, 1), GREY), (0, 1, 1), 1),
-    "0 and 255": (png(grey(0, 255, 0), GREY), (0, 1, 0), 255),
-    "only 0": (png(grey(0, 0), GREY), (0, 0), 0),
-    "only 1": (png(grey(1, 1), GREY), (1, 1), 1),
-    "only 255": (png(grey(255, 255), GREY), (1, 1), 255),
-    "1 bit": (png(grey(0, 1), GREY, 1), (0, 1), 1),
-    "palette": (png(grey(0, 1, 1), PALETTE, before=VOC), (0, 1, 1), 1),
-    "palette of 1 bit": (png(grey(0, 1, 1), PALETTE, 1, before=VOC), (0, 1, 1), 1),
-    "palette, 0 and 255": (
-        png(grey(0, 255), PALETTE, before=palette(*[(9,) * 3] * 256)),
-        (0, 1),
-        255,
-    ),
-    "palette with white first": (
-        png(grey(0, 1, 1), PALETTE, before=palette((255,) * 3, (0,) * 3)),
-        (0, 1, 1),
-        1,
-    ),
-    "palette with transparency": (
-        png(grey(0, 1), PALETTE, before=VOC + chunk(b"tRNS", b"\0")),
-        (0, 1),
-        1,
-    ),
-    "grey RGB": (png(colour((0, 0, 0), (255, 255, 255)), RGB), (0, 1), 255),
-    "opaque RGBA": (png(colour((0, 0, 0, 255), (1, 1, 1, 255)), RGBA), (0, 1), 1),
-    "opaque grey with alpha": (png(colour((0, 255), (255, 255)), GREY_ALPHA), (0, 1), 255),
-    "16 bits, 0 and 65535": (png(grey(0, 65535, dtype=np.uint16), GREY, 16), (0, 1), 255),
-    "16 bits, 0 and 255": (tiff(grey(0, 255, dtype=np.uint16)), (0, 1), 255),
-    "16 bits, 0 and 1": (tiff(grey(0, 1, dtype=np.uint16), order=">"), (0, 1), 1),
-    "16-bit RGB, 0 and 1": (
-        png(colour((0, 0, 0), (1, 1, 1), dtype=np.uint16), RGB, 16),
-        (0, 1),
-        1,
-    ),
-    "32-bit labels": (tiff(grey(0, 1, dtype=np.int32)), (0, 1), 1),
-    "big-endian 32-bit labels": (tiff(grey(0, 1, dtype=np.int32), order=">"), (0, 1), 1),
-    "clean JPEG": (by_pillow(np.full((8, 8), 255, np.uint8), "JPEG"), np.ones((8, 8)), 255),
-}
-
-
-@pytest.mark.parametrize("name", MASKS)
-def test_a_mask_of_two_values_is_read(path, name):
-    file, pixels, top = MASKS[name]
-    path.write_bytes(file)
-    mask = reading.read_mask(path)
-    assert mask.pixels.dtype == np.uint8 and mask.top == top
-    np.testing.assert_array_equal(mask.pixels, np.atleast_2d(pixels))
-
-
-ELLIPSE = (np.hypot(*(np.mgrid[:32, :32] - 16)) < 9).astype(np.uint8) * 255
-
-
-@pytest.mark.parametrize("quality", [75, 90, 95, 100])
-def test_a_jpeg_mask_of_0_and_255_is_what_was_saved(path, quality):
-    path.write_bytes(by_pillow(ELLIPSE, "JPEG", quality=quality))
-    assert len(np.unique(reading.decode(path).values)) > 2
-    mask = reading.read_mask(path)
-    np.testing.assert_array_equal(mask.pixels, ELLIPSE // 255)
-    assert mask.top == 255
-
-
-NO_MASKS = {
-    "other values": (
-        png(grey(0, 3, 7, 200), GREY),
-        "mask holds the values 0, 3, 7, 200; allowed are 0 and 1, or 0 and 255",
-    ),
-    "many values": (
-        png(np.arange(64, dtype=np.uint8).reshape(8, 8), GREY),
-        "mask holds the values 0, 1, 2, 3, 4 and 59 more; allowed are 0 and 1, or 0 and 255",
-    ),
-    "0, 1 and 255": (png(grey(0, 1, 255), GREY), "mask holds the values 0, 1, 255;"),
-    "0 and 128": (png(grey(0, 128), GREY), "mask holds the values 0, 128;"),
-    "three indices": (
-        png(grey(0, 1, 2), PALETTE, before=VOC),
-        "mask holds the palette indices 0, 1, 2; allowed are 0 and 1, or 0 and 255",
-    ),
-    "other indices": (png(grey(0, 2), PALETTE, before=VOC), "palette indices 0, 2;"),
-    "colours": (
-        png(colour((0, 0, 0), (255, 0, 0)), RGB),
-        "is coloured; a mask is grey, or its palette's indices count",
-    ),
-    "JPEG": (by_pillow(ELLIPSE, "JPEG", quality=40), "JPEG is lossy, so keep masks as PNG"),
-    "JPEG of grey": (by_pillow(ELLIPSE // 255 * 160, "JPEG"), "JPEG is lossy, so keep masks"),
-    "JPEG of labels": (by_pillow(ELLIPSE // 255 * 9, "JPEG"), "JPEG is lossy, so keep masks"),
-    "coloured JPEG": (
-        by_pillow(NOISE, "JPEG"),
-        "is coloured; a mask is grey, or its palette's indices count: JPEG is lossy",
-    ),
-    "floats": (tiff(grey(0, 1, dtype=np.float32)), "holds floats; a mask holds 0 and 1, or 0 and"),
-    "negative": (tiff(grey(0, -1, dtype=np.int16)), "mask holds the values -1, 0;"),
-    "negative and 1": (tiff(grey(0, 1, -1, dtype=np.int16)), "mask holds the values -1, 0, 1;"),
-    "transparent": (png(colour((0, 0, 0, 0)), RGBA), "1 of 1 pixels are transparent"),
-    "0 for white": (tiff(grey(0, 255), photometric=0), "is a TIFF with 0 for white"),
-    "CMYK": (tiff(CMYK, photometric=5), "pixels of mode CMYK; a mask holds 0 and 1"),
-    "16-bit CMYK": (tiff(CMYK.astype(np.uint16), photometric=5), "pixels of mode CMYK"),
-    "two pages": (tiff(grey(1), grey(0)), "has 2 pages"),
-}
-
-
-@pytest.mark.parametrize("name", NO_MASKS)
-def test_what_is_no_mask_is_refused_with_its_values(path, name):
-    file, words = NO_MASKS[name]
-    path.write_bytes(file)
-    message = refusal(reading.read_mask, path)
-    assert words in message
-    print(f"{name} | {message.removeprefix(str(path) + ': ')}")
-
-
-def test_every_other_pair_of_values_is_refused(path):
-    for value in set(range(256)) - {0, 1, 255}:
-        path.write_bytes(png(grey(0, value), GREY))
-        assert f"values 0, {value};" in refusal(reading.read_mask, path)
-
-
 def test_a_path_need_not_be_absolute(tmp_path, monkeypatch):
     (tmp_path / "x.png").write_bytes(png(grey(7), GREY))
     monkeypatch.chdir(tmp_path)
     assert reading.read_image(Path("x.png")).shape == (1, 1, 3)
-
-
-def test_a_mask_in_fax_compression_is_read_as_it_is_shown(path):
-    """Of CCITT both orders are usual, and are shown as they were meant."""
-    truth = np.random.default_rng(0).random((13, 21)) < 0.3
-    white_is_zero = {262: 0}  # PhotometricInterpretation
-    Image.fromarray(truth).save(path, "TIFF", compression="group4", tiffinfo=white_is_zero)
-    with Image.open(path) as image:
-        assert image.getexif()[262] == 0
-    np.testing.assert_array_equal(reading.read_mask(path).pixels, truth)

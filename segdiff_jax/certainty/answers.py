@@ -1,0 +1,138 @@
+"""Joins what a user reads of a prediction: quality, area, count, objects, and what it holds for."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from segdiff_jax.certainty import evidence as of_evidence
+from segdiff_jax.certainty import objects as of_objects
+from segdiff_jax.certainty import quantities, rating, strangers
+from segdiff_jax.certainty.calibration import Calibration
+from segdiff_jax.certainty.conformal import LEVELS
+from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.certainty.quality import Quality
+from segdiff_jax.certainty.quantities import Interval, Measured
+from segdiff_jax.errors import UserError
+
+UNKNOWN = Quality(float("nan"), float("nan"), float("nan"))
+STRANGER = "unlike the pictures this was calibrated on"
+
+
+class Objects(NamedTuple):
+    """The objects of a mask; see `objects.Objects` for the other fields.
+
+    Attributes:
+      confidence: [N], probability that a true object has an IoU of at least 1/2 with it; nan where
+        the run is not calibrated.
+    """
+
+    labels: np.ndarray
+    area: np.ndarray
+    probability: np.ndarray
+    held: np.ndarray
+    area_std: np.ndarray
+    confidence: np.ndarray
+
+
+class Answer(NamedTuple):
+    """What is known of a picture besides its mask.
+
+    Attributes:
+      quality: the predicted Dice of the mask, with its 80 % interval.
+      area, count: foreground pixels and number of objects, an interval for each of 0.5, 0.8, 0.95.
+      objects: of the mask.
+      unlike: statistics in which the picture is unlike those of the calibration: then nothing is
+        promised; () if it is like them, or nothing is calibrated.
+    """
+
+    quality: Quality
+    area: dict[float, Interval]
+    count: dict[float, Interval]
+    objects: Objects
+    unlike: tuple[str, ...]
+
+
+class RatedMask(NamedTuple):
+    """How a mask from elsewhere compares with what the model expects.
+
+    Attributes:
+      dice: its predicted Dice with the truth, with the 80 % interval.
+      surprise: mean Dice between samples less its mean Dice with them.
+      suspicion: probability that it is wrong, if a tenth of annotations are.
+      unlike: as of an `Answer`.
+    """
+
+    dice: Quality
+    surprise: float
+    suspicion: float
+    unlike: tuple[str, ...]
+
+
+def answer(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> Answer:
+    """Answers for the predicted mask [H, W] of a picture; None: the run is not calibrated."""
+    agreement, measured = of_evidence.agreement(found, mask), quantities.measure(found)
+    listed, fitted = of_objects.find(found, mask), calibration
+    kept = (listed.labels, listed.area, listed.probability, listed.held, listed.area_std)
+    return Answer(
+        UNKNOWN if fitted is None or fitted.quality is None else fitted.quality(agreement),
+        _intervals(measured["area"], None if fitted is None else fitted.area),
+        _intervals(measured["count"], None if fitted is None else fitted.count),
+        Objects(
+            *kept, of_objects.confidence(listed, None if fitted is None else fitted.confidence)
+        ),
+        _unlike(found, mask, agreement, calibration),
+    )
+
+
+def rated(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> RatedMask:
+    """Rates a mask [H, W] of a picture."""
+    fitted = calibration
+    agreement, of_mask = (
+        of_evidence.agreement(found, mask),
+        rating.rate(found, mask, None if fitted is None else fitted.suspicion),
+    )
+    quality = UNKNOWN if fitted is None or fitted.rated is None else fitted.rated(agreement)
+    unlike = _unlike(found, mask, agreement, calibration)
+    return RatedMask(quality, of_mask.surprise, of_mask.suspicion, unlike)
+
+
+def _unlike(
+    found: Evidence, mask: np.ndarray, agreement: dict[str, float], calibration: Calibration | None
+) -> tuple[str, ...]:
+    """Returns in what a picture is a stranger; `agreement` is that of the mask."""
+    if calibration is None or calibration.ranges is None:
+        return ()
+    own = found.probability > 0.5
+    of_own_mask = agreement if np.array_equal(own, mask > 0) else of_evidence.agreement(found, own)
+    return tuple(calibration.ranges.unlike(strangers.statistics(found, of_own_mask)))
+
+
+def _intervals(measured: Measured, model: quantities.IntervalModel | None) -> dict[float, Interval]:
+    if model is not None:
+        return model(measured)
+    value = measured.centres["mask"]
+    return {level: Interval(value, float("nan"), float("nan")) for level in LEVELS}
+
+
+def bounds(
+    probability: np.ndarray, risk: float, calibration: Calibration | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the inner and the outer mask of a risk, uint8 of the shape of the probability.
+
+    Raises:
+      UserError: there is no calibration, or not with enough pictures for this risk.
+    """
+    inner, outer = risk_thresholds(risk, calibration)
+    return (probability > inner).astype(np.uint8), (probability > outer).astype(np.uint8)
+
+
+def risk_thresholds(risk: float, calibration: Calibration | None) -> tuple[float, float]:
+    """Returns the thresholds of the inner and the outer mask of a risk; raises as `bounds`."""
+    if calibration is None or calibration.risk is None:
+        raise UserError(f"risk={risk}: the run is not calibrated; segdiff calibrate does it")
+    found = calibration.risk.inner(risk), calibration.risk.outer(risk)
+    if found[0] is None or found[1] is None:
+        n, needed = calibration.n, math.ceil(1 / risk - 1 - 1e-9)
+        raise UserError(f"risk={risk}: not calibrated; {n} pictures, it takes more than {needed}")
+    return found[0], found[1]

@@ -1,0 +1,195 @@
+"""Fits everything that certainty needs on annotated pictures that no network was trained on."""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from segdiff_jax.certainty import (
+    evidence,
+    objects,
+    pixels,
+    quality,
+    quantities,
+    rating,
+    risk,
+    strangers,
+)
+from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.certainty.regression import Linear
+from segdiff_jax.data.example import Example
+from segdiff_jax.evaluation import pixel_scores
+from segdiff_jax.evaluation.sample_scores import dice_matrix, object_counts
+from segdiff_jax.inference.predictor import Predictor
+from segdiff_jax.runtime import watchdog
+
+WHOLE = {"area": False, "count": True}  # quantities that are whole numbers
+
+
+class Observation(NamedTuple):
+    """What a fit, or a score, needs of an annotated picture; no image.
+
+    Attributes:
+      name: of the picture.
+      agreement: of the predicted mask with the evidence, see `evidence.agreement`.
+      dice: of the predicted mask with the truth; two empty masks have 1.
+      measured: estimates and scales of each quantity.
+      truth: the true quantities.
+      objects: of the predicted mask, without their labels.
+      right: [N] bool, which of them are true.
+      counts: [2, 2, LEVELS], see `pixel_scores.count`.
+      statistics: of the picture, see `strangers`.
+      spoilt: features of spoilt annotations and of the right one, see `rating.spoilt_features`.
+      others: agreement and Dice of other masks of the picture, and whether a mask is likely, see
+        `rating.other_masks`.
+    """
+
+    name: str
+    agreement: dict[str, float]
+    dice: float
+    measured: dict[str, quantities.Measured]
+    truth: dict[str, float]
+    objects: objects.Objects
+    right: np.ndarray
+    counts: np.ndarray
+    statistics: dict[str, float]
+    spoilt: dict[str, dict[str, float]]
+    others: list[tuple[dict[str, float], float, bool]]
+
+
+class Calibration(NamedTuple):
+    """A fit; a part is None where there were too few pictures, objects or errors for it.
+
+    Attributes:
+      quality: of the predicted Dice.
+      rated: of the Dice of masks from elsewhere.
+      area, count: of their intervals.
+      confidence: of an object, log odds.
+      pixels: of the probability and the threshold.
+      risk: of inner and outer masks.
+      suspicion: that an annotation is wrong, log odds.
+      ranges: of the pictures.
+      n: pictures.
+      fingerprint: of their names, their annotations and images.
+      source: where they come from, for people.
+    """
+
+    quality: quality.QualityModel | None
+    rated: quality.QualityModel | None
+    area: quantities.IntervalModel | None
+    count: quantities.IntervalModel | None
+    confidence: Linear | None
+    pixels: pixels.PixelModel | None
+    risk: risk.RiskModel | None
+    suspicion: Linear | None
+    ranges: strangers.Ranges | None
+    n: int
+    fingerprint: str
+    source: str
+
+
+def observe(name: str, found: Evidence, truth: np.ndarray) -> Observation:
+    """Returns what a score needs of an annotated picture: all but `spoilt` and `others`.
+
+    Args:
+      name: of the picture.
+      found: its evidence, of maps as large as the truth.
+      truth: mask [H, W].
+    """
+    mask, true = found.probability > 0.5, np.asarray(truth, bool)
+    agreement, of_mask = evidence.agreement(found, mask), objects.find(found, mask)
+    return Observation(
+        name,
+        agreement,
+        _dice(mask, true),
+        quantities.measure(found),
+        {"area": float(true.sum()), "count": float(object_counts(true[None])[0])},
+        of_mask._replace(labels=np.zeros((0, 0), np.int64)),
+        objects.right(of_mask, true),
+        pixel_scores.count(found.probability, true),
+        strangers.statistics(found, agreement),
+        {},
+        [],
+    )
+
+
+def learn(
+    name: str, found: Evidence, truth: np.ndarray, other: np.ndarray | None = None
+) -> Observation:
+    """Returns what a fit needs of an annotated picture; arguments as those of `observe`.
+
+    `other` is an annotation of another picture of this size, to learn what a wrong one looks like.
+    """
+    seed, true = zlib.crc32(name.encode()), np.asarray(truth, bool)
+    masks = rating.other_masks(found, other, seed)
+    return observe(name, found, truth)._replace(
+        spoilt=rating.spoilt_features(found, true, other, seed),
+        others=[
+            (evidence.agreement(found, mask), _dice(mask, true), likely) for mask, likely in masks
+        ],
+    )
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(dice_matrix(a[None], b[None])[0, 0])
+
+
+def observe_examples(
+    predictor: Predictor, examples: Sequence[Example], key: jax.Array
+) -> Iterator[Observation]:
+    """Predicts examples and yields what a fit needs of each."""
+    images = [example.image for example in examples]
+    for i, (example, rows) in enumerate(zip(examples, predictor(images, key), strict=True)):
+        found = evidence.evidence(example.image, rows, predictor.random, example.mask.shape)
+        yield learn(example.name, found, example.mask, _neighbour(examples, i))
+        watchdog.heartbeat(f"the prediction for {example.name}")
+
+
+def _neighbour(examples: Sequence[Example], place: int) -> np.ndarray | None:
+    """Returns the mask of the next example of the same size that marks something; None: none."""
+    shape = examples[place].mask.shape
+    later = (*examples[place + 1 :], *examples[:place])
+    return next((one.mask for one in later if one.mask.shape == shape and one.mask.any()), None)
+
+
+def fit(observed: Iterable[Observation], fingerprint: str = "", source: str = "") -> Calibration:
+    """Fits all parts on the same pictures."""
+    rows = list(observed)
+    intervals = {
+        name: quantities.fit([r.measured[name] for r in rows], [r.truth[name] for r in rows], whole)
+        for name, whole in WHOLE.items()
+    }
+    whole_image = [row.counts.sum(axis=0) for row in rows]
+    return Calibration(
+        quality.fit([row.agreement for row in rows], [row.dice for row in rows]),
+        quality.fit(
+            [agreement for row in rows for agreement, _, _ in row.others],
+            [dice for row in rows for _, dice, _ in row.others],
+            [i for i, row in enumerate(rows) for _ in row.others],
+            [likely for row in rows for _, _, likely in row.others],
+        ),
+        intervals["area"],
+        intervals["count"],
+        objects.fit([row.objects for row in rows], [row.right for row in rows]),
+        pixels.fit(whole_image),
+        risk.fit(whole_image),
+        rating.fit([row.spoilt for row in rows if row.spoilt]),
+        strangers.fit([row.statistics for row in rows]),
+        len(rows),
+        fingerprint,
+        source,
+    )
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """Returns a digest of the names, images and masks of examples."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(example.name.encode())
+        for array in (example.image, example.mask):
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,112 @@
+"""What one call of the predictor says about a picture, and how it agrees with a mask of it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from segdiff_jax.evaluation import sample_scores
+from segdiff_jax.inference.averaging import average
+from segdiff_jax.inference.predictor import PredictedRows
+
+
+class Evidence(NamedTuple):
+    """A picture and its prediction.
+
+    Attributes:
+      image: [h, w, 3] uint8.
+      probability: [H, W] float32 in 0..1.
+      passes: [G, H, W] float32 in 0..1: what the probability is the mean of, such as the passes of
+        the orientations or the runs; G is 1 where there is nothing to compare.
+      samples: [S, H, W] bool, whole masks that may be the true one; None: the model draws none.
+      decisions: [S, H, W] bool, the samples before they were coupled with the probability: where
+        the chain itself ended above 1/2. They vary only as the network doubts whole objects, so
+        their agreement ranks pictures; the samples' own follows the probability. None likewise.
+    """
+
+    image: np.ndarray
+    probability: np.ndarray
+    passes: np.ndarray
+    samples: np.ndarray | None
+    decisions: np.ndarray | None
+
+    @property
+    def disagreement(self) -> np.ndarray | None:
+        """Standard deviation between the decisions, [H, W] in 0..0.5; None without samples."""
+        if self.decisions is None:
+            return None
+        share = self.decisions.mean(axis=0, dtype=np.float32)
+        return np.sqrt(share * (1 - share))
+
+
+def evidence(
+    image: np.ndarray, found: PredictedRows, random: bool, size: tuple[int, int] | None = None
+) -> Evidence:
+    """Returns what a prediction says.
+
+    Args:
+      image: [h, w, 3] uint8.
+      found: all rows of its prediction.
+      random: whether generations are samples of masks, see `MaskSampler`; then they count as such.
+      size: (H, W) of the maps; None: that of the image.
+    """
+    size = found.probability.shape if size is None else size
+
+    def sized(maps: np.ndarray) -> np.ndarray:
+        soft = np.clip(maps.astype(np.float32), 0, 1)
+        return soft if soft.shape[1:] == size else np.stack([average(m[None], size) for m in soft])
+
+    p, passes = sized(found.probability[None]), sized(found.generations)
+    soft, samples = found.soft, found.samples
+    if samples is None and random and len(passes) > 1:
+        soft = samples = found.generations
+    decided = None if soft is None or len(soft) < 2 else sized(soft) > 0.5
+    masks = None if samples is None or len(samples) < 2 else sized(samples) > 0.5
+    return Evidence(image, p[0], p if random else passes, masks, decided)
+
+
+def agreement(found: Evidence, mask: np.ndarray) -> dict[str, float]:
+    """Returns how a mask [H, W] of the picture agrees with its evidence; 1 is best, most in 0..1.
+
+    expected: the Dice that independent pixels of the probability expect (Soft Dice Confidence).
+    inside: mean probability within the mask; 1 if it is empty.
+    separation: of the colours inside and outside, see `separation`.
+    passes: mean Dice of the mask with the mask of each pass; only if there are several.
+    samples: mean Dice with the decisions of the samples, and between: of each pair of these.
+    spread: 1 less the disagreement of the decisions, a sum over pixels, as a share of the area.
+    """
+    mask = np.asarray(mask, bool)
+    values = {
+        "expected": sample_scores.soft_dice_confidence(found.probability, mask),
+        "inside": float(found.probability[mask].mean()) if mask.any() else 1.0,
+        "separation": separation(found.image, mask),
+    }
+    if len(found.passes) > 1:
+        values["passes"] = _mean_dice(found.passes > 0.5, mask)
+    if found.decisions is not None and found.disagreement is not None:
+        values["samples"] = _mean_dice(found.decisions, mask)
+        values["between"] = sample_scores.pairwise_dice(found.decisions)
+        area = max(float(found.probability.sum()), 1.0)
+        values["spread"] = 1 - min(float(found.disagreement.sum()) / area, 1.0)
+    return values
+
+
+def separation(image: np.ndarray, mask: np.ndarray) -> float:
+    """Returns how well the colour alone separates a mask [H, W] from the rest, in 0..1.
+
+    d / (1 + d), where d is the distance of the mean values inside and outside as a multiple of the
+    sum of their standard deviations, of the colour channel [h, w, 3] for which it is largest; 0 if
+    the mask or the rest is empty.
+    """
+    inside = mask
+    if image.shape[:2] != mask.shape:
+        inside = average(mask[None].astype(np.float32), image.shape[:2]) > 0.5
+    if inside.all() or not inside.any():
+        return 0.0
+    one, other = image[inside].astype(np.float32), image[~inside].astype(np.float32)
+    apart = np.abs(one.mean(axis=0) - other.mean(axis=0))
+    d = float(np.max(apart / (one.std(axis=0) + other.std(axis=0) + 1)))
+    return d / (1 + d)
+
+
+def _mean_dice(masks: np.ndarray, mask: np.ndarray) -> float:
+    return float(sample_scores.dice_matrix(masks, mask[None]).mean())

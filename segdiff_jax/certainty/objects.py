@@ -1,0 +1,137 @@
+"""The objects of a mask, connected components, and how sure each is.
+
+Besides its mean probability an object has the samples: how many hold it (IoU of at least 1/2), how
+well, and how its area varies. A logistic regression joins them to one confidence: the probability
+that a true object has an IoU of at least 1/2 with it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from segdiff_jax import metrics
+from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.certainty.regression import Linear, logistic
+from segdiff_jax.evaluation.sample_scores import SMALLEST
+
+HELD = 0.5  # IoU
+FEWEST = 10  # right objects and wrong ones, each, of a fit
+_EPS = 1e-3
+
+
+class Objects(NamedTuple):
+    """The N objects of a mask, of `SMALLEST` pixels or more.
+
+    Attributes:
+      labels: [H, W] int64, 1..N; 0 is background, or a smaller component.
+      area: [N] pixels.
+      probability: [N], mean of their pixels.
+      held: [N], share of the samples' decisions that hold it; nan without samples.
+      overlap: [N], mean over decisions of the best IoU; nan likewise.
+      passes: [N], mean over passes of the best IoU; nan where there is one pass.
+      area_std: [N], of the components of decisions that hold it, pixels; nan where fewer than two.
+    """
+
+    labels: np.ndarray
+    area: np.ndarray
+    probability: np.ndarray
+    held: np.ndarray
+    overlap: np.ndarray
+    passes: np.ndarray
+    area_std: np.ndarray
+
+
+def find(found: Evidence, mask: np.ndarray) -> Objects:
+    """Returns the objects of a mask [H, W] of a picture."""
+    labels = _large(mask)
+    count = int(labels.max(initial=0))
+    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    mean = np.bincount(labels.ravel(), found.probability.ravel(), count + 1)[1:] / area
+    nan = np.full(count, np.nan)
+    held = overlap = spread = passes = nan
+    if found.decisions is not None and count:
+        iou, areas = (
+            np.stack(x) for x in zip(*(best(labels, m) for m in found.decisions), strict=True)
+        )
+        held, overlap = np.mean(iou >= HELD, axis=0), iou.mean(axis=0)
+        spread = _spread(np.where(iou >= HELD, areas, np.nan))
+    if len(found.passes) > 1 and count:
+        passes = np.mean([best(labels, one > 0.5)[0] for one in found.passes], axis=0)
+    return Objects(labels, area, mean, held, overlap, passes, spread)
+
+
+def best(labels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the best IoU of each labelled object with a component of a mask, and its area.
+
+    Args:
+      labels: [H, W] of 0..N.
+      mask: [H, W].
+
+    Returns:
+      [N] and [N]; 0 and 0 where none overlaps.
+    """
+    other, count = metrics.regions(np.asarray(mask, bool)), int(labels.max(initial=0))
+    own_area, other_area = np.bincount(labels.ravel()), np.bincount(other.ravel())
+    both = (labels > 0) & (other > 0)
+    pairs, shared = np.unique(labels[both] * other_area.size + other[both], return_counts=True)
+    mine, theirs = np.divmod(pairs, other_area.size)
+    iou, area = np.zeros(count + 1), np.zeros(count + 1)
+    ratio = shared / (own_area[mine] + other_area[theirs] - shared)
+    np.maximum.at(iou, mine, ratio)
+    first = ratio == iou[mine]
+    area[mine[first]] = other_area[theirs[first]]
+    return iou[1:], area[1:]
+
+
+def right(objects: Objects, truth: np.ndarray) -> np.ndarray:
+    """Returns which objects are true at IoU 1/2, [N] bool."""
+    return best(objects.labels, truth)[0] >= HELD
+
+
+def features(objects: Objects) -> dict[str, np.ndarray]:
+    """Returns what the confidence is made of, by name [N]; what there is not is left out."""
+    p = np.clip(objects.probability, _EPS, 1 - _EPS)
+    columns = {
+        "log odds": np.log(p / (1 - p)),
+        "log area": np.log(objects.area),
+        "overlap": objects.overlap,
+        "passes": objects.passes,
+    }
+    return {name: of for name, of in columns.items() if len(of) and np.isfinite(of).all()}
+
+
+def fit(objects: Sequence[Objects], true: Sequence[np.ndarray]) -> Linear | None:
+    """Fits the confidence; None if there are fewer than `FEWEST` right objects, or wrong ones."""
+    kept = [(features(o), t) for o, t in zip(objects, true, strict=True) if len(o.area)]
+    positive = np.concatenate([np.asarray(t, bool) for _, t in kept]) if kept else np.zeros(0, bool)
+    if min(np.count_nonzero(positive), np.count_nonzero(~positive)) < FEWEST:
+        return None
+    names = set.intersection(*(set(of) for of, _ in kept))
+    joined = {name: np.concatenate([of[name] for of, _ in kept]) for name in names}
+    return logistic(joined, positive)
+
+
+def confidence(objects: Objects, line: Linear | None) -> np.ndarray:
+    """Returns the calibrated confidence of objects, [N]; nan if the run is not calibrated."""
+    if line is None or not len(objects.area):
+        return np.full(len(objects.area), np.nan)
+    return special.expit(line(features(objects)))
+
+
+def _large(mask: np.ndarray) -> np.ndarray:
+    """Labels the components of `SMALLEST` pixels or more by 1..N."""
+    labels = metrics.regions(np.asarray(mask, bool))
+    large = np.bincount(labels.ravel()) >= SMALLEST
+    large[0] = False
+    return (np.cumsum(large) * large)[labels]
+
+
+def _spread(areas: np.ndarray) -> np.ndarray:
+    """Returns the standard deviation of [S, N] over what is no nan; nan for fewer than two."""
+    count = np.isfinite(areas).sum(axis=0)
+    total = np.nansum(areas, axis=0)
+    centre = total / np.maximum(count, 1)
+    squares = np.nansum((areas - centre) ** 2, axis=0)
+    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)

@@ -1,0 +1,1 @@
+"""The programs that calibrate a run, and that rate masks with it."""

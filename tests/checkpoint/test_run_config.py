@@ -1,0 +1,54 @@
+"""A run remembers how its images were read; configs of earlier versions say it otherwise."""
+
+import json
+
+import pytest
+from tiny_config import tiny
+
+from segdiff_jax.checkpoint import run_config
+
+
+def written(workdir, changes=(), without=()):
+    """Writes the config of a run; returns the directory."""
+    config = tiny()
+    config.data.name = "folder"
+    for key, value in changes:
+        config.update_from_flattened_dict({key: value})
+    run_config.write_config(config, workdir)
+    saved = json.loads((workdir / "config.json").read_text())
+    for name in without:
+        del saved["reading"][name]
+    (workdir / "config.json").write_text(json.dumps(saved))
+    return workdir
+
+
+@pytest.mark.parametrize("value", ["auto", "full", "0,4095"])
+def test_a_run_remembers_the_range_it_was_trained_with(tmp_path, value):
+    workdir = written(tmp_path, [("reading.value_range", value)])
+    assert run_config.read_config(workdir).reading.value_range == value
+    given = tiny()
+    given.data.name = "folder"
+    assert run_config.check_evaluation(given, workdir).reading.value_range == value
+    assert given.reading.value_range == "auto"  # the caller's stays as it is
+    given.reading.value_range = "1,2"
+    assert run_config.check_evaluation(given, workdir).reading.value_range == "1,2"
+
+
+@pytest.mark.parametrize(
+    "mean, std, expected",
+    [
+        ((127.5,) * 3, (127.5,) * 3, "auto"),
+        ((44.7, 40.3, 49.8), (67.2, 61.7, 76.0), "auto"),
+        ((8.0, 9.0, 8.0), (3.0, 4.0, 3.0), "full"),  # 12 bits divided by 65535
+        ((25.0, 9.0, 8.0), (16.0, 4.0, 3.0), "full"),  # 14 bits
+        ((), (), "full"),
+    ],
+)
+def test_an_earlier_run_reads_as_it_was_trained(tmp_path, mean, std, expected):
+    changes = [("data.mean", mean), ("data.std", std)]
+    newer = "value_range", "channels"
+    assert run_config.read_config(written(tmp_path, changes, newer)).reading.value_range == expected
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved["data"]["name"] = "monuseg"  # whose files have 8 bits
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert run_config.read_config(tmp_path).reading.value_range == "auto"
