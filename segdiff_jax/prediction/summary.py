@@ -79,7 +79,7 @@ def row(
     seconds: float,
     state: os.stat_result,
     values: str = "",
-    certainty: Sequence[float | str] = (),
+    certainty: Sequence[Any] = (),
 ) -> Row:
     """Returns the row of an image of shape (H, W), whose file had this state when it was read.
 
