@@ -33,7 +33,6 @@ def get_config() -> ConfigDict:
     c.model.rrdb_growth = 8
     c.diffusion.prediction = "logit"
     c.diffusion.signal_scale = 0.3
-    c.diffusion.zero_x_T = True
     c.sampling.budget = "balanced"
     c.sampling.samples = 16
     c.sampling.sampler = "ddim"

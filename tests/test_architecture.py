@@ -43,7 +43,7 @@ MAY_IMPORT = {
         *("training", "inference", "data", "data.image_io", "data.datasets", "diffusion"),
         *("models", "models.ops", "runtime", "errors"),
     ),
-    "cli": ("prediction", "config", "runtime", "errors"),
+    "cli": ("prediction", "checkpoint", "config", "runtime", "errors"),
     "train": BELOW_PROGRAMS,
     "trained_run": (*BELOW_PROGRAMS, "certainty"),
     **dict.fromkeys(

@@ -62,15 +62,14 @@ def step_memory(config: ConfigDict, size: Size) -> StepMemory:
 def _kept(config: ConfigDict, size: Size, params: Params, rows: int) -> int:
     """Returns the bytes that the backward pass of so many rows keeps, with the parameters."""
     objective = training.objective(config)
-    shape = partial(jax.ShapeDtypeStruct, dtype=np.uint8)
-    image, mask = shape((rows, *size, 3)), shape((rows, *size))
+    shape: Any = partial(jax.ShapeDtypeStruct, dtype=np.uint8)
+    batch = Batch(shape((rows, *size, 3)), shape((rows, *size)))
 
-    def backward(params: Params, image: jax.Array, mask: jax.Array) -> Any:
-        batch = Batch(image, mask)
+    def backward(params: Params, batch: Batch) -> Any:
         keys = jax.random.split(jax.random.key(0), rows)
         return jax.vjp(lambda p: objective.loss(p, batch, keys)[0], params)[1]
 
-    leaves = jax.tree.leaves(jax.eval_shape(backward, params, image, mask))
+    leaves = jax.tree.leaves(jax.eval_shape(backward, params, batch))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 

@@ -29,8 +29,8 @@ def enable() -> None:
     if VARIABLE not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(DIRECTORY).expanduser()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
-    # the class of which JAX makes its cache
-    compilation_cache.LRUCache = WholeEntries  # pyright: ignore[reportPrivateImportUsage]
+    of_jax: Any = compilation_cache
+    of_jax.LRUCache = WholeEntries  # the class of which JAX makes its cache
 
 
 class WholeEntries(LRUCache):

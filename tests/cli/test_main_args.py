@@ -2,8 +2,10 @@
 
 import errno
 import importlib
+import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import types
 
@@ -11,7 +13,7 @@ import pytest
 from tiny_config import ROOT
 
 from segdiff_jax import errors, main
-from segdiff_jax.cli import main_args
+from segdiff_jax.cli import main_args, options
 
 OK = "--config=configs/synthetic.py"
 AUTHORS = "--config=configs/monuseg.py"
@@ -98,6 +100,27 @@ BAD = [
     ([OK, "--processes=two"], "processes=two"),
     ([OK, "--coordinator=localhost"], "--coordinator=localhost: must be HOST:PORT or auto"),
     ([OK, "--coordinator=h:1", "--processes=2", "--process=2"], "--process=2: must be at least 0"),
+    ([OK, "--coordinator=h:99999999", "--processes=2", "--process=0"], "must be HOST:PORT or auto"),
+    ([OK, "--coordinator=h:65536", "--processes=2", "--process=0"], "must be HOST:PORT or auto"),
+    ([OK, "--coordinator=a b:1", "--processes=2", "--process=0"], "must be HOST:PORT or auto"),
+    ([OK, "--coordinator=h:1", "--processes=99999999", "--process=0"], "must be at most 65536"),
+    ([OK, f"--workdir={'x' * 300}"], "is no usable path: File name too long"),
+    ([OK, f"--workdir={'d/' * 3000}"], "is no usable path: File name too long"),
+    ([OK, "--workdir=~nobodyxx/run"], "is no usable path: Could not determine home"),
+    ([OK, "--workdir=a\nb"], "must be text without control characters"),
+    ([OK, "--workdir=a\udcff"], "must be text without control characters"),
+    ([OK, "--config.data.prepared_dir=~nobodyxx/foo"], "is no usable path: Could not determine ho"),
+    ([OK, "--config.data.prepared_dir=a\x1b[2J"], "must be text without control characters"),
+    ([OK, f"--config.data.dir={'a' * 5000}"], "is no usable path: File name too long"),
+    ([OK, "--config.train.max_seconds=1e10"], "must be a number, at least 0, at most 1e+08"),
+    (
+        [OK, f"--config.train.steps={'9' * 30}"],
+        "must be an integer, at least 1, at most 1000000000",
+    ),
+    (
+        [OK, f"--config.train.steps={'9' * 5000}"],
+        "must be an integer, at least 1, at most 10000000",
+    ),
 ]
 
 
@@ -285,3 +308,20 @@ def test_no_two_sources_share_a_default_work_directory(tmp_path):
     assert all("/" not in name and " " not in name for name in names)
     assert main_args.run_name("configs/folder.py:cells,small") == "folder-cells-small"
     assert main_args.run_name("configs/monuseg.py") == "monuseg"
+
+
+def test_a_config_of_the_wheel_is_found_where_there_is_no_repository(tmp_path, monkeypatch):
+    """By the name that the documents give it; a file that is here comes first."""
+    installed = tmp_path.joinpath("environment", *options.INSTALLED_CONFIGS)
+    shutil.copytree(ROOT / "configs", installed)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / "environment"))
+    monkeypatch.chdir(tmp_path)
+    assert main_args.parse(["--config=configs/synthetic.py"]).config.data.name == "synthetic"
+    with pytest.raises(errors.UserError, match="no such Python file"):
+        main_args.parse(["--config=synthetic.py"])
+    (tmp_path / "configs").mkdir()
+    mine = (
+        (installed / "synthetic.py").read_text().replace("c.train.steps = 180", "c.train.steps = 7")
+    )
+    (tmp_path / "configs" / "synthetic.py").write_text(mine)
+    assert main_args.parse(["--config=configs/synthetic.py"]).config.train.steps == 7
