@@ -19,7 +19,7 @@ from segdiff_jax.certainty.calibration import Calibration, Observation
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import interval_scores, ranking_scores, scoring
-from segdiff_jax.experiments.certainty_tables import EVIDENCE, PATHS
+from segdiff_jax.experiments.certainty_result import EVIDENCE, PATHS
 from segdiff_jax.factory import datasets
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import watchdog

@@ -6,7 +6,12 @@ from doubtful_pictures import picture
 
 from segdiff_jax.certainty import calibration, evidence
 from segdiff_jax.data.example import Example
-from segdiff_jax.experiments import certainty_measurement, certainty_rivals, certainty_tables
+from segdiff_jax.experiments import (
+    certainty_measurement,
+    certainty_result,
+    certainty_rivals,
+    certainty_tables,
+)
 from segdiff_jax.experiments.collect import CellResult, Grid
 from segdiff_jax.experiments.grids import Values, plan
 
@@ -20,7 +25,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def saved(pictures, tmp_path_factory):
-    path = tmp_path_factory.mktemp("cell") / certainty_tables.EVIDENCE
+    path = tmp_path_factory.mktemp("cell") / certainty_result.EVIDENCE
     examples = [Example(found.image, truth.astype(np.uint8), "x") for found, truth in pictures]
     certainty_measurement.save(path, [found for found, _ in pictures], examples)
     return path
