@@ -34,6 +34,7 @@ if str(ROOT) not in sys.path:  # a checkout that is not installed
 
 from segdiff_jax import errors  # noqa: E402
 from segdiff_jax.cli import app  # noqa: E402
+from segdiff_jax.runtime.watchdog import LAUNCHED  # noqa: E402
 
 MAIN = (sys.executable, "-m", "segdiff_jax.main")
 HOST = "127.0.0.1"
@@ -66,7 +67,7 @@ class Layout(NamedTuple):
     def environment(self, process: int, port: int, base: Mapping[str, str]) -> dict[str, str]:
         """Returns the environment of a process: `base` and its devices."""
         # JAX would bind the coordinator, which has no password, to every address
-        changed = dict(base) | {"JAX_COORDINATOR_BIND_ADDRESS": f"{HOST}:{port}"}
+        changed = dict(base) | {"JAX_COORDINATOR_BIND_ADDRESS": f"{HOST}:{port}", LAUNCHED: "stdin"}
         if self.gpus:
             share = self.gpus // self.processes
             ours = range(process * share, (process + 1) * share)
@@ -115,7 +116,7 @@ class Job:
                 [*program, *arguments, *job, f"--process={i}"],
                 cwd=ROOT,
                 env=layout.environment(i, port, base),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # which ends with this process, see LAUNCHED
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -8,7 +8,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from segdiff_jax.runtime import startup
+
 __version__ = "0.1.0"
+
+startup.end_on_signals()  # of a program, while it is still being imported
 
 if TYPE_CHECKING:
     from segdiff_jax.api import load as load

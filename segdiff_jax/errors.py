@@ -1,5 +1,6 @@
 """The error that a user sees as one line, and the exit codes of every program."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,16 @@ MEANINGS = {
 # Codes after which launchers do not restart: the same command would fail again, or a person asked
 # for the end. After any other but DONE they restart, a bounded number of times.
 FINAL = (USAGE, BAD_DATA, BAD_CHECKPOINT, INTERNAL, CANNOT_WRITE, INTERRUPTED)
+
+# what a terminal obeys, or shows as something else: controls, separators, directions, half pairs
+_CONTROLS = re.compile(
+    "[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Returns a text whose control characters are escaped, such as names of files of others."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class TerminatedError(BaseException):

@@ -76,7 +76,7 @@ def calibrated(run: TrainedRun, workdir: Path) -> tuple[Calibration | None, str]
     """Returns the calibration of a run's certainty, and what it is or why there is none.
 
     Without one for its settings it is fitted on the validation split, and stored with the run, if
-    that was not trained on.
+    that was not trained on; by a job of one process alone, whose file all others would have to see.
 
     Raises:
       UserError: the stored one is damaged or cannot be written.
@@ -85,7 +85,8 @@ def calibrated(run: TrainedRun, workdir: Path) -> tuple[Calibration | None, str]
     settings = {"updates": [run.step], "runs": [samplers.of_sampling(config, run.predictor)]}
     fitted, reason = store.read(workdir, settings)
     split, trained_on = config.data.validation_split, config.data.train_split.split("+")
-    if fitted is None and split and not set(split.split("+")) & set(trained_on):
+    unseen = split and not set(split.split("+")) & set(trained_on)
+    if fitted is None and unseen and jax.process_count() == 1:
         try:
             examples = datasets.scored_examples(config, split)
         except UserError as error:
@@ -95,6 +96,5 @@ def calibrated(run: TrainedRun, workdir: Path) -> tuple[Calibration | None, str]
         observed = calibration.observe_examples(run.predictor, examples, key)
         marks = calibration.fingerprint(examples), f"split {split!r} of {config.data.name}"
         fitted = calibration.fit(observed, *marks)
-        if jax.process_index() == 0:
-            store.write(workdir, settings, fitted)
+        store.write(workdir, settings, fitted)
     return fitted, reason if fitted is None else f"{fitted.n} pictures of {fitted.source}"

@@ -43,7 +43,7 @@ MAY_IMPORT = {
         *("training", "inference", "data", "data.image_io", "data.datasets", "diffusion"),
         *("models", "models.ops", "runtime", "errors"),
     ),
-    "cli": ("prediction", "config", "runtime", "errors"),
+    "cli": ("prediction", "checkpoint", "config", "runtime", "errors"),
     "train": BELOW_PROGRAMS,
     "trained_run": (*BELOW_PROGRAMS, "certainty"),
     **dict.fromkeys(
@@ -144,7 +144,7 @@ def test_the_root_shows_the_programs_and_little_else():
 
 def test_imports_inside_functions_stand_only_where_a_mistake_is_named_before_jax_is_imported():
     allowed = {"main.py", "predict.py", "import_torch.py", "__init__.py", "run.py", "registry.py"}
-    allowed |= {"calibrate.py", "rate.py"}
+    allowed |= {"calibrate.py", "rate.py", "certainty_tables.py"}
     for path in MODULES.values():
         functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, FUNCTION)]
         inside = [n.module for f in functions for n in ast.walk(f) if isinstance(n, ast.ImportFrom)]

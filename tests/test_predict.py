@@ -18,6 +18,7 @@ from stand_in import StandIn
 from tiny_config import ROOT, tiny
 
 from segdiff_jax import errors, predict
+from segdiff_jax.checkpoint import run_config
 from segdiff_jax.cli import app
 from segdiff_jax.cli.predict_args import parse
 from segdiff_jax.data.image_io import reading, writing
@@ -146,7 +147,8 @@ def test_samples_are_written_as_masks_and_counted(call, folder, caplog):
 def test_an_output_of_a_version_without_samples_is_continued(call):
     output = call(StandIn())
     path = output / "summary.csv"
-    lines = [line.rpartition(",") for line in path.read_text().splitlines()]
+    known = [line.split(",")[:13] for line in path.read_text().splitlines()]
+    lines = [",".join(line).rpartition(",") for line in known]
     assert [last for *_, last in lines] == ["values", "", "", "", ""]
     lines = [line.rpartition(",") for line, *_ in lines]
     assert [last for *_, last in lines] == ["samples", "0", "0", "0", "0"]
@@ -526,7 +528,7 @@ BAD = [  # (argv, what the line says, exit code)
     (["--workdir="], "--workdir is missing", 64),
     (["--output="], "--output is missing", 64),
     (["--workdir=not/there"], "--workdir=not/there: must be the directory of a run", 64),
-    (["--workdir=."], "holds no run: no config.json", 66),
+    (["--workdir=."], "holds no run: it has no config.json", 66),
     (["--input=not/there"], "--input=not/there: no such file or folder", 64),
     (["--input=run/config.json"], "must be a file with the end .png, .jpg, .jpeg", 64),
     (["--input=run"], ".webp (there are 1 .json)", 65),
@@ -605,11 +607,27 @@ def test_a_mistake_takes_one_line(argv, message, code, standing_in, capsys, monk
     assert message in captured.err and captured.out == ""
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"diffusion": {}}'])
+HOSTILE = [
+    *("{", "[]", "{}", '{"diffusion": {}}', "[" * 200_000, '{"a":' * 100_000, "null", "3"),
+    *(json.dumps(tiny().to_dict() | {"diffusion": one}) for one in ([], {"T": "x"}, {"T": {}}, 3)),
+    *(json.dumps(tiny().to_dict() | {"model": {"channels": n}}) for n in (1e9, -8, 10**30, [[8]])),
+    json.dumps(tiny().to_dict() | {"model": {"multipliers": [1] * 100_000}}),
+    json.dumps(tiny().to_dict() | {"data": {"mean": [float("nan")] * 3}}),
+    json.dumps(tiny().to_dict() | {"sampling": {"stride": 99, "tile": 16}}),
+    json.dumps(tiny().to_dict() | {"extra": {"a": {"b": {"c": 1}}}}),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_broken_config_is_a_bad_run(text, standing_in, run_dir, capsys):
     (run_dir / "config.json").write_text(text)
     assert predict.main(standing_in) == errors.BAD_CHECKPOINT
-    assert "config.json is not the config of a run" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "config.json is not the config of a run" in lines[0]
+    assert len(lines[0]) < 700 and "Traceback" not in lines[0]
+    with pytest.raises(errors.UserError, match="is not the config of a run") as error:
+        run_config.read_config(run_dir)
+    assert error.value.code == errors.BAD_CHECKPOINT
 
 
 def test_unreadable_images_are_reported_at_the_end(standing_in, folder, capsys, monkeypatch):
@@ -626,7 +644,7 @@ def test_unreadable_images_are_reported_at_the_end(standing_in, folder, capsys, 
     assert predict.main(argv) == errors.BAD_DATA
     assert asked == {
         **{"generations": 3, "steps": 2, "overlap": 4, "seed": 7, "budget": "paper"},
-        **{"samples": 5, "tolerance": 0.1, "threshold": 0.2},
+        **{"samples": 5, "tolerance": 0.1, "threshold": 0.2, "calibrated": False},
     }
     first, last = [x for x in capsys.readouterr().err.splitlines() if x.startswith("segdiff")]
     assert first.startswith("segdiff: images/x.png: ")

@@ -19,7 +19,10 @@ from segdiff_jax.certainty import (
     strangers,
 )
 from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.certainty.pixels import PixelModel
+from segdiff_jax.certainty.quality import QualityModel
 from segdiff_jax.certainty.regression import Linear
+from segdiff_jax.certainty.risk import RiskModel
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import pixel_scores
 from segdiff_jax.evaluation.sample_scores import dice_matrix, object_counts
@@ -77,13 +80,13 @@ class Calibration(NamedTuple):
       source: where they come from, for people.
     """
 
-    quality: quality.QualityModel | None
-    rated: quality.QualityModel | None
+    quality: QualityModel | None
+    rated: QualityModel | None
     area: quantities.IntervalModel | None
     count: quantities.IntervalModel | None
     confidence: Linear | None
-    pixels: pixels.PixelModel | None
-    risk: risk.RiskModel | None
+    pixels: PixelModel | None
+    risk: RiskModel | None
     suspicion: Linear | None
     ranges: strangers.Ranges | None
     n: int

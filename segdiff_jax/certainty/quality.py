@@ -87,7 +87,7 @@ def fit(
 
 
 def _features(agreement: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(_doubt(np.float64(value))) for name, value in agreement.items()}
+    return {name: float(_doubt(np.asarray(value))) for name, value in agreement.items()}
 
 
 def _doubt(dice: np.ndarray) -> np.ndarray:

@@ -79,5 +79,7 @@ def _standardised(
 def _linear(
     names: Sequence[str], centre: np.ndarray, spread: np.ndarray, weights: np.ndarray, offset: float
 ) -> Linear:
-    parts = (tuple(map(float, part)) for part in (centre, spread, weights))
-    return Linear(tuple(names), *parts, offset)
+    of_names, of_spread, of_weights = (
+        tuple(map(float, part)) for part in (centre, spread, weights)
+    )
+    return Linear(tuple(names), of_names, of_spread, of_weights, offset)

@@ -55,9 +55,9 @@ def fit(counts: Sequence[np.ndarray]) -> RiskModel | None:
     """Fits the pictures' pixels, each [2, LEVELS] by (foreground, level); None without any."""
     if not counts:
         return None
-    missed, false = zip(*map(_losses, counts), strict=True)
-    means = (tuple(map(float, np.mean(loss, axis=0))) for loss in (missed, false))
-    return RiskModel(*means, len(counts))
+    of_pictures = zip(*map(_losses, counts), strict=True)
+    missed, false = (tuple(map(float, np.mean(loss, axis=0))) for loss in of_pictures)
+    return RiskModel(missed, false, len(counts))
 
 
 def losses(counts: np.ndarray, outer: float, inner: float) -> tuple[float, float]:

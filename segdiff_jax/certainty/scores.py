@@ -9,7 +9,7 @@ from segdiff_jax.certainty import risk as of_risk
 from segdiff_jax.certainty.calibration import WHOLE, Calibration, Observation
 from segdiff_jax.certainty.conformal import LEVELS
 from segdiff_jax.certainty.objects import confidence
-from segdiff_jax.certainty.quality import LEVEL
+from segdiff_jax.certainty.quality import LEVEL, Quality
 from segdiff_jax.evaluation import interval_scores, pixel_scores, ranking_scores
 
 RISKS = (0.05, 0.1)
@@ -68,9 +68,9 @@ def of_pictures(observed: Sequence[Observation], fitted: Calibration | None) -> 
     Without a calibration they are ranked by the best agreement there is.
     """
     true = np.array([one.dice for one in observed])
-    rows: list[tuple[float, float, float]] = []
+    rows: list[Quality] = []
     if fitted is not None and fitted.quality is not None:
-        rows = [tuple(fitted.quality(one.agreement)) for one in observed]
+        rows = [fitted.quality(one.agreement) for one in observed]
         confidences = np.array([row[0] for row in rows])
     else:
         confidences = np.array([_agreement(one) for one in observed])

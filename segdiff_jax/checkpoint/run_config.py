@@ -11,8 +11,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segdiff_jax.checkpoint import trust
-from segdiff_jax.config import SCORING_FIELDS, default, flatten
-from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.config import SCORING_FIELDS, default, flatten, validate
+from segdiff_jax.config.schema import FIELDS, invalid_value
+from segdiff_jax.errors import BAD_CHECKPOINT, UserError, one_line
 from segdiff_jax.runtime.files import write_json
 
 Fields = dict[str, Any]
@@ -27,6 +28,7 @@ MUTABLE = (
     *("diffusion.clip_x0", "model.rrdb_form", "model.remat"),
 )
 # the predictions of trained weights depend on these fields and groups, but not on the second
+NEEDED = ("diffusion", "model", "sampling")  # groups of every version
 AFFECTS_PREDICTIONS = ("model.", "diffusion.", "data.mean", "data.std")
 NOT_PREDICTIONS = ("model.dtype", "model.dropout", "model.rrdb_form", "model.remat")
 NOT_PREDICTIONS += ("diffusion.clip_x0", "model.precision")
@@ -111,16 +113,53 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
 def read_config(workdir: Path) -> ConfigDict:
     """Returns the config of a run; fields that it lacks have the value of `config.default`.
 
+    It may come from anywhere, so its size, depth and values are checked before anything is made of
+    them. Fields that this version does not know are kept.
+
     Raises:
-      UserError: the directory holds no run, or its config cannot be read.
+      UserError: the directory holds no run, or its config cannot be read or is not allowed.
     """
     path = workdir / "config.json"
     try:
         trust.check_config_file(path)
-        loaded = tuples(json.loads(path.read_text()))
-        return ConfigDict(_merged(_defaults_for(loaded), loaded))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
+        loaded = json.loads(path.read_bytes())
+        _check_depth(loaded)
+        loaded = tuples(loaded)
+        config = ConfigDict(_merged(_defaults_for(loaded), loaded))
+        _check_values(config)
+        return config
+    except FileNotFoundError as error:
+        what = f"{workdir} holds no run: it has no config.json"
+        raise UserError(what, BAD_CHECKPOINT) from error
+    except UserError as error:
+        text = str(error)
+        text = text if str(path) in text else f"{path} is not the config of a run: {text}"
+        raise UserError(text, BAD_CHECKPOINT) from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        text = f"{path} is not the config of a run: {one_line(error)}"
+        raise UserError(text, BAD_CHECKPOINT) from error
+
+
+def _check_depth(loaded: Any) -> None:
+    """Raises ValueError unless it is groups of fields, whose values are at most lists."""
+    if not isinstance(loaded, dict):
+        raise ValueError("it is no group of settings")
+    if missing := [name for name in NEEDED if name not in loaded]:
+        raise ValueError(f"it has no {missing[0]!r}")
+    for name, group in loaded.items():
+        for key, value in group.items() if isinstance(group, dict) else [("", group)]:
+            values = value if isinstance(value, list) else [value]
+            if any(isinstance(one, dict | list) for one in values):
+                raise ValueError(f"{name[:40]}.{key[:40]} is nested too deep")
+
+
+def _check_values(config: ConfigDict) -> None:
+    """Raises UserError at a field that has no allowed value, or contradicts another."""
+    values = flatten(config)
+    for key, field in FIELDS.items():
+        if key in values and not field.allowed.accepts(values[key]):
+            raise invalid_value(key, values[key])
+    validate.check_relations(config)
 
 
 def _defaults_for(loaded: Any) -> Fields:

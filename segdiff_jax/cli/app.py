@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags, logging
 
@@ -24,13 +24,33 @@ from segdiff_jax.runtime import files, startup, watchdog
 # messages of JAX's collectives and its coordination service when a process is gone
 LOST = re.compile(r"Gloo .*failed|Connection (closed|reset) by peer|[Cc]oordination ?[Ss]ervice")
 HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort"}
+ENDING_SECONDS = 30.0  # to clean up after a signal
 ENDINGS = {signal.SIGTERM: TerminatedError, signal.SIGINT: KeyboardInterrupt}
+
+_started = False  # whether this process is that of a program
 
 
 def start(main: Callable[[list[str]], int]) -> NoReturn:
     """Runs the main function of a program with the arguments of this process, and exits."""
+    global _started
+    sys.unraisablehook = _without_aftermath(sys.unraisablehook)
     startup.reexec_with_huge_pages()
+    _started = True
+    watchdog.exit_with_launcher()
     exit_program(main(sys.argv[1:]))
+
+
+def _without_aftermath(show: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Returns a hook of sys.unraisablehook that leaves out the aftermath of a save that failed.
+
+    TensorStore goes on with other arrays, and tells an event loop that has ended, for each of them.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            show(unraisable)
+
+    return hook
 
 
 def run(
@@ -50,8 +70,8 @@ def run(
                     signal.signal(number, partial(_raise, received))
         program(argv)
     except (Exception, KeyboardInterrupt, TerminatedError) as error:
-        if isinstance(error, ImportError) and received:
-            # numpy and other C extensions turn any exception during their import into this one
+        if received and not isinstance(error, UserError | KeyboardInterrupt | TerminatedError):
+            # numpy and other C extensions turn any exception during their import into another
             error = ENDINGS[received[-1]]()
         return _report(error, less_memory)
     return errors.DONE
@@ -59,6 +79,10 @@ def run(
 
 def _raise(received: list[signal.Signals], number: int, _: FrameType | None) -> NoReturn:
     received.append(signal.Signals(number))
+    code = errors.TERMINATED if number == signal.SIGTERM else errors.INTERRUPTED
+    # a C extension that is being imported may swallow the exception
+    if _started:
+        watchdog.exit_after(ENDING_SECONDS, signal.Signals(number).name, code)
     raise ENDINGS[received[-1]]
 
 
@@ -103,10 +127,12 @@ def exit_program(code: int) -> NoReturn:
 
     One of several that failed ends at once: an orderly exit would wait minutes for the others,
     which wait for it in the next collective. So does one that was interrupted or terminated: its
-    state is saved, and a thread may still be compiling, which crashes an orderly exit.
+    state is saved, and a thread may still be compiling, which crashes an orderly exit. And one that
+    cannot write, as what it is still writing fails, too.
     """
     failed_peer = bool(code) and _is_joined()
-    if failed_peer or code in (errors.INTERRUPTED, errors.TERMINATED):
+    at_once = (errors.INTERRUPTED, errors.TERMINATED, errors.CANNOT_WRITE)
+    if failed_peer or code in at_once:
         coordinator = failed_peer and sys.modules["jax"].process_index() == 0
         watchdog.exit_now("", code, coordinator)
     sys.exit(code)
@@ -119,6 +145,7 @@ def set_up_logging() -> None:
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
     handler.addFilter(_is_shown)
+    handler.addFilter(_with_printable_names)
     handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
 
 
@@ -127,7 +154,19 @@ def _is_shown(record: python_logging.LogRecord) -> bool:
     noise = "tracked_metric" in str(record.msg) or record.exc_info
     if noise and "orbax" in record.pathname:
         return False
+    if record.name == "asyncio" and "never retrieved" in record.getMessage():
+        return False  # of the arrays of such a save
     return record.levelno >= python_logging.WARNING or "segdiff_jax" in record.pathname
+
+
+def _with_printable_names(record: python_logging.LogRecord) -> bool:
+    """Escapes control characters in what a message names: files of others, and their errors."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            errors.printable(str(one)) if isinstance(one, str | os.PathLike | Exception) else one
+            for one in record.args
+        )
+    return True
 
 
 def show(text: str) -> int:
@@ -152,5 +191,6 @@ def _stdout_is_closed() -> bool:
 
 def fail(message: str, code: int) -> int:
     """Prints one line on stderr and returns the code."""
-    print(f"segdiff: {' '.join(map(str.strip, message.splitlines()))}", file=sys.stderr)
+    line = " ".join(map(str.strip, message.split("\n")))
+    print(f"segdiff: {errors.printable(line)}", file=sys.stderr)
     return code

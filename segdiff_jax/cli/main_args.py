@@ -12,6 +12,7 @@ from segdiff_jax.config import schema
 from segdiff_jax.errors import UserError
 
 ENCODING = "surrogateescape"  # of names of files that are no text
+MAX_PORT, MAX_PROCESSES = 65535, 65536
 MODES = ("all", "check", "prepare", "train", "evaluate")
 FLAGS = {"workdir": "", "device": "", "coordinator": "", "processes": 0, "process": -1}
 SUMMARIES = {  # by mode; "": --mode gives it
@@ -84,6 +85,9 @@ def parse(argv: list[str], mode: str = "") -> Command:
         hint = schema.did_you_mean(mode, MODES)
         raise UserError(f"--mode={mode}: must be one of {', '.join(MODES)}{hint}")
     workdir = options.directory("workdir", values["workdir"] or f"runs/{run_name(source)}")
+    for name, text in (("--workdir", str(workdir)), ("prepared_dir", config.data.prepared_dir)):
+        if re.search("[\0-\x1f\x7f\ud800-\udfff]", text):
+            raise UserError(f"{name}={text!r}: must be text without control characters")
     job = values["coordinator"], values["processes"], values["process"]
     _check_job(*job)
     options.use_device(values["device"])
@@ -110,8 +114,10 @@ def _check_job(coordinator: str, count: int, process: int) -> None:
     if coordinator in ("", "auto"):
         if count or process >= 0:
             raise UserError("--processes and --process need --coordinator=HOST:PORT")
-    elif not re.fullmatch(r".+:\d+", coordinator):
+    elif not (match := re.fullmatch(r"\S+:(\d{1,5})", coordinator)) or int(match[1]) > MAX_PORT:
         raise UserError(f"--coordinator={coordinator}: must be HOST:PORT or auto")
+    elif count > MAX_PROCESSES:
+        raise UserError(f"--processes={count}: must be at most {MAX_PROCESSES}")
     elif not 0 <= process < count:
         demand = f"must be at least 0 and less than --processes={count}"
         raise UserError(f"--process={process}: {demand}")

@@ -218,9 +218,23 @@ def _where(error: Exception, path: Path) -> str:
 def check_config(config: ConfigDict) -> None:
     """Raises UserError if a field, or a relation between fields, or data.dir is wrong."""
     validate.check(config)
-    data_dir = config.data.dir
-    if data_dir and not Path(data_dir).expanduser().is_dir():
-        raise UserError(f"config.data.dir={data_dir!r}: must be a directory that exists")
+    for key in ("dir", "prepared_dir"):
+        if text := config.data[key]:
+            path = _usable(f"config.data.{key}", text)
+            if key == "dir" and not path.is_dir():
+                raise UserError(f"config.data.dir={text!r}: must be a directory that exists")
+
+
+def _usable(name: str, text: str) -> Path:
+    """Returns the path of a text; raises UserError for one that no file system takes."""
+    shown = text if len(text) < 200 else f"{text[:100]}..."
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+        return path
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a zero byte
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"{name}={shown!r}: is no usable path: {why}") from error
 
 
 def local_path(name: str, text: str) -> Path:
@@ -228,7 +242,7 @@ def local_path(name: str, text: str) -> Path:
     if "://" in text:
         demand = "must be a place in a file system of this machine: mount buckets"
         raise UserError(f"--{name}={text}: {demand}, see docs/tpu.md")
-    return Path(text).expanduser()
+    return _usable(f"--{name}", text)
 
 
 def directory(name: str, text: str) -> Path:

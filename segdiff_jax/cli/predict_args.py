@@ -1,16 +1,18 @@
 """Parses the command line of `predict`."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
+from segdiff_jax.checkpoint import run_config
 from segdiff_jax.cli import options
 from segdiff_jax.cli.options import whole_number
-from segdiff_jax.config.allowed import Allowed, integer, is_range, number
+from segdiff_jax.config.allowed import SIDE, STEPS, Allowed, integer, is_range, number
 from segdiff_jax.config.schema import FIELDS, MAX_SEED
-from segdiff_jax.errors import BAD_CHECKPOINT, UserError
+from segdiff_jax.errors import UserError
 from segdiff_jax.prediction.inputs import (
     FOLDERS,
     GENERATIONS,
@@ -91,23 +93,23 @@ EXTRA = (SAMPLES, GENERATIONS, OBJECTS, *OF_OBJECTS)  # outputs on request
 # a value of the command line: how to parse it, and what it may be
 VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "budget": (str, FIELDS["sampling.budget"].allowed),
-    "samples": (whole_number, integer(0)),
-    "tolerance": (float, number(0)),
-    "generations": (whole_number, integer(1)),
+    "samples": (whole_number, FIELDS["sampling.samples"].allowed),
+    "tolerance": (float, FIELDS["sampling.tolerance"].allowed),
+    "generations": (whole_number, FIELDS["sampling.generations"].allowed),
     "fusion": (str, FIELDS["sampling.fusion"].allowed),
     "steps": (
         whole_number,
-        integer(0)._replace(text="an integer, at least 1, or 0 for all"),
+        integer(0, STEPS)._replace(text="an integer, at least 1, or 0 for all"),
     ),
     "overlap": (
         whole_number,
-        integer(0)._replace(text="an integer, at least 0, in pixels"),
+        integer(0, SIDE)._replace(text="an integer, at least 0, in pixels"),
     ),
     "seed": (whole_number, integer(0, MAX_SEED)),
     "threshold": (float, number(0, 1, below=True)),
     "risk": (float, number(0, 1, above=True, below=True)),
-    "max_pixels": (whole_number, integer(1)),
-    "page": (whole_number, integer(0)),
+    "max_pixels": (whole_number, FIELDS["reading.max_pixels"].allowed),
+    "page": (whole_number, integer(0, 10**6)),
     "value_range": (str, FIELDS["reading.value_range"].allowed),
     "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", is_range)),
     "channels": (_channels, Allowed("one or three numbers from 0, such as 0,1,2", _are_channels)),
@@ -195,24 +197,16 @@ def read_workdirs(text: str) -> list[Path]:
     return workdirs
 
 
-def _saved(workdir: Path) -> dict[str, Any]:
-    """Returns the config of a run, which is read as plain JSON here."""
-    path = workdir / "config.json"
+def _saved(workdir: Path) -> ConfigDict:
+    """Returns the config of a run."""
     if not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: must be the directory of a run")
-    if not path.is_file():
-        raise UserError(f"--workdir={workdir}: holds no run: no config.json", BAD_CHECKPOINT)
-    try:
-        saved = json.loads(path.read_text())
-        _ = saved["diffusion"]["T"], saved["sampling"]["tile"]
-        return saved
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the config of a run: {error}", BAD_CHECKPOINT) from error
+    return run_config.read_config(workdir)
 
 
-def _check_steps(configs: list[dict[str, Any]], values: Mapping[str, Any]) -> None:
+def _check_steps(configs: list[ConfigDict], values: Mapping[str, Any]) -> None:
     """Checks values against the configs of the runs."""
-    T, tile = min(c["diffusion"]["T"] for c in configs), configs[0]["sampling"]["tile"]
+    T, tile = min(c.diffusion.T for c in configs), configs[0].sampling.tile
     steps, overlap = values.get("steps", 0), values.get("overlap", 0)
     if steps > T:
         raise UserError(f"--steps={steps}: must be at most {T}, the steps of the run")
@@ -221,14 +215,14 @@ def _check_steps(configs: list[dict[str, Any]], values: Mapping[str, Any]) -> No
 
 
 def _outputs(
-    flags: Mapping[str, Any], configs: list[dict[str, Any]], values: Mapping[str, Any]
+    flags: Mapping[str, Any], configs: list[ConfigDict], values: Mapping[str, Any]
 ) -> frozenset[str]:
     """Returns the outputs on request; samples must be drawn to be written."""
     text = flags["outputs"]
     names = set(filter(None, text.split(",")))
     if not names <= {*EXTRA}:
         raise UserError(f"--outputs={text}: must be of {', '.join(EXTRA)}, joined by commas")
-    drawn = values.get("samples", max(c["sampling"].get("samples", 0) for c in configs))
+    drawn = values.get("samples", max(c.sampling.samples for c in configs))
     if SAMPLES in names and not drawn:
         raise UserError(f"--outputs={text}: needs --samples=N, as the run draws none")
     return frozenset(names | ({GENERATIONS} if flags["save_generations"] else set()))

@@ -5,6 +5,15 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+# bounds far beyond what is of use, and within what the system, JAX and int32 can hold
+MANY = 10**9  # training steps, images
+SIDE = 2**16  # pixels
+WIDTH = 2**13  # channels
+STEPS = 10**5  # of the diffusion; masks
+SECONDS = 10**8  # three years
+LARGE = 1e30
+MOST_VALUES = 64  # of a field that is a tuple
+
 
 class Allowed(NamedTuple):
     """Describes the allowed values of a field or a flag.
@@ -49,7 +58,9 @@ def several(each: Allowed, length: int | None = None) -> Allowed:
     count = "one or more values" if length is None else f"{length} values"
 
     def accepts(v: Any) -> bool:
-        fits = isinstance(v, tuple | list) and (len(v) == length if length else len(v) > 0)
+        fits = isinstance(v, tuple | list) and (
+            len(v) == length if length else 0 < len(v) <= MOST_VALUES
+        )
         return fits and all(map(each.accepts, v))
 
     return Allowed(f"{count} in brackets, each {each.text}", accepts)
@@ -67,7 +78,7 @@ def is_integer(value: Any) -> bool:
 
 def is_range(values: tuple[float, ...]) -> bool:
     """Returns whether numbers are two finite ones, the lower first."""
-    return len(values) == 2 and -math.inf < values[0] < values[1] < math.inf
+    return len(values) == 2 and -LARGE <= values[0] < values[1] <= LARGE
 
 
 def _is_value_range(value: Any) -> bool:
@@ -91,3 +102,14 @@ FOREGROUND = Allowed(
     "auto, nonzero, a value, or aboveVALUE, such as above127",
     lambda v: isinstance(v, str) and _FOREGROUND.fullmatch(v) is not None,
 )
+
+
+def _is_power_of_two(value: Any) -> bool:
+    return is_integer(value) and 0 < value <= SIDE and value.bit_count() == 1
+
+
+POWERS_OF_TWO = Allowed(
+    "powers of two in brackets, such as (16, 32); () for none",
+    lambda v: v in ((), []) or several(Allowed("", _is_power_of_two)).accepts(v),
+)
+ODD = Allowed("an odd integer, at least 1", lambda v: is_integer(v) and 0 < v < SIDE and v % 2 == 1)

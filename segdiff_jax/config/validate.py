@@ -15,8 +15,13 @@ Violations = Iterator[tuple[str, str]]  # (field, what it must be instead)
 
 def check(config: ConfigDict) -> None:
     """Raises UserError at the first field, or relation between fields, that is not allowed."""
+    check_fields(flatten(config))
+    check_relations(config)
+
+
+def check_relations(config: ConfigDict) -> None:
+    """Raises UserError at the first relation that does not hold; every field alone is allowed."""
     values = flatten(config)
-    check_fields(values)
     for violations in (_data, _widths, _variants, _sizes, _sampling, _training):
         for key, demand in violations(config):
             raise UserError(f"config.{key}={values[key]!r}: {demand}")

@@ -5,6 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from segdiff_jax.errors import printable
+
 LOWER_IS_BETTER = {"calibration"}
 MEANINGS = {
     "iou": "Intersection over union of the foreground, per image; 0 when truth and prediction are "
@@ -38,6 +40,7 @@ MEANINGS = {
 TEMPLATES = Environment(
     loader=PackageLoader("segdiff_jax", ""),
     autoescape=True,
+    finalize=lambda value: printable(value) if type(value) is str else value,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

@@ -19,32 +19,13 @@ from segdiff_jax.certainty.calibration import Calibration, Observation
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import interval_scores, ranking_scores, scoring
+from segdiff_jax.experiments.certainty_tables import EVIDENCE, PATHS
 from segdiff_jax.factory import datasets
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import watchdog
 
-EVIDENCE = "evidence.npz"
 HALVES, TIMED = 20, 4
 MASKS = ("passes", "samples", "decisions")  # saved as bits
-# scores of a half by name: where `scores.scores` has them
-PATHS = {
-    "band ece": ("pixels", "band", "ece"),
-    "band auroc": ("pixels", "band", "auroc"),
-    "removed at 5 %": ("pixels", "image", "removed5"),
-    "removed at 12 %": ("pixels", "image", "removed12"),
-    "spearman": ("quality", "spearman"),
-    "error of dice": ("quality", "mean_error"),
-    "gap closed": ("quality", "closed"),
-    "dice interval holds": ("quality", "coverage"),
-    "objects": ("objects", "confidence"),
-    "objects, mean p": ("objects", "mean probability"),
-    "objects, passes": ("objects", "passes"),
-    "objects, samples": ("objects", "samples"),
-    **{f"{q} holds": ("intervals", q, "0.8", "coverage") for q in ("area", "count")},
-    **{f"{q} score": ("intervals", q, "0.8", "score") for q in ("area", "count")},
-    "outer misses": ("risk", "0.1", "missed"),
-    "inner is wrong": ("risk", "0.1", "false"),
-}
 
 
 def measure(config: ConfigDict, run: Path, output: Path) -> dict[str, Any]:

@@ -4,12 +4,30 @@ import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 
-from segdiff_jax.experiments import certainty_measurement, certainty_rivals
-from segdiff_jax.experiments.certainty_measurement import EVIDENCE
 from segdiff_jax.experiments.collect import CellResult, Grid
 from segdiff_jax.experiments.recipe import CERTAINTY
 from segdiff_jax.experiments.table_formats import Table
 
+EVIDENCE = "evidence.npz"  # predictions of a cell, beside its result
+# scores of a half by name: where `scores.scores` has them
+PATHS = {
+    "band ece": ("pixels", "band", "ece"),
+    "band auroc": ("pixels", "band", "auroc"),
+    "removed at 5 %": ("pixels", "image", "removed5"),
+    "removed at 12 %": ("pixels", "image", "removed12"),
+    "spearman": ("quality", "spearman"),
+    "error of dice": ("quality", "mean_error"),
+    "gap closed": ("quality", "closed"),
+    "dice interval holds": ("quality", "coverage"),
+    "objects": ("objects", "confidence"),
+    "objects, mean p": ("objects", "mean probability"),
+    "objects, passes": ("objects", "passes"),
+    "objects, samples": ("objects", "samples"),
+    **{f"{q} holds": ("intervals", q, "0.8", "coverage") for q in ("area", "count")},
+    **{f"{q} score": ("intervals", q, "0.8", "score") for q in ("area", "count")},
+    "outer misses": ("risk", "0.1", "missed"),
+    "inner is wrong": ("risk", "0.1", "false"),
+}
 MORE = ("area score, constant", "area score, p(1-p)", "spoilt", "strangers")
 
 
@@ -20,7 +38,7 @@ def tables(grids: Sequence[Grid]) -> list[Table]:
 
 
 def _halves(grids: Sequence[Grid]) -> Table:
-    names = (*certainty_measurement.PATHS, *MORE)
+    names = (*PATHS, *MORE)
     columns, header = [], ["score"]
     for grid in grids:
         for variant, seeds in _by_variant(grid).items():
@@ -57,8 +75,11 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _rivals(grids: Sequence[Grid]) -> Table:
+    # jax takes seconds to import, and no other table needs it
+    from segdiff_jax.experiments import certainty_measurement, certainty_rivals
+
     header = ["data", "run", "what", "score", "value"]
-    rows = []
+    rows: list[list[str]] = []
     for grid in grids:
         found = _by_variant(grid)
         seen = {

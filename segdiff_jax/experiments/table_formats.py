@@ -2,8 +2,12 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from segdiff_jax.errors import printable
+from segdiff_jax.prediction.csv_cells import FORMULA
 
 
 class Table(NamedTuple):
@@ -31,5 +35,12 @@ def markdown(table: Table) -> str:
 def comma_separated(table: Table) -> str:
     """Returns the table as CSV: header and rows."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
+    rows = [[_cell(cell) for cell in row] for row in (table.header, *table.rows)]
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Returns a text without control characters that no spreadsheet takes for a formula."""
+    number = re.fullmatch(r"[+-]?[\d.,e%+\- ]*", text)
+    return printable(text if number or not text.startswith(FORMULA) else f"'{text}")

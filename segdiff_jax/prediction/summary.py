@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.errors import UserError
+from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
 from segdiff_jax.prediction.object_table import TABLE
 from segdiff_jax.prediction.output_maps import MapStatistics
 from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
@@ -80,7 +81,7 @@ def row(
     seconds: float,
     state: os.stat_result,
     values: str = "",
-    certainty: Sequence[float | str] = (),
+    certainty: Sequence[Any] = (),
 ) -> Row:
     """Returns the row of an image of shape (H, W), whose file had this state when it was read.
 
@@ -137,13 +138,17 @@ class Summary:
         """Appends a row; it replaces an earlier one of the same name."""
         self.rows[row.name] = row
         with reporting_write_errors(self.path), open(self.path, "ab", buffering=0) as file:
-            text = _csv([row])
+            text = _csv([_cells(row)])
             if file.write(text) < len(text):  # one call, so that readers see whole lines
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, rows: Iterable[Row]) -> None:
         with atomic_write(self.path) as temporary:
-            temporary.write_bytes(_csv([COLUMNS, *rows]))
+            temporary.write_bytes(_csv([COLUMNS, *map(_cells, rows)]))
+
+
+def _cells(row: Row) -> Row:
+    return row._replace(name=cell_of_name(row.name))
 
 
 def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
@@ -161,10 +166,11 @@ def _read(path: Path) -> list[Row]:
         if not lines or tuple(lines[0]) not in (COLUMNS[:n] for n in (*EARLIER, len(COLUMNS))):
             raise ValueError("another header")
         types = types[: len(lines[0])]
-        return [
+        rows = (
             Row(*(_value(kind, x) for kind, x in zip(types, line, strict=True)))
             for line in lines[1:]
-        ]
+        )
+        return [row._replace(name=name_of_cell(row.name)) for row in rows]
     except ValueError as error:
         raise UserError(
             f"{path}: is not in the format this program writes ({error}): choose another --output, "

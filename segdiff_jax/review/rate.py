@@ -110,7 +110,8 @@ def rate(model: Any, examples: Iterable[Any], output: Path) -> list[Row]:
         seen = model.predict(example.image, number=number)
         rated = seen.rate(example.mask)
         unlike = ", ".join(rated.unlike)
-        row = Row(0, example.name, rated.suspicion, rated.surprise, *rated.dice, unlike)
+        dice = rated.dice.dice, rated.dice.low, rated.dice.high
+        row = Row(0, example.name, rated.suspicion, rated.surprise, *dice, unlike)
         found.append(row)
         pictures[example.name] = example.image, example.mask, seen.doubt(example.mask)
         for better in sorted(found, key=_worst)[PICTURES:]:

@@ -41,8 +41,11 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
       UserError: nothing can be written there.
     """
     holder = directory / HOLDER
-    with reporting_write_errors(directory):
+    try:
         directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(directory, error.strerror or str(error)) from error
+    with reporting_write_errors(directory):
         lock = _acquire(directory / NAME, wait)
     if lock is None:
         yield

@@ -5,11 +5,14 @@ fast (docs/performance_log.md), but glibc reads the setting only when a process 
 is that setting: with `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` the program does not restart.
 """
 
+import contextlib
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
+ENDINGS = (signal.SIGTERM, signal.SIGINT)
 TUNABLES = "GLIBC_TUNABLES"  # environment variable
 BEFORE = "SEGDIFF_TUNABLES_BEFORE"  # environment variable: TUNABLES before the restart
 SETTING = "glibc.malloc.hugetlb"
@@ -27,9 +30,33 @@ def reexec_with_huge_pages() -> None:
     chosen = BEFORE in os.environ or SETTING in before
     if chosen or not sys.executable or not huge_pages_available():
         return
+    if hasattr(signal, "pthread_sigmask"):  # the old handlers end here; see `end_on_signals`
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     os.environ[BEFORE] = before
     os.environ[TUNABLES] = f"{before}:{SETTING}=1".lstrip(":")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def end_on_signals() -> None:
+    """Lets SIGTERM and SIGINT end this process with 143 and 130 until `cli.app` handles them.
+
+    Only where it runs a program of this package, which imports others for a second; a library
+    changes no handler. Signals that came during a restart come now.
+    """
+    program = Path(sys.argv[0] if sys.argv else "").name
+    if program != "-m" and program.removesuffix(".exe") != "segdiff":
+        return
+    with contextlib.suppress(ValueError):  # not in the main thread
+        for number in ENDINGS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _end)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+
+
+def _end(number: int, _: object) -> None:
+    os.write(2, b"segdiff: terminated\n" if number == signal.SIGTERM else b"segdiff: interrupted\n")
+    os._exit(128 + number)
 
 
 def huge_pages_available() -> bool:

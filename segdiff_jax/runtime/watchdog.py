@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from segdiff_jax.errors import HUNG
+from segdiff_jax.errors import HUNG, TERMINATED
 
+LAUNCHED = "SEGDIFF_LAUNCHED_BY"  # environment variable
 COMPILATION_FACTOR = 10  # compilation shows no progress: its limit is this many times as long
 # The coordinator exits last: without it JAX aborts the others before they have written why.
 COORDINATOR_DELAY = 3.0
@@ -32,10 +33,11 @@ def exit_now(message: str, code: int, coordinator: bool = False) -> NoReturn:
       code: the exit code.
       coordinator: whether this is process 0 of several; it exits `COORDINATOR_DELAY` later.
     """
-    if message:
-        os.write(2, f"segdiff: {message}\n".encode())
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    with contextlib.suppress(OSError):  # whoever read them may be gone
+        if message:
+            os.write(2, f"segdiff: {message}\n".encode())
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
     if coordinator:
         time.sleep(COORDINATOR_DELAY)
     os._exit(code)
@@ -51,6 +53,29 @@ def call_after(seconds: float, action: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def exit_after(seconds: float, message: str, code: int) -> None:
+    """Exits in so many seconds, if the program has not ended by itself."""
+    timer = threading.Timer(seconds, exit_now, (message, code))
+    timer.daemon = True
+    timer.start()
+
+
+def exit_with_launcher() -> None:
+    """Exits as soon as the launcher that started this process is gone, even by kill -9.
+
+    It holds the other end of stdin, and says so by `LAUNCHED`; the system closes it.
+    """
+    if os.environ.get(LAUNCHED) != "stdin":
+        return
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        exit_now("the launcher is gone", TERMINATED)
+
+    threading.Thread(target=wait, name="launcher", daemon=True).start()
 
 
 _latest: tuple[float, str, float] = (0, "", 1)  # sign of progress: when, what, factor of the limit

@@ -100,6 +100,27 @@ BAD = [
     ([OK, "--processes=two"], "processes=two"),
     ([OK, "--coordinator=localhost"], "--coordinator=localhost: must be HOST:PORT or auto"),
     ([OK, "--coordinator=h:1", "--processes=2", "--process=2"], "--process=2: must be at least 0"),
+    ([OK, "--coordinator=h:99999999", "--processes=2", "--process=0"], "must be HOST:PORT or auto"),
+    ([OK, "--coordinator=h:65536", "--processes=2", "--process=0"], "must be HOST:PORT or auto"),
+    ([OK, "--coordinator=a b:1", "--processes=2", "--process=0"], "must be HOST:PORT or auto"),
+    ([OK, "--coordinator=h:1", "--processes=99999999", "--process=0"], "must be at most 65536"),
+    ([OK, f"--workdir={'x' * 300}"], "is no usable path: File name too long"),
+    ([OK, f"--workdir={'d/' * 3000}"], "is no usable path: File name too long"),
+    ([OK, "--workdir=~nobodyxx/run"], "is no usable path: Could not determine home"),
+    ([OK, "--workdir=a\nb"], "must be text without control characters"),
+    ([OK, "--workdir=a\udcff"], "must be text without control characters"),
+    ([OK, "--config.data.prepared_dir=~nobodyxx/foo"], "is no usable path: Could not determine ho"),
+    ([OK, "--config.data.prepared_dir=a\x1b[2J"], "must be text without control characters"),
+    ([OK, f"--config.data.dir={'a' * 5000}"], "is no usable path: File name too long"),
+    ([OK, "--config.train.max_seconds=1e10"], "must be a number, at least 0, at most 1e+08"),
+    (
+        [OK, f"--config.train.steps={'9' * 30}"],
+        "must be an integer, at least 1, at most 1000000000",
+    ),
+    (
+        [OK, f"--config.train.steps={'9' * 5000}"],
+        "must be an integer, at least 1, at most 10000000",
+    ),
 ]
 
 

@@ -264,3 +264,24 @@ def test_the_known_data_sets_are_those_that_can_be_built():
     from segdiff_jax.data.datasets.registry import BUILDERS
 
     assert set(schema.FIELDS["data.name"].allowed.choices) == set(BUILDERS)
+
+
+NUMBERS = [
+    key
+    for key, field in schema.FIELDS.items()
+    if isinstance(field.default, int | float) and not isinstance(field.default, bool)
+]
+HUGE = [10**12 + 1, 2**63, 10**30, 1e31, 1e308, float("inf"), float("nan")]
+
+
+@pytest.mark.parametrize("value", HUGE)
+def test_every_number_has_a_bound_that_the_system_can_hold(value):
+    """Timers take less than 10^10 s, counters are int32, and floats are those of float32."""
+    for key in NUMBERS:
+        if isinstance(value, float) or key != "train.clip_norm":
+            assert not schema.FIELDS[key].allowed.accepts(value), key
+    for key, field in schema.FIELDS.items():
+        assert field.allowed.accepts(field.default), key
+        if isinstance(field.default, tuple) and field.default and key != "cityscapes.classes":
+            assert not field.allowed.accepts((value,) * len(field.default)), key
+            assert not field.allowed.accepts(tuple(field.default) * 1000), key

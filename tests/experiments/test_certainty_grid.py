@@ -20,7 +20,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def saved(pictures, tmp_path_factory):
-    path = tmp_path_factory.mktemp("cell") / certainty_measurement.EVIDENCE
+    path = tmp_path_factory.mktemp("cell") / certainty_tables.EVIDENCE
     examples = [Example(found.image, truth.astype(np.uint8), "x") for found, truth in pictures]
     certainty_measurement.save(path, [found for found, _ in pictures], examples)
     return path

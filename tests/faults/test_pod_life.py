@@ -17,8 +17,9 @@ from segdiff_jax import errors
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 LAST, BATCH = 12, 6
-# Of losses on another number of devices, relative: four times the largest seen in these updates.
-ROUNDING = 4e-6
+# Of losses on another number of devices, relative. Up to 9.3e-8 was seen, one bit of a float32;
+# each update may add some.
+ROUNDING = 1e-6
 
 
 @pytest.fixture(scope="module")

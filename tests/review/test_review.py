@@ -9,11 +9,13 @@ from PIL import Image
 from pixel_network import predictor_of
 from tiny_config import tiny
 
-from segdiff_jax import api, errors
+from segdiff_jax import api, errors, trained_run
 from segdiff_jax.certainty import store
 from segdiff_jax.checkpoint import run_config
 from segdiff_jax.cli import segdiff
+from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
+from segdiff_jax.factory import datasets
 
 COUNT = 12
 SETTINGS = ("--samples=6", "--budget=fast")
@@ -139,6 +141,39 @@ def test_without_a_calibration_the_columns_are_empty(place, tmp_path):
     words = f"--workdir={place / 'run'}", f"--input={place / 'images'}", f"--output={tmp_path}"
     assert segdiff.main(["predict", *words, "--samples=3"]) == 0
     assert {row["predicted_dice"] for row in rows_of(tmp_path / "summary.csv")} == {""}
+
+
+def examples_of(place):
+    found = []
+    for i in range(COUNT):
+        mask = np.asarray(Image.open(place / "masks" / f"p{i:02d}.png")) // 255
+        found.append(Example(image_of(place, i), mask, f"p{i:02d}"))
+    return found
+
+
+def test_an_evaluation_fits_the_validation_split_once(place, tmp_path, monkeypatch):
+    config, asked = tiny(), []
+    config.data.validation_split = "validation"
+
+    def examples(config, split):
+        asked.append(split)
+        return examples_of(place)
+
+    monkeypatch.setattr(datasets, "scored_examples", examples)
+    run = trained_run.TrainedRun(config, 7, predictor_of(samples=4), [])
+    fitted, note = trained_run.calibrated(run, tmp_path)
+    again, _ = trained_run.calibrated(run, tmp_path)
+    assert asked == ["validation"] and fitted.n == COUNT and "12 pictures of split" in note
+    assert again.fingerprint == fitted.fingerprint
+    config.data.train_split = "train+validation"  # trained on: says nothing
+    nothing, reason = trained_run.calibrated(run._replace(step=8), tmp_path)
+    assert nothing is None and "other settings" in reason and asked == ["validation"]
+
+
+def test_check_of_a_run_rates_its_own_annotations(place, monkeypatch):
+    monkeypatch.setattr(datasets, "scored_examples", lambda config, split: examples_of(place)[:5])
+    assert segdiff.main(["check", f"--workdir={place / 'run'}", *SETTINGS]) == 0
+    assert len(rows_of(place / "run" / "check" / "ratings.csv")) == 5
 
 
 @pytest.mark.parametrize(
