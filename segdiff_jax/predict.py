@@ -15,7 +15,8 @@ from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
 from segdiff_jax.prediction import inputs
-from segdiff_jax.prediction.inputs import BOUNDS, GENERATIONS, MAPS, SAMPLES
+from segdiff_jax.prediction.inputs import FOLDERS, OBJECTS, OF_OBJECTS
+from segdiff_jax.prediction.object_table import TABLE, ObjectTable
 from segdiff_jax.prediction.summary import FILES, Summary, check_settings
 from segdiff_jax.runtime import lock, own_files
 
@@ -41,8 +42,7 @@ def run_command(argv: list[str]) -> None:
 
     left_out = (*Limits._fields, "risk")
     chosen = {k: v for k, v in command.values.items() if k not in left_out}
-    folders = (*MAPS, GENERATIONS, SAMPLES, *BOUNDS)
-    own_files.check(command.output, FILES, folders, CANNOT_WRITE)
+    own_files.check(command.output, FILES, FOLDERS, CANNOT_WRITE)
     with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
         predict(command, api.load(command.workdirs, calibrated=command.calibrated, **chosen))
 
@@ -58,35 +58,65 @@ def predict(command: Command, model: Any) -> None:
       UserError: the output was made with other settings or cannot be written; or some images
         failed, which are its details, and the others are done.
     """
-    from segdiff_jax.prediction.pipeline import FolderPrediction, log_review_order
+    from segdiff_jax.prediction.pipeline import log_review_order
 
-    output, predictor, bounds = command.output, model.predictor, _checked_bounds(command, model)
-    limits = _limits(command, model)
+    output, bounds, limits = (
+        command.output,
+        _checked_bounds(command, model),
+        _limits(command, model),
+    )
     same = check_settings(output, settings(command, model, limits), command.overwrite)
-    with Summary(output, fresh=command.overwrite and not same) as summary:
-        work = FolderPrediction(
-            bands=model.bands,
-            output=output,
-            limits=limits,
-            threshold=model.threshold,
-            saved_generations=predictor.generations if "generations" in command.outputs else 0,
-            summary=summary,
-            random=model.random,
-            expected=model.config.sampling.budget != "paper",
-            save_samples="samples" in command.outputs,
-            whole=predictor.whole,
-            shown=model.shown,
-            calibration=model.calibration,
-            bounds=bounds,
-        )
+    fresh = command.overwrite and not same
+    objects = _object_outputs(command, model, limits, fresh)
+    with Summary(output, fresh) as summary:
+        more = {"limits": limits, "summary": summary, "bounds": bounds, "objects": objects}
+        work = _work(command, model, more)
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total = len(command.inputs)
         if skipped := total - len(left):
             logging.info("%d of %d images were done before", skipped, total)
+        if objects is not None and objects.table is not None:
+            objects.table.keep(summary.rows.keys() - {one.name for one in left})
         work.run(left)
     log_review_order(summary.path, summary.rows.values())
     if work.problems:
         raise _failures(work.problems, total)
+
+
+def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
+    """Returns the `FolderPrediction` of a command, with `more` of its fields."""
+    from segdiff_jax.prediction.pipeline import FolderPrediction
+
+    predictor = model.predictor
+    return FolderPrediction(
+        bands=model.bands,
+        output=command.output,
+        threshold=model.threshold,
+        saved_generations=predictor.generations if "generations" in command.outputs else 0,
+        random=model.random,
+        expected=model.config.sampling.budget != "paper",
+        save_samples="samples" in command.outputs,
+        whole=predictor.whole,
+        shown=model.shown,
+        calibration=model.calibration,
+        **more,
+    )
+
+
+def _object_outputs(command: Command, model: Any, limits: Limits, fresh: bool) -> Any:
+    """Returns what is written of objects, an `ObjectOutputs`; None: nothing.
+
+    A table that is there goes on with every command, as its lines are of the images as they are.
+    """
+    from segdiff_jax.prediction.object_outputs import ObjectOutputs
+
+    kinds = command.outputs & {OBJECTS, *OF_OBJECTS}
+    if OBJECTS in kinds or (command.output / TABLE).exists():
+        table, predictor = ObjectTable(command.output, fresh), model.predictor
+        if not (predictor.samples or (model.random and predictor.generations > 1)):
+            logging.info("%s: no agreement and no area_std: add --samples=N", table.path)
+        return ObjectOutputs(kinds | {OBJECTS, "labels"}, table, limits.page)
+    return ObjectOutputs(kinds, None, limits.page) if kinds else None
 
 
 def _failures(problems: list[UserError], total: int) -> UserError:

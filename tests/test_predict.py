@@ -552,7 +552,11 @@ BAD = [  # (argv, what the line says, exit code)
     (["--fusion=vote"], "--fusion=vote: must be one of mean, median, majority, staple, medoi", 64),
     (["--samples=-1"], "--samples=-1: must be an integer, at least 0", 64),
     (["--tolerance=-0.1"], "--tolerance=-0.1: must be a number, at least 0", 64),
-    (["--outputs=masks"], "--outputs=masks: must be of samples, generations, joined by commas", 64),
+    (
+        ["--outputs=masks"],
+        "--outputs=masks: must be of samples, generations, objects, labels, ",
+        64,
+    ),
     (["--outputs=samples"], "--outputs=samples: needs --samples=N, as the run draws none", 64),
     (["--outputs=samples", "--samples=0"], "--outputs=samples: needs --samples=N", 64),
     (["--generations=0"], "--generations=0: must be an integer, at least 1", 64),

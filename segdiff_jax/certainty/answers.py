@@ -72,16 +72,22 @@ class RatedMask(NamedTuple):
 def answer(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> Answer:
     """Answers for the predicted mask [H, W] of a picture; None: the run is not calibrated."""
     agreement, measured = of_evidence.agreement(found, mask), quantities.measure(found)
-    listed, fitted = of_objects.find(found, mask), calibration
-    kept = (listed.labels, listed.area, listed.probability, listed.held, listed.area_std)
+    fitted = calibration
     return Answer(
         UNKNOWN if fitted is None or fitted.quality is None else fitted.quality(agreement),
         _intervals(measured["area"], None if fitted is None else fitted.area),
         _intervals(measured["count"], None if fitted is None else fitted.count),
-        Objects(
-            *kept, of_objects.confidence(listed, None if fitted is None else fitted.confidence)
-        ),
+        objects(found, mask, calibration),
         _unlike(found, mask, agreement, calibration),
+    )
+
+
+def objects(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> Objects:
+    """Returns the objects of a mask [H, W] of a picture, alone."""
+    listed, fitted = of_objects.find(found, mask), calibration
+    kept = (listed.labels, listed.area, listed.probability, listed.held, listed.area_std)
+    return Objects(
+        *kept, of_objects.confidence(listed, None if fitted is None else fitted.confidence)
     )
 
 

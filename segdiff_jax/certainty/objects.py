@@ -18,6 +18,7 @@ from segdiff_jax.evaluation.sample_scores import SMALLEST
 
 HELD = 0.5  # IoU
 FEWEST = 10  # right objects and wrong ones, each, of a fit
+STRIP = 2**20  # pixels that are relabelled together
 _EPS = 1e-3
 
 
@@ -45,7 +46,7 @@ class Objects(NamedTuple):
 
 def find(found: Evidence, mask: np.ndarray) -> Objects:
     """Returns the objects of a mask [H, W] of a picture."""
-    labels = _large(mask)
+    labels = label(mask)
     count = int(labels.max(initial=0))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     mean = np.bincount(labels.ravel(), found.probability.ravel(), count + 1)[1:] / area
@@ -120,12 +121,16 @@ def confidence(objects: Objects, line: Linear | None) -> np.ndarray:
     return special.expit(line(features(objects)))
 
 
-def _large(mask: np.ndarray) -> np.ndarray:
-    """Labels the components of `SMALLEST` pixels or more by 1..N."""
+def label(mask: np.ndarray) -> np.ndarray:
+    """Labels the 4-connected components of `SMALLEST` pixels or more of a mask by 1..N, int64."""
     labels = metrics.regions(np.asarray(mask, bool))
     large = np.bincount(labels.ravel()) >= SMALLEST
     large[0] = False
-    return (np.cumsum(large) * large)[labels]
+    new = np.cumsum(large) * large
+    step = max(1, STRIP // max(mask.shape[1], 1))
+    for top in range(0, len(labels), step):  # a whole copy would double the memory
+        labels[top : top + step] = new[labels[top : top + step]]
+    return labels
 
 
 def _spread(areas: np.ndarray) -> np.ndarray:

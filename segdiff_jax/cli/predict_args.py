@@ -14,9 +14,10 @@ from segdiff_jax.config.allowed import SIDE, STEPS, Allowed, integer, is_range, 
 from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import UserError
 from segdiff_jax.prediction.inputs import (
-    BOUNDS,
+    FOLDERS,
     GENERATIONS,
-    MAPS,
+    OBJECTS,
+    OF_OBJECTS,
     SAMPLES,
     Input,
     expand,
@@ -41,9 +42,10 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
                              After segdiff calibrate, summary.csv has predicted Dice and intervals.
                              The same command again skips finished images;
   --overwrite                predicts them again
-  --outputs=NAMES            samples: also writes each, samples/NAME_1.png (0, 255), ...;
-                             generations: each map that the probability is made of, also asked for
-                             by
+  --outputs=NAMES            joined by commas. samples: also writes each, samples/NAME_1.png;
+                             labels, geojson (QuPath, GIS), rois (ImageJ): a file of the objects of
+                             an image, its connected components; objects: objects.csv, with labels/;
+                             generations: each map that the probability is made of, as with
   --save_generations
   --budget=NAME              of the probability: fast, one pass; balanced, one of each orientation;
                              paper, N masks by the reverse process:
@@ -87,7 +89,7 @@ def _are_channels(v: tuple[int, ...]) -> bool:
 
 PATHS = ("workdir", "input", "output")
 SWITCHES = ("save_generations", "recursive", "overwrite", "calibrated")
-EXTRA = (SAMPLES, GENERATIONS)  # outputs on request
+EXTRA = (SAMPLES, GENERATIONS, OBJECTS, *OF_OBJECTS)  # outputs on request
 # a value of the command line: how to parse it, and what it may be
 VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "budget": (str, FIELDS["sampling.budget"].allowed),
@@ -233,8 +235,10 @@ def _check_output(
     for path in paths if values["recursive"] else []:
         if output.resolve().is_relative_to(path.resolve()):
             raise UserError(f"--output={output}: lies in {path}, where --recursive would find it")
-    written = {path for input in inputs for path in input.maps(output.resolve()).values()}
+    place = output.resolve()
+    of_image = (Input.maps, Input.bounds, Input.of_objects)
+    written = {path for i in inputs for of in of_image for path in of(i, place).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")
-    if not values["overwrite"] and (name := unrelated_content(output, (*MAPS, *EXTRA, *BOUNDS))):
+    if not values["overwrite"] and (name := unrelated_content(output, FOLDERS)):
         raise UserError(f"--output={output}: holds {name}, which no prediction made: --overwrite?")

@@ -1,10 +1,12 @@
-"""Computes the columns of summary.csv that say how sure a prediction is."""
+"""Collects what is known of an image besides its maps: columns of summary.csv, and its objects."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.certainty.answers import answer
+from segdiff_jax.certainty import answers
+from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.evidence import evidence
 from segdiff_jax.certainty.quality import LEVEL
@@ -14,33 +16,50 @@ MAX_VALUES = 2**27  # of all maps of an image whose certainty is computed: 0.5 G
 Columns = tuple[float | str, ...]
 
 
+class Known(NamedTuple):
+    """What is known of an image.
+
+    Attributes:
+      columns: of summary.csv from predicted_dice on; () if nothing is.
+      objects: of the mask; None: not asked for, or the maps are too large to be held together.
+    """
+
+    columns: Columns = ()
+    objects: Objects | None = None
+
+
 @dataclass
 class CertaintyColumns:
-    """Collects the rows of images and answers for each, from predicted_dice on.
+    """Collects the rows of images and answers for each.
 
     Attributes:
       calibration: of the run; None: there are no columns.
       random: whether generations are samples of masks, see `averaging.uncertainty`.
+      objects: whether objects are asked for.
     """
 
     calibration: Calibration | None
     random: bool
+    objects: bool = False
     parts: dict[int, list[PredictedRows]] = field(default_factory=dict)
 
     def add(self, rows: PredictedRows, pixels: int) -> None:
         """Keeps rows of an image of that many pixels, unless it is too large."""
-        if self.calibration is None:
+        if self.calibration is None and not self.objects:
             return
         maps = len(rows.generations) + (0 if rows.soft is None else 3 * len(rows.soft))
         if maps * pixels <= MAX_VALUES:
             self.parts.setdefault(rows.image, []).append(rows)
 
-    def columns(self, index: int, image: np.ndarray, mask: np.ndarray) -> Columns:
-        """Returns the columns of an image [H, W, 3] and its mask [H, W]; () of one too large."""
+    def known(self, index: int, image: np.ndarray, mask: np.ndarray) -> Known:
+        """Returns what is known of an image [H, W, 3] and its mask [H, W]."""
         parts = self.parts.pop(index, None)
         if parts is None:
-            return ()
+            return Known()
         found = evidence(image, stacked(parts), self.random)
-        known = answer(found, mask > 0, self.calibration)
-        numbers = (*known.quality, *known.area[LEVEL], *known.count[LEVEL])
-        return (*(round(float(value), 4) for value in numbers), ", ".join(known.unlike))
+        if self.calibration is None:
+            return Known((), answers.objects(found, mask > 0, None))
+        of = answers.answer(found, mask > 0, self.calibration)
+        numbers = (*of.quality, *of.area[LEVEL], *of.count[LEVEL])
+        columns = (*(round(float(value), 4) for value in numbers), ", ".join(of.unlike))
+        return Known(columns, of.objects if self.objects else None)

@@ -21,6 +21,10 @@ _NAMED = 5  # folders that a line names
 ENDS = ", ".join(reading.SUFFIXES)
 SAMPLES = "samples"  # only with --outputs=samples
 BOUNDS = ("inner", "outer")  # only with --risk
+OBJECTS = "objects"  # with --outputs=objects: a table, objects.csv, no folder
+# with --outputs of that name: the end of its files
+OF_OBJECTS = {"labels": ".tif", "geojson": ".geojson", "rois": ".zip"}
+FOLDERS = (*MAPS, GENERATIONS, SAMPLES, *BOUNDS, *OF_OBJECTS)
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
 
@@ -50,6 +54,13 @@ class Input(NamedTuple):
         """Returns the output file of each of `BOUNDS`."""
         file = _fitting(self.output_stem, self.suffix)
         return {name: output / name / file for name in BOUNDS}
+
+    def of_objects(self, output: Path) -> dict[str, Path]:
+        """Returns the output file of each of `OF_OBJECTS`."""
+        return {
+            name: output / name / _fitting(self.output_stem, end)
+            for name, end in OF_OBJECTS.items()
+        }
 
     def generations(self, output: Path, count: int) -> list[Path]:
         """Returns the output files of the generations, which are counted from 1."""

@@ -26,8 +26,9 @@ from segdiff_jax.data.image_io.reading import read, read_size
 from segdiff_jax.errors import BAD_DATA, UserError, one_line
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import summary
-from segdiff_jax.prediction.certainty_columns import CertaintyColumns
+from segdiff_jax.prediction.certainty_columns import CertaintyColumns, Known
 from segdiff_jax.prediction.inputs import Input
+from segdiff_jax.prediction.object_outputs import ObjectOutputs
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
 from segdiff_jax.prediction.summary import Row, Summary
@@ -120,6 +121,7 @@ class FolderPrediction:
     shown: Callable[[np.ndarray], np.ndarray] = lambda p: p  # see `api.Model.shown`
     calibration: Calibration | None = None  # of the certainty; None: its columns are empty
     bounds: tuple[float, float] | None = None  # thresholds of the inner and the outer mask
+    objects: ObjectOutputs | None = None  # what is written of them
     problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
 
@@ -128,8 +130,12 @@ class FolderPrediction:
         generations = input.generations(self.output, self.saved_generations)
         files = [*input.maps(self.output).values(), *generations]
         files += input.bounds(self.output).values() if self.bounds else ()
-        if self.save_samples and input.name in self.summary.rows:
-            files += input.samples(self.output, self.summary.rows[input.name].samples)
+        if (row := self.summary.rows.get(input.name)) is None:
+            return False
+        if self.save_samples:
+            files += input.samples(self.output, row.samples)
+        if self.objects and not self.objects.is_done(input, self.output, row.width * row.height):
+            return False
         return self.summary.is_done(input.name, input.path, files)
 
     def run(self, inputs: Iterable[Input]) -> None:
@@ -187,7 +193,7 @@ class FolderPrediction:
         reader = ImageReader(jobs, self.limits)
         stream, ended = iter(self.bands(reader, jobs[0].input.number)), 0
         started, maps = time.monotonic(), None
-        certainty = CertaintyColumns(self.calibration, self.random)
+        certainty = CertaintyColumns(self.calibration, self.random, self.objects is not None)
         while True:
             try:
                 if (rows := next(stream, None)) is None:
@@ -203,8 +209,8 @@ class FolderPrediction:
                 maps.add(rows.top, rows.generations, shown, rows.samples)
                 certainty.add(rows, job.pixels)
                 if rows.last:
-                    columns = certainty.columns(rows.image, file.image, maps.mask)
-                    self._finish(job, file, maps, started, columns)
+                    known = certainty.known(rows.image, file.image, maps.mask)
+                    self._finish(job, file, maps, started, known)
             except Exception as error:
                 return self._give_up(jobs, rows.image, error, progress)
             progress.update(rows.generations.shape[1] * rows.generations.shape[2])
@@ -231,12 +237,7 @@ class FolderPrediction:
         return OutputMaps(shape, self.threshold, self.output, keep, *more)
 
     def _finish(
-        self,
-        job: Job,
-        file: ImageFile,
-        maps: OutputMaps,
-        started: float,
-        certainty: Sequence[float | str],
+        self, job: Job, file: ImageFile, maps: OutputMaps, started: float, known: Known
     ) -> None:
         """Writes the files of an image, and then its row, which marks it as done."""
         input, paths = job.input, job.input.maps(self.output)
@@ -259,9 +260,12 @@ class FolderPrediction:
                 writing.save(path, generation, file.tags)
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
+        if self.objects is not None:
+            two = maps.mask, maps.probability
+            self.objects.write(input, self.output, two, known.objects, file.tags)
         seconds = time.monotonic() - started
-        of_file = file.state, as_flags(file.values), certainty
-        row = summary.row(input.name, job.shape, maps.statistics(), seconds, *of_file)
+        more = file.state, as_flags(file.values), known.columns
+        row = summary.row(input.name, job.shape, maps.statistics(), seconds, *more)
         self.summary.add(row)
         self.done.append(row)
 

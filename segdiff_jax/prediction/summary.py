@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 from segdiff_jax.errors import UserError
 from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
+from segdiff_jax.prediction.object_table import TABLE
 from segdiff_jax.prediction.output_maps import MapStatistics
 from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
 
-FILES = SUMMARY, SETTINGS = "summary.csv", "settings.json"  # of an output folder
+SUMMARY, SETTINGS = "summary.csv", "settings.json"  # of an output folder
+FILES = SUMMARY, SETTINGS, TABLE
 
 
 class Row(NamedTuple):
@@ -222,7 +224,8 @@ def unrelated_content(output: Path, folders: Iterable[str]) -> str:
     """Returns a name in `output` that would be overwritten and is no prediction's, or ""."""
     if (output / SETTINGS).exists():
         return ""
-    if (output / SUMMARY).exists():
-        return SUMMARY
+    for name in (SUMMARY, TABLE):
+        if (output / name).exists():
+            return name
     taken = (name for name in folders if (output / name).is_dir() and os.listdir(output / name))
     return next(taken, "")

@@ -15,6 +15,7 @@ class Rows(NamedTuple):
     probability: np.ndarray
     samples: np.ndarray | None
     last: bool
+    soft: np.ndarray | None
 
 
 class Predictor(NamedTuple):
@@ -69,4 +70,5 @@ class StandIn:
                 rows = soft[:, top : top + self.rows].astype(np.float32)
                 masks = (rows > 0.5).astype(np.uint8) if self.predictor.samples else None
                 mean, last = rows.clip(0, 1).mean(axis=0), top + self.rows >= len(image)
-                yield Rows(place, top, rows, mean, masks, last)
+                soft_samples = rows if self.predictor.samples else None
+                yield Rows(place, top, rows, mean, masks, last, soft_samples)

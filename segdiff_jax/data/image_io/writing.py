@@ -141,7 +141,8 @@ def save(path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, like_source: bool
 
     Args:
         path: of the file; its folder is made if missing.
-        pixels: [H, W] uint8 or uint16, or [H, W, 3] uint8; not copied if contiguous.
+        pixels: [H, W] uint8 or uint16, or [H, W, 3] uint8; [H, W] uint32 for TIFF; not copied if
+            contiguous.
         tags: of the source; tags that the format cannot hold are left out.
         like_source: whether the pixels are a picture like the source, so that the tags about its
             values hold for them too.

@@ -1,0 +1,187 @@
+"""Writes what predict says of objects: labels, lines of objects.csv, GeoJSON, ROIs of ImageJ.
+
+The objects are those of `certainty.objects`: 4-connected components of the mask of the whole image,
+however it was cut into tiles and rows when it was predicted.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from absl import logging
+
+from segdiff_jax.certainty.answers import Objects
+from segdiff_jax.certainty.objects import STRIP, label
+from segdiff_jax.data.image_io import pixel_size, writing
+from segdiff_jax.data.image_io.pixel_size import MICROMETRE, Scale
+from segdiff_jax.prediction import object_files, outlines
+from segdiff_jax.prediction.inputs import OF_OBJECTS, Input
+from segdiff_jax.prediction.object_files import Outlined
+from segdiff_jax.prediction.object_table import ObjectTable, Row
+from segdiff_jax.prediction.output_maps import UINT16_MAX
+from segdiff_jax.runtime import files
+
+MAX_PIXELS = 2**27  # of an image whose objects are written: 8 bytes a pixel, a gigabyte
+_SHORT, _RATIONAL = 3, 5  # types of TIFF fields
+_CENTIMETRE, _OF_CENTIMETRE = 3, 10_000  # code of ResolutionUnit; micrometres
+ENCODE = {"geojson": object_files.geojson, "rois": lambda objects, _: object_files.rois(objects)}
+
+
+@dataclass(frozen=True)
+class ObjectOutputs:
+    """Writes the objects of images.
+
+    Attributes:
+      kinds: of `OF_OBJECTS`, and "objects", which comes with "labels".
+      table: objects.csv; None: it is not asked for.
+      page: of the files, whose scale is read.
+    """
+
+    kinds: Collection[str]
+    table: ObjectTable | None
+    page: int = 0
+
+    def is_done(self, input: Input, output: Path, pixels: int) -> bool:
+        """Returns whether everything is there for an image, whose row of the summary is."""
+        if pixels > MAX_PIXELS:
+            return True
+        paths = self.paths(input, output)
+        if not all(path.is_file() for path in paths.values()):
+            return False
+        if self.table is None or input.name in self.table.lines:
+            return True
+        try:  # without lines it is done if it has no objects
+            return not tifffile.imread(paths["labels"]).any()
+        except Exception:  # a damaged file: libraries raise nearly anything
+            return False
+
+    def paths(self, input: Input, output: Path) -> dict[str, Path]:
+        """Returns the files of an image by kind."""
+        found = input.of_objects(output)
+        return {kind: found[kind] for kind in OF_OBJECTS if kind in self.kinds}
+
+    def write(
+        self,
+        input: Input,
+        output: Path,
+        maps: tuple[np.ndarray, np.ndarray],
+        known: Objects | None,
+        tags: writing.Tags,
+    ) -> None:
+        """Writes the objects of an image.
+
+        Args:
+          input: the image.
+          output: folder.
+          maps: mask [H, W] uint8 and probability [H, W] uint16, see `OutputMaps`.
+          known: what is known of the objects of the mask; None: their labels are found here.
+          tags: of the image file.
+        """
+        mask, probability = maps
+        if mask.size > MAX_PIXELS:
+            limit = f"its {mask.size} pixels are more than {MAX_PIXELS}"
+            logging.warning("%s: no objects are written: %s", input.name, limit)
+            return
+        if known is None:
+            logging.warning(
+                "%s: too large for the agreement, area_std and confidence of its objects",
+                input.name,
+            )
+        labels = label(mask) if known is None else known.labels
+        scale, paths = pixel_size.read(input.path, self.page), self.paths(input, output)
+        objects = measured(labels, probability, known, scale, input.name)
+        for kind, encode in ENCODE.items():
+            if kind in paths:
+                files.write_bytes(paths[kind], encode(objects, scale))
+        if self.table is not None:  # the labels say that the lines are complete
+            paths["labels"].unlink(missing_ok=True)
+            self.table.add(input.name, [one.row for one in objects])
+        if "labels" in paths:
+            dtype = np.uint16 if len(objects) <= UINT16_MAX else np.uint32
+            writing.save(paths["labels"], labels.astype(dtype), with_resolution(tags, scale))
+
+
+def measured(
+    labels: np.ndarray,
+    probability: np.ndarray,
+    known: Objects | None,
+    scale: Scale | None,
+    picture: str,
+) -> list[Outlined]:
+    """Measures the objects of a picture.
+
+    Args:
+      labels: [H, W] int64, 1..N, 0 is background.
+      probability: [H, W] uint16, 65535 is 1.
+      known: of these labels; None: nothing is.
+      scale: of the picture.
+      picture: its name.
+    """
+    count, x, y, p = _means(labels, probability)
+    found = []
+    for number, (rows, columns), rings in outlines.outlines(labels):
+        i = number - 1
+        box = columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
+        row = Row(
+            *(picture, number, int(count[i]), round(x[i], 3), round(y[i], 3), *box),
+            round(outlines.perimeter(rings), 3),
+            round(p[i], 5),
+        )
+        if known is not None:
+            sure = (of[i] if len(of) else math.nan for of in (known.held, known.area_std))
+            agreement, area_std = (round(float(value), 4) for value in sure)
+            confidence = round(float(known.confidence[i]), 4)
+            row = row._replace(agreement=agreement, area_std=area_std, confidence=confidence)
+        if scale is not None:
+            row = _scaled(row, rings, scale, np.array([x[i], y[i]]))
+        found.append(Outlined(row, rings))
+    return found
+
+
+def _scaled(row: Row, rings: list[np.ndarray], scale: Scale, centroid: np.ndarray) -> Row:
+    """Returns a row with its columns in the unit of a scale."""
+    place = scale.place(centroid[None])[0]
+    length = math.nan
+    if not math.isnan(scale.pixel_area):
+        length = outlines.perimeter(rings, scale.linear)
+    area = row.area * scale.pixel_area
+    numbers = area, length, float(place[0]), float(place[1])
+    return row._replace(
+        unit=scale.unit,
+        **dict(zip(("unit_area", "unit_perimeter", "unit_x", "unit_y"), numbers, strict=True)),
+    )
+
+
+def _means(
+    labels: np.ndarray, probability: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns of each object its pixels, the mean place (x, y) of these, and their probability."""
+    count, step = int(labels.max(initial=0)), max(1, STRIP // max(labels.shape[1], 1))
+    sums = np.zeros((4, count + 1))
+    for top in range(0, len(labels), step):  # of a whole image, the weights would take gigabytes
+        rows, columns = np.nonzero(labels[top : top + step])
+        of = labels[top : top + step][rows, columns]
+        p = probability[top : top + step][rows, columns] / UINT16_MAX
+        for total, weights in zip(sums, (None, columns + 0.5, top + rows + 0.5, p), strict=True):
+            total += np.bincount(of, weights, count + 1)
+    pixels = sums[0, 1:]
+    x, y, p = sums[1:, 1:] / pixels
+    return pixels, x, y, p
+
+
+def with_resolution(tags: writing.Tags, scale: Scale | None) -> writing.Tags:
+    """Returns tags whose resolution says the size of pixels in micrometres, for any reader."""
+    if scale is None or scale.unit != MICROMETRE:
+        return tags
+    sizes = scale.matrix[0][0], scale.matrix[1][1]
+    per_centimetre = [Fraction(_OF_CENTIMETRE / size).limit_denominator(1000) for size in sizes]
+    if not all(0 < one.numerator < 2**32 for one in per_centimetre):
+        return tags
+    codes = zip((writing.X_RESOLUTION, writing.Y_RESOLUTION), per_centimetre, strict=True)
+    fields = {code: (_RATIONAL, 1, one.as_integer_ratio()) for code, one in codes}
+    fields |= {writing.UNIT: (_SHORT, 1, _CENTIMETRE)}
+    return tags._replace(tiff={**tags.tiff, **fields})

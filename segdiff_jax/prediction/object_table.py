@@ -1,0 +1,114 @@
+"""Reads and writes objects.csv of an output folder, a line for each object.
+
+The lines of a picture are appended together, after its other files but those of its labels: where
+these are, the lines are complete.
+"""
+
+import csv
+import errno
+import io
+import math
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segdiff_jax.errors import UserError
+from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
+from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
+
+TABLE = "objects.csv"
+
+
+class Row(NamedTuple):
+    """Holds the columns of objects.csv for one object; what is not known is empty.
+
+    Attributes:
+      picture: name of the file, as in summary.csv.
+      label: value of its pixels in labels/.
+      area: pixels.
+      centroid_x, centroid_y: pixels from the left and the upper edge of the picture; the centre of
+        the first pixel is at 0.5.
+      left, top, width, height: bounding box, pixels.
+      perimeter: pixels, holes included, see `outlines.perimeter`.
+      probability: mean over its pixels of probability/.
+      agreement: share of the samples that hold it, see `certainty.objects.Objects`.
+      area_std: standard deviation of its area between these, pixels.
+      confidence: probability that a true object has an IoU of at least 1/2 with it.
+      unit: of what follows: um, or that of the map; empty if the file does not say.
+      unit_area, unit_perimeter: in this unit; empty in degrees.
+      unit_x, unit_y: of the centroid, coordinates of the map where there is one.
+    """
+
+    picture: str
+    label: int
+    area: int
+    centroid_x: float
+    centroid_y: float
+    left: int
+    top: int
+    width: int
+    height: int
+    perimeter: float
+    probability: float
+    agreement: float = math.nan
+    area_std: float = math.nan
+    confidence: float = math.nan
+    unit: str = ""
+    unit_area: float = math.nan
+    unit_perimeter: float = math.nan
+    unit_x: float = math.nan
+    unit_y: float = math.nan
+
+
+class ObjectTable:
+    """Keeps objects.csv; entering its `with` block writes the lines that are kept."""
+
+    def __init__(self, output: Path, fresh: bool = False) -> None:
+        """Reads the existing lines, unless `fresh`; an incomplete last one is dropped.
+
+        Raises:
+          UserError: the file was written by something else.
+        """
+        self.path = output / TABLE
+        lines = [] if fresh or not self.path.exists() else _read(self.path)
+        self.lines: dict[str, list[Sequence[Any]]] = {}  # by name of the picture
+        for line in lines:
+            self.lines.setdefault(name_of_cell(line[0]), []).append(line)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Writes the table with the lines of these pictures alone; the others come anew."""
+        self.lines = {name: lines for name, lines in self.lines.items() if name in names}
+        kept = [line for lines in self.lines.values() for line in lines]
+        with atomic_write(self.path) as temporary:
+            temporary.write_bytes(_csv([Row._fields, *kept]))
+
+    def add(self, name: str, rows: Iterable[Row]) -> None:
+        """Appends the lines of a picture that has none."""
+        self.lines[name] = [row._replace(picture=cell_of_name(name)) for row in rows]
+        text = _csv(self.lines[name])
+        with reporting_write_errors(self.path), open(self.path, "ab", buffering=0) as file:
+            if file.write(text) < len(text):  # one call, so that readers see whole lines
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(map(_cells, rows))
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+def _cells(row: Sequence[Any]) -> list[Any]:
+    """Returns the cells of a row: numbers with 12 digits at most, nan as nothing."""
+    return [("" if math.isnan(x) else f"{x:.12g}") if isinstance(x, float) else x for x in row]
+
+
+def _read(path: Path) -> list[list[str]]:
+    text = path.read_bytes().decode(errors="surrogateescape")
+    header, *lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
+    if tuple(header) != Row._fields or any(len(line) != len(header) for line in lines):
+        raise UserError(
+            f"{path}: is not in the format this program writes: choose another --output, or remove "
+            "it to predict all images again"
+        )
+    return lines
