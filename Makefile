@@ -31,7 +31,7 @@ demo: install  ## train on made-up nuclei and evaluate: minutes on a CPU, ends w
 UNOPTIMISED = XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0"
 
 test: install-dev  ## the fast tests
-	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "not slow and not fault"
+	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal --durations=12 -m "not slow and not fault"
 
 faults: install-dev  ## kills, damage, lost and hung processes, launchers; prints its figures
 	$(UNOPTIMISED) $(PY) -m pytest -q -n $(WAITING) --dist worksteal -m "fault and not slow" -rP \

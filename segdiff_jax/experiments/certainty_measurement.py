@@ -163,7 +163,7 @@ def save(path: Path, seen: Sequence[Evidence], examples: Sequence[Example]) -> N
 def read(path: Path) -> list[tuple[Evidence, np.ndarray]]:
     """Returns the evidence of pictures, with passes of 0 and 1, and their true masks."""
     found = []
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         while (name := f"{len(found)}_probability") in arrays:
             i, p = len(found), arrays[name]
             sets: dict[str, np.ndarray | None] = dict.fromkeys(MASKS)

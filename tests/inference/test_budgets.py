@@ -24,6 +24,7 @@ class Slanted(nn.Module):
     """Returns logits that depend on the direction of the image, on x_t a little, and on t."""
 
     factor: int = 1
+    precision: str = "default"
 
     def encode(self, image):
         right = jnp.roll(image[..., :1], 1, axis=2) - image[..., 1:2]

@@ -42,7 +42,8 @@ def sampling_program(config):
     params = jax.eval_shape(training.init_fn(config, SIZE)).params
     counts, index = np.ones((1, 2), np.int32), np.zeros(2, np.int32)
     operands = counts, uint8(1, *SIZE, 3), index, np.zeros((2, 2), np.uint32), np.zeros((2, 2), int)
-    return segmentation._program(sampler, mesh_of(1), plan).lower(params, *operands).as_text()
+    program = segmentation._program(sampler, mesh_of(1), plan).call
+    return program.lower(params, *operands).as_text()
 
 
 @pytest.mark.parametrize(
