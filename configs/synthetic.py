@@ -30,7 +30,6 @@ def get_config() -> ConfigDict:
     c.model.rrdb_growth = 16
     c.diffusion.prediction = "logit"  # by cross-entropy; see docs/answers.md
     c.diffusion.signal_scale = 0.3
-    c.diffusion.zero_x_T = True
     c.sampling.budget = "balanced"
     c.sampling.samples = 8
     c.sampling.sampler = "ddim"
