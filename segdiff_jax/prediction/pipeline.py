@@ -338,9 +338,8 @@ def log_review_order(path: Path, rows: Iterable[Row]) -> None:
     for row in rows[:NAMED_FOR_REVIEW]:
         known = row.predicted_dice == row.predicted_dice
         quality = ("predicted Dice", row.predicted_dice) if known else ("agreement", row.agreement)
-        logging.info(
-            "  %d. %s: %s %.3f, foreground %.1f %%",
-            *(row.review_rank, row.name, *quality, 100 * row.foreground_share),
-        )
+        share, objects = 100 * row.foreground_share, summary.counted(row)
+        found = row.review_rank, row.name, *quality, share, objects
+        logging.info("  %d. %s: %s %.3f, foreground %.1f %%%s", *found)
     if strangers := [row.name for row in rows if row.unlike]:
         logging.warning("%d images are %s: %s", len(strangers), STRANGER, ", ".join(strangers[:10]))

@@ -96,6 +96,13 @@ def row(
     )
 
 
+def counted(row: Row) -> str:
+    """Returns how many objects there are, as ", 5 objects (80 %: 3 to 6)"; "" if not calibrated."""
+    if math.isnan(row.objects_low):
+        return ""
+    return f", {row.objects:.0f} objects (80 %: {row.objects_low:g} to {row.objects_high:g})"
+
+
 def review_priority(row: Row) -> tuple[Any, ...]:
     """Returns the sort key that puts the rows first that most need a review."""
     quality = row.agreement if math.isnan(row.predicted_dice) else row.predicted_dice
