@@ -23,6 +23,8 @@ from tiny_config import CANARY, SECRETS, slack
 
 from launch.local import Job, Layout
 
+pytestmark = pytest.mark.fault
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -81,7 +83,6 @@ def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
     assert losses(workdir) == losses(alone[0])
 
 
-@pytest.mark.fault
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_signalled_run_saves_and_logs_it_within_ten_seconds(folder, kind):
     workdir = folder / kind.name
@@ -101,7 +102,6 @@ def test_a_signalled_run_saves_and_logs_it_within_ten_seconds(folder, kind):
     assert last and (workdir / "checkpoints" / last[1]).is_dir()
 
 
-@pytest.mark.fault
 def test_two_processes_of_four_devices_take_the_steps_of_one_of_eight(folder, alone):
     workdir, output = folder / "pair", io.StringIO()
     job = Job(

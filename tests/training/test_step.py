@@ -90,6 +90,7 @@ def test_randomness_changes_from_step_to_step(eight):
     assert eight[1][0]["loss"] != eight[1][1]["loss"]
 
 
+@pytest.mark.slow
 def test_the_loss_falls_when_one_batch_is_learned_by_heart(fresh):
     config = tiny()
     config.train.learning_rate = 5e-3
@@ -136,7 +137,10 @@ def test_a_network_that_predicts_zero_has_the_loss_of_its_target(prediction):
     assert float(loss) == pytest.approx(float(mse) * 24 * 24, rel=1e-6)  # a sum over pixels
 
 
-@pytest.mark.parametrize("at_once, rounds", [(0, 4), (1, 4), (2, 2), (4, 1)])
+@pytest.mark.parametrize(
+    "at_once, rounds",
+    [(1, 4), (2, 2), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((0, 4), (4, 1)))],
+)
 def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rounds, monkeypatch):
     """With the keys of the K draws handed to K single draws, loss and gradient agree."""
     config = tiny()
@@ -180,6 +184,7 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rou
     assert largest_difference(one[1], other[1]) == pytest.approx(0, abs=1e-4 * scale)
 
 
+@pytest.mark.slow  # `faults/test_pmap.py` compares whole runs
 def test_pmap_reads_rows_in_the_order_of_the_batch(fresh):
     """A permuted batch has another loss, because randomness belongs to the row."""
     _, seen = run_steps(fresh, 1, 4, "pmap", optax.sgd(0.01))
