@@ -152,6 +152,9 @@ class Job:
         codes += self._newly_ended() if len(deadlines) == 2 else []
         for reader in self._readers:
             reader.join(timeout=5)  # a grandchild may keep the pipe open
+        for process in self.processes:
+            if process.stdin:
+                process.stdin.close()
         if code := verdict(codes):
             self._write(f"local: the job ended with {describe(code)}")
         return code
