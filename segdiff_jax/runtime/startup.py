@@ -41,16 +41,15 @@ def end_on_signals() -> None:
     """Lets SIGTERM and SIGINT end this process with 143 and 130 until `cli.app` handles them.
 
     Only where it runs a program of this package, which imports others for a second; a library
-    changes no handler. Signals that came during a restart come now.
+    changes no handler. Signals that were blocked during a restart come now, whatever is run.
     """
     program = Path(sys.argv[0] if sys.argv else "").name
-    if program != "-m" and program.removesuffix(".exe") != "segdiff":
-        return
-    with contextlib.suppress(ValueError):  # not in the main thread
-        for number in ENDINGS:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, _end)
-    if hasattr(signal, "pthread_sigmask"):
+    if program == "-m" or program.removesuffix(".exe") == "segdiff":
+        with contextlib.suppress(ValueError):  # not in the main thread
+            for number in ENDINGS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, _end)
+    if hasattr(signal, "pthread_sigmask"):  # also of a program that another one runs
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
