@@ -78,6 +78,8 @@ def run(
 
 
 def _raise(received: list[signal.Signals], number: int, _: FrameType | None) -> NoReturn:
+    if startup.is_importing():  # nothing has begun that would have to be saved
+        startup.end(number, None)
     received.append(signal.Signals(number))
     code = errors.TERMINATED if number == signal.SIGTERM else errors.INTERRUPTED
     # a C extension that is being imported may swallow the exception

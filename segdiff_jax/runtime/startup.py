@@ -48,12 +48,21 @@ def end_on_signals() -> None:
         with contextlib.suppress(ValueError):  # not in the main thread
             for number in ENDINGS:
                 if signal.getsignal(number) != signal.SIG_IGN:
-                    signal.signal(number, _end)
+                    signal.signal(number, end)
     if hasattr(signal, "pthread_sigmask"):  # also of a program that another one runs
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
-def _end(number: int, _: object) -> None:
+def is_importing() -> bool:
+    """Whether a library is being imported: an exception may abort C extensions in its midst."""
+    modules = [
+        m for name, m in [*sys.modules.items()] if not name.startswith(("segdiff", "__main"))
+    ]
+    return any(getattr(getattr(m, "__spec__", None), "_initializing", False) for m in modules)
+
+
+def end(number: int, _: object) -> None:
+    """Ends this process at once with the exit code of a signal, and one line."""
     os.write(2, b"segdiff: terminated\n" if number == signal.SIGTERM else b"segdiff: interrupted\n")
     os._exit(128 + number)
 
