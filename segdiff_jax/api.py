@@ -140,8 +140,7 @@ class Model:
 
     def settings(self) -> dict[str, Any]:
         """Returns what predictions depend on besides the image, the tiles and the seed."""
-        runs = [samplers.of_sampling(config, self.predictor) for config in self.configs]
-        return {"updates": [int(step) for step in self.steps], "runs": runs}
+        return samplers.of_predictions(self.steps, self.configs, self.predictor)
 
     def bands(self, images: Iterable[Any], first: int = 0) -> Iterator[PredictedRows]:
         """Yields finished rows of image after image, for images too large for memory.
@@ -181,7 +180,7 @@ class Model:
 
     def key(self) -> jax.Array:
         """Returns the key of all noise."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), 3)
+        return samplers.prediction_key(self.config)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -12,7 +12,7 @@ from absl import logging
 
 from segdiff_jax.cli import app, predict_args
 from segdiff_jax.cli.predict_args import Command
-from segdiff_jax.data.image_io.headers import Limits
+from segdiff_jax.data.image_io.headers import Limits, limits_of
 from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
 from segdiff_jax.prediction import inputs
 from segdiff_jax.prediction.inputs import FOLDERS, OBJECTS, OF_OBJECTS
@@ -63,7 +63,7 @@ def predict(command: Command, model: Any) -> None:
     output, bounds, limits = (
         command.output,
         _checked_bounds(command, model),
-        _limits(command, model),
+        limits_of(model.config.reading, command.values),
     )
     same = check_settings(output, settings(command, model, limits), command.overwrite)
     fresh = command.overwrite and not same
@@ -135,12 +135,6 @@ def _checked_bounds(command: Command, model: Any) -> tuple[float, float] | None:
         logging.info("no predicted Dice and no intervals: %s", model.uncalibrated)
     risk = command.values.get("risk")
     return None if risk is None else model.risk_thresholds(risk)
-
-
-def _limits(command: Command, model: Any) -> Limits:
-    """Returns the limits of the run's config, with those that the command sets."""
-    chosen = {name: model.config.reading[name] for name in Limits._fields}
-    return Limits(**(chosen | {k: v for k, v in command.values.items() if k in chosen}))
 
 
 def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:

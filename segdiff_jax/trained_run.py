@@ -82,7 +82,7 @@ def calibrated(run: TrainedRun, workdir: Path) -> tuple[Calibration | None, str]
       UserError: the stored one is damaged or cannot be written.
     """
     config = run.config
-    settings = {"updates": [run.step], "runs": [samplers.of_sampling(config, run.predictor)]}
+    settings = samplers.of_predictions([run.step], [config], run.predictor)
     fitted, reason = store.read(workdir, settings)
     split, trained_on = config.data.validation_split, config.data.train_split.split("+")
     unseen = split and not set(split.split("+")) & set(trained_on)
@@ -92,9 +92,7 @@ def calibrated(run: TrainedRun, workdir: Path) -> tuple[Calibration | None, str]
         except UserError as error:
             return None, str(error)
         watchdog.heartbeat("the calibration")
-        key = jax.random.fold_in(jax.random.key(config.seed), 3)
-        observed = calibration.observe_examples(run.predictor, examples, key)
-        marks = calibration.fingerprint(examples), f"split {split!r} of {config.data.name}"
-        fitted = calibration.fit(observed, *marks)
+        key, source = samplers.prediction_key(config), f"split {split!r} of {config.data.name}"
+        fitted = calibration.fit_examples(run.predictor, examples, key, source)
         store.write(workdir, settings, fitted)
     return fitted, reason if fitted is None else f"{fitted.n} pictures of {fitted.source}"

@@ -11,7 +11,7 @@ from segdiff_jax.certainty import quantities, rating, strangers
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.conformal import LEVELS
 from segdiff_jax.certainty.evidence import Evidence
-from segdiff_jax.certainty.quality import Quality
+from segdiff_jax.certainty.quality import Quality, QualityModel
 from segdiff_jax.certainty.quantities import Interval, Measured
 from segdiff_jax.errors import UserError
 
@@ -41,7 +41,6 @@ class Answer(NamedTuple):
     Attributes:
       quality: the predicted Dice of the mask, with its 80 % interval.
       area, count: foreground pixels and number of objects, an interval for each of 0.5, 0.8, 0.95.
-      objects: of the mask.
       unlike: statistics in which the picture is unlike those of the calibration: then nothing is
         promised; () if it is like them, or nothing is calibrated.
     """
@@ -49,7 +48,6 @@ class Answer(NamedTuple):
     quality: Quality
     area: dict[float, Interval]
     count: dict[float, Interval]
-    objects: Objects
     unlike: tuple[str, ...]
 
 
@@ -72,35 +70,34 @@ class RatedMask(NamedTuple):
 def answer(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> Answer:
     """Answers for the predicted mask [H, W] of a picture; None: the run is not calibrated."""
     agreement, measured = of_evidence.agreement(found, mask), quantities.measure(found)
-    fitted = calibration
     return Answer(
-        UNKNOWN if fitted is None or fitted.quality is None else fitted.quality(agreement),
-        _intervals(measured["area"], None if fitted is None else fitted.area),
-        _intervals(measured["count"], None if fitted is None else fitted.count),
-        objects(found, mask, calibration),
+        _quality(None if calibration is None else calibration.quality, agreement),
+        _intervals(measured["area"], None if calibration is None else calibration.area),
+        _intervals(measured["count"], None if calibration is None else calibration.count),
         _unlike(found, mask, agreement, calibration),
     )
 
 
 def objects(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> Objects:
-    """Returns the objects of a mask [H, W] of a picture, alone."""
-    listed, fitted = of_objects.find(found, mask), calibration
-    kept = (listed.labels, listed.area, listed.probability, listed.held, listed.area_std)
-    return Objects(
-        *kept, of_objects.confidence(listed, None if fitted is None else fitted.confidence)
-    )
+    """Returns the objects of a mask [H, W] of a picture."""
+    listed = of_objects.find(found, mask)
+    line = None if calibration is None else calibration.confidence
+    kept = listed.labels, listed.area, listed.probability, listed.held, listed.area_std
+    return Objects(*kept, of_objects.confidence(listed, line))
 
 
 def rated(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> RatedMask:
     """Rates a mask [H, W] of a picture."""
-    fitted = calibration
-    agreement, of_mask = (
-        of_evidence.agreement(found, mask),
-        rating.rate(found, mask, None if fitted is None else fitted.suspicion),
-    )
-    quality = UNKNOWN if fitted is None or fitted.rated is None else fitted.rated(agreement)
+    agreement = of_evidence.agreement(found, mask)
+    line = None if calibration is None else calibration.suspicion
+    of_mask = rating.rate(found, mask, agreement, line)
+    quality = _quality(None if calibration is None else calibration.rated, agreement)
     unlike = _unlike(found, mask, agreement, calibration)
     return RatedMask(quality, of_mask.surprise, of_mask.suspicion, unlike)
+
+
+def _quality(model: QualityModel | None, agreement: dict[str, float]) -> Quality:
+    return UNKNOWN if model is None else model(agreement)
 
 
 def _unlike(

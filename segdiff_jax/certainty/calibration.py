@@ -1,6 +1,5 @@
 """Fits everything that certainty needs on annotated pictures that no network was trained on."""
 
-import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -23,9 +22,11 @@ from segdiff_jax.certainty.pixels import PixelModel
 from segdiff_jax.certainty.quality import QualityModel
 from segdiff_jax.certainty.regression import Linear
 from segdiff_jax.certainty.risk import RiskModel
+from segdiff_jax.checkpoint import run_data
+from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import pixel_scores
-from segdiff_jax.evaluation.sample_scores import dice_matrix, object_counts
+from segdiff_jax.evaluation.sample_scores import dice, object_counts
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import watchdog
 
@@ -76,7 +77,7 @@ class Calibration(NamedTuple):
       suspicion: that an annotation is wrong, log odds.
       ranges: of the pictures.
       n: pictures.
-      fingerprint: of their names, their annotations and images.
+      fingerprint: of their names, their annotations and images, see `run_data.fingerprint`.
       source: where they come from, for people.
     """
 
@@ -107,7 +108,7 @@ def observe(name: str, found: Evidence, truth: np.ndarray) -> Observation:
     return Observation(
         name,
         agreement,
-        _dice(mask, true),
+        dice(mask, true),
         quantities.measure(found),
         {"area": float(true.sum()), "count": float(object_counts(true[None])[0])},
         of_mask._replace(labels=np.zeros((0, 0), np.int64)),
@@ -131,23 +132,30 @@ def learn(
     return observe(name, found, truth)._replace(
         spoilt=rating.spoilt_features(found, true, other, seed),
         others=[
-            (evidence.agreement(found, mask), _dice(mask, true), likely) for mask, likely in masks
+            (evidence.agreement(found, mask), dice(mask, true), likely) for mask, likely in masks
         ],
     )
 
 
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(dice_matrix(a[None], b[None])[0, 0])
+def fit_examples(
+    predictor: Predictor, examples: Sequence[Example], key: jax.Array, source: str
+) -> Calibration:
+    """Predicts examples and fits all parts on them; `source` says where they come from."""
+    observed = [
+        learn(example.name, found, example.mask, _neighbour(examples, i))
+        for i, (example, found) in enumerate(predicted(predictor, examples, key))
+    ]
+    return fit(observed, run_data.fingerprint(digests(examples)), source)
 
 
-def observe_examples(
+def predicted(
     predictor: Predictor, examples: Sequence[Example], key: jax.Array
-) -> Iterator[Observation]:
-    """Predicts examples and yields what a fit needs of each."""
+) -> Iterator[tuple[Example, Evidence]]:
+    """Predicts examples and yields each with its evidence."""
     images = [example.image for example in examples]
-    for i, (example, rows) in enumerate(zip(examples, predictor(images, key), strict=True)):
-        found = evidence.evidence(example.image, rows, predictor.random, example.mask.shape)
-        yield learn(example.name, found, example.mask, _neighbour(examples, i))
+    for example, rows in zip(examples, predictor(images, key), strict=True):
+        size = example.mask.shape
+        yield example, evidence.evidence(example.image, rows, predictor.random, size)
         watchdog.heartbeat(f"the prediction for {example.name}")
 
 
@@ -185,14 +193,3 @@ def fit(observed: Iterable[Observation], fingerprint: str = "", source: str = ""
         fingerprint,
         source,
     )
-
-
-def fingerprint(examples: Sequence[Example]) -> str:
-    """Returns a digest of the names, images and masks of examples."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(example.name.encode())
-        for array in (example.image, example.mask):
-            digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]

@@ -41,7 +41,7 @@ class Prediction:
 
     @cached_property
     def answer(self) -> Answer:
-        """Quality, area, count and objects with their certainty; computed when first asked for."""
+        """Quality, area and count with their certainty; computed when first asked for."""
         return answers.answer(self.evidence, self.mask, self.calibration)
 
     @property
@@ -59,10 +59,10 @@ class Prediction:
         """The number of objects, likewise."""
         return self.answer.count
 
-    @property
+    @cached_property
     def objects(self) -> Objects:
-        """The objects of the mask, with the confidence of each."""
-        return self.answer.objects
+        """The objects of the mask, with the confidence of each; computed likewise."""
+        return answers.objects(self.evidence, self.mask, self.calibration)
 
     @property
     def disagreement(self) -> np.ndarray | None:

@@ -18,24 +18,27 @@ _MOST_ODDS = 6.0  # to which log odds are cut: no single pixel proves anything
 _ROOM = 0.01  # added to a difference of Dice before its logarithm is taken
 
 
-def surprise(found: Evidence, mask: np.ndarray) -> float:
+def surprise(found: Evidence, values: Mapping[str, float]) -> float:
     """Returns how much less the samples agree with a mask than with each other, in -1..1.
 
     The mean Dice of each pair of samples less the mean Dice of the mask with a sample; of passes
     where there are no samples. Near 0 for a mask that may be one of them; nan without either.
+
+    Args:
+      found: the evidence of the picture.
+      values: of the mask, see `evidence.agreement`.
     """
-    masks = found.decisions
-    if masks is None:
-        masks = found.passes > 0.5
-        if len(masks) < 2:
-            return float("nan")
-        return pairwise_dice(masks) - agreement(found, mask)["passes"]
-    values = agreement(found, mask)
-    return values["between"] - values["samples"]
+    if found.decisions is not None:
+        return values["between"] - values["samples"]
+    if len(found.passes) < 2:
+        return float("nan")
+    return pairwise_dice(found.passes > 0.5) - values["passes"]
 
 
-def suspect_features(found: Evidence, mask: np.ndarray) -> dict[str, float]:
-    """Returns what tells a wrong annotation from a right one.
+def suspect_features(
+    found: Evidence, mask: np.ndarray, values: Mapping[str, float]
+) -> dict[str, float]:
+    """Returns what shows that an annotation is wrong; `values` as of `surprise`.
 
     surprise: see `surprise`, on a logarithmic scale.
     region: evidence against the mask of the connected region with most of it: the root of the sum
@@ -48,7 +51,7 @@ def suspect_features(found: Evidence, mask: np.ndarray) -> dict[str, float]:
     labels = metrics.regions(differs)
     sums = np.bincount(labels.ravel(), (against * differs).ravel())[1:]
     outline = 1 + float(np.count_nonzero(metrics.boundary(mask)))
-    given = surprise(found, mask)
+    given = surprise(found, values)
     features = {
         "region": float(np.sqrt(sums.max(initial=0.0))),
         "against": float(np.log1p(sums.sum() / outline)),
@@ -61,7 +64,9 @@ def spoilt_features(
 ) -> dict[str, dict[str, float]]:
     """Returns the features of an annotation, `RIGHT`, and of spoilt copies of it, by kind."""
     masks = {RIGHT: np.asarray(truth, bool)} | spoil(truth, other, seed)
-    return {kind: suspect_features(found, mask) for kind, mask in masks.items()}
+    return {
+        kind: suspect_features(found, mask, agreement(found, mask)) for kind, mask in masks.items()
+    }
 
 
 def other_masks(
@@ -115,12 +120,14 @@ class Rating(NamedTuple):
     suspicion: float
 
 
-def rate(found: Evidence, mask: np.ndarray, line: Linear | None) -> Rating:
-    """Rates a mask [H, W] of a picture; `line` is a fit of `fit`."""
+def rate(
+    found: Evidence, mask: np.ndarray, values: Mapping[str, float], line: Linear | None
+) -> Rating:
+    """Rates a mask [H, W] of a picture; `values` as of `surprise`, `line` is a fit of `fit`."""
     suspicion = float("nan")
     if line is not None:
-        suspicion = float(special.expit(line(suspect_features(found, mask))))
-    return Rating(surprise(found, mask), suspicion)
+        suspicion = float(special.expit(line(suspect_features(found, mask, values))))
+    return Rating(surprise(found, values), suspicion)
 
 
 def doubt(found: Evidence, mask: np.ndarray) -> np.ndarray:

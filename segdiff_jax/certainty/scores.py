@@ -93,7 +93,7 @@ def _agreement(one: Observation) -> float:
 
 
 def of_objects(observed: Sequence[Observation], fitted: Calibration | None) -> Scores:
-    """Returns how well the right objects are told from the wrong ones."""
+    """Returns how well right objects are separated from wrong ones."""
     right = np.concatenate([one.right for one in observed])
     columns = {"mean probability": [one.objects.probability for one in observed]}
     columns["passes"] = [one.objects.passes for one in observed]

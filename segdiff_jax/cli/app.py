@@ -71,7 +71,7 @@ def run(
         program(argv)
     except (Exception, KeyboardInterrupt, TerminatedError) as error:
         if received and not isinstance(error, UserError | KeyboardInterrupt | TerminatedError):
-            # numpy and other C extensions turn any exception during their import into another
+            # C extensions may turn an exception into another
             error = ENDINGS[received[-1]]()
         return _report(error, less_memory)
     return errors.DONE
@@ -82,7 +82,7 @@ def _raise(received: list[signal.Signals], number: int, _: FrameType | None) -> 
         startup.end(number, None)
     received.append(signal.Signals(number))
     code = errors.TERMINATED if number == signal.SIGTERM else errors.INTERRUPTED
-    # a C extension that is being imported may swallow the exception
+    # a C extension may swallow the exception
     if _started:
         watchdog.exit_after(ENDING_SECONDS, signal.Signals(number).name, code)
     raise ENDINGS[received[-1]]

@@ -103,6 +103,11 @@ def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _ratio(both, areas - both)
 
 
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the Dice of two masks [H, W]; of two empty ones 1, where `metrics.dice` has 0."""
+    return float(dice_matrix(a[None], b[None])[0, 0])
+
+
 def dice_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns the Dice of each mask in a [M, H, W] with each in b [N, H, W], [M, N]."""
     both, areas = _overlaps(a, b)

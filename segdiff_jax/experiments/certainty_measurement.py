@@ -6,7 +6,7 @@ result, so that tables can compare runs: the masks of one rated by another, seed
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from segdiff_jax.certainty.calibration import Calibration, Observation
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import interval_scores, ranking_scores, scoring
-from segdiff_jax.experiments.certainty_result import EVIDENCE, PATHS
+from segdiff_jax.experiments.certainty_result import EVIDENCE, HALVES, PATHS
 from segdiff_jax.factory import datasets
 from segdiff_jax.inference.predictor import Predictor
-from segdiff_jax.runtime import watchdog
 
-HALVES, TIMED = 20, 4
+TIMED = 4  # pictures
 MASKS = ("passes", "samples", "decisions")  # saved as bits
 
 
@@ -36,12 +35,11 @@ def measure(config: ConfigDict, run: Path, output: Path) -> dict[str, Any]:
     known = datasets.scored_examples(config, config.data.validation_split or "validation")
     examples, key = [*known, *loaded.examples], scoring.noise_key(config.seed)
     observed, seen = [], []
-    for i, (example, found) in enumerate(_evidence(loaded.predictor, examples, key)):
+    for i, (example, found) in enumerate(calibration.predicted(loaded.predictor, examples, key)):
         other = examples[(i + 1) % len(examples)].mask
         other = other if other.shape == example.mask.shape else None
         observed.append(calibration.learn(example.name, found, example.mask, other))
         seen.append(found)
-        watchdog.heartbeat(f"the prediction for {example.name}")
     save(output / EVIDENCE, seen, examples)
     fitted = calibration.fit(observed[: len(known)])
     return {
@@ -53,15 +51,6 @@ def measure(config: ConfigDict, run: Path, output: Path) -> dict[str, Any]:
         "test": _flat(scores.scores(observed[len(known) :], fitted)),
         "seconds": cost(loaded.predictor, loaded.examples, key, fitted),
     }
-
-
-def _evidence(
-    predictor: Predictor, examples: Sequence[Example], key: Any
-) -> Iterator[tuple[Example, Evidence]]:
-    found = predictor([example.image for example in examples], key)
-    for example, rows in zip(examples, found, strict=True):
-        size = example.mask.shape
-        yield example, evidence.evidence(example.image, rows, predictor.random, size)
 
 
 def halves(observed: Sequence[Observation], seed: int = 0) -> dict[str, list[float]]:
@@ -94,7 +83,7 @@ def _flat(content: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _suspicion(observed: Sequence[Observation], fitted: Calibration) -> dict[str, float]:
-    """Returns how well spoilt annotations are told from right ones, by kind and their mean."""
+    """Returns how well spoilt annotations are found, by kind and their mean: AUROC."""
     if fitted.suspicion is None:
         return {}
     kinds = sorted({kind for one in observed for kind in one.spoilt} - {"right"})
@@ -136,6 +125,7 @@ def cost(
         predicted = time.monotonic()
         found = evidence.evidence(example.image, rows, predictor.random)
         answers.answer(found, found.probability > 0.5, fitted)
+        answers.objects(found, found.probability > 0.5, fitted)
         plain.append(predicted - began)
         full.append(time.monotonic() - began)
     return {  # the first one compiles

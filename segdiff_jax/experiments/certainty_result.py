@@ -4,6 +4,7 @@ A result has "halves", the scores of random halves of the pictures by name, each
 other half; "test", those of the test split with a fit on validation; and "seconds".
 """
 
+HALVES = 20  # random ones of the pictures
 EVIDENCE = "evidence.npz"  # predictions of a cell, beside its result
 # scores of a half by name: where `scores.scores` has them
 PATHS = {

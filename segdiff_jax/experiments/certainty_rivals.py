@@ -8,14 +8,10 @@ import numpy as np
 from segdiff_jax.certainty import calibration, evidence, spoiling
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.evaluation import ranking_scores
-from segdiff_jax.evaluation.sample_scores import dice_matrix, pairwise_dice
+from segdiff_jax.evaluation.sample_scores import dice, pairwise_dice
+from segdiff_jax.experiments.certainty_result import HALVES
 
-HALVES = 20
 Pictures = Sequence[tuple[Evidence, np.ndarray]]  # with their truths
-
-
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(dice_matrix(a[None], b[None])[0, 0])
 
 
 def rate(ours: Pictures, others: Pictures) -> dict[str, float]:
@@ -33,7 +29,7 @@ def rate(ours: Pictures, others: Pictures) -> dict[str, float]:
     agreements = [
         evidence.agreement(found, mask) for (found, _), mask in zip(ours, masks, strict=True)
     ]
-    true = np.array([_dice(mask, truth) for mask, (_, truth) in zip(masks, ours, strict=True)])
+    true = np.array([dice(mask, truth) for mask, (_, truth) in zip(masks, ours, strict=True)])
     rng, found = np.random.default_rng(0), []
     for _ in range(HALVES):
         known, new = np.array_split(rng.permutation(len(ours)), 2)
@@ -58,7 +54,7 @@ def ensemble(seeds: Sequence[Pictures]) -> dict[str, float]:
     for together in zip(*seeds, strict=True):
         maps = np.stack([found.probability for found, _ in together])
         agreement.append(pairwise_dice(maps > 0.5))
-        true.append(_dice(maps.mean(axis=0) > 0.5, together[0][1]))
+        true.append(dice(maps.mean(axis=0) > 0.5, together[0][1]))
     risks = ranking_scores.risk_coverage(np.array(agreement), 1 - np.array(true))
     rank = ranking_scores.spearman(np.array(agreement), np.array(true))
     return {"spearman": rank, "closed": risks.closed, "dice": statistics.fmean(true)}
@@ -70,10 +66,10 @@ def spoilt_by_mask(pictures: Pictures) -> dict[str, float]:
     right = []
     for i, (found, truth) in enumerate(pictures):
         own, other = found.probability > 0.5, pictures[(i + 1) % len(pictures)][1]
-        right.append(_dice(own, truth))
+        right.append(dice(own, truth))
         same = other if other.shape == truth.shape else None
         for kind, mask in spoiling.spoil(truth, same, i).items():
-            scores.setdefault(kind, []).append(_dice(own, mask))
+            scores.setdefault(kind, []).append(dice(own, mask))
     found_by = {
         kind: ranking_scores.auroc(
             -np.array([*right, *values]), np.arange(len(right) + len(values)) >= len(right)

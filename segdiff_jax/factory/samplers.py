@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -166,6 +167,19 @@ def _segmenter(
         multiple=multiple(config),
         orientations=orientations,
     )
+
+
+def prediction_key(config: ConfigDict) -> jax.Array:
+    """Returns the key of all noise of predictions; evaluation uses another."""
+    return jax.random.fold_in(jax.random.key(config.seed), 3)
+
+
+def of_predictions(
+    steps: Sequence[int], configs: Sequence[ConfigDict], predictor: Predictor
+) -> dict[str, Any]:
+    """Returns what predictions of runs depend on besides the image, the tiles and the seed."""
+    runs = [of_sampling(config, predictor) for config in configs]
+    return {"updates": [int(step) for step in steps], "runs": runs}
 
 
 def of_sampling(config: ConfigDict, predictor: Predictor) -> dict[str, Any]:

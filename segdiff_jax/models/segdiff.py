@@ -63,9 +63,9 @@ def call(model: SegDiff, method: str, params: Any, *args: Any, **options: Any) -
 def at_precision(precision: str, function: Callable) -> Callable:
     """Returns a function whose products of float32, and those of its gradients, have a precision.
 
-    TPUs multiply float32 numbers as bfloat16 unless they are told otherwise, and NVIDIA's GPUs as
-    TF32. The precision is that of the whole program, because gradients that are written by hand are
-    traced after the network.
+    TPUs multiply float32 numbers as bfloat16 by default, and NVIDIA's GPUs as TF32. The precision
+    is that of the whole program, because gradients that are written by hand are traced after the
+    network.
 
     Args:
       precision: "default"; "high": about float32, in three passes of the smaller type on a TPU;

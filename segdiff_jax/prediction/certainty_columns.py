@@ -57,9 +57,10 @@ class CertaintyColumns:
         if parts is None:
             return Known()
         found = evidence(image, stacked(parts), self.random)
+        objects = answers.objects(found, mask > 0, self.calibration) if self.objects else None
         if self.calibration is None:
-            return Known((), answers.objects(found, mask > 0, None))
+            return Known((), objects)
         of = answers.answer(found, mask > 0, self.calibration)
         numbers = (*of.quality, *of.area[LEVEL], *of.count[LEVEL])
         columns = (*(round(float(value), 4) for value in numbers), ", ".join(of.unlike))
-        return Known(columns, of.objects if self.objects else None)
+        return Known(columns, objects)

@@ -4,18 +4,15 @@ The lines of a picture are appended together, after its other files but those of
 these are, the lines are complete.
 """
 
-import csv
-import errno
-import io
 import math
-import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.errors import UserError
+from segdiff_jax.prediction import csv_files
 from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
-from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
+from segdiff_jax.runtime.files import write_bytes
 
 TABLE = "objects.csv"
 
@@ -77,25 +74,15 @@ class ObjectTable:
             self.lines.setdefault(name_of_cell(line[0]), []).append(line)
 
     def keep(self, names: Collection[str]) -> None:
-        """Writes the table with the lines of these pictures alone; the others come anew."""
+        """Writes the table with the lines of these pictures alone; the others are written again."""
         self.lines = {name: lines for name, lines in self.lines.items() if name in names}
         kept = [line for lines in self.lines.values() for line in lines]
-        with atomic_write(self.path) as temporary:
-            temporary.write_bytes(_csv([Row._fields, *kept]))
+        write_bytes(self.path, csv_files.encode([Row._fields, *map(_cells, kept)]))
 
     def add(self, name: str, rows: Iterable[Row]) -> None:
         """Appends the lines of a picture that has none."""
         self.lines[name] = [row._replace(picture=cell_of_name(name)) for row in rows]
-        text = _csv(self.lines[name])
-        with reporting_write_errors(self.path), open(self.path, "ab", buffering=0) as file:
-            if file.write(text) < len(text):  # one call, so that readers see whole lines
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_cells, rows))
-    return text.getvalue().encode(errors="surrogateescape")
+        csv_files.append(self.path, map(_cells, self.lines[name]))
 
 
 def _cells(row: Sequence[Any]) -> list[Any]:
@@ -104,8 +91,7 @@ def _cells(row: Sequence[Any]) -> list[Any]:
 
 
 def _read(path: Path) -> list[list[str]]:
-    text = path.read_bytes().decode(errors="surrogateescape")
-    header, *lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
+    header, *lines = csv_files.read(path) or [[]]
     if tuple(header) != Row._fields or any(len(line) != len(header) for line in lines):
         raise UserError(
             f"{path}: is not in the format this program writes: choose another --output, or remove "

@@ -241,10 +241,9 @@ class FolderPrediction:
     ) -> None:
         """Writes the files of an image, and then its row, which marks it as done."""
         input, paths = job.input, job.input.maps(self.output)
-        masks = [] if maps.inner is None or maps.outer is None else [maps.inner, maps.outer]
-        for path, mask in zip(input.bounds(self.output).values(), masks, strict=False):
+        bounds = None if maps.inner is None or maps.outer is None else (maps.inner, maps.outer)
+        for path, mask in zip(input.bounds(self.output).values(), bounds or (), strict=False):
             writing.save(path, mask, file.tags)
-        bounds = (masks[0], masks[1]) if masks else None
         picture = overlay(file.image, maps.mask, maps.uncertainty, bounds)
         tags = file.tags
         if picture.shape != file.image.shape:
@@ -336,10 +335,8 @@ def log_review_order(path: Path, rows: Iterable[Row]) -> None:
     rows = sorted(rows, key=lambda row: row.review_rank)
     logging.info("%s: %d images; a human should look first at", path, len(rows))
     for row in rows[:NAMED_FOR_REVIEW]:
-        known = row.predicted_dice == row.predicted_dice
-        quality = ("predicted Dice", row.predicted_dice) if known else ("agreement", row.agreement)
         share, objects = 100 * row.foreground_share, summary.counted(row)
-        found = row.review_rank, row.name, *quality, share, objects
+        found = row.review_rank, row.name, *summary.quality(row), share, objects
         logging.info("  %d. %s: %s %.3f, foreground %.1f %%%s", *found)
     if strangers := [row.name for row in rows if row.unlike]:
         logging.warning("%d images are %s: %s", len(strangers), STRANGER, ", ".join(strangers[:10]))

@@ -4,9 +4,6 @@ summary.csv has a row for each image, which is written after all files of the im
 has a row is done.
 """
 
-import csv
-import errno
-import io
 import json
 import math
 import os
@@ -15,10 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.errors import UserError
+from segdiff_jax.prediction import csv_files
 from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
 from segdiff_jax.prediction.object_table import TABLE
 from segdiff_jax.prediction.output_maps import MapStatistics
-from segdiff_jax.runtime.files import atomic_write, reporting_write_errors
+from segdiff_jax.runtime.files import atomic_write, write_bytes
 
 SUMMARY, SETTINGS = "summary.csv", "settings.json"  # of an output folder
 FILES = SUMMARY, SETTINGS, TABLE
@@ -103,10 +101,16 @@ def counted(row: Row) -> str:
     return f", {row.objects:.0f} objects (80 %: {row.objects_low:g} to {row.objects_high:g})"
 
 
+def quality(row: Row) -> tuple[str, float]:
+    """Returns the name and the value of what images are ranked by: the predicted Dice, if known."""
+    if math.isnan(row.predicted_dice):
+        return "agreement", row.agreement
+    return "predicted Dice", row.predicted_dice
+
+
 def review_priority(row: Row) -> tuple[Any, ...]:
     """Returns the sort key that puts the rows first that most need a review."""
-    quality = row.agreement if math.isnan(row.predicted_dice) else row.predicted_dice
-    return quality, -row.mean_uncertainty, row.mean_confidence, row.name
+    return quality(row)[1], -row.mean_uncertainty, row.mean_confidence, row.name
 
 
 class Summary:
@@ -144,30 +148,19 @@ class Summary:
     def add(self, row: Row) -> None:
         """Appends a row; it replaces an earlier one of the same name."""
         self.rows[row.name] = row
-        with reporting_write_errors(self.path), open(self.path, "ab", buffering=0) as file:
-            text = _csv([_cells(row)])
-            if file.write(text) < len(text):  # one call, so that readers see whole lines
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        csv_files.append(self.path, [_cells(row)])
 
     def _write(self, rows: Iterable[Row]) -> None:
-        with atomic_write(self.path) as temporary:
-            temporary.write_bytes(_csv([COLUMNS, *map(_cells, rows)]))
+        write_bytes(self.path, csv_files.encode([COLUMNS, *map(_cells, rows)]))
 
 
-def _cells(row: Row) -> Row:
-    return row._replace(name=cell_of_name(row.name))
-
-
-def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
-    text = io.StringIO()
-    known = ([x if x == x else "" for x in line] for line in rows)  # nan is no number
-    csv.writer(text, lineterminator="\n").writerows(known)
-    return text.getvalue().encode(errors="surrogateescape")
+def _cells(row: Row) -> list[Any]:
+    """Returns the cells of a row: of what is not known, which is nan, nothing."""
+    return [x if x == x else "" for x in row._replace(name=cell_of_name(row.name))]
 
 
 def _read(path: Path) -> list[Row]:
-    text = path.read_bytes().decode(errors="surrogateescape")
-    lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+    lines = csv_files.read(path)
     types = list(Row.__annotations__.values())
     try:
         if not lines or tuple(lines[0]) not in (COLUMNS[:n] for n in (*EARLIER, len(COLUMNS))):

@@ -13,7 +13,7 @@ from absl import logging
 
 from segdiff_jax.cli import app, review_args
 from segdiff_jax.cli.review_args import Command
-from segdiff_jax.data.image_io.headers import Limits
+from segdiff_jax.data.image_io.headers import limits_of
 from segdiff_jax.errors import UserError
 from segdiff_jax.runtime import own_files
 
@@ -43,12 +43,6 @@ def settings(command: Command) -> dict[str, Any]:
     return {k: v for k, v in command.values.items() if k in review_args.SETTINGS}
 
 
-def limits(command: Command, model: Any) -> Limits:
-    """Returns the limits of the run's config, with those that the command sets."""
-    chosen = {name: model.config.reading[name] for name in Limits._fields}
-    return Limits(**(chosen | {k: v for k, v in command.values.items() if k in chosen}))
-
-
 def calibrate(command: Command, model: Any) -> None:
     """Fits a model, an `api.Model`, and writes calibration.json.
 
@@ -62,11 +56,10 @@ def calibrate(command: Command, model: Any) -> None:
         examples, source = split_examples(model, command.split or default_split(model))
     else:
         files = pairs.pair(command.images, command.masks, command.mask_suffix)
-        examples = list(pairs.read(files, limits(command, model)))
+        examples = list(pairs.read(files, limits_of(model.config.reading, command.values)))
         source = f"{command.images.resolve()}"
     logging.info("predicting %d pictures of %s", len(examples), source)
-    observed = calibration.observe_examples(model.predictor, examples, model.key())
-    fitted = calibration.fit(observed, calibration.fingerprint(examples), source)
+    fitted = calibration.fit_examples(model.predictor, examples, model.key(), source)
     path = store.write(command.workdirs[0], model.settings(), fitted)
     for line in describe(fitted):
         logging.info("%s", line)

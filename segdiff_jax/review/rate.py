@@ -7,8 +7,6 @@ The flags are in `cli.review_args`. jax is imported only once the command line i
 correct: that takes seconds.
 """
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterable
@@ -22,7 +20,9 @@ from absl import logging
 from segdiff_jax.cli import app, review_args
 from segdiff_jax.cli.review_args import Command
 from segdiff_jax.data.image_io import writing
+from segdiff_jax.data.image_io.headers import limits_of
 from segdiff_jax.errors import CANNOT_WRITE
+from segdiff_jax.prediction import csv_files
 from segdiff_jax.prediction.overlay import overlay
 from segdiff_jax.review import calibrate, pairs
 from segdiff_jax.runtime import files, own_files
@@ -87,7 +87,7 @@ def _examples(command: Command, model: Any) -> Iterable[Any]:
 
     if command.images is not None and command.masks is not None:
         found = pairs.pair(command.images, command.masks, command.mask_suffix)
-        return pairs.read(found, calibrate.limits(command, model))
+        return pairs.read(found, limits_of(model.config.reading, command.values))
     return datasets.scored_examples(model.config, command.split or model.config.data.train_split)
 
 
@@ -117,7 +117,8 @@ def rate(model: Any, examples: Iterable[Any], output: Path) -> list[Row]:
         for better in sorted(found, key=_worst)[PICTURES:]:
             pictures.pop(better.name, None)  # few are held at a time
     rows = [row._replace(rank=i) for i, row in enumerate(sorted(found, key=_worst), start=1)]
-    files.write_bytes(output / TABLE, _csv(rows))
+    lines = [Row._fields, *([_text(value) for value in row] for row in rows)]
+    files.write_bytes(output / TABLE, csv_files.encode(lines))
     for row in rows[:PICTURES]:
         _draw(output / "pictures", row, *pictures[row.name])
     _log(rows, output)
@@ -127,15 +128,6 @@ def rate(model: Any, examples: Iterable[Any], output: Path) -> list[Row]:
 def _worst(row: Row) -> tuple[float, float, str]:
     suspicion = 0.0 if math.isnan(row.suspicion) else row.suspicion
     return -suspicion, -(0.0 if math.isnan(row.surprise) else row.surprise), row.name
-
-
-def _csv(rows: list[Row]) -> bytes:
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(Row._fields)
-    for row in rows:
-        lines.writerow(_text(value) for value in row)
-    return text.getvalue().encode(errors="surrogateescape")
 
 
 def _text(value: Any) -> Any:

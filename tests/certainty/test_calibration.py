@@ -102,7 +102,7 @@ def test_the_answer_joins_all_parts(pictures, fitted):
     known, unknown = answers.answer(found, mask, fitted), answers.answer(found, mask, None)
     assert 0 <= known.quality.low <= known.quality.dice <= known.quality.high <= 1
     assert np.isnan(unknown.quality.dice) and np.isnan(unknown.area[0.8].low)
-    assert unknown.count[0.8].value == len(known.objects.area)
+    assert unknown.count[0.8].value == len(answers.objects(found, mask, fitted).area)
     assert known.unlike == () and unknown.unlike == ()
     strange = found._replace(image=255 - found.image // 4)
     assert "brightness" in answers.answer(strange, mask, fitted).unlike

@@ -433,7 +433,7 @@ def test_the_notebook_runs_in_a_kernel(notebook, tmp_path, monkeypatch, changes)
 def test_the_notebook_installs_from_a_wheel_or_a_clone_that_one_variable_names(
     notebook, tmp_path, monkeypatch
 ):
-    """Runs its first cell where the package is missing, and looks at what pip would be told."""
+    """Runs its first cell where the package is missing, and looks at the arguments of pip."""
     install = code_of(notebook)[0]
     assert install.count('SOURCE = ""') == 1 and "OWNER" not in json.dumps(notebook)
     monkeypatch.chdir(tmp_path)

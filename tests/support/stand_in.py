@@ -6,16 +6,7 @@ import numpy as np
 from tiny_config import tiny
 
 from segdiff_jax.factory import samplers
-
-
-class Rows(NamedTuple):
-    image: int
-    top: int
-    generations: np.ndarray
-    probability: np.ndarray
-    samples: np.ndarray | None
-    last: bool
-    soft: np.ndarray | None
+from segdiff_jax.inference.predictor import PredictedRows
 
 
 class Predictor(NamedTuple):
@@ -71,4 +62,4 @@ class StandIn:
                 masks = (rows > 0.5).astype(np.uint8) if self.predictor.samples else None
                 mean, last = rows.clip(0, 1).mean(axis=0), top + self.rows >= len(image)
                 soft_samples = rows if self.predictor.samples else None
-                yield Rows(place, top, rows, mean, masks, last, soft_samples)
+                yield PredictedRows(place, top, rows, mean, masks, last, soft_samples)

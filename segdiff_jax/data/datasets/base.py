@@ -280,6 +280,11 @@ def record(
     }
 
 
+def stored_masks(bits: np.ndarray, annotators: int) -> np.ndarray:
+    """Returns the masks [A, h, w] of a stored mask [h, w]; see `record`."""
+    return np.unpackbits(bits[None], axis=0, count=annotators, bitorder="little")
+
+
 def _encoded(objects: np.ndarray) -> bytes:
     """Returns labels [h, w] as a PNG of 0 and 1, 2, ... without gaps; b"" if they are too many."""
     present, numbers = np.unique(objects, return_inverse=True)

@@ -72,7 +72,7 @@ def _facts(
     step = max(count // max(shown, 1), 1)
     for index, (_, record) in enumerate(records):
         bits, annotators = np.asarray(record["mask"]), int(record["annotators"])
-        masks = np.unpackbits(bits[None], axis=0, count=annotators, bitorder="little")
+        masks = base.stored_masks(bits, annotators)
         mask = majority(masks)
         image = np.asarray(record["image"])
         if record["objects"]:

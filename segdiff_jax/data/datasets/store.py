@@ -16,7 +16,14 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from segdiff_jax import errors
-from segdiff_jax.data.datasets.base import NO_BOX, Options, Plan, SegmentationBuilder, refused
+from segdiff_jax.data.datasets.base import (
+    NO_BOX,
+    Options,
+    Plan,
+    SegmentationBuilder,
+    refused,
+    stored_masks,
+)
 from segdiff_jax.data.datasets.base import read as read_all
 from segdiff_jax.data.example import Example, majority
 from segdiff_jax.data.image_io import pillow_files
@@ -87,7 +94,7 @@ def _example(record: dict[str, Any]) -> Example:
         raise ValueError(f"a mask is {mask.dtype} {mask.shape}, not one channel of 0 and 1")
     annotations = None
     if annotators > 1:
-        annotations = np.unpackbits(mask[None], axis=0, count=annotators, bitorder="little")
+        annotations = stored_masks(mask, annotators)
         mask = majority(annotations)
     box = tuple(record["box"].tolist())
     box = None if box == NO_BOX else box

@@ -5,9 +5,9 @@ The suffix of a file decides nothing.
 
 import contextlib
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,17 @@ class Limits(NamedTuple):
     float_range: tuple[float, ...] = ()  # become 0 and 255; (): floats are read by `value_range`
     value_range: str = "auto"  # of more than 8 bits a channel, see `value_range`
     channels: tuple[int, ...] = ()  # that become R, G and B, or grey, from 0; (): all there are
+
+
+def limits_of(reading: Mapping[str, Any], chosen: Mapping[str, Any]) -> Limits:
+    """Returns the limits of a run's `config.reading`, with those of a command line in their place.
+
+    Args:
+        reading: the fields of the config.
+        chosen: values of flags by name; those that are no limits are left out.
+    """
+    fields = {name: reading[name] for name in Limits._fields}
+    return Limits(**(fields | {name: value for name, value in chosen.items() if name in fields}))
 
 
 class Pixels(NamedTuple):

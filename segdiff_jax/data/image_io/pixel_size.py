@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from segdiff_jax.data.image_io import headers, pillow_files, tiff_files
+from segdiff_jax.data.image_io.writing import UNIT, X_RESOLUTION, Y_RESOLUTION
 
 PRINTED = 20.0  # micrometres; 1270 dots per inch
 MICROMETRE, DEGREE = "um", "degree"
@@ -23,7 +24,6 @@ _MICROMETRES = {
     **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer"), 1.0),
     **{"nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0},
 }
-_X, _Y, _UNIT = 282, 283, 296  # TIFF: XResolution, YResolution, ResolutionUnit
 _OF_UNIT = {2: 25400.0, 3: 1e4}  # micrometres of an inch, of a centimetre
 # GeoTIFF 1.1: GTModelTypeGeoKey, GTRasterTypeGeoKey, codes of ProjLinearUnitsGeoKey
 _GEOGRAPHIC, _POINT = 2, 2
@@ -144,11 +144,11 @@ def _of_imagej(page: tifffile.TiffPage, orientation: int) -> Scale | None:
 
 
 def _of_resolution(page: tifffile.TiffPage, orientation: int) -> Scale | None:
-    of = _OF_UNIT.get(int(page.tags.valueof(_UNIT, 2)))
+    of = _OF_UNIT.get(int(page.tags.valueof(UNIT, 2)))
     return None if of is None else _not_printed(_by_resolution(page, of, orientation))
 
 
 def _by_resolution(page: tifffile.TiffPage, of: float, orientation: int) -> Scale:
     """Returns the scale of pixels of which a resolution fits into a unit of `of` micrometres."""
-    (x, of_x), (y, of_y) = page.tags[_X].value, page.tags[_Y].value
+    (x, of_x), (y, of_y) = page.tags[X_RESOLUTION].value, page.tags[Y_RESOLUTION].value
     return _micrometres(of * of_x / x, of * of_y / y, orientation)
