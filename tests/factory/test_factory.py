@@ -1,5 +1,6 @@
 """The factory: every config becomes objects, and contradictory settings are named."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from absl import logging
 from tiny_config import config_of, tiny
 
 from segdiff_jax.errors import UserError
+from segdiff_jax.evaluation import scoring
 from segdiff_jax.factory import networks, samplers, training
 
 
@@ -101,3 +103,9 @@ def test_a_size_that_the_levels_cannot_halve_is_refused(size, fits):
     else:
         with pytest.raises(UserError, match="image is 15x16; allowed: multiples of 2"):
             networks.check_size(tiny(), size, "image")
+
+
+def test_predictions_and_evaluations_draw_different_noise():
+    config = tiny()
+    keys = samplers.prediction_key(config), scoring.noise_key(config.seed), jax.random.key(0)
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
