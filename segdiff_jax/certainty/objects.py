@@ -14,11 +14,10 @@ from scipy import special
 from segdiff_jax import metrics
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.certainty.regression import Linear, logistic
-from segdiff_jax.evaluation.sample_scores import SMALLEST
+from segdiff_jax.evaluation.labelling import label
 
 HELD = 0.5  # IoU
 FEWEST = 10  # right objects and wrong ones, each, of a fit
-STRIP = 2**20  # pixels that are relabelled together
 _EPS = 1e-3
 
 
@@ -119,18 +118,6 @@ def confidence(objects: Objects, line: Linear | None) -> np.ndarray:
     if line is None or not len(objects.area):
         return np.full(len(objects.area), np.nan)
     return special.expit(line(features(objects)))
-
-
-def label(mask: np.ndarray) -> np.ndarray:
-    """Labels the 4-connected components of `SMALLEST` pixels or more of a mask by 1..N, int64."""
-    labels = metrics.regions(np.asarray(mask, bool))
-    large = np.bincount(labels.ravel()) >= SMALLEST
-    large[0] = False
-    new = np.cumsum(large) * large
-    step = max(1, STRIP // max(mask.shape[1], 1))
-    for top in range(0, len(labels), step):  # a whole copy would double the memory
-        labels[top : top + step] = new[labels[top : top + step]]
-    return labels
 
 
 def _spread(areas: np.ndarray) -> np.ndarray:

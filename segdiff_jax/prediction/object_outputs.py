@@ -15,9 +15,9 @@ import tifffile
 from absl import logging
 
 from segdiff_jax.certainty.answers import Objects
-from segdiff_jax.certainty.objects import STRIP, label
 from segdiff_jax.data.image_io import pixel_size, writing
 from segdiff_jax.data.image_io.pixel_size import MICROMETRE, Scale
+from segdiff_jax.evaluation.labelling import STRIP, label
 from segdiff_jax.prediction import object_files, outlines
 from segdiff_jax.prediction.inputs import OF_OBJECTS, Input
 from segdiff_jax.prediction.object_files import Outlined
