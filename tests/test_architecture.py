@@ -65,6 +65,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 DISTRIBUTIONS = {  # where the name to import is not the name to install
     "PIL": "pillow",
     "absl": "absl-py",
+    "skimage": "scikit-image",
     "orbax": "orbax-checkpoint",
     "tensorflow_datasets": "tensorflow-datasets",
 }

@@ -26,7 +26,8 @@ from segdiff_jax.checkpoint import run_data
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import pixel_scores
-from segdiff_jax.evaluation.object_labels import label, sequential
+from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.evaluation.overlaps import sequential
 from segdiff_jax.evaluation.sample_scores import dice
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import watchdog

@@ -13,7 +13,8 @@ from scipy import special
 
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.certainty.regression import Linear, logistic
-from segdiff_jax.evaluation.object_labels import label, overlaps
+from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.evaluation.overlaps import overlaps
 from segdiff_jax.metrics import regions
 
 HELD = 0.5  # IoU
@@ -22,7 +23,7 @@ _EPS = 1e-3
 
 
 class Objects(NamedTuple):
-    """The N objects of a mask, see `object_labels.label`.
+    """The N objects of a mask, see `labelling.label`.
 
     Attributes:
       labels: [H, W] int64, 1..N; 0 is background, or a smaller component.

@@ -29,7 +29,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from segdiff_jax.evaluation.object_labels import Overlaps, label, overlaps, sequential
+from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.evaluation.overlaps import Overlaps, overlaps, sequential
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 LABELS = {
@@ -96,7 +97,7 @@ def of_mask(mask: np.ndarray, true: np.ndarray, objects: np.ndarray | None = Non
     """Counts the objects of a predicted mask [H, W] and of a true one.
 
     Args:
-      mask: [H, W]; its objects are those of `object_labels.label`.
+      mask: [H, W]; its objects are those of `labelling.label`.
       true: [H, W].
       objects: [H, W] labels of the true objects; None: they are those of `label`, too.
     """

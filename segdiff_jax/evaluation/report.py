@@ -68,8 +68,7 @@ def write_report(
       calibration_sums: [3, bins], the sum of `metrics.calibration` over images.
       panels: a PNG file, or None, for each row; empty: no panels.
       training_curve: mappings with "step" and "loss"; None: no curve.
-      certainty: see `certainty.scores`; None: no such part.
-      objects: counts of all images together; None: no such part.
+      certainty, objects: see `certainty.scores`; counts of all images together. None: no part.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
@@ -79,12 +78,15 @@ def write_report(
     content |= {"certainty": files.to_json_types(certainty), "objects": _objects(rows, objects)}
     _link(content["images"], panels, directory)
     files.write_json(Path(directory) / "report.json", content)
+    files.write_bytes(Path(directory) / "report.html", _page(content, panels))
+    return Path(directory) / "report.html"
+
+
+def _page(content: Mapping[str, Any], panels: Sequence[Any]) -> bytes:
     order = review_order(content["images"])
     pictures = {i: charts.embed(path) for i in _select(order, panels) if (path := panels[i])}
-    html = html_page.render(content, LABELS | FURTHER, order, pictures, _charts(content))
-    page = Path(directory) / "report.html"
-    files.write_bytes(page, html.encode())
-    return page
+    labels = LABELS | FURTHER
+    return html_page.render(content, labels, order, pictures, _charts(content)).encode()
 
 
 def _link(

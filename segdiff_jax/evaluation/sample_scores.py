@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.evaluation.object_labels import SMALLEST
+from segdiff_jax.evaluation.labelling import SMALLEST
 from segdiff_jax.metrics import regions
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from object_scenes import scene
 
-from segdiff_jax.evaluation.object_labels import label, overlaps, sequential
 from segdiff_jax.evaluation.object_scores import (
     LABELS,
     THRESHOLDS,
@@ -148,26 +147,3 @@ def test_a_mask_without_labels_is_compared_by_components_and_specks_do_not_count
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3\) and truth \(3, 2\)"):
         count(np.zeros((2, 3), int), np.zeros((3, 2), int))
-
-
-@pytest.mark.parametrize("labels", [np.array([[0, 7, 7], [3, 0, 2**31 - 1]]), np.full((2, 2), 4)])
-def test_sequential_labels_keep_objects_and_their_order(labels):
-    new, values = sequential(labels), np.unique(labels[labels > 0])
-    for number, value in enumerate(values, start=1):
-        np.testing.assert_array_equal(new == number, labels == value)
-    np.testing.assert_array_equal(new == 0, labels == 0)
-
-
-def test_overlaps_are_those_of_all_pairs():
-    found, true = (sequential(one) for one in scene(5))
-    of = overlaps(true, found)
-    got = {(t, p): (n, x) for t, p, n, x in zip(*of[:4], strict=True)}
-    for t, p in itertools.product(range(1, true.max() + 1), range(1, found.max() + 1)):
-        both, either = ((true == t) & (found == p)).sum(), ((true == t) | (found == p)).sum()
-        assert got.get((t, p), (0, 0)) == (both, both / either)
-
-
-def test_labels_of_a_mask_skip_what_is_smaller_than_four_pixels(monkeypatch):
-    monkeypatch.setattr("segdiff_jax.evaluation.object_labels.STRIP", 12)  # two rows at a time
-    mask = np.array([[1, 1, 0, 1, 0, 1], [1, 1, 0, 1, 0, 1], [0, 0, 1, 1, 0, 1]], bool)
-    assert label(mask).tolist() == [[1, 1, 0, 2, 0, 0], [1, 1, 0, 2, 0, 0], [0, 0, 2, 2, 0, 0]]

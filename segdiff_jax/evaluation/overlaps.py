@@ -1,28 +1,8 @@
-"""Labels the objects of a mask and lists which objects of two labelled masks overlap.
-
-This is the one rule of what an object is: for tables, scores, confidences and counts.
-"""
+"""Lists which objects of two labelled masks overlap, by how much."""
 
 from typing import NamedTuple
 
 import numpy as np
-
-from segdiff_jax.metrics import regions
-
-SMALLEST = 4  # pixels of a component that counts as an object
-STRIP = 2**20  # pixels that are relabelled together: a whole copy would double the memory
-
-
-def label(mask: np.ndarray) -> np.ndarray:
-    """Labels the 4-connected components of `SMALLEST` pixels or more of a mask by 1..N, int64."""
-    labels = regions(np.asarray(mask, bool))
-    large = np.bincount(labels.ravel()) >= SMALLEST
-    large[0] = False
-    new = np.cumsum(large) * large
-    step = max(1, STRIP // max(mask.shape[1], 1))
-    for top in range(0, len(labels), step):
-        labels[top : top + step] = new[labels[top : top + step]]
-    return labels
 
 
 def sequential(labels: np.ndarray) -> np.ndarray:
