@@ -23,7 +23,7 @@ without a hit.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -106,7 +106,8 @@ def of_mask(mask: np.ndarray, true: np.ndarray, objects: np.ndarray | None = Non
 
 def total(counts: Sequence[Counts]) -> Counts:
     """Returns the counts of several pictures together; at least one."""
-    return Counts(*(sum(column[1:], start=column[0]) for column in zip(*counts, strict=True)))
+    columns: list[Any] = [sum(column[1:], start=column[0]) for column in zip(*counts, strict=True)]
+    return Counts(*columns)
 
 
 def scores(of: Counts) -> dict[str, float]:

@@ -68,7 +68,8 @@ def write_report(
       calibration_sums: [3, bins], the sum of `metrics.calibration` over images.
       panels: a PNG file, or None, for each row; empty: no panels.
       training_curve: mappings with "step" and "loss"; None: no curve.
-      certainty, objects: see `certainty.scores`; counts of all images together. None: no part.
+      certainty: see `certainty.scores`; None: no such part.
+      objects: counts of all images together; None: no such part.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
