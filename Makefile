@@ -10,7 +10,7 @@ UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
   --custom-compile-command "make lock"
 
-.PHONY: help install install-dev demo test faults golden test-all tolerances fuzz check docs lock clean
+.PHONY: help install install-dev demo test faults golden test-all tolerances mutants fuzz check docs lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -52,6 +52,10 @@ tolerances: install-dev  ## the tests that compare with a tolerance; prints the 
 fuzz: install-dev  ## damaged files for every reader; INPUTS=1000 SECONDS=0 SEED=0
 	$(PY) tests/fuzz/fuzz.py --inputs=$(or $(INPUTS),1000) --seconds=$(or $(SECONDS),0) \
 	  --seed=$(or $(SEED),0)
+
+# A test that cannot fail proves nothing: small faults are put into a copy of the code one by one.
+mutants: install-dev  ## put faults into the code; every one must be noticed by the tests it names
+	$(PY) tests/mutants/run.py --jobs $(JOBS)
 
 check: install-dev  ## lint, format, types, unsafe calls
 	$(PY) -m ruff check .
