@@ -41,6 +41,7 @@ class Evaluation(NamedTuple):
     seconds: float  # per image, without scoring and drawing it
     observed: list[Observation]  # what scores of certainty are made of
     objects: object_scores.Counts  # of all images together
+    contours: np.ndarray  # the sum of `metrics.boundary_counts` over images
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> Path:
@@ -96,6 +97,7 @@ def evaluate_run(
         training_curve=read_curve(workdir),
         certainty=certainty_scores.scores(found.observed, fitted),
         objects=found.objects,
+        contours=found.contours,
     )
     logging.info("report: %s", page)
     return page
@@ -112,6 +114,7 @@ def evaluate_split(
     """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds, observed = [], [], np.zeros((3, 10)), 0.0, []
     counts: list[object_scores.Counts] = []
+    contours = 0
     began = time.monotonic()
     for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
@@ -125,6 +128,7 @@ def evaluate_split(
         scores = found.scores | further(found) | of_objects
         rows.append({"name": example.name, **group, **scores})
         sums += metrics.calibration(found.probability, example.mask)
+        contours += metrics.boundary_counts(mask, example.mask)
         observed.append(observe(found, predictor.random))
         if jax.process_index() == 0:
             picture = panel(
@@ -135,7 +139,7 @@ def evaluate_split(
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
     seconds /= len(examples)
-    return Evaluation(rows, sums, panels, seconds, observed, object_scores.total(counts))
+    return Evaluation(rows, sums, panels, seconds, observed, object_scores.total(counts), contours)
 
 
 def observe(found: ScoredPrediction, random: bool) -> Observation:

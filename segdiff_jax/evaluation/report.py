@@ -22,7 +22,7 @@ from segdiff_jax.evaluation import (
     joint_scores,
     object_scores,
 )
-from segdiff_jax.metrics import LABELS, calibration_score, summarise
+from segdiff_jax.metrics import LABELS, calibration_score, pooled_boundary_f, summarise
 from segdiff_jax.runtime import files
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def write_report(
     training_curve: Sequence[Mapping[str, float]] | None = None,
     certainty: Mapping[str, Any] | None = None,
     objects: object_scores.Counts | None = None,
+    contours: np.ndarray | None = None,
 ) -> Path:
     """Writes report.json and report.html; returns the path of report.html.
 
@@ -70,6 +71,7 @@ def write_report(
       training_curve: mappings with "step" and "loss"; None: no curve.
       certainty: see `certainty.scores`; None: no such part.
       objects: counts of all images together; None: no such part.
+      contours: the sum of `metrics.boundary_counts` over images; None: no such line.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
@@ -77,6 +79,7 @@ def write_report(
     _check(rows, panels)
     content = _content(title, settings, rows, baselines, calibration_sums, training_curve)
     content |= {"certainty": files.to_json_types(certainty), "objects": _objects(rows, objects)}
+    content["pooled_boundary_f"] = _pooled(contours)
     _link(content["images"], panels, directory)
     files.write_json(Path(directory) / "report.json", content)
     files.write_bytes(Path(directory) / "report.html", _page(content, panels))
@@ -145,6 +148,12 @@ def _content(
             "training_curve": curve,
         }
     )
+
+
+def _pooled(contours: np.ndarray | None) -> float | None:
+    """Returns the boundary F-measure of all images together, None where it is undefined."""
+    value = math.nan if contours is None else pooled_boundary_f(contours)
+    return None if math.isnan(value) else value
 
 
 def _objects(
