@@ -71,15 +71,14 @@ def write_report(
       training_curve: mappings with "step" and "loss"; None: no curve.
       certainty: see `certainty.scores`; None: no such part.
       objects: counts of all images together; None: no such part.
-      contours: the sum of `metrics.boundary_counts` over images; None: no such line.
+      contours: the sum of `metrics.boundary_counts`; None: no such line.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
     """
     _check(rows, panels)
     content = _content(title, settings, rows, baselines, calibration_sums, training_curve)
-    content |= {"certainty": files.to_json_types(certainty), "objects": _objects(rows, objects)}
-    content["pooled_boundary_f"] = _pooled(contours)
+    content |= {"certainty": files.to_json_types(certainty), **_together(rows, objects, contours)}
     _link(content["images"], panels, directory)
     files.write_json(Path(directory) / "report.json", content)
     files.write_bytes(Path(directory) / "report.html", _page(content, panels))
@@ -150,10 +149,15 @@ def _content(
     )
 
 
-def _pooled(contours: np.ndarray | None) -> float | None:
-    """Returns the boundary F-measure of all images together, None where it is undefined."""
+def _together(
+    rows: Sequence[Mapping[str, Any]],
+    objects: object_scores.Counts | None,
+    contours: np.ndarray | None,
+) -> dict[str, Any]:
+    """Returns the scores of all images together: of objects, of contours; None: undefined."""
     value = math.nan if contours is None else pooled_boundary_f(contours)
-    return None if math.isnan(value) else value
+    boundary_f = None if math.isnan(value) else value
+    return {"objects": _objects(rows, objects), "pooled_boundary_f": boundary_f}
 
 
 def _objects(
