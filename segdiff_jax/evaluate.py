@@ -114,7 +114,7 @@ def evaluate_split(
     """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds, observed = [], [], np.zeros((3, 10)), 0.0, []
     counts: list[object_scores.Counts] = []
-    contours = 0
+    contours: list[np.ndarray] = []
     began = time.monotonic()
     for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
@@ -128,7 +128,7 @@ def evaluate_split(
         scores = found.scores | further(found) | of_objects
         rows.append({"name": example.name, **group, **scores})
         sums += metrics.calibration(found.probability, example.mask)
-        contours += metrics.boundary_counts(mask, example.mask)
+        contours.append(metrics.boundary_counts(mask, example.mask))
         observed.append(observe(found, predictor.random))
         if jax.process_index() == 0:
             picture = panel(
@@ -139,7 +139,9 @@ def evaluate_split(
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
     seconds /= len(examples)
-    return Evaluation(rows, sums, panels, seconds, observed, object_scores.total(counts), contours)
+    return Evaluation(
+        rows, sums, panels, seconds, observed, object_scores.total(counts), np.sum(contours, 0)
+    )
 
 
 def observe(found: ScoredPrediction, random: bool) -> Observation:
