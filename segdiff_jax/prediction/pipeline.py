@@ -193,7 +193,8 @@ class FolderPrediction:
         reader = ImageReader(jobs, self.limits)
         stream, ended = iter(self.bands(reader, jobs[0].input.number)), 0
         started, maps = time.monotonic(), None
-        certainty = CertaintyColumns(self.calibration, self.random, self.objects is not None)
+        of_objects = self.objects is not None or self.calibration is not None
+        certainty = CertaintyColumns(self.calibration, self.random, of_objects)
         while True:
             try:
                 if (rows := next(stream, None)) is None:
@@ -244,7 +245,7 @@ class FolderPrediction:
         bounds = None if maps.inner is None or maps.outer is None else (maps.inner, maps.outer)
         for path, mask in zip(input.bounds(self.output).values(), bounds or (), strict=False):
             writing.save(path, mask, file.tags)
-        picture = overlay(file.image, maps.mask, maps.uncertainty, bounds)
+        picture = overlay(file.image, maps.mask, maps.uncertainty, bounds, known.objects)
         tags = file.tags
         if picture.shape != file.image.shape:
             height, width = picture.shape[:2]
