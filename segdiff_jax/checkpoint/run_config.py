@@ -25,6 +25,7 @@ MUTABLE = (
     *("train.draws_at_once", "train.accumulate", "sampling.", "reading.", "job.", *SCORING_FIELDS),
     *("data.dir", "data.prepared_dir", "data.test_split"),
     *("data.fingerprint", "data.allow_change"),  # see run_data
+    *("data.object_diameter", "data.objects_per_image"),
     *("diffusion.clip_x0", "model.rrdb_form", "model.remat"),
 )
 # the predictions of trained weights depend on these fields and groups, but not on the second
