@@ -72,7 +72,7 @@ def predict(command: Command, model: Any) -> None:
     objects = _object_outputs(command, model, limits, fresh)
     with Summary(output, fresh) as summary:
         more = {"limits": limits, "summary": summary, "bounds": bounds, "objects": objects}
-        more |= {"scale": scale, "diameter": 0.0 if given else model.config.data.object_diameter}
+        more |= {"scale": scale, "diameter": 0.0 if given else model.config.data.objects[0]}
         work = _work(command, model, more)
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total = len(command.inputs)
@@ -116,7 +116,7 @@ def _object_outputs(command: Command, model: Any, limits: Limits, fresh: bool) -
 
     kinds = command.outputs & {OBJECTS, *OF_OBJECTS}
     new = not (command.output / SUMMARY).exists()
-    of_objects = model.config.data.objects_per_image >= FEWEST
+    of_objects = model.config.data.objects[1] >= FEWEST
     if of_objects and new and command.outputs <= {AUTO, GENERATIONS}:
         kinds = {OBJECTS}
     if OBJECTS in kinds or (command.output / TABLE).exists():
@@ -135,7 +135,7 @@ def _scale(command: Command, model: Any) -> float:
     """
     if "object_size" not in command.values:
         return command.values.get("scale", 1.0)
-    size, trained = command.values["object_size"], model.config.data.object_diameter
+    size, trained = command.values["object_size"], model.config.data.objects[0]
     if not trained:
         where = command.workdirs[0]
         raise UserError(

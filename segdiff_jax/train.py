@@ -122,8 +122,7 @@ def record_data(config: ConfigDict, examples: list[Example], workdir: Path) -> C
         run_data.write(workdir, now)
     config = config.copy_and_resolve_references()
     config.data.fingerprint = run_data.fingerprint(now[run_data.TRAIN])
-    diameter, count = object_sizes.typical(examples)
-    config.data.object_diameter, config.data.objects_per_image = round(diameter, 2), round(count, 2)
+    config.data.objects = tuple(round(one, 2) for one in object_sizes.typical(examples))
     return config
 
 

@@ -15,7 +15,7 @@ FAR = 2.0  # times as large, or as small
 
 
 class Sizes(NamedTuple):
-    """The objects of several pictures.
+    """The objects of several pictures; of those to train on a run keeps it as `data.objects`.
 
     Attributes:
       diameter: median of the diameters of circles of their areas, pixels; 0: there are no objects.

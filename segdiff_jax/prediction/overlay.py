@@ -52,11 +52,16 @@ def overlay(
             inside = _reduced(of_risk, factor) > 127
             picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
         return picture
-    inside = _reduced(mask, factor) > 127
+    return _with_outlines(picture, _reduced(mask, factor) > 127, objects, factor)
+
+
+def _with_outlines(
+    picture: np.ndarray, inside: np.ndarray, objects: Objects | None, factor: int
+) -> np.ndarray:
+    """Draws the outlines of a mask [h, w] into a picture, and returns it; see `overlay`."""
     colours = None if objects is None else _colours(objects, factor)
-    if objects is not None:
-        for one in objects.doubtful:
-            _outline(picture, one, factor)
+    for one in () if objects is None else objects.doubtful:
+        _outline(picture, one, factor)
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines
         shrunk = ndimage.binary_erosion(inside, border_value=1)
         picture[ndimage.binary_dilation(inside) & ~inside] = OUTSIDE

@@ -36,11 +36,10 @@ def call(tmp_path):
     (run / "config.json").write_text(json.dumps(tiny().to_dict()))
     Image.fromarray(squares()).save(folder / "squares.png")
 
-    def call(*argv, diameter=0.0, count=0.0, calibration=None):
+    def call(*argv, diameter=0.0, count=0.0):
         given = [f"--workdir={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]
         model, seen = StandIn(samples=3), []
-        model.config.data.object_diameter = diameter
-        model.config.data.objects_per_image = count
+        model.config.data.objects = (float(diameter), count)
         bands = model.bands
 
         def watched(images, first=0):
