@@ -31,13 +31,11 @@ from segdiff_jax.prediction.summary import unrelated_content
 HELP = """SegDiff: predicts the masks of new images with a trained run.
 
   segdiff predict --workdir=RUN --input=FILE_OR_FOLDER --output=DIR
-  segdiff predict --workdir=RUN --input=slides --recursive --output=masks --samples=8 \\
-    --outputs=samples
+  segdiff predict --workdir=RUN --input=slides --recursive --output=masks --outputs=all
 
   --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
   --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too.
-                             Several, joined by commas or each with --input, and patterns such
-                             as 'plate?/*.tif'
+                             Several: with commas or --input again; patterns: 'plate?/*.tif'
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
@@ -47,9 +45,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --overwrite                predicts them again
   --outputs=NAMES            joined by commas. samples: also writes each, samples/NAME_1.png;
                              labels, geojson (QuPath, GIS), rois (ImageJ): a file of the objects of
-                             an image, its connected components; objects: objects.csv, with labels/;
-                             all: all of these; maps: none; objects if not given and the images of
-                             the training hold several;
+                             an image; objects: objects.csv, with labels/, the default if images of
+                             the training hold several; all: all of these; maps: none;
                              generations: each map that the probability is made of, as with
   --save_generations
   --budget=NAME              of the probability: fast, one pass; balanced, one of each orientation;
@@ -62,8 +59,7 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --overlap=PIXELS           width of the overlap of neighbouring tiles
   --seed=N                   of the noise. All these are as in the run if not given
   --scale=F                  images are predicted F times as large, and the results brought back
-  --object_size=PIXELS       likewise, so that objects of this diameter become as large as those of
-                             the training; a line names images whose objects are far from that
+  --object_size=PIXELS       likewise: objects of this diameter become as large as in training
   --threshold=P              foreground is where the probability is above it; 0.5
   --calibrated               probability and threshold as segdiff calibrate fitted them
   --risk=R                   also inner/, of which at most R is not foreground, and outer/, which
