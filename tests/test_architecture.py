@@ -51,6 +51,10 @@ MAY_IMPORT = {
         (*BELOW_PROGRAMS, "certainty", "trained_run", "metrics", "config", "torch_weights", "cli"),
     ),
     "predict": ("api", "prediction", "cli", "data.image_io", "runtime", "errors"),
+    "export": (
+        *("api", "trained_run", "import_torch", "certainty", "inference", "factory", "checkpoint"),
+        *("metrics", "models", "config", "cli", "runtime", "errors"),
+    ),
     "review": (
         *("api", "certainty", "prediction", "cli", "factory", "data", "data.image_io"),
         *("runtime", "errors"),
@@ -59,7 +63,7 @@ MAY_IMPORT = {
 ALL_BELOW = ("main", "experiments", "__init__")  # may import everything below them
 READS_CONFIG = {
     *("cli", "config", "factory", "checkpoint.run_config", "experiments", "main", "train"),
-    *("trained_run", "evaluate", "api", "predict", "import_torch"),
+    *("trained_run", "evaluate", "api", "predict", "import_torch", "export"),
 }
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 DISTRIBUTIONS = {  # where the name to import is not the name to install
@@ -206,7 +210,9 @@ def test_requirements_have_both_bounds_or_say_the_lower():
 
 
 def test_what_is_imported_is_required():
-    required = {re.match(r"[\w-]+", line)[0] for line in requirements()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = [line for lines in project["optional-dependencies"].values() for line in lines]
+    required = {re.match(r"[\w-]+", line)[0] for line in (*requirements(), *extra)}
     for path in MODULES.values():
         for top in {i.split(".")[0] for i in imports(path)} - set(sys.stdlib_module_names):
             if top != "segdiff_jax":
