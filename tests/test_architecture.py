@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "certainty": (
         *("evaluation", "inference", "data", "metrics", "checkpoint", "runtime", "errors"),
     ),
-    "prediction": ("certainty", "inference", "data.image_io", "runtime", "errors"),
+    "prediction": ("certainty", "evaluation", "inference", "data.image_io", "runtime", "errors"),
     "factory": (
         *("training", "inference", "data", "data.image_io", "data.datasets", "diffusion"),
         *("models", "models.ops", "runtime", "errors"),
@@ -69,6 +69,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 DISTRIBUTIONS = {  # where the name to import is not the name to install
     "PIL": "pillow",
     "absl": "absl-py",
+    "skimage": "scikit-image",
     "orbax": "orbax-checkpoint",
     "tensorflow_datasets": "tensorflow-datasets",
 }

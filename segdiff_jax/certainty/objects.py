@@ -11,19 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from segdiff_jax import metrics
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.certainty.regression import Linear, logistic
-from segdiff_jax.evaluation.sample_scores import SMALLEST
+from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.evaluation.overlaps import overlaps
+from segdiff_jax.metrics import regions
 
 HELD = 0.5  # IoU
 FEWEST = 10  # right objects and wrong ones, each, of a fit
-STRIP = 2**20  # pixels that are relabelled together
 _EPS = 1e-3
 
 
 class Objects(NamedTuple):
-    """The N objects of a mask, of `SMALLEST` pixels or more.
+    """The N objects of a mask, see `labelling.label`.
 
     Attributes:
       labels: [H, W] int64, 1..N; 0 is background, or a smaller component.
@@ -54,40 +54,36 @@ def find(found: Evidence, mask: np.ndarray) -> Objects:
     held = overlap = spread = passes = nan
     if found.decisions is not None and count:
         iou, areas = (
-            np.stack(x) for x in zip(*(best(labels, m) for m in found.decisions), strict=True)
+            np.stack(x)
+            for x in zip(*(best(labels, regions(m)) for m in found.decisions), strict=True)
         )
         held, overlap = np.mean(iou >= HELD, axis=0), iou.mean(axis=0)
         spread = _spread(np.where(iou >= HELD, areas, np.nan))
     if len(found.passes) > 1 and count:
-        passes = np.mean([best(labels, one > 0.5)[0] for one in found.passes], axis=0)
+        passes = np.mean([best(labels, regions(one > 0.5))[0] for one in found.passes], axis=0)
     return Objects(labels, area, mean, held, overlap, passes, spread)
 
 
-def best(labels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the best IoU of each labelled object with a component of a mask, and its area.
+def best(labels: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the best IoU of each object with one of others, and the area of that one.
 
     Args:
       labels: [H, W] of 0..N.
-      mask: [H, W].
+      others: [H, W] of 0..M.
 
     Returns:
       [N] and [N]; 0 and 0 where none overlaps.
     """
-    other, count = metrics.regions(np.asarray(mask, bool)), int(labels.max(initial=0))
-    own_area, other_area = np.bincount(labels.ravel()), np.bincount(other.ravel())
-    both = (labels > 0) & (other > 0)
-    pairs, shared = np.unique(labels[both] * other_area.size + other[both], return_counts=True)
-    mine, theirs = np.divmod(pairs, other_area.size)
-    iou, area = np.zeros(count + 1), np.zeros(count + 1)
-    ratio = shared / (own_area[mine] + other_area[theirs] - shared)
-    np.maximum.at(iou, mine, ratio)
-    first = ratio == iou[mine]
-    area[mine[first]] = other_area[theirs[first]]
+    of = overlaps(labels, others)
+    iou, area = np.zeros((2, len(of.first_area)))
+    np.maximum.at(iou, of.first, of.iou)
+    best_of = of.iou == iou[of.first]
+    area[of.first[best_of]] = of.second_area[of.second[best_of]]
     return iou[1:], area[1:]
 
 
 def right(objects: Objects, truth: np.ndarray) -> np.ndarray:
-    """Returns which objects are true at IoU 1/2, [N] bool."""
+    """Returns which objects are true at IoU 1/2, [N] bool; truth is [H, W] labels 0..M."""
     return best(objects.labels, truth)[0] >= HELD
 
 
@@ -119,18 +115,6 @@ def confidence(objects: Objects, line: Linear | None) -> np.ndarray:
     if line is None or not len(objects.area):
         return np.full(len(objects.area), np.nan)
     return special.expit(line(features(objects)))
-
-
-def label(mask: np.ndarray) -> np.ndarray:
-    """Labels the 4-connected components of `SMALLEST` pixels or more of a mask by 1..N, int64."""
-    labels = metrics.regions(np.asarray(mask, bool))
-    large = np.bincount(labels.ravel()) >= SMALLEST
-    large[0] = False
-    new = np.cumsum(large) * large
-    step = max(1, STRIP // max(mask.shape[1], 1))
-    for top in range(0, len(labels), step):  # a whole copy would double the memory
-        labels[top : top + step] = new[labels[top : top + step]]
-    return labels
 
 
 def _spread(areas: np.ndarray) -> np.ndarray:

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segdiff_jax.evaluation.labelling import SMALLEST
 from segdiff_jax.metrics import regions
-
-SMALLEST = 4  # pixels of a component that counts as an object
 
 
 class Ledger(NamedTuple):

@@ -1,7 +1,7 @@
 """Writes what predict says of objects: labels, lines of objects.csv, GeoJSON, ROIs of ImageJ.
 
-The objects are those of `certainty.objects`: 4-connected components of the mask of the whole image,
-however it was cut into tiles and rows when it was predicted.
+The objects are those of `labelling.label` in the mask of the whole image, however it was cut into
+tiles and rows when it was predicted.
 """
 
 import math
@@ -15,9 +15,9 @@ import tifffile
 from absl import logging
 
 from segdiff_jax.certainty.answers import Objects
-from segdiff_jax.certainty.objects import STRIP, label
 from segdiff_jax.data.image_io import pixel_size, writing
 from segdiff_jax.data.image_io.pixel_size import MICROMETRE, Scale
+from segdiff_jax.evaluation.labelling import STRIP, label
 from segdiff_jax.prediction import object_files, outlines
 from segdiff_jax.prediction.inputs import OF_OBJECTS, Input
 from segdiff_jax.prediction.object_files import Outlined

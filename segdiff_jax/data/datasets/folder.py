@@ -113,8 +113,9 @@ def _read(
     objects = None
     for union, files in zip(unions, pair.masks, strict=True):
         for file in files:
-            mask = mask_files.read_mask(file, limits, foreground)
-            base.check_size(file, mask.pixels.shape, union.shape, f"its image {pair.image.name}")
+            mask = mask_files.read_mask(file, limits, foreground, pair.image)
+            owner = f"its image {pair.image.name}"
+            reading.check_same_size(file, mask.pixels.shape, union.shape, owner)
             seen.mask(file, mask.kind)
             union |= mask.pixels
             objects = mask.labels if len(files) == len(unions) == 1 else None
