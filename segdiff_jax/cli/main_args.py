@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from segdiff_jax.checkpoint import run_config
 from segdiff_jax.cli import options
 from segdiff_jax.config import schema
 from segdiff_jax.errors import UserError
@@ -90,6 +91,8 @@ def parse(argv: list[str], mode: str = "") -> Command:
             raise UserError(f"{name}={text!r}: must be text without control characters")
     job = values["coordinator"], values["processes"], values["process"]
     _check_job(*job)
+    if mode in ("all", "train"):
+        run_config.start_of(config, workdir)  # a network that does not fit is named at once
     options.use_device(values["device"])
     return Command(config, workdir, mode, *job, device=values["device"])
 

@@ -220,6 +220,7 @@ FIELDS: dict[str, Field] = {
     "sampling.tile": Field(256, integer(0, SIDE),
         "pixels; larger images are cut into tiles; 0: never"),
     "sampling.stride": Field(256, integer(0, SIDE), "from tile to tile; overlaps are blended"),
+    "train.start_from": Field("", _TEXT, "model whose weights it begins with, see docs/models.md"),
     "train.steps": Field(300_000, integer(1, MANY), "updates"),
     "train.batch_size": Field(8, integer(1, 2**20),
         "images, over all devices, whose number need not divide it"),
