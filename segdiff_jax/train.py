@@ -160,7 +160,8 @@ def state_of_weights(setup: TrainSetup, name: str, source: Path | None) -> Train
     logging.info("training begins with the weights of %s after %d updates", name, step)
     flat = np.concatenate([np.asarray(x).reshape(-1) for x in jax.tree.leaves(params)])
     weights, averaged = (distributed.replicate(flat, setup.mesh) for _ in range(2))
-    return setup.initial_state().replace(params=weights, ema_params=averaged)
+    fresh = setup.initial_state()
+    return TrainState(fresh.step, weights, averaged, fresh.opt_state)
 
 
 class CompiledStep:

@@ -220,7 +220,6 @@ FIELDS: dict[str, Field] = {
     "sampling.tile": Field(256, integer(0, SIDE),
         "pixels; larger images are cut into tiles; 0: never"),
     "sampling.stride": Field(256, integer(0, SIDE), "from tile to tile; overlaps are blended"),
-    "train.start_from": Field("", _TEXT, "model whose weights it begins with, see docs/models.md"),
     "train.steps": Field(300_000, integer(1, MANY), "updates"),
     "train.batch_size": Field(8, integer(1, 2**20),
         "images, over all devices, whose number need not divide it"),
@@ -265,6 +264,7 @@ FIELDS: dict[str, Field] = {
     "train.evaluate_every": Field(0, integer(0, MANY), "updates between validations; 0: never"),
     "train.result": Field("last", choice("last", "best"),
         "weights that are scored on test_split; 'best': on validation_split"),
+    "train.start_from": Field("", _TEXT, "model whose weights it begins with, see docs/models.md"),
     # one process or several; the results are equal up to rounding
     "job.hang_seconds": Field(1800.0, number(0, SECONDS),
         "without an update or image: stack traces, exit code 142; 0: never"),
