@@ -44,8 +44,8 @@ MAY_IMPORT = {
         *("models", "models.ops", "runtime", "errors"),
     ),
     "cli": ("prediction", "checkpoint", "config", "runtime", "errors"),
-    "train": BELOW_PROGRAMS,
     "trained_run": (*BELOW_PROGRAMS, "certainty"),
+    "train": (*BELOW_PROGRAMS, "trained_run"),
     **dict.fromkeys(
         ("evaluate", "api", "import_torch"),
         (*BELOW_PROGRAMS, "certainty", "trained_run", "metrics", "config", "torch_weights", "cli"),

@@ -264,6 +264,7 @@ FIELDS: dict[str, Field] = {
     "train.evaluate_every": Field(0, integer(0, MANY), "updates between validations; 0: never"),
     "train.result": Field("last", choice("last", "best"),
         "weights that are scored on test_split; 'best': on validation_split"),
+    "train.start_from": Field("", _TEXT, "model whose weights it begins with, see docs/models.md"),
     # one process or several; the results are equal up to rounding
     "job.hang_seconds": Field(1800.0, number(0, SECONDS),
         "without an update or image: stack traces, exit code 142; 0: never"),

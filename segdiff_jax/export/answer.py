@@ -43,9 +43,10 @@ def answer(model: Model) -> Answer:
     Raises:
       UserError: the model is one of several runs, or fuses generations in a way that is no formula.
     """
-    if len(model.predictor.runs) > 1:
+    runs = model.predictor.runs
+    if len(runs) != 1:
         raise UserError("a program can be exported of one run, not of several")
-    run = model.predictor.runs[0]
+    run = runs[0]
     if run.fusion not in FUSIONS:
         raise UserError(f"sampling.fusion={run.fusion!r}: a program needs {', '.join(FUSIONS)}")
     segmenter, random = run.segmenter, model.random

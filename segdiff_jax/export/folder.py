@@ -89,6 +89,8 @@ def without_places(config: ConfigDict) -> ConfigDict:
     config, fresh = config.copy_and_resolve_references(), default()
     config.data.dir, config.data.prepared_dir = fresh.data.dir, fresh.data.prepared_dir
     config.data.allow_change = fresh.data.allow_change
+    if not places.is_name(start := config.train.start_from):
+        config.train.start_from = Path(start).name
     return config
 
 

@@ -1,0 +1,88 @@
+"""The wheel: what it holds, and that it is enough to predict in an environment of its own."""
+
+import fnmatch
+import subprocess
+import sys
+import tomllib
+import types
+import venv
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_config import ROOT
+
+from segdiff_jax import errors
+from segdiff_jax.cli import segdiff
+
+PACKAGE = ROOT / "segdiff_jax"
+NO_INDEX = ("Could not find a version", "No matching distribution", "Connection", "connect")
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """What setup.py hands to setuptools."""
+    found = {}
+    packages = [
+        ".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")
+    ]
+    stub = types.ModuleType("setuptools")
+    monkeypatch.setattr(stub, "setup", lambda **words: found.update(words), raising=False)
+    monkeypatch.setattr(stub, "find_packages", lambda include: packages, raising=False)
+    monkeypatch.setitem(sys.modules, "setuptools", stub)
+    exec((ROOT / "setup.py").read_text(), {})
+    return found
+
+
+def test_every_file_of_the_package_is_of_the_wheel(given):
+    """Modules are in a package that is listed; whatever else there is, a pattern names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]
+    for path in PACKAGE.rglob("*"):
+        if path.is_dir() or "__pycache__" in path.parts:
+            continue
+        if path.suffix == ".py":
+            assert ".".join(path.parent.relative_to(ROOT).parts) in given["packages"], path
+        else:
+            name = path.relative_to(PACKAGE).as_posix()
+            of_all = any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns["*"])
+            assert of_all or any(fnmatch.fnmatch(name, p) for p in patterns["segdiff_jax"]), path
+
+
+def test_the_configs_are_a_package_of_the_wheel(given):
+    assert "segdiff_jax.configs" in given["packages"]
+    assert given["package_dir"] == {"segdiff_jax.configs": "configs"}
+
+
+@pytest.mark.slow
+def test_a_bare_environment_predicts_with_the_wheel_outside_the_clone(run_of_chance, tmp_path):
+    """Builds the wheel, installs it with what it needs, and predicts a picture by the command."""
+    model, picture = tmp_path / "model", tmp_path / "picture.png"
+    argv = ["export", f"--workdir={run_of_chance}", f"--output={model}"]
+    assert segdiff.main(argv) == errors.DONE
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(picture)
+
+    def run(*words):
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        if done.returncode and any(word in done.stderr for word in NO_INDEX):
+            pytest.skip("no index of packages")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", f"--wheel-dir={tmp_path}", str(ROOT))
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    shipped = {name.rpartition("/")[2] for name in names if name.startswith("segdiff_jax/configs/")}
+    assert shipped == {path.name for path in (ROOT / "configs").glob("*.py")}
+    assert not [name for name in names if name.startswith(("tests/", "configs/", "benchmarks/"))]
+    venv.create(tmp_path / "bare", with_pip=True)
+    scripts = tmp_path / "bare" / ("Scripts" if sys.platform == "win32" else "bin")
+    run(str(scripts / "python"), "-m", "pip", "install", "--quiet", str(wheel))
+    command = str(scripts / "segdiff")
+    run(command, "predict", f"--model={model}", f"--input={picture}", "--output=masks")
+    assert np.asarray(Image.open(tmp_path / "masks" / "mask" / "picture.png")).shape == (40, 30)
+    for name in ("monuseg", "configs/monuseg.py"):
+        assert "monuseg" in run(command, "check", f"--config={name}", "--help")
