@@ -14,7 +14,9 @@ from PIL import Image
 from tiny_config import ROOT
 
 from segdiff_jax import errors
+from segdiff_jax.checkpoint import places
 from segdiff_jax.cli import segdiff
+from segdiff_jax.export import run
 
 PACKAGE = ROOT / "segdiff_jax"
 NO_INDEX = ("Could not find a version", "No matching distribution", "Connection", "connect")
@@ -64,7 +66,7 @@ def test_a_bare_environment_predicts_with_the_wheel_outside_the_clone(run_of_cha
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     Image.fromarray(pixels).save(picture)
 
-    def run(*words):
+    def call(*words):
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
         if done.returncode and any(word in done.stderr for word in NO_INDEX):
             pytest.skip("no index of packages")
@@ -72,7 +74,7 @@ def test_a_bare_environment_predicts_with_the_wheel_outside_the_clone(run_of_cha
         return done.stdout
 
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", f"--wheel-dir={tmp_path}", str(ROOT))
+    call(sys.executable, "-m", "pip", "wheel", "--no-deps", f"--wheel-dir={tmp_path}", str(ROOT))
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     shipped = {name.rpartition("/")[2] for name in names if name.startswith("segdiff_jax/configs/")}
@@ -80,9 +82,26 @@ def test_a_bare_environment_predicts_with_the_wheel_outside_the_clone(run_of_cha
     assert not [name for name in names if name.startswith(("tests/", "configs/", "benchmarks/"))]
     venv.create(tmp_path / "bare", with_pip=True)
     scripts = tmp_path / "bare" / ("Scripts" if sys.platform == "win32" else "bin")
-    run(str(scripts / "python"), "-m", "pip", "install", "--quiet", str(wheel))
+    call(str(scripts / "python"), "-m", "pip", "install", "--quiet", str(wheel))
     command = str(scripts / "segdiff")
-    run(command, "predict", f"--model={model}", f"--input={picture}", "--output=masks")
+    call(command, "predict", f"--model={model}", f"--input={picture}", "--output=masks")
     assert np.asarray(Image.open(tmp_path / "masks" / "mask" / "picture.png")).shape == (40, 30)
     for name in ("monuseg", "configs/monuseg.py"):
-        assert "monuseg" in run(command, "check", f"--config={name}", "--help")
+        assert "monuseg" in call(command, "check", f"--config={name}", "--help")
+
+
+def test_the_card_of_each_shipped_network_stands_in_models_md():
+    for name in places.shipped():
+        assert run.body_of_card(name) in (ROOT / "MODELS.md").read_text("utf-8"), name
+
+
+def test_a_prediction_imports_nothing_that_only_training_and_reports_need():
+    """With an exported model; each of these takes a tenth of a second to two."""
+    heavy = ["orbax", "tensorflow_datasets", "matplotlib", "clu", "optax", "jinja2", "tensorboardX"]
+    heavy += ["scipy.stats", "scipy.optimize", "scipy.sparse", "huggingface_hub"]
+    code = (
+        "import sys, segdiff_jax.api, segdiff_jax.predict, segdiff_jax.prediction.pipeline; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr

@@ -37,6 +37,7 @@ class Facts(NamedTuple):
     """What a card is made of.
 
     Attributes:
+      name: by which `--model` finds it; DIR, if the package does not ship it.
       config: of the run, without paths.
       step: updates.
       parameters: their number.
@@ -50,6 +51,7 @@ class Facts(NamedTuple):
       about: texts, see `export_args.FACTS`.
     """
 
+    name: str
     config: ConfigDict
     step: int
     parameters: int

@@ -68,7 +68,9 @@ def read(command: Folder) -> tuple[card.Facts, dict[str, np.ndarray]]:
     step, params = trained_run.restore_ema(config, source, distributed.all_devices())
     flat = traverse_util.flatten_dict(params, sep="/")
     arrays = {str(path): np.asarray(x) for path, x in flat.items()}
+    shipped = command.output.resolve().parent == places.SHIPPED
     facts = card.Facts(
+        name=command.output.name if shipped else "DIR",
         config=without_places(config),
         step=step,
         parameters=sum(x.size for x in arrays.values()),

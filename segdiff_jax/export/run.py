@@ -61,7 +61,13 @@ def models(argv: list[str]) -> None:
     if name not in names:
         listed = ", ".join(names) or "none"
         raise UserError(f"--card={name}: the package ships {listed}{did_you_mean(name, names)}")
-    app.show((places.SHIPPED / name / places.CARD).read_text("utf-8"))
+    app.show(body_of_card(name))
+
+
+def body_of_card(name: str) -> str:
+    """Returns the card of a network of the package without its header."""
+    text = (places.SHIPPED / name / places.CARD).read_text("utf-8")
+    return text.split("---\n", 2)[-1].strip()
 
 
 def _size(name: str) -> float:
