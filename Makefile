@@ -55,7 +55,7 @@ fuzz: install-dev  ## damaged files for every reader; INPUTS=1000 SECONDS=0 SEED
 
 # A test that cannot fail proves nothing: small faults are put into a copy of the code one by one.
 mutants: install-dev  ## put faults into the code; every one must be noticed by the tests it names
-	$(PY) tests/mutants/run.py --jobs $(JOBS)
+	$(PY) tests/mutants/run.py --jobs $(JOBS) --table docs/tests.md
 
 check: install-dev  ## lint, format, types, unsafe calls
 	$(PY) -m ruff check .
