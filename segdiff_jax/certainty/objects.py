@@ -5,7 +5,7 @@ well, and how its area varies. A logistic regression joins them to one confidenc
 that a true object has an IoU of at least 1/2 with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,15 +53,19 @@ def find(found: Evidence, mask: np.ndarray) -> Objects:
     nan = np.full(count, np.nan)
     held = overlap = spread = passes = nan
     if found.decisions is not None and count:
-        iou, areas = (
-            np.stack(x)
-            for x in zip(*(best(labels, regions(m)) for m in found.decisions), strict=True)
-        )
+        drawn = of_decisions(found)
+        iou, areas = (np.stack(x) for x in zip(*(best(labels, d) for d in drawn), strict=True))
         held, overlap = np.mean(iou >= HELD, axis=0), iou.mean(axis=0)
         spread = _spread(np.where(iou >= HELD, areas, np.nan))
     if len(found.passes) > 1 and count:
         passes = np.mean([best(labels, regions(one > 0.5))[0] for one in found.passes], axis=0)
     return Objects(labels, area, mean, held, overlap, passes, spread)
+
+
+def of_decisions(found: Evidence) -> Iterator[np.ndarray]:
+    """Yields the labels [H, W] int32 of the objects of each decision, of any size."""
+    for mask in () if found.decisions is None else found.decisions:
+        yield regions(mask).astype(np.int32)
 
 
 def best(labels: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
