@@ -254,8 +254,7 @@ FIELDS: dict[str, Field] = {
     "train.ema_warmup": Field(False, _BOOL,
         "decay = min(ema_decay, (1 + n) / (10 + n)), n updates"),
     "train.skip_nonfinite": Field(0, integer(0, MANY),
-        "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: the first "
-        "one ends the run"),
+        "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: none is"),
     "train.max_seconds": Field(0.0, number(0, SECONDS), "then it ends as by SIGTERM; 0: no limit"),
     "train.map": Field("shard_map", choice("shard_map", "pmap"),
         "of the training step over the devices; equal to the last bit"),
