@@ -4,19 +4,23 @@ A reader may raise UserError, with a message of one line, and nothing else.
 """
 
 import json
+import pathlib
+import tempfile
 from typing import NamedTuple
 
 import damage
+import numpy as np
 import torch_archives
 from tiny_config import tiny
 from whole_images import IMAGES
 
-from segdiff_jax.checkpoint import run_config
+from segdiff_jax.checkpoint import run_config, weights_file
 from segdiff_jax.data.datasets import aperio_xml
 from segdiff_jax.data.image_io import masks, pixel_size, reading, writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.torch_weights import pt_reader
 
+WEIGHTS = {"a/kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.float32)}
 LIMITS = Limits(max_pixels=100_000)
 OUTLINE = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in ((1, 2), (30.5, 4), (20, 33), (3, 25)))
 REGION = '<Region NegativeROA="{}"><Vertices>{}</Vertices></Region>'
@@ -77,6 +81,17 @@ OF_IMAGES = (image, mask, tags, scale)
 ANY_AND_VALUES = (damage.damaged, damage.with_other_value)
 
 
+def weights(path):
+    weights_file.read(path, {name: array.shape for name, array in WEIGHTS.items()})
+
+
+def written_weights():
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "weights"
+        weights_file.write(path, WEIGHTS, step=7)
+        return path.read_bytes()
+
+
 def named(*words):
     return {name: file for name, file in IMAGES.items() if any(word in name for word in words)}
 
@@ -92,6 +107,7 @@ READERS = {
         (pt_reader.read_tensors,),
         (damage.damaged, pickles),
     ),
+    "safetensors": Reader({"weights": written_weights()}, (weights,), ANY_AND_VALUES),
     "config": Reader(
         {"config.json": json.dumps(tiny().to_dict(), indent=2).encode()},
         (config,),

@@ -22,7 +22,7 @@ def test_whole_images_are_read(tmp_path):
             assert reading.read_image(path, LIMITS).shape[:2] in ((12, 15), (15, 12)), name
 
 
-@pytest.mark.parametrize("name", ["XML", "pt", "config"])
+@pytest.mark.parametrize("name", ["XML", "pt", "safetensors", "config"])
 def test_whole_files_are_read(tmp_path, name):
     reader = READERS[name]
     for content in reader.files.values():
