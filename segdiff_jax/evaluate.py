@@ -133,7 +133,7 @@ def observe(found: ScoredPrediction, random: bool) -> Observation:
     assert found.rows is not None  # `score_examples` has them
     example = found.example
     seen = evidence.evidence(example.image, found.rows, random, example.mask.shape)
-    return calibration.observe(example.name, seen, example.mask)
+    return calibration.observe(example.name, seen, example.mask, example.objects)
 
 
 def further_scores(

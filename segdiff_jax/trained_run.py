@@ -63,7 +63,8 @@ def restore_ema(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Par
     """Returns (step, averaged weights) of a run, on every device of the mesh."""
     model = networks.model(config)
     side = networks.multiple(config)  # the smallest input there is
-    image, x_t = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 1))
+    image = jnp.zeros((1, side, side, 3))
+    x_t = jnp.zeros((1, side, side, networks.channels(config).count))
     shapes = jax.eval_shape(model.init, jax.random.key(0), image, x_t, jnp.ones(1, jnp.int32))
     checkpoints = manager.Checkpoints(workdir, writes=False)
     like = manager.abstract(shapes["params"], distributed.everywhere(mesh))

@@ -26,6 +26,7 @@ from segdiff_jax.checkpoint import run_data
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import pixel_scores
+from segdiff_jax.evaluation.labelling import SMALLEST
 from segdiff_jax.evaluation.sample_scores import dice, object_counts
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import watchdog
@@ -95,13 +96,16 @@ class Calibration(NamedTuple):
     source: str
 
 
-def observe(name: str, found: Evidence, truth: np.ndarray) -> Observation:
+def observe(
+    name: str, found: Evidence, truth: np.ndarray, labels: np.ndarray | None = None
+) -> Observation:
     """Returns what a score needs of an annotated picture: all but `spoilt` and `others`.
 
     Args:
       name: of the picture.
       found: its evidence, of maps as large as the truth.
       truth: mask [H, W].
+      labels: of its objects, [H, W]; None: they are its components.
     """
     mask, true = found.probability > 0.5, np.asarray(truth, bool)
     agreement, of_mask = evidence.agreement(found, mask), objects.find(found, mask)
@@ -110,9 +114,9 @@ def observe(name: str, found: Evidence, truth: np.ndarray) -> Observation:
         agreement,
         dice(mask, true),
         quantities.measure(found),
-        {"area": float(true.sum()), "count": float(object_counts(true[None])[0])},
+        {"area": float(true.sum()), "count": float(_count(true, labels))},
         of_mask._replace(labels=np.zeros((0, 0), np.int64)),
-        objects.right(of_mask, true),
+        objects.right(of_mask, true, labels),
         pixel_scores.count(found.probability, true),
         strangers.statistics(found, agreement),
         {},
@@ -120,8 +124,19 @@ def observe(name: str, found: Evidence, truth: np.ndarray) -> Observation:
     )
 
 
+def _count(true: np.ndarray, labels: np.ndarray | None) -> int:
+    """Returns the number of true objects."""
+    if labels is None:
+        return int(object_counts(true[None])[0])
+    return int(np.count_nonzero(np.bincount(labels.ravel())[1:] >= SMALLEST))
+
+
 def learn(
-    name: str, found: Evidence, truth: np.ndarray, other: np.ndarray | None = None
+    name: str,
+    found: Evidence,
+    truth: np.ndarray,
+    other: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
 ) -> Observation:
     """Returns what a fit needs of an annotated picture; arguments as those of `observe`.
 
@@ -129,7 +144,7 @@ def learn(
     """
     seed, true = zlib.crc32(name.encode()), np.asarray(truth, bool)
     masks = rating.other_masks(found, other, seed)
-    return observe(name, found, truth)._replace(
+    return observe(name, found, truth, labels)._replace(
         spoilt=rating.spoilt_features(found, true, other, seed),
         others=[
             (evidence.agreement(found, mask), dice(mask, true), likely) for mask, likely in masks
@@ -142,7 +157,7 @@ def fit_examples(
 ) -> Calibration:
     """Predicts examples and fits all parts on them; `source` says where they come from."""
     observed = [
-        learn(example.name, found, example.mask, _neighbour(examples, i))
+        learn(example.name, found, example.mask, _neighbour(examples, i), example.objects)
         for i, (example, found) in enumerate(predicted(predictor, examples, key))
     ]
     return fit(observed, run_data.fingerprint(digests(examples)), source)

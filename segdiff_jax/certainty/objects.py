@@ -5,7 +5,7 @@ well, and how its area varies. A logistic regression joins them to one confidenc
 that a true object has an IoU of at least 1/2 with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,34 +45,41 @@ class Objects(NamedTuple):
 
 def find(found: Evidence, mask: np.ndarray) -> Objects:
     """Returns the objects of a mask [H, W] of a picture."""
-    labels = label(mask)
+    interiors = found.interiors
+    labels = label(mask, None if interiors is None else interiors.probability)
     count = int(labels.max(initial=0))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     mean = np.bincount(labels.ravel(), found.probability.ravel(), count + 1)[1:] / area
     nan = np.full(count, np.nan)
     held = overlap = spread = passes = nan
     if found.decisions is not None and count:
-        iou, areas = (
-            np.stack(x) for x in zip(*(best(labels, m) for m in found.decisions), strict=True)
-        )
+        others = _labelled(found.decisions, None if interiors is None else interiors.decisions)
+        iou, areas = (np.stack(x) for x in zip(*(best(labels, m) for m in others), strict=True))
         held, overlap = np.mean(iou >= HELD, axis=0), iou.mean(axis=0)
         spread = _spread(np.where(iou >= HELD, areas, np.nan))
     if len(found.passes) > 1 and count:
-        passes = np.mean([best(labels, one > 0.5)[0] for one in found.passes], axis=0)
+        others = _labelled(found.passes > 0.5, None if interiors is None else interiors.passes)
+        passes = np.mean([best(labels, one)[0] for one in others], axis=0)
     return Objects(labels, area, mean, held, overlap, passes, spread)
 
 
-def best(labels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the best IoU of each labelled object with a component of a mask, and its area.
+def _labelled(masks: np.ndarray, interiors: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Yields the objects of each of masks [S, H, W]; all components, where no interiors divide."""
+    for k, mask in enumerate(masks):
+        yield metrics.regions(mask) if interiors is None else label(mask, interiors[k])
+
+
+def best(labels: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the best IoU of each labelled object with another labelling, and that one's area.
 
     Args:
       labels: [H, W] of 0..N.
-      mask: [H, W].
+      other: [H, W], likewise.
 
     Returns:
       [N] and [N]; 0 and 0 where none overlaps.
     """
-    other, count = metrics.regions(np.asarray(mask, bool)), int(labels.max(initial=0))
+    count = int(labels.max(initial=0))
     own_area, other_area = np.bincount(labels.ravel()), np.bincount(other.ravel())
     both = (labels > 0) & (other > 0)
     pairs, shared = np.unique(labels[both] * other_area.size + other[both], return_counts=True)
@@ -85,9 +92,17 @@ def best(labels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return iou[1:], area[1:]
 
 
-def right(objects: Objects, truth: np.ndarray) -> np.ndarray:
-    """Returns which objects are true at IoU 1/2, [N] bool."""
-    return best(objects.labels, truth)[0] >= HELD
+def right(objects: Objects, truth: np.ndarray, true_labels: np.ndarray | None = None) -> np.ndarray:
+    """Returns which objects are true at IoU 1/2, [N] bool.
+
+    Args:
+      objects: of a prediction.
+      truth: mask [H, W].
+      true_labels: of its objects, [H, W]; None: they are its components.
+    """
+    if true_labels is None:
+        true_labels = metrics.regions(np.asarray(truth, bool))
+    return best(objects.labels, true_labels)[0] >= HELD
 
 
 def features(objects: Objects) -> dict[str, np.ndarray]:

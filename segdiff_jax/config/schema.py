@@ -141,6 +141,9 @@ FIELDS: dict[str, Field] = {
         "how x_t and image are combined (paper, Table 4). 'sum': F(x_t) + G(I), the method; "
         "'concat': variant 1; 'stack': variant 3, I beside x_t, no G; 'inject1', 'inject3', "
         "'inject5': variants 4 to 6, G(I) added after that downsampling"),
+    "model.objects": Field("none", choice("none", "interior"),
+        "what is learnt besides the mask from labels of objects: 'interior', a second channel, by "
+        "which objects that touch are told apart, see docs/objects.md"),
     "model.encoder": Field("rrdb", choice("rrdb", "hardnet"),
         "G: 'rrdb'; 'hardnet': FC-HarDNet-70, variant 2"),
     "model.mask_scales": Field((1,), several(ODD),

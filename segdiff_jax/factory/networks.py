@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
+from segdiff_jax.data.channels import Channels
 from segdiff_jax.errors import UserError
 from segdiff_jax.models.conditioning import Concat, Downsampled, Encoded, Inject, Plain, Stack, Sum
 from segdiff_jax.models.hardnet import STRIDE, HarDNet
@@ -79,10 +80,16 @@ def model(config: ConfigDict) -> SegDiff:
             T=config.diffusion.T,
             dtype=dtype,
             remat=c.remat in ("unet", "all"),
+            outputs=channels(config).count,
         ),
         factor=2**after,
         precision=choose(PRECISIONS, c.precision, "model.precision"),
     )
+
+
+def channels(config: ConfigDict) -> Channels:
+    """Returns the channels of the masks that the network learns."""
+    return Channels(interior=config.model.objects == "interior")
 
 
 def dense_form(form: str) -> str:

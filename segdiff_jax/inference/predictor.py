@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from segdiff_jax.data.channels import Channels
 from segdiff_jax.inference.coupling import couple
 from segdiff_jax.inference.fusion import WHOLE, fuse
 from segdiff_jax.inference.sampler import row_key
@@ -22,6 +23,43 @@ from segdiff_jax.inference.segmentation import ImageRows, Segmenter
 ROUND = 4  # samples that are drawn before their areas are looked at
 LEVELS = np.uint32(2**32 - 1)  # number of the key of `coupling.couple`; no generation has it
 MAX_VALUES = 2**29  # of all samples of an image that is predicted as a whole: 2 GB
+
+
+class LastChannel(NamedTuple):
+    """One channel of `Further`: [1, rows, W], [G, rows, W] and [S, rows, W]."""
+
+    probability: np.ndarray
+    generations: np.ndarray
+    soft: np.ndarray | None
+
+
+class Further(NamedTuple):
+    """The channels of a prediction behind the foreground, see `data.channels`; float32.
+
+    Attributes:
+      channels: what they are.
+      probability: [K - 1, rows, W] in 0..1.
+      generations: [G, K - 1, rows, W], about 0..1.
+      soft: [S, K - 1, rows, W], of the samples, likewise; None: none are drawn.
+    """
+
+    channels: Channels
+    probability: np.ndarray
+    generations: np.ndarray
+    soft: np.ndarray | None
+
+    def last(self) -> "LastChannel":
+        """Returns the maps of the last channel."""
+        soft = None if self.soft is None else self.soft[:, -1]
+        return LastChannel(self.probability[-1:], self.generations[:, -1], soft)
+
+    def unknown(self) -> np.ndarray:
+        """Marks the pixels [rows, W] where a value is no finite number."""
+        known = np.isfinite(self.probability).all(axis=0)
+        for maps in (self.generations, self.soft):
+            if maps is not None:
+                known &= np.isfinite(maps).all(axis=(0, 1))
+        return ~known
 
 
 class PredictedRows(NamedTuple):
@@ -36,6 +74,7 @@ class PredictedRows(NamedTuple):
       samples: [S, rows, W] uint8 of 0 and 1; None: none are drawn.
       last: whether these are the image's last rows.
       soft: [S, rows, W] float32, about 0..1: the samples as the chain ended; None likewise.
+      further: what masks have besides the foreground, see `Further`; None: nothing.
     """
 
     image: int
@@ -45,6 +84,7 @@ class PredictedRows(NamedTuple):
     samples: np.ndarray | None
     last: bool
     soft: np.ndarray | None = None
+    further: Further | None = None
 
 
 class Run(NamedTuple):
@@ -198,9 +238,12 @@ class Predictor:
         return shares
 
     def _fused(self, of_runs: Sequence[ImageRows]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the generations and the probability of the same rows of all runs."""
+        """Returns the generations and the probability of the same rows of all runs.
+
+        Of K > 1 channels, [G, K, rows, W] and [K, rows, W].
+        """
         fused = [
-            fuse(np.clip(rows.generations, 0, 1), run.fusion)
+            fuse_channels(np.clip(rows.generations, 0, 1), run.fusion)
             for run, rows in zip(self.runs, of_runs, strict=True)
         ]
         if len(fused) == 1:
@@ -215,8 +258,19 @@ class Predictor:
         soft: np.ndarray | None,
         rng: np.random.Generator | None = None,
     ) -> PredictedRows:
-        """Joins the map of rows with soft samples of them, [S, rows, W]; `rng` couples them."""
-        samples = None
+        """Joins the map of rows with soft samples of them, [S, rows, W]; `rng` couples them.
+
+        Of K > 1 channels the three have an axis more, as from `_fused`.
+        """
+        samples = further = None
+        if probability.ndim == 3:
+            of_soft = None if soft is None else soft[:, 1:]
+            channels = self.runs[0].segmenter.sampler.channels
+            further = Further(channels, probability[1:], generations[:, 1:], of_soft)
+            generations, probability = generations[:, 0], probability[0]
+            if further.unknown().any():
+                probability = np.where(further.unknown(), np.nan, probability)
+            soft = None if soft is None else soft[:, 0]
         if soft is not None:
             if (unknown := ~np.isfinite(soft).all(axis=0)).any():  # masks of 0 and 1 would hide it
                 generations = np.where(unknown, np.nan, generations)
@@ -226,8 +280,15 @@ class Predictor:
             if samples is None:
                 samples = (soft > 0.5).astype(np.uint8)
         return PredictedRows(
-            rows.image, rows.top, generations, probability, samples, rows.last, soft
+            rows.image, rows.top, generations, probability, samples, rows.last, soft, further
         )
+
+
+def fuse_channels(soft: np.ndarray, method: str) -> np.ndarray:
+    """Fuses soft masks [S, H, W] into a map [H, W], or [S, K, H, W], channel by channel."""
+    if soft.ndim == 3:
+        return fuse(soft, method)
+    return np.stack([fuse(soft[:, k], method) for k in range(soft.shape[1])])
 
 
 def is_settled(samples: np.ndarray, tolerance: float) -> bool:
@@ -271,5 +332,18 @@ def stacked(parts: list[PredictedRows]) -> PredictedRows:
         probability=np.concatenate([part.probability for part in parts]),
         samples=np.concatenate(samples, axis=-2) if samples else None,
         soft=np.concatenate(soft, axis=-2) if soft else None,
+        further=_stacked_further([part.further for part in parts if part.further is not None]),
         last=True,
+    )
+
+
+def _stacked_further(parts: list[Further]) -> Further | None:
+    if not parts:
+        return None
+    soft = [part.soft for part in parts if part.soft is not None]
+    return Further(
+        parts[0].channels,
+        np.concatenate([part.probability for part in parts], axis=-2),
+        np.concatenate([part.generations for part in parts], axis=-2),
+        np.concatenate(soft, axis=-2) if soft else None,
     )
