@@ -18,7 +18,7 @@ from segdiff_jax.certainty.calibration import Observation
 from segdiff_jax.checkpoint import trust
 from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluation import annotator_scores, joint_scores
+from segdiff_jax.evaluation import annotator_scores, joint_scores, object_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
 from segdiff_jax.evaluation.panels import panel
 from segdiff_jax.evaluation.report import FURTHER, save_panel, write_report
@@ -40,6 +40,7 @@ class Evaluation(NamedTuple):
     panels: list[Path]  # a PNG of each image, on process 0
     seconds: float  # per image, without scoring and drawing it
     observed: list[Observation]  # what scores of certainty are made of
+    objects: object_scores.Counts  # of all images together
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> Path:
@@ -82,6 +83,8 @@ def evaluate_run(
     keys = [key for key in (*metrics.KEYS, *FURTHER) if key in found.rows[0]]
     means = metrics.summarise(found.rows, keys)
     logging.info("test: %s", ", ".join(f"{key} {x.mean:.4f}" for key, x in means.items()))
+    of_objects = object_scores.scores(found.objects)
+    logging.info("objects: %s", ", ".join(f"{key} {x:.4g}" for key, x in of_objects.items()))
     page = write_report(
         directory,
         title=f"{networks.TITLES[config.model.kind]} on {c.name}, {c.test_split} split",
@@ -92,6 +95,7 @@ def evaluate_run(
         panels=found.panels,
         training_curve=read_curve(workdir),
         certainty=certainty_scores.scores(found.observed, fitted),
+        objects=found.objects,
     )
     logging.info("report: %s", page)
     return page
@@ -107,6 +111,7 @@ def evaluate_split(
 ) -> Evaluation:
     """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds, observed = [], [], np.zeros((3, 10)), 0.0, []
+    counts: list[object_scores.Counts] = []
     began = time.monotonic()
     for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
@@ -114,7 +119,12 @@ def evaluate_split(
             watch(found)
         example = found.example
         group = {"group": example.group} if example.group else {}
-        rows.append({"name": example.name, **group, **found.scores, **further(found)})
+        mask = found.probability > 0.5
+        of_truth = example.mask, example.objects
+        counts.append(object_scores.of_mask(mask, *of_truth, found.interior))
+        of_objects = object_scores.scores(counts[-1])
+        scores = found.scores | further(found) | of_objects
+        rows.append({"name": example.name, **group, **scores})
         sums += metrics.calibration(found.probability, example.mask)
         observed.append(observe(found, predictor.random))
         if jax.process_index() == 0:
@@ -125,7 +135,8 @@ def evaluate_split(
             )
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
-    return Evaluation(rows, sums, panels, seconds / len(examples), observed)
+    seconds /= len(examples)
+    return Evaluation(rows, sums, panels, seconds, observed, object_scores.total(counts))
 
 
 def observe(found: ScoredPrediction, random: bool) -> Observation:

@@ -9,11 +9,12 @@ import pytest
 from segdiff_jax import evaluate, metrics
 from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example, majority
-from segdiff_jax.evaluation import annotator_scores, joint_scores, report
+from segdiff_jax.evaluation import annotator_scores, joint_scores, object_scores, report
 from segdiff_jax.inference.predictor import PredictedRows, Predictor, Run
 
 PLACES = [("test", 3), ("test", 7)]
 COUNT = 6  # samples
+OBJECTS = object_scores.LABELS
 
 
 class Exact(Predictor):
@@ -54,7 +55,7 @@ def test_a_row_of_several_annotators_has_the_scores_of_samples_against_all(tmp_p
     for row, example, place in zip(found.rows, chosen, PLACES, strict=True):
         samples = ambiguous.annotations(*place, COUNT, first=1000) > 0
         p = samples.mean(0)
-        assert set(row) == {"name", *metrics.KEYS, *annotator_scores.LABELS}
+        assert set(row) == {"name", *metrics.KEYS, *annotator_scores.LABELS, *OBJECTS}
         truth = metrics.scores(p.astype(np.float32), example.mask)  # the majority
         assert {key: row[key] for key in metrics.KEYS} == pytest.approx(truth, abs=1e-6)
         wanted = annotator_scores.scores(p, example.annotations, samples)
@@ -69,10 +70,10 @@ def test_the_set_of_known_law_is_scored_against_it(tmp_path):
 
 def test_one_annotator_and_generations_that_are_no_samples_have_no_further_scores(tmp_path):
     for row in rows(tmp_path, "folder", examples(1)).rows:
-        assert set(row) == {"name", *metrics.KEYS}
+        assert set(row) == {"name", *metrics.KEYS, *OBJECTS}
     plain = {"annotator_dice", "mutual_dice", "ncc"}
     for row in rows(tmp_path, "ambiguous", examples(), random=False).rows:
-        assert set(row) == {"name", *metrics.KEYS, *plain}
+        assert set(row) == {"name", *metrics.KEYS, *plain, *OBJECTS}
 
 
 def test_an_example_of_one_annotator_among_others_of_several_is_scored(tmp_path):
@@ -92,6 +93,7 @@ def test_the_report_holds_the_further_scores_and_their_meanings(tmp_path):
         baselines={"all foreground": {"iou": 0.1, "dice": 0.2}},
         calibration_sums=found.calibration,
         panels=found.panels,
+        objects=found.objects,
     )
     content = json.loads((tmp_path / "report.json").read_text())
     assert set(content["further"]) == set(report.FURTHER)
@@ -101,3 +103,28 @@ def test_the_report_holds_the_further_scores_and_their_meanings(tmp_path):
     html = page.read_text()
     assert all(label in html for label in report.FURTHER.values())
     assert "Annotators and samples" in html
+    of = content["objects"]
+    assert of["together"] == pytest.approx(object_scores.scores(found.objects))
+    assert of["images"]["pq"]["mean"] == pytest.approx(np.mean([row["pq"] for row in found.rows]))
+    assert of["hits"]["0.5"] == found.objects.hits[0] and len(of["hits"]) == 10
+    assert "<h2>Objects</h2>" in html
+    assert all(f"<td>{label}</td>" in html for label in object_scores.LABELS.values())
+
+
+def test_objects_are_scored_against_their_labels_where_the_truth_has_them(tmp_path):
+    plain = examples(1)
+    halves = []
+    for example in plain:
+        objects = np.where(example.mask > 0, 1 + np.arange(example.mask.shape[1]) % 2, 0)
+        halves.append(example._replace(objects=objects))
+    for chosen in (plain, halves):
+        found = rows(tmp_path, "folder", chosen)
+        for row, example, place in zip(found.rows, chosen, PLACES, strict=True):
+            mask = (ambiguous.annotations(*place, COUNT, first=1000) > 0).mean(0) > 0.5
+            of = object_scores.of_mask(mask, example.mask, example.objects)
+            assert {k: row[k] for k in OBJECTS} == pytest.approx(
+                object_scores.scores(of), nan_ok=True
+            )
+        true = sum(row["true_objects"] for row in found.rows)
+        assert found.objects.true == true
+    assert true == 4  # two stripes in each

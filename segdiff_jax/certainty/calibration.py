@@ -26,8 +26,9 @@ from segdiff_jax.checkpoint import run_data
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import pixel_scores
-from segdiff_jax.evaluation.labelling import SMALLEST
-from segdiff_jax.evaluation.sample_scores import dice, object_counts
+from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.evaluation.overlaps import sequential
+from segdiff_jax.evaluation.sample_scores import dice
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import watchdog
 
@@ -105,8 +106,9 @@ def observe(
       name: of the picture.
       found: its evidence, of maps as large as the truth.
       truth: mask [H, W].
-      labels: of its objects, [H, W]; None: they are its components.
+      labels: [H, W] integers, its objects, 0 is background; None: they are its components.
     """
+    own = label(truth) if labels is None else sequential(labels)
     mask, true = found.probability > 0.5, np.asarray(truth, bool)
     agreement, of_mask = evidence.agreement(found, mask), objects.find(found, mask)
     return Observation(
@@ -114,21 +116,14 @@ def observe(
         agreement,
         dice(mask, true),
         quantities.measure(found),
-        {"area": float(true.sum()), "count": float(_count(true, labels))},
+        {"area": float(true.sum()), "count": float(own.max(initial=0))},
         of_mask._replace(labels=np.zeros((0, 0), np.int64)),
-        objects.right(of_mask, true, labels),
+        objects.right(of_mask, own),
         pixel_scores.count(found.probability, true),
         strangers.statistics(found, agreement),
         {},
         [],
     )
-
-
-def _count(true: np.ndarray, labels: np.ndarray | None) -> int:
-    """Returns the number of true objects."""
-    if labels is None:
-        return int(object_counts(true[None])[0])
-    return int(np.count_nonzero(np.bincount(labels.ravel())[1:] >= SMALLEST))
 
 
 def learn(

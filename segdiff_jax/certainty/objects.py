@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from segdiff_jax import metrics
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.certainty.regression import Linear, logistic
 from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.evaluation.overlaps import overlaps
+from segdiff_jax.metrics import regions
 
 HELD = 0.5  # IoU
 FEWEST = 10  # right objects and wrong ones, each, of a fit
@@ -22,7 +23,7 @@ _EPS = 1e-3
 
 
 class Objects(NamedTuple):
-    """The N objects of a mask, of `SMALLEST` pixels or more.
+    """The N objects of a mask, see `labelling.label`.
 
     Attributes:
       labels: [H, W] int64, 1..N; 0 is background, or a smaller component.
@@ -66,43 +67,30 @@ def find(found: Evidence, mask: np.ndarray) -> Objects:
 def _labelled(masks: np.ndarray, interiors: np.ndarray | None) -> Iterator[np.ndarray]:
     """Yields the objects of each of masks [S, H, W]; all components, where no interiors divide."""
     for k, mask in enumerate(masks):
-        yield metrics.regions(mask) if interiors is None else label(mask, interiors[k])
+        yield regions(mask) if interiors is None else label(mask, interiors[k])
 
 
-def best(labels: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the best IoU of each labelled object with another labelling, and that one's area.
+def best(labels: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the best IoU of each object with one of others, and the area of that one.
 
     Args:
       labels: [H, W] of 0..N.
-      other: [H, W], likewise.
+      others: [H, W] of 0..M.
 
     Returns:
       [N] and [N]; 0 and 0 where none overlaps.
     """
-    count = int(labels.max(initial=0))
-    own_area, other_area = np.bincount(labels.ravel()), np.bincount(other.ravel())
-    both = (labels > 0) & (other > 0)
-    pairs, shared = np.unique(labels[both] * other_area.size + other[both], return_counts=True)
-    mine, theirs = np.divmod(pairs, other_area.size)
-    iou, area = np.zeros(count + 1), np.zeros(count + 1)
-    ratio = shared / (own_area[mine] + other_area[theirs] - shared)
-    np.maximum.at(iou, mine, ratio)
-    first = ratio == iou[mine]
-    area[mine[first]] = other_area[theirs[first]]
+    of = overlaps(labels, others)
+    iou, area = np.zeros((2, len(of.first_area)))
+    np.maximum.at(iou, of.first, of.iou)
+    best_of = of.iou == iou[of.first]
+    area[of.first[best_of]] = of.second_area[of.second[best_of]]
     return iou[1:], area[1:]
 
 
-def right(objects: Objects, truth: np.ndarray, true_labels: np.ndarray | None = None) -> np.ndarray:
-    """Returns which objects are true at IoU 1/2, [N] bool.
-
-    Args:
-      objects: of a prediction.
-      truth: mask [H, W].
-      true_labels: of its objects, [H, W]; None: they are its components.
-    """
-    if true_labels is None:
-        true_labels = metrics.regions(np.asarray(truth, bool))
-    return best(objects.labels, true_labels)[0] >= HELD
+def right(objects: Objects, truth: np.ndarray) -> np.ndarray:
+    """Returns which objects are true at IoU 1/2, [N] bool; truth is [H, W] labels 0..M."""
+    return best(objects.labels, truth)[0] >= HELD
 
 
 def features(objects: Objects) -> dict[str, np.ndarray]:

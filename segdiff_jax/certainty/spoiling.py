@@ -3,7 +3,7 @@
 import numpy as np
 
 from segdiff_jax import metrics
-from segdiff_jax.evaluation.sample_scores import SMALLEST
+from segdiff_jax.evaluation.labelling import SMALLEST
 
 SHIFT = 3  # pixels
 _TRIES = 50

@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segdiff_jax.errors import printable
+from segdiff_jax.evaluation import object_scores
 
 LOWER_IS_BETTER = {"calibration"}
 MEANINGS = {
@@ -36,6 +37,20 @@ MEANINGS = {
     "coverage": "Share of exact samples whose area is between the 10 % and 90 % quantiles of the "
     "samples' areas.",
     "coverage_exact": "The same of as many exact samples.",
+    "ap50": "Hits at an IoU of 0.5 over hits, missed and false objects together: the average "
+    "precision of the Data Science Bowl 2018 and of StarDist.",
+    "ap75": "The same at 0.75.",
+    "ap": "Mean of the same at 0.5, 0.55, ..., 0.95.",
+    "pq": "Panoptic quality, SQ times RQ.",
+    "sq": "Mean IoU of the hits at 0.5.",
+    "rq": "F1 of the objects at 0.5.",
+    "aji": "Aggregated Jaccard index.",
+    "true_objects": "In the truth.",
+    "found_objects": "In the predicted mask.",
+    "split": "True objects in which several predicted ones lie by more than half of themselves.",
+    "merged": "Predicted objects in which several true ones lie so.",
+    "missed": "True objects that lie in none, and none in them.",
+    "added": "Such predicted ones.",
 }
 TEMPLATES = Environment(
     loader=PackageLoader("segdiff_jax", ""),
@@ -75,6 +90,7 @@ def render(
         content=content,
         columns={key: label for key, label in labels.items() if key in content["summary"]},
         further={key: label for key, label in labels.items() if key in content["further"]},
+        object_labels=object_scores.LABELS,
         order=order,
         pictures=pictures,
         charts=charts,

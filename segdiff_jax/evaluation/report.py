@@ -20,6 +20,7 @@ from segdiff_jax.evaluation import (
     charts,
     html_page,
     joint_scores,
+    object_scores,
 )
 from segdiff_jax.metrics import LABELS, calibration_score, summarise
 from segdiff_jax.runtime import files
@@ -53,35 +54,48 @@ def write_report(
     panels: Sequence[str | os.PathLike | None] = (),
     training_curve: Sequence[Mapping[str, float]] | None = None,
     certainty: Mapping[str, Any] | None = None,
+    objects: object_scores.Counts | None = None,
 ) -> Path:
     """Writes report.json and report.html; returns the path of report.html.
 
     Args:
       directory: created if missing.
       title: the heading.
-      settings: values that a reader needs to judge or repeat the run, in the order to show them.
-      rows: one per image: "name", `metrics.scores`, any of FURTHER, and "group" if it has one.
+      settings: what a reader needs to judge or repeat the run, in the order to show it.
+      rows: one per image: "name", `metrics.scores`, any of FURTHER, with `objects` all of
+        `object_scores.LABELS`, and "group" if it has one.
       baselines: mean scores by name of the baseline.
       calibration_sums: [3, bins], the sum of `metrics.calibration` over images.
-      panels: one per row, in the same order: a PNG file, or None; empty: no panels.
+      panels: a PNG file, or None, for each row; empty: no panels.
       training_curve: mappings with "step" and "loss"; None: no curve.
       certainty: see `certainty.scores`; None: no such part.
+      objects: counts of all images together; None: no such part.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
     """
     _check(rows, panels)
-    directory = Path(directory)
     content = _content(title, settings, rows, baselines, calibration_sums, training_curve)
-    content |= {"certainty": files.to_json_types(certainty)}
-    for row, path in zip(content["images"], panels, strict=False):
-        row["panel"] = None if path is None else os.path.relpath(path, directory)
-    files.write_json(directory / "report.json", content)
+    content |= {"certainty": files.to_json_types(certainty), "objects": _objects(rows, objects)}
+    _link(content["images"], panels, directory)
+    files.write_json(Path(directory) / "report.json", content)
+    files.write_bytes(Path(directory) / "report.html", _page(content, panels))
+    return Path(directory) / "report.html"
+
+
+def _page(content: Mapping[str, Any], panels: Sequence[Any]) -> bytes:
     order = review_order(content["images"])
     pictures = {i: charts.embed(path) for i in _select(order, panels) if (path := panels[i])}
-    html = html_page.render(content, LABELS | FURTHER, order, pictures, _charts(content))
-    files.write_bytes(directory / "report.html", html.encode())
-    return directory / "report.html"
+    labels = LABELS | FURTHER
+    return html_page.render(content, labels, order, pictures, _charts(content)).encode()
+
+
+def _link(
+    images: Sequence[dict[str, Any]], panels: Sequence[Any], directory: str | os.PathLike
+) -> None:
+    """Adds the path of its panel, relative to the directory of the report, to each image."""
+    for row, path in zip(images, panels, strict=False):
+        row["panel"] = None if path is None else os.path.relpath(path, directory)
 
 
 def _check(rows: Sequence[object], panels: Sequence[object]) -> None:
@@ -131,6 +145,18 @@ def _content(
             "training_curve": curve,
         }
     )
+
+
+def _objects(
+    rows: Sequence[Mapping[str, Any]], counts: object_scores.Counts | None
+) -> dict[str, Any] | None:
+    """Returns the scores of all objects together, and their means over images."""
+    if counts is None:
+        return None
+    means = {k: s._asdict() for k, s in summarise(rows, [*object_scores.LABELS]).items()}
+    hits = dict(zip(map(str, object_scores.THRESHOLDS), counts.hits.tolist(), strict=True))
+    together = object_scores.scores(counts)
+    return files.to_json_types({"together": together, "images": means, "hits": hits})
 
 
 def _groups(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -38,7 +38,9 @@ def measure(config: ConfigDict, run: Path, output: Path) -> dict[str, Any]:
     for i, (example, found) in enumerate(calibration.predicted(loaded.predictor, examples, key)):
         other = examples[(i + 1) % len(examples)].mask
         other = other if other.shape == example.mask.shape else None
-        observed.append(calibration.learn(example.name, found, example.mask, other))
+        observed.append(
+            calibration.learn(example.name, found, example.mask, other, example.objects)
+        )
         seen.append(found)
     save(output / EVIDENCE, seen, examples)
     fitted = calibration.fit(observed[: len(known)])

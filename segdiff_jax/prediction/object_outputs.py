@@ -1,7 +1,7 @@
 """Writes what predict says of objects: labels, lines of objects.csv, GeoJSON, ROIs of ImageJ.
 
-The objects are those of `certainty.objects`: 4-connected components of the mask of the whole image,
-however it was cut into tiles and rows when it was predicted.
+The objects are those of `labelling.label` in the mask of the whole image, however it was cut into
+tiles and rows when it was predicted.
 """
 
 import math

@@ -175,7 +175,7 @@ def test_objects_say_how_sure_each_is(pictures):
     assert listed.probability[0] == pytest.approx(found.probability[first].mean(), rel=1e-5)
     brute = []
     for sample in found.decisions:
-        parts = objects.metrics.regions(sample)
+        parts = objects.regions(sample)
         brute.append(
             max(
                 (
@@ -189,3 +189,14 @@ def test_objects_say_how_sure_each_is(pictures):
     assert listed.held[0] == np.mean(np.array(brute) >= 0.5)
     nothing = objects.find(found, np.zeros_like(mask))
     assert len(nothing.area) == 0 and len(objects.confidence(nothing, None)) == 0
+
+
+def test_right_objects_and_their_number_are_those_of_the_labels_of_the_truth(pictures):
+    found, truth = pictures[0]
+    plain = calibration.observe("a", found, truth)
+    assert plain.truth["count"] == objects.label(truth).max()
+    own = objects.label(found.probability > 0.5)
+    exact = calibration.observe("a", found, truth, np.where(own > 0, 2**31 - own, 0))
+    assert exact.right.all() and exact.truth["count"] == own.max()
+    third = np.where(own > 0, 1 + np.arange(own.shape[1]) % 3, 0)  # of each object a third
+    assert not calibration.observe("a", found, truth, third).right.any()

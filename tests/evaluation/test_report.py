@@ -18,7 +18,7 @@ from tiny_config import ROOT
 
 from segdiff_jax import metrics
 from segdiff_jax.errors import CANNOT_WRITE, UserError
-from segdiff_jax.evaluation import charts, html_page, panels, report
+from segdiff_jax.evaluation import charts, html_page, object_scores, panels, report
 
 NAME = """../<b>&"'>é"""
 SETTINGS = {"<data> set": "<synthetic>", "generations": 9, "step": np.int64(3), "size": (64, 64)}
@@ -415,7 +415,8 @@ def test_large_panels_are_embedded_smaller(tmp_path):
 
 
 def test_every_score_is_explained_on_the_page():
-    assert set(html_page.MEANINGS) == {*metrics.KEYS, *report.FURTHER}
+    shown = {*metrics.KEYS, *report.FURTHER, *object_scores.LABELS}
+    assert set(html_page.MEANINGS) == shown
 
 
 def test_every_template_is_part_of_the_installed_package():

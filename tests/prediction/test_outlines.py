@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from outline_pixels import filled
 
-from segdiff_jax.certainty.objects import label
+from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.prediction import outlines
 
 RNG = np.random.default_rng(5)
