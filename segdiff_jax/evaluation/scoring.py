@@ -57,9 +57,7 @@ def score_examples(
 
 def interior_of(rows: PredictedRows, size: tuple[int, int]) -> np.ndarray | None:
     """Returns the map [h, w] of the interiors of objects at a size; None: the network has none."""
-    if rows.further is None or not rows.further.channels.interior:
-        return None
-    return average(rows.further.last().probability, size)
+    return None if rows.interior is None else average(rows.interior[None], size)
 
 
 def _reporting(progress: tqdm) -> Iterator[PredictedRows]:

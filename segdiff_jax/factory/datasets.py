@@ -28,8 +28,11 @@ def examples(config: ConfigDict, split: str) -> list[Example]:
 
 def training_examples(config: ConfigDict) -> list[Example]:
     """Returns the examples to train on; their masks hold all channels that the network learns."""
-    found = examples(config, config.data.train_split)
-    return networks.channels(config).packed(found)
+    found, channels = examples(config, config.data.train_split), networks.channels(config)
+    if (known := sum(one.objects is not None for one in found)) and not channels.interior:
+        hint = "--config.model.objects=interior learns to tell apart those that touch"
+        logging.info("%d of %d images have labels of objects: %s", known, len(found), hint)
+    return channels.packed(found)
 
 
 def limits(config: ConfigDict) -> Limits:
