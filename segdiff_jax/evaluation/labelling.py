@@ -1,13 +1,13 @@
 """Labels the objects of a mask: its connected components, divided where seeds tell them apart.
 
-Objects that touch are one component. A second map that is high inside each object and low where two
-meet (`data.channels.interior`) tells them apart: its summits are seeds, and each pixel of a component
-of the mask belongs to the seed that a flood from the seeds reaches it from (seeded watershed; Vincent
-and Soille, IEEE TPAMI 13(6), 1991). A summit counts if it rises by a little above every pass to a
-higher one, whatever the height of the pass: networks that are trained for a short time see seams, but
-not that they are background. A component with one seed, or none, is one object: the map divides
-objects and never adds or removes one. Without such a map the distance to the background can take its
-place, for objects that are about convex.
+Objects that touch are one component. A second map that is high inside each object and low where
+two meet (`data.channels.interior`) tells them apart: its summits are seeds, and each pixel of a
+component of the mask belongs to the seed that a flood from the seeds reaches it from (seeded
+watershed; Vincent and Soille, IEEE TPAMI 13(6), 1991). A summit counts if it rises by a little
+above every pass to a higher one, whatever the height of the pass: a network that was trained for a
+short time sees the seam of two objects, but not that it is no interior. A component with one seed,
+or none, is one object: the map divides objects and never adds or removes one. Without such a map
+the distance to the background can take its place, for objects that are about convex.
 """
 
 import warnings

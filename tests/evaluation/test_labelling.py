@@ -60,7 +60,7 @@ def test_a_shallow_pass_divides_and_a_ripple_does_not():
         interior = np.tile(low + (1 - low) * across, (8, 1))
         assert label(mask, interior).max() == objects, low
         integers = np.rint(interior * 65535).astype(np.uint16)
-        np.testing.assert_array_equal(label(mask, integers), label(mask, interior))
+        assert label(mask, integers).max() == objects, low
     assert label(mask, np.tile(0.4 * across, (8, 1))).max() == 1  # nothing is above one half
 
 
