@@ -10,7 +10,7 @@ UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
   --custom-compile-command "make lock"
 
-.PHONY: help install install-dev demo test faults golden test-all tolerances check lock clean
+.PHONY: help install install-dev demo test faults golden test-all tolerances mutants check lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,10 @@ test-all: install-dev  ## every test
 # generators.
 tolerances: install-dev  ## the tests that compare with a tolerance; prints the share that each uses
 	$(PY) tests/support/code_generators.py -n $(JOBS)
+
+# A test that cannot fail proves nothing: small faults are put into a copy of the code one by one.
+mutants: install-dev  ## put faults into the code; every one must be noticed by the tests it names
+	$(PY) tests/mutants/run.py --jobs $(JOBS)
 
 check: install-dev  ## lint, format, types, unsafe calls
 	$(PY) -m ruff check .

@@ -90,6 +90,7 @@ def _are_channels(v: tuple[int, ...]) -> bool:
 PATHS = ("workdir", "input", "output")
 SWITCHES = ("save_generations", "recursive", "overwrite", "calibrated")
 EXTRA = (SAMPLES, GENERATIONS, OBJECTS, *OF_OBJECTS)  # outputs on request
+OF_MASKS = ("foreground",)  # values of the programs that read masks
 # a value of the command line: how to parse it, and what it may be
 VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "budget": (str, FIELDS["sampling.budget"].allowed),
@@ -110,6 +111,7 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "risk": (float, number(0, 1, above=True, below=True)),
     "max_pixels": (whole_number, FIELDS["reading.max_pixels"].allowed),
     "page": (whole_number, integer(0, 10**6)),
+    "foreground": (str, FIELDS["folder.foreground"].allowed),
     "value_range": (str, FIELDS["reading.value_range"].allowed),
     "float_range": (_floats, Allowed("LOW,HIGH: two numbers, the lower first", is_range)),
     "channels": (_channels, Allowed("one or three numbers from 0, such as 0,1,2", _are_channels)),
@@ -117,7 +119,7 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
 FLAGS: dict[str, str | bool | None] = {
     **dict.fromkeys((*PATHS, "outputs", "device"), ""),
     **dict.fromkeys(SWITCHES, False),
-    **dict.fromkeys(VALUES),
+    **dict.fromkeys(name for name in VALUES if name not in OF_MASKS),
 }
 
 
@@ -143,7 +145,7 @@ def parse(argv: list[str]) -> Command:
     """
     given, argv = options.take("input", argv)
     flags: dict[str, Any] = options.read_flags(FLAGS, argv) | {"input": ",".join(given)}
-    values = values_of({name: flags[name] for name in VALUES})
+    values = values_of({name: flags[name] for name in VALUES if name in flags})
     if missing := [f"--{name}" for name in PATHS if not flags[name]]:
         raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
     workdirs = read_workdirs(flags["workdir"])

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.cli import options
-from segdiff_jax.cli.predict_args import read_workdirs, values_of
+from segdiff_jax.cli.predict_args import OF_MASKS, read_workdirs, values_of
 from segdiff_jax.errors import UserError
 
 SETTINGS = ("budget", "samples", "tolerance", "generations", "fusion", "steps", "overlap", "seed")
 READING = ("max_pixels", "page", "value_range", "float_range", "channels")
 FLAGS: dict[str, tuple[str, ...]] = {
-    "calibrate": ("workdir", "split", "images", "masks", "mask_suffix", "device"),
-    "rate": ("workdir", "images", "masks", "mask_suffix", "output", "device"),
+    "calibrate": ("workdir", "split", "images", "masks", "mask_suffix", *OF_MASKS, "device"),
+    "rate": ("workdir", "images", "masks", "mask_suffix", *OF_MASKS, "output", "device"),
     "check": ("workdir", "split", "output", "device"),
 }
 COMMON = """\
@@ -27,6 +27,8 @@ or an internal error; 74 cannot write; 130 interrupted."""
 MASKS = """\
   --images=DIR --masks=DIR   {which};
   --mask_suffix=TEXT         a mask has the name of its image and this, such as _mask; or nothing
+  --foreground=RULE          of the masks: auto, nonzero, VALUE or aboveVALUE, as of the config's
+                             folder.foreground, which counts if not given
 """
 HELPS = {
     "calibrate": f"""Fits what predictions say of their certainty on annotated pictures.
@@ -65,7 +67,7 @@ class Command(NamedTuple):
     """Holds a parsed command line."""
 
     workdirs: list[Path]  # of the runs
-    values: Mapping[str, Any]  # of SETTINGS and READING, those that were given
+    values: Mapping[str, Any]  # of SETTINGS, READING and OF_MASKS, those that were given
     split: str  # of the data set; "": the default
     images: Path | None  # folder; None: a split is used
     masks: Path | None  # likewise
@@ -86,7 +88,7 @@ def parse(argv: list[str], mode: str) -> Command:
     names = (*FLAGS[mode], *SETTINGS, *READING)
     given = options.read_flags(dict.fromkeys(names), argv)
     flags = dict.fromkeys({name for names in FLAGS.values() for name in names}) | given
-    values = values_of({name: flags[name] for name in (*SETTINGS, *READING)})
+    values = values_of({name: flags[name] for name in (*SETTINGS, *READING, *OF_MASKS)})
     if not flags["workdir"]:
         raise UserError("--workdir is missing: must be the directory of a run")
     workdirs = read_workdirs(flags["workdir"])

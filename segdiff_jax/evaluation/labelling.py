@@ -18,9 +18,10 @@ from scipy import ndimage
 from segdiff_jax.metrics import regions
 
 SMALLEST = 4  # pixels of a component that counts as an object
-SEED = 0.5  # value of the second map above which a pixel is part of a seed
+SEED = 0.5  # value of the second map above which a summit is a seed
 RISE = 0.1  # of a summit of the second map above every pass to a higher one
 DEPTH = 1.0  # pixels, likewise of the distance
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)  # 4-connected, as all objects are
 STRIP = 2**20  # pixels that are relabelled together
 
 
@@ -45,10 +46,10 @@ def label(
         own = of_place == number
         if interior is None:
             height = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1]  # type: ignore[index]
-            seeds = own & _summits(height, DEPTH)
+            seeds = own & _summits(height, DEPTH, 0)
         else:
             height = _unit(interior[place])
-            seeds = own & (height > SEED) & _summits(np.where(own, height, 0), RISE)
+            seeds = own & _summits(np.where(own, height, 0), RISE, SEED)
         pieces = divide(own, seeds, height)
         of_place[own] = -(pieces[own] + count)
         count += int(pieces.max())
@@ -86,16 +87,22 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32) / np.iinfo(values.dtype).max
 
 
-def _summits(height: np.ndarray, rise: float) -> np.ndarray:
-    """Marks the summits of heights of at least 0 that rise above every pass to a higher one."""
-    from skimage.morphology import reconstruction  # slow to import
+def _summits(height: np.ndarray, rise: float, least: float) -> np.ndarray:
+    """Marks the summits of heights that are above `least` and rise enough above every pass.
 
-    height = height.astype(np.float64)  # differences of equal numbers are equal
-    lowered = np.maximum(height - rise, 0)
+    They are the regional maxima of the heights [h, w], at least 0, after those that rise by less
+    than `rise` are filled (h-maxima transform; Soille, Morphological Image Analysis, 2004, 6.3.4).
+    """
+    from skimage.morphology import local_maxima, reconstruction  # slow to import
+
+    height = height.astype(np.float64)
     with warnings.catch_warnings():  # scikit-image 0.26 sets the shape of an array
         warnings.simplefilter("ignore", DeprecationWarning)
-        rest = height - reconstruction(lowered, height)
-    return rest > rise * (1 - 1e-6)
+        filled = reconstruction(np.maximum(height - rise, 0), height, footprint=CROSS)
+    found = regions(local_maxima(filled, connectivity=1))
+    tops = np.zeros(int(found.max(initial=0)) + 1)
+    np.maximum.at(tops, found.ravel(), height.ravel())
+    return (found > 0) & (tops > least)[found]
 
 
 def _large(labels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from absl import logging
 
 from segdiff_jax.cli import app, review_args
 from segdiff_jax.cli.review_args import Command
-from segdiff_jax.data.image_io.headers import limits_of
 from segdiff_jax.errors import UserError
 from segdiff_jax.runtime import own_files
 
@@ -56,7 +55,8 @@ def calibrate(command: Command, model: Any) -> None:
         examples, source = split_examples(model, command.split or default_split(model))
     else:
         files = pairs.pair(command.images, command.masks, command.mask_suffix)
-        examples = list(pairs.read(files, limits_of(model.config.reading, command.values)))
+        limits, foreground = pairs.settings_of(model.config, command.values)
+        examples = list(pairs.read(files, limits, foreground))
         source = f"{command.images.resolve()}"
     logging.info("predicting %d pictures of %s", len(examples), source)
     fitted = calibration.fit_examples(model.predictor, examples, model.key(), source)

@@ -1,13 +1,12 @@
 """Pairs the images of a folder with the masks of another one, by their names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segdiff_jax.data.example import Example
+from segdiff_jax.data.image_io import headers, reading
 from segdiff_jax.data.image_io import masks as mask_files
-from segdiff_jax.data.image_io import reading
-from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import BAD_DATA, UserError, bad_data
 
 
@@ -45,20 +44,39 @@ def pair(images: Path, masks: Path, suffix: str) -> list[PairedFiles]:
     if problems:
         raise UserError(f"{len(problems)} of {len(files)} images: no mask", BAD_DATA, problems)
     if not pairs:
-        raise bad_data(images, "holds no PNG, JPEG or TIFF file")
+        seen = reading.kinds(images.iterdir())
+        found = f" (there are {seen})" if seen else ""
+        raise bad_data(images, f"holds no image{found}; {headers.ALLOWED}")
     return pairs
 
 
-def read(pairs: list[PairedFiles], limits: Limits) -> Iterator[Example]:
+def settings_of(config: Any, given: Mapping[str, Any]) -> tuple[headers.Limits, str]:
+    """Returns the limits and the foreground of `read`.
+
+    Args:
+      config: of the run.
+      given: values of the command line, which take the place of the run's.
+    """
+    foreground = given.get("foreground", config.folder.foreground)
+    return headers.limits_of(config.reading, given), foreground
+
+
+def read(
+    pairs: list[PairedFiles], limits: headers.Limits, foreground: str = "auto"
+) -> Iterator[Example]:
     """Reads pairs, one at a time.
+
+    Args:
+      pairs: files.
+      limits: of what is read.
+      foreground: of the masks, one of those of `image_io.masks`.
 
     Raises:
       UserError: a file cannot be read, or a mask is not of the size of its image.
     """
     for name, image_file, mask_file in pairs:
         image = reading.read_image(image_file, limits)
-        mask = mask_files.read_mask(mask_file, limits).pixels
-        if mask.shape != image.shape[:2]:
-            what = f"is {mask.shape[1]} x {mask.shape[0]} pixels; its image {image_file.name} is"
-            raise bad_data(mask_file, f"{what} {image.shape[1]} x {image.shape[0]}")
+        mask = mask_files.read_mask(mask_file, limits, foreground, image_file).pixels
+        owner = f"its image {image_file.name}"
+        reading.check_same_size(mask_file, mask.shape, image.shape, owner)
         yield Example(image, mask, name)

@@ -20,7 +20,6 @@ from absl import logging
 from segdiff_jax.cli import app, review_args
 from segdiff_jax.cli.review_args import Command
 from segdiff_jax.data.image_io import writing
-from segdiff_jax.data.image_io.headers import limits_of
 from segdiff_jax.errors import CANNOT_WRITE
 from segdiff_jax.prediction import csv_files
 from segdiff_jax.prediction.overlay import overlay
@@ -87,7 +86,7 @@ def _examples(command: Command, model: Any) -> Iterable[Any]:
 
     if command.images is not None and command.masks is not None:
         found = pairs.pair(command.images, command.masks, command.mask_suffix)
-        return pairs.read(found, limits_of(model.config.reading, command.values))
+        return pairs.read(found, *pairs.settings_of(model.config, command.values))
     return datasets.scored_examples(model.config, command.split or model.config.data.train_split)
 
 

@@ -51,48 +51,6 @@ def test_the_default_passes():
     validate.check(default())
 
 
-def test_monuseg_is_the_authors_settings():
-    config = load("configs/monuseg.py")
-    values = flatten(config)
-    expected = {
-        "model.channels": 128,
-        "model.multipliers": (1, 1, 1, 2, 2, 4, 4),
-        "model.blocks_per_level": 3,
-        "model.attention_factors": (16, 32),
-        "model.heads": 4,
-        "model.norm_groups": 32,
-        "model.dropout": 0.0,
-        "model.rrdb_blocks": 12,
-        "model.rrdb_features": 64,
-        "model.rrdb_growth": 32,
-        "diffusion.T": 100,
-        "diffusion.schedule": "linear",
-        "diffusion.prediction": "eps",
-        "diffusion.clip_x0": False,
-        "sampling.sampler": "ddpm",
-        "sampling.variance": "beta",
-        "sampling.generations": 9,
-        "sampling.tile": 256,
-        "sampling.stride": 256,
-        "train.batch_size": 8,
-        "train.loss": "sum",
-        "train.learning_rate": 1e-4,
-        "train.weight_decay": 0.0,
-        "train.clip_norm": 0.0,
-        "train.ema_decay": 0.9999,
-        "train.ema_warmup": False,
-        "augment.crop": 256,
-        "augment.horizontal_flip": True,
-        "augment.vertical_flip": True,
-        "augment.rotate": 22.0,
-        "augment.scale": (0.75, 1.25),
-        "augment.jitter": (0.4, 0.4, 0.4, 0.1),
-        "data.mean": (142.07, 98.48, 132.96),
-        "data.std": (65.78, 57.05, 57.78),
-    }
-    assert {key: values[key] for key in expected} == expected
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -16,6 +16,7 @@ from segdiff_jax.cli import segdiff
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 from segdiff_jax.factory import datasets
+from segdiff_jax.review import pairs
 
 COUNT = 12
 SETTINGS = ("--samples=6", "--budget=fast")
@@ -119,6 +120,40 @@ def test_rate_lists_masks_the_worst_first_with_pictures(place, tmp_path):
     rated = load(place).rate(image_of(place), np.asarray(Image.open(place / "masks" / "p00.png")))
     (own,) = [row for row in rows if row["name"] == "p00.png"]
     assert float(own["predicted_dice"]) == pytest.approx(rated.dice.dice, abs=1e-4)
+
+
+def ratings(place, folder, *flags):
+    """Returns the rows of ratings.csv for images/ and masks/ of a folder, by the name's stem."""
+    folders = f"--images={folder / 'images'}", f"--masks={folder / 'masks'}"
+    words = "rate", f"--workdir={place / 'run'}", *folders, f"--output={folder / 'out'}"
+    assert segdiff.main([*words, *SETTINGS, *flags]) == 0
+    rows = rows_of(folder / "out" / "ratings.csv")
+    return {row["name"][:3]: row | {"name": ""} for row in rows}
+
+
+def test_rate_takes_masks_of_labels_and_of_one_page(place, tmp_path):
+    """They are rated as masks of 0 and 255, and --page counts for images alone."""
+    write_pictures(tmp_path / "plain", 3)
+    for name in ("images", "masks"):
+        (tmp_path / "labels" / name).mkdir(parents=True)
+    for i in range(3):
+        image = Image.open(tmp_path / "plain" / "images" / f"p{i:02d}.png")
+        path = tmp_path / "labels" / "images" / f"p{i:02d}.tif"
+        Image.fromarray(255 - image_of(place)).save(path, save_all=True, append_images=[image])
+        mask = np.asarray(Image.open(tmp_path / "plain" / "masks" / f"p{i:02d}.png")) // 255
+        labels = mask * np.where(np.arange(16) < 8, 1, 2).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / "labels" / "masks" / f"p{i:02d}.tif")
+    expected = ratings(place, tmp_path / "plain")
+    for flags in ((), ("--foreground=nonzero",)):
+        assert ratings(place, tmp_path / "labels", "--page=1", *flags) == expected
+    one = ratings(place, tmp_path / "labels", "--page=1", "--foreground=2")
+    assert one != expected
+
+
+def test_rate_says_what_a_folder_without_images_holds(place, tmp_path):
+    (tmp_path / "a.dcm").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds no image \(there are 1 .dcm\)"):
+        pairs.pair(tmp_path, place / "masks", "")
 
 
 def test_predict_writes_the_columns_and_the_masks_of_a_risk(place, tmp_path):

@@ -229,15 +229,6 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_size(
-    file: Path, shape: Sequence[int], allowed: Sequence[int], owner: str = "official files"
-) -> None:
-    """Raises UserError unless the array of a file is as high and wide as that of its owner."""
-    found, wanted = ("x".join(map(str, sides[:2])) for sides in (shape, allowed))
-    if found != wanted:
-        raise bad_data(file, f"has {found} pixels; allowed is {wanted}, the size of {owner}")
-
-
 MAX_OBJECTS = 2**16  # of an image, whose labels are stored in 16 bits
 NO_BOX = (-1, -1, -1, -1)  # the box of an example that is no single object
 

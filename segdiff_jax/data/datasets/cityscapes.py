@@ -101,7 +101,7 @@ def _examples(
     if not found:
         return
     image = reading.read_image(frame.image, limits)
-    base.check_size(frame.image, image.shape, ids.shape, str(frame.instance_ids))
+    reading.check_same_size(frame.image, image.shape, ids.shape, str(frame.instance_ids))
     for instance in found:
         name = f"{frame.name}_{instance.id}"
         yield name, _record(image, instance, name, label)

@@ -44,7 +44,7 @@ def read_ids(path: Path, limits: reading.Limits) -> np.ndarray:
     Raises:
         UserError: the file is missing, damaged, too large, or not 16-bit grey.
     """
-    pixels = reading.decode(path, limits)
+    pixels = reading.decode(path, limits._replace(channels=()))
     if pixels.mode != "grey" or pixels.values.dtype != np.uint16:
         raise bad_data(path, "is not 16-bit grey, as official instance ids are")
     return pixels.values.astype(np.int32)

@@ -113,8 +113,9 @@ def _read(
     objects = None
     for union, files in zip(unions, pair.masks, strict=True):
         for number, file in enumerate(files, 1):
-            mask = mask_files.read_mask(file, limits, foreground)
-            base.check_size(file, mask.pixels.shape, union.shape, f"its image {pair.image.name}")
+            mask = mask_files.read_mask(file, limits, foreground, pair.image)
+            owner = f"its image {pair.image.name}"
+            reading.check_same_size(file, mask.pixels.shape, union.shape, owner)
             seen.mask(file, mask.kind)
             if len(unions) == 1 and len(files) > 1:  # what two objects share is the first one's
                 objects = np.zeros(union.shape, np.int32) if objects is None else objects

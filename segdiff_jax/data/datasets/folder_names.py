@@ -17,6 +17,8 @@ _MASK = re.compile(
     re.IGNORECASE,
 )
 
+_MODALITY = re.compile(r"(?P<case>.+)(?P<end>_[0-9]{4})")
+
 
 class Affix(NamedTuple):
     """What stands before and behind the common part of a name."""
@@ -46,6 +48,15 @@ def mask_beside(name: str) -> tuple[str, str] | None:
     """
     match = _MASK.fullmatch(name)
     return (match["image"], match["end"]) if match else None
+
+
+def modalities(images: Collection[str], masks: Collection[str]) -> list[str]:
+    """Returns the ends of several images of one case, as ["_0000", "_0001"] of nnU-Net; else []."""
+    ends = {}
+    for name in set(images) - set(masks):
+        if (match := _MODALITY.fullmatch(name)) and match["case"] in masks:
+            ends.setdefault(match["case"], set()).add(match["end"])
+    return sorted(max(ends.values(), key=len)) if any(len(e) > 1 for e in ends.values()) else []
 
 
 def common_part(images: Collection[str], masks: Collection[str]) -> tuple[Affix, Affix]:

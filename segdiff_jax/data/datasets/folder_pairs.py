@@ -71,7 +71,13 @@ def folders(
     affix, of_mask = folder_names.PLAIN, folder_names.PLAIN
     if tuple(suffixes) == ("",) and len(mask_folders) == 1:
         names = [name_of(entry) for entry in listed[mask_folders[0]]]
-        affix, of_mask = folder_names.common_part([name_of(file) for file in files], names)
+        image_names = [name_of(file) for file in files]
+        if several := folder_names.modalities(image_names, names):
+            found.layouts.append(f"{place.name}/ of {len(several)} modalities")
+            found.images.extend(files)
+            found.problems.append(_modalities(place, several))
+            return
+        affix, of_mask = folder_names.common_part(image_names, names)
     images = by_name(files, affix)
     masks: dict[str, Files] = {}  # by what the files of an annotator are called, X for the image
     for folder, entries in listed.items():
@@ -82,6 +88,14 @@ def folders(
     what = " and ".join(f"{folder.name}/" for folder in (place, *mask_folders))
     found.layouts.append(f"{what}{names}")
     pair_up(images, masks, found)
+
+
+def _modalities(place: Path, ends: Sequence[str]) -> str:
+    what = f"{place}: holds {len(ends)} modalities of a case ({', '.join(f'X{e}' for e in ends)})"
+    return (
+        f"{what}; allowed is one file: put them into one TIFF as its channels, of which "
+        "config.reading.channels=0,1,1 or such chooses, or move all but one of them away"
+    )
 
 
 def one_by_one(home: Path, suffixes: Sequence[str], found: Found) -> None:

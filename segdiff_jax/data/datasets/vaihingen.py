@@ -130,7 +130,7 @@ def _item(number: int, image: Path, mask: Path, options: base.Options) -> base.I
     def read() -> Iterator[tuple[str, dict[str, Any]]]:
         pixels, truth = reading.read_image(image, limits), _read_mask(mask, limits)
         for file, shape in ((image, pixels.shape), (mask, truth.pixels.shape)):
-            base.check_size(file, shape, OFFICIAL_SIZE)
+            reading.check_same_size(file, shape, OFFICIAL_SIZE, "official files")
         if not truth.pixels.any():
             raise bad_data(mask, "holds no building; every official mask does")
         name = f"building_{number:03d}"
@@ -140,7 +140,7 @@ def _item(number: int, image: Path, mask: Path, options: base.Options) -> base.I
 
 
 def _read_mask(file: Path, limits: reading.Limits) -> mask_files.MaskFile:
-    values = reading.decode(file, limits).values
+    values = reading.decode(file, limits._replace(channels=(), page=-1)).values
     if values.dtype == bool:  # whichever bit the file stores for white; OpenCV makes white 255
         return mask_files.MaskFile(values.astype(np.uint8), 255, "0 and 255")
     return mask_files.read_mask(file, limits)

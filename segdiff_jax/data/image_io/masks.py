@@ -49,18 +49,25 @@ class MaskFile(NamedTuple):
     labels: np.ndarray | None = None
 
 
-def read_mask(path: Path, limits: Limits = reading.NO_LIMITS, foreground: str = "") -> MaskFile:
+def read_mask(
+    path: Path,
+    limits: Limits = reading.NO_LIMITS,
+    foreground: str = "",
+    image: Path | None = None,
+) -> MaskFile:
     """Reads a mask, turned as its EXIF orientation requires.
 
     Args:
         path: of the file.
-        limits: of which `channels` does not count.
+        limits: of which `channels` does not count, nor `page` for a mask of one page.
         foreground: one of this module's list; "": two values only, no labels.
+        image: whose mask it is, of as many pages if the mask has several; None: unknown.
 
     Raises:
         UserError: it is unclear what is foreground, or the file cannot be read exactly.
     """
-    pixels = reading.decode(path, limits._replace(channels=()))
+    page = _page(path, limits.page, image)
+    pixels = reading.decode(path, limits._replace(channels=(), page=page))
     if foreground not in ("", "auto"):
         return _as_asked(path, pixels, foreground)
     try:
@@ -70,6 +77,16 @@ def read_mask(path: Path, limits: Limits = reading.NO_LIMITS, foreground: str = 
             raise
         ways = f"{FIELD}=nonzero, =VALUE or =aboveVALUE says what is foreground"
         raise UserError(f"{error}; {ways}", error.code) from error
+
+
+def _page(path: Path, page: int, image: Path | None) -> int:
+    """Returns the page of a mask that belongs to the page of its image."""
+    if page < 0 or (count := reading.count_pages(path)) == 1:
+        return -1
+    if image and (of_image := reading.count_pages(image)) != count:
+        few = f"has {count} pages, and its image {image.name} {of_image}"
+        raise bad_data(path, f"{few}; allowed is a mask of one page, or of as many")
+    return page
 
 
 def _by_values(path: Path, pixels: Pixels, labels: bool) -> MaskFile:

@@ -6,7 +6,7 @@ several pages and channels without a meaning are refused. `masks` reads masks.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +77,16 @@ def read_size(path: Path, limits: Limits = NO_LIMITS) -> tuple[int, int]:
         return _library(format).read_size(file, limits)
 
 
+def count_pages(path: Path) -> int:
+    """Returns of how many pages `config.reading.page` chooses one: 1 but for some TIFF files.
+
+    Raises:
+        UserError: the pages cannot be read.
+    """
+    with headers.open_image(path) as (file, format):
+        return tiff_files.count_pages(file) if format == "TIFF" else 1
+
+
 def decode(path: Path, limits: Limits = NO_LIMITS) -> Pixels:
     """Reads the values that a file holds, exactly.
 
@@ -139,6 +149,13 @@ def check_opaque(path: Path, pixels: Pixels) -> None:
             return
         problem = f"{count} of {alpha.size} pixels are transparent"
     raise bad_data(path, f"{problem}; allowed is full opacity: put it on a background first")
+
+
+def check_same_size(file: Path, shape: Sequence[int], allowed: Sequence[int], owner: str) -> None:
+    """Raises UserError unless the array of a file is as high and wide as that of its owner."""
+    found, wanted = ("x".join(map(str, sides[:2])) for sides in (shape, allowed))
+    if found != wanted:
+        raise bad_data(file, f"has {found} pixels; allowed is {wanted}, the size of {owner}")
 
 
 def _opaque(dtype: np.dtype) -> float:

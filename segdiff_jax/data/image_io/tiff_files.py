@@ -18,14 +18,16 @@ import numpy as np
 import tifffile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from segdiff_jax.data.image_io import headers, tiff_pages
+from segdiff_jax.data.image_io import fax, headers, tiff_pages
 from segdiff_jax.data.image_io.headers import RefusedError
 
 # Numbers of the specification (TIFF 6.0 and its supplements).
 _ORIENTATION, _COLOR_MAP, _NODATA = 274, 320, 42113
 _LEAST_MOST = ((340, 341), (280, 281))  # S{Min,Max}SampleValue, {Min,Max}SampleValue
+_T4_OPTIONS, _LOW_BIT_FIRST = 292, 2  # a tag; a value of FillOrder
 _NONE, _JPEG = 1, 7
-_FAX = (2, 3, 4)  # CCITT: 0 for white is usual, and is shown as it is meant
+# CCITT: 0 for white is usual, and is shown as it is meant
+_FAX = (fax.RLE, fax.GROUP_3, fax.GROUP_4)
 # none, CCITT, LZW, JPEG, deflate (two numbers), PackBits, LZMA, Zstandard
 _COMPRESSIONS = (_NONE, *_FAX, 5, _JPEG, 8, 32946, 32773, 34925, 50000)
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
@@ -55,6 +57,12 @@ def open_page(file: BinaryIO, number: int) -> Iterator[tifffile.TiffPage]:
     with _quiet():
         tiff = tiff_pages.open_file(file)
         yield tiff_pages.read_page(tiff, tiff_pages.chosen(tiff_pages.stack(tiff), number)[0])
+
+
+def count_pages(file: BinaryIO) -> int:
+    """Returns how many images `tiff_pages.chosen` chooses from."""
+    with _quiet():
+        return tiff_pages.count(tiff_pages.stack(tiff_pages.open_file(file)))
 
 
 def decode(file: BinaryIO, limits: headers.Limits) -> headers.Pixels:
@@ -181,6 +189,8 @@ def _check_segments(page: tifffile.TiffPage) -> None:
     whole = all(offset and count and offset + count <= size for offset, count in segments)
     if len(segments) < math.prod(page.chunked) or not whole:
         raise RefusedError("is truncated: it lacks a part of its pixels; allowed are whole images")
+    if page.compression in _FAX:
+        _check_fax(page, segments)
     if page.compression != _JPEG:
         return
     height, width = page.rowsperstrip, page.imagewidth
@@ -192,6 +202,23 @@ def _check_segments(page: tifffile.TiffPage) -> None:
         if jpeg.width > width or jpeg.height > height:
             found = f"has a JPEG part of {jpeg.height} x {jpeg.width} pixels"
             raise RefusedError(f"{found}, larger than its place of {height} x {width}; damaged")
+
+
+def _check_fax(page: tifffile.TiffPage, segments: Sequence[tuple[int, int]]) -> None:
+    """Refuses fax data that have several channels, or that a decoder would repair."""
+    if page.bitspersample != 1 or (page.samplesperpixel > 1 and page.planarconfig == 1):
+        raise RefusedError("has CCITT fax data of more than 1 bit a pixel; it is damaged")
+    strips = -(-page.imagelength // page.rowsperstrip) if not page.is_tiled else 1
+    for number, (offset, count) in enumerate(segments[: math.prod(page.chunked)]):
+        if page.is_tiled:
+            shape = page.tilelength, page.tilewidth
+        else:
+            left = page.imagelength - number % strips * page.rowsperstrip
+            shape = min(page.rowsperstrip, left), page.imagewidth
+        page.parent.filehandle.seek(offset)
+        data = page.parent.filehandle.read(count)
+        options = int(page.tags.valueof(_T4_OPTIONS, 0))
+        fax.check(data, shape, page.compression, options, page.fillorder == _LOW_BIT_FIRST)
 
 
 def _values(pages: Sequence[tifffile.TiffPage], channels: Sequence[int]) -> np.ndarray:

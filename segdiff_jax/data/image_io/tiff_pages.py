@@ -76,19 +76,24 @@ def stack(tiff: tifffile.TiffFile) -> Stack:
     return Stack([[place] for place in places])
 
 
+def count(images: Stack) -> int:
+    """Returns how many planes a file has."""
+    return images.contiguous or len(images.planes)
+
+
 def chosen(images: Stack, number: int) -> list[Place]:
     """Returns the pages of a plane by its number, from 0; -1: the only one."""
-    count = images.contiguous or len(images.planes)
-    what = f"{count} pages"
+    pages = count(images)
+    what = f"{pages} pages"
     if images.kind:
         channels = len(images.planes[0])
         of_channels = f", each of {channels} channels" if channels > 1 else ""
-        what = f"{count} planes ({images.kind} stack{of_channels})"
-    if count > 1 and number < 0:
+        what = f"{pages} planes ({images.kind} stack{of_channels})"
+    if pages > 1 and number < 0:
         raise RefusedError(f"has {what}; config.reading.page chooses one, from 0")
-    if number >= count:
-        where = f"config.reading.page={number} is not there; at most {count - 1}"
-        raise RefusedError(f"has {what if count > 1 else '1 page'}, so {where}")
+    if number >= pages:
+        where = f"config.reading.page={number} is not there; at most {pages - 1}"
+        raise RefusedError(f"has {what if pages > 1 else '1 page'}, so {where}")
     return images.planes[0 if images.contiguous else max(number, 0)]
 
 

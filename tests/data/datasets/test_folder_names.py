@@ -119,6 +119,34 @@ def test_the_test_folders_of_nnunet_are_the_test_split(tmp_path):
     assert planned.said[1] == "ignored: 2 .png in imagesTs/"
 
 
+@pytest.mark.parametrize(
+    ("images", "masks", "count"),
+    [
+        ("imagesTr/case_{}_{:04}.png", "labelsTr/case_{}.png", 2),
+        ("Dataset7/imagesTr/a{}_{:04}.tif", "Dataset7/labelsTr/a{}.tif", 4),
+        ("images/x{}_{:04}.bmp", "masks/x{}.png", 3),
+    ],
+)
+def test_several_modalities_are_one_line_that_says_what_to_do(tmp_path, images, masks, count):
+    for i in range(COUNT):
+        for modality in range(count):
+            write(tmp_path / images.format(i, modality), png(IMAGES[i], RGB))
+        write(tmp_path / masks.format(i), png(MASKS[i], GREY))
+    (problem,) = Folder.plan(tmp_path, OPTIONS).problems
+    assert f"holds {count} modalities of a case (X_0000, X_0001" in problem
+    assert "config.reading.channels" in problem
+
+
+def test_frames_with_a_mask_each_are_no_modalities(tmp_path):
+    for i in range(COUNT):
+        write(tmp_path / f"images/a_{i:04}.png", png(IMAGES[i], RGB))
+        write(tmp_path / f"masks/a_{i:04}.png", png(MASKS[i], GREY))
+    write(tmp_path / "images/a.png", png(IMAGES[0], RGB))
+    write(tmp_path / "masks/a.png", png(MASKS[0], GREY))
+    plan = Folder.plan(tmp_path, OPTIONS)
+    assert not plan.problems and len(plan.splits["train"]) == COUNT + 1
+
+
 def test_a_suffix_that_is_given_is_kept_to(tmp_path):
     fill(tmp_path, "ISIC")
     assert len(records(plan(tmp_path, mask_suffix="_segmentation"))) == COUNT

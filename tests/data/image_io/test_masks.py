@@ -10,6 +10,7 @@ from PIL import Image
 
 from segdiff_jax.data.image_io import masks, reading
 from segdiff_jax.data.image_io.headers import Limits
+from segdiff_jax.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
 CMYK = colour((0, 0, 0, 0), (255, 0, 0, 0))
@@ -288,3 +289,26 @@ def test_the_choice_of_channels_is_one_of_images(path):
     path.write_bytes(png(grey(0, 1), GREY))
     mask = masks.read_mask(path, Limits(channels=(2, 1, 0)))
     np.testing.assert_array_equal(mask.pixels, [[0, 1]])
+
+
+@pytest.mark.parametrize("page", [-1, 0, 3])
+def test_a_page_chosen_for_images_is_not_demanded_of_a_mask_of_one_page(path, page):
+    path.write_bytes(tiff(grey(0, 1, 1)))
+    mask = masks.read_mask(path, Limits(page=page)).pixels
+    np.testing.assert_array_equal(mask, grey(0, 1, 1))
+
+
+def test_a_mask_of_as_many_pages_as_its_image_gives_the_same_page(path, tmp_path):
+    image = tmp_path / "image.tif"
+    image.write_bytes(tiff(*(grey(1, 2, 3),) * 3))
+    path.write_bytes(tiff(grey(0, 0, 1), grey(0, 1, 0), grey(1, 0, 0)))
+    mask = masks.read_mask(path, Limits(page=1), image=image).pixels
+    np.testing.assert_array_equal(mask, grey(0, 1, 0))
+
+
+def test_a_mask_of_other_pages_than_its_image_is_refused(path, tmp_path):
+    image = tmp_path / "image.tif"
+    image.write_bytes(tiff(*(grey(1, 2, 3),) * 3))
+    path.write_bytes(tiff(grey(0, 0, 1), grey(0, 1, 0)))
+    with pytest.raises(UserError, match=r"has 2 pages, and its image image.tif 3; allowed is"):
+        masks.read_mask(path, Limits(page=1), image=image)

@@ -1,0 +1,245 @@
+"""Faults of the loss, the step, the optimizer, the average of the weights and their schedules."""
+
+from mutation import Mutation
+
+STEP, DRAWS = "training/test_step.py", "training/test_draws.py"
+PARTS, ONE_PASS = "training/test_any_batch.py", "training/test_one_pass.py"
+SCHEDULES = "training/test_schedules.py"
+
+LOSS = [
+    (
+        "the loss is a mean over pixels",
+        'pixels = masks[0].size if self.reduction == "sum" else 1',
+        "pixels = 1",
+        STEP,
+    ),
+    ("t = T is never drawn", "(), 1, self.schedule.T + 1)", "(), 1, self.schedule.T)", STEP),
+    ("t = 0 is drawn", "(), 1, self.schedule.T + 1)", "(), 0, self.schedule.T + 1)", STEP),
+    ("a stratified t may be 0", "t = 1 + jnp.minimum(", "t = jnp.minimum(", DRAWS),
+    (
+        "the first draw is at T - 1",
+        "jnp.full((1, len(keys)), T,",
+        "jnp.full((1, len(keys)), T - 1,",
+        DRAWS,
+    ),
+    (
+        "the others of an image share one t",
+        "jnp.arange(others)[:, None] / max(others, 1)",
+        "jnp.zeros(others)[:, None]",
+        DRAWS,
+    ),
+    ("recycled at any t", "chosen &= t <= self.recycled_until", "chosen &= t <= t", DRAWS),
+    (
+        "a gradient through the recycled estimate",
+        "jax.lax.stop_gradient(estimate)",
+        "estimate",
+        DRAWS,
+    ),
+    (
+        "augmentation and noise share a key",
+        "batch.image, batch.mask, augment_keys)",
+        "batch.image, batch.mask, keys)",
+        STEP,
+    ),
+    (
+        "no dropout in training",
+        '"denoise", params, read, t, features, dropout_keys)',
+        '"denoise", params, read, t, features, None)',
+        "training/test_randomness.py",
+    ),
+    (
+        "no dropout in a one-pass network",
+        "params, None, None, features, keys)",
+        "params, None, None, features, None)",
+        "training/test_randomness.py",
+    ),
+    (
+        "the cross-entropy of the wrong class",
+        "softplus(-target * z)",
+        "softplus(target * z)",
+        DRAWS,
+    ),
+    ("the mse of a logit in -1..1", "(estimate - target) / 2)", "estimate - target)", DRAWS),
+    (
+        "the loss of padding counts",
+        "values.reshape(-1, len(weights)) * weights",
+        "values.reshape(-1, len(weights))",
+        PARTS,
+    ),
+    (
+        "gradients are summed in bfloat16",
+        "jnp.zeros(leaf.shape, jnp.float32)",
+        "jnp.zeros(leaf.shape, leaf.dtype)",
+        "training/test_accumulation.py",
+    ),
+    (
+        "the sum of accumulated gradients, not their mean",
+        "(sums / n).astype(leaf.dtype)",
+        "sums.astype(leaf.dtype)",
+        "training/test_accumulation.py",
+    ),
+    (
+        "the sum of accumulated losses",
+        "return (value / n, auxiliary)",
+        "return (value, auxiliary)",
+        "training/test_accumulation.py",
+    ),
+    (
+        "noise is added to the recycled mask of t = T",
+        "source = jnp.where(chosen[:, None, None, None], first, x0)",
+        "source = first",
+        DRAWS,
+    ),
+    (
+        "image and mask are augmented apart",
+        "self.augment(key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))",
+        "self.augment(key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))[0], mask",
+        STEP,
+    ),
+]
+STEPS = [
+    (
+        "noise, t and augmentation of every step are those of the first",
+        "step_key = jax.random.fold_in(key, step)",
+        "step_key = key",
+        "training/test_randomness.py",
+    ),
+    (
+        "the same noise for every row",
+        "(None, 0))(step_key, first + jnp.arange(rows))",
+        "(None, 0))(step_key, first + 0 * jnp.arange(rows))",
+        "training/test_randomness.py",
+    ),
+    (
+        "every device has the noise of the first",
+        "(step_key, first + jnp.arange(rows))",
+        "(step_key, jnp.arange(rows))",
+        STEP,
+    ),
+    (
+        "the warm-up of the average one step late",
+        "self.ema_decay(step)",
+        "self.ema_decay(state.step)",
+        SCHEDULES,
+    ),
+    (
+        "the average lags one step behind",
+        "incremental_update(params, state.ema_params",
+        "incremental_update(state.params, state.ema_params",
+        STEP,
+    ),
+    (
+        "the weight of the average is that of the new",
+        "state.ema_params, 1 - decay)",
+        "state.ema_params, decay)",
+        STEP,
+    ),
+    (
+        "one update too many has the draw at T alone",
+        "state.step < self.first_steps",
+        "state.step <= self.first_steps",
+        PARTS,
+    ),
+    ("rows weigh less beside padding", "slots / self.batch_size, 0.0)", "1.0, 0.0)", PARTS),
+    (
+        "a row of padding counts",
+        "jnp.arange(count) < self.batch_size",
+        "jnp.arange(count) <= self.batch_size",
+        PARTS,
+    ),
+    (
+        "devices do not share gradients",
+        "loss, mse, grads, finite = jax.lax.pmean((loss, mse, grads, finite), self.axis)",
+        "loss, mse, finite = jax.lax.pmean((loss, mse, finite), self.axis)",
+        STEP,
+    ),
+    (
+        "an infinite gradient is taken",
+        '& jnp.isfinite(metrics["grad_norm"])',
+        "",
+        "training/test_nonfinite.py",
+    ),
+    (
+        "a step that is not finite is taken",
+        "partial(jnp.where, finite)",
+        "partial(jnp.where, True)",
+        "training/test_nonfinite.py",
+    ),
+    (
+        "a skipped step is not counted",
+        "skipped = replace(state, step=updated.step)",
+        "skipped = state",
+        "training/test_nonfinite.py",
+    ),
+    (
+        "strata are those of one device",
+        "return (first + jnp.arange(len(keys)) + inside) / count",
+        "return (jnp.arange(len(keys)) + inside) / count",
+        DRAWS,
+    ),
+    (
+        "parts share the noise of the first",
+        "first + rows * jnp.arange(self.parts)",
+        "first + 0 * jnp.arange(self.parts)",
+        PARTS,
+    ),
+    (
+        "the gradient norm is that of the update",
+        "optax.tree.norm(grads)}",
+        "optax.tree.norm(updates)}",
+        STEP,
+    ),
+    (
+        "a checkpoint holds the last weights in place of the average",
+        "return state.ema_params, rest",
+        "return state.params, rest",
+        "test_train.py",
+    ),
+]
+FACTORY = [
+    ("the warm-up of the average ends later", "(1 + n) / (10 + n)", "(1 + n) / (11 + n)", STEP),
+    ("the average does not warm up", ") if warmup else jnp", ") if not warmup else jnp", STEP),
+    (
+        "the learning rate does not warm up",
+        "linear_schedule(0.0, c.learning_rate",
+        "linear_schedule(c.learning_rate, c.learning_rate",
+        SCHEDULES,
+    ),
+    (
+        "the learning rate falls too slowly",
+        "max(c.steps - c.warmup_steps, 1)",
+        "c.steps",
+        SCHEDULES,
+    ),
+    ("no gradient is clipped", "if c.clip_norm else []", "if False else []", SCHEDULES),
+    ("weights do not decay", "weight_decay=c.weight_decay", "weight_decay=0.0", SCHEDULES),
+    ("the first updates have all draws", "draws = 1 if at_T else", "draws = 2 if at_T else", PARTS),
+    (
+        "the loss ignores train.loss",
+        '"reduction": config.train.loss',
+        '"reduction": "sum"',
+        SCHEDULES,
+    ),
+    (
+        "the share of updates at T is of 1000",
+        "round(c.share_at_T * c.steps)",
+        "round(c.share_at_T * 1000)",
+        SCHEDULES,
+    ),
+    (
+        "a resumed run begins again with the first batch",
+        "batches(examples, rows.batch_size, config.seed, first, *of_process)",
+        "batches(examples, rows.batch_size, config.seed, 0, *of_process)",
+        "test_train.py",
+    ),
+]
+
+MUTATIONS = [
+    Mutation(fault, file, old, new, tests)
+    for file, group in {
+        "training/loss": LOSS,
+        "training/step": STEPS,
+        "factory/training": FACTORY,
+    }.items()
+    for fault, old, new, tests in group
+]
