@@ -99,7 +99,7 @@ def _summits(height: np.ndarray, rise: float, least: float) -> np.ndarray:
     with warnings.catch_warnings():  # scikit-image 0.26 sets the shape of an array
         warnings.simplefilter("ignore", DeprecationWarning)
         filled = reconstruction(np.maximum(height - rise, 0), height, footprint=CROSS)
-    found = regions(local_maxima(filled, connectivity=1))
+    found = regions(np.asarray(local_maxima(filled, connectivity=1)))
     tops = np.zeros(int(found.max(initial=0)) + 1)
     np.maximum.at(tops, found.ravel(), height.ravel())
     return (found > 0) & (tops > least)[found]
