@@ -10,7 +10,7 @@ UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
   --custom-compile-command "make lock"
 
-.PHONY: help install install-dev demo test faults golden test-all tolerances mutants check lock clean
+.PHONY: help install install-dev demo test faults golden test-all tolerances mutants fuzz check docs lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -48,15 +48,25 @@ test-all: install-dev  ## every test
 tolerances: install-dev  ## the tests that compare with a tolerance; prints the share that each uses
 	$(PY) tests/support/code_generators.py -n $(JOBS)
 
+# Each reader takes INPUTS files, and goes on for SECONDS: 1200 for 20 minutes a reader.
+fuzz: install-dev  ## damaged files for every reader; INPUTS=1000 SECONDS=0 SEED=0
+	$(PY) tests/fuzz/fuzz.py --inputs=$(or $(INPUTS),1000) --seconds=$(or $(SECONDS),0) \
+	  --seed=$(or $(SEED),0)
+
 # A test that cannot fail proves nothing: small faults are put into a copy of the code one by one.
 mutants: install-dev  ## put faults into the code; every one must be noticed by the tests it names
-	$(PY) tests/mutants/run.py --jobs $(JOBS)
+	$(PY) tests/mutants/run.py --jobs $(JOBS) --table docs/tests.md
 
 check: install-dev  ## lint, format, types, unsafe calls
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --pythonpath $(PY)
 	$(PY) -m bandit -q -r segdiff_jax launch -ll
+
+# The tools of the site are in no lock: the package and its tests do not need them.
+docs: install  ## the documents as a site in build/site; fails at a link that leads nowhere
+	$(call pip_install,-r docs/requirements.txt)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 lock: install-dev  ## take the newest versions within the bounds of requirements*.txt
 	$(LOCK) requirements.txt -o requirements.lock

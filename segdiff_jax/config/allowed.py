@@ -41,8 +41,8 @@ def number(low: float, high: float = math.inf, above: bool = False, below: bool 
     highest = f", {'below' if below else 'at most'} {high:g}" if high < math.inf else ""
 
     def accepts(v: Any) -> bool:
-        if not (is_integer(v) or isinstance(v, float)) or not math.isfinite(v):
-            return False
+        if not (is_integer(v) or isinstance(v, float)) or not abs(v) < math.inf:
+            return False  # math.isfinite fails for integers beyond the range of floats
         return (low < v if above else low <= v) and (v < high if below else v <= high)
 
     return Allowed(f"a number{lowest}{highest}", accepts)

@@ -157,16 +157,38 @@ OBJECTS = [
         CALIBRATION + " prediction/test_object_outputs.py",
     ),
     (
-        "the union forgets an object's own area",
-        "own_area[mine] + other_area[theirs] - shared)",
-        "own_area[mine] + other_area[theirs])",
-        CALIBRATION + " prediction/test_object_outputs.py",
-    ),
-    (
         "the probability of an object is a sum",
         "found.probability.ravel(), count + 1)[1:] / area",
         "found.probability.ravel(), count + 1)[1:]",
         "prediction/test_object_outputs.py",
+    ),
+]
+OVERLAPS = [
+    (
+        "the union forgets what is shared",
+        "(first_area[one] + second_area[other] - shared)",
+        "(first_area[one] + second_area[other])",
+        "evaluation/test_overlaps.py",
+    ),
+]
+OBJECT_SCORES = [
+    (
+        "precision forgets the objects that were missed",
+        "errors = of.true + of.found - of.hits",
+        "errors = of.found - 0 * of.hits",
+        "evaluation/test_object_scores.py",
+    ),
+    (
+        "AJI forgets predicted objects that no true one took",
+        "return both, paired + int(alone) + int(left)",
+        "return both, paired + int(alone)",
+        "evaluation/test_object_scores.py",
+    ),
+    (
+        "split and merged are swapped",
+        "return int(np.sum(holds > 1)), int(np.sum(held > 1)), missed, added",
+        "return int(np.sum(held > 1)), int(np.sum(holds > 1)), missed, added",
+        "evaluation/test_object_scores.py",
     ),
 ]
 QUANTITIES = [
@@ -270,6 +292,8 @@ MUTATIONS = [
         "certainty/risk": RISKS,
         "certainty/pixels": PIXELS_,
         "certainty/objects": OBJECTS,
+        "evaluation/overlaps": OVERLAPS,
+        "evaluation/object_scores": OBJECT_SCORES,
         "certainty/quantities": QUANTITIES,
         "certainty/strangers": STRANGERS,
         "certainty/rating": RATING,

@@ -3,8 +3,8 @@
     python tests/mutants/run.py [--only WORDS] [--jobs N] [--table FILE] [--check]
 
 Prints each fault as killed, or as survived, and ends with 1 if one survived. `--only` takes the
-faults that contain these words; `--table` writes the result as a table; `--check` runs no test, it
-checks that every fault can be put into the code as it is.
+faults that contain these words; `--table` writes the result as a table behind the mark of a page;
+`--check` runs no test, it checks that every fault can be put into the code as it is.
 """
 
 import argparse
@@ -34,6 +34,7 @@ MUTATIONS: list[Mutation] = [
     *answers.MUTATIONS,
 ]
 FAILED, PASSED = 1, 0  # exit statuses of pytest; any other is no verdict
+MARK = "<!-- faults -->\n"  # of the page; what follows it is replaced
 LIMIT = 1200  # seconds of one fault: a busy machine proves nothing
 
 
@@ -110,8 +111,13 @@ def run(mutations: Sequence[Mutation], jobs: int) -> list[tuple[Mutation, str, f
 
 def table(results: Sequence[tuple[Mutation, str, float]]) -> str:
     """Returns the verdicts as a table in Markdown."""
-    lines = ["| file | fault | noticed by | |", "|---|---|---|---|"]
-    lines += [f"| {m.file} | {m.fault} | {m.tests} | {found} |" for m, found, _ in results]
+    killed = sum(found == "killed" for _, found, _ in results)
+    lines = [f"{killed} of {len(results)} were noticed.", ""]
+    lines += ["| file | fault | noticed by | |", "|---|---|---|---|"]
+    lines += [
+        f"| {m.file} | {m.fault} | {m.tests.replace('::', ' ')} | {found} |"
+        for m, found, _ in results
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -137,7 +143,7 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="words of the faults to try")
     parser.add_argument("--jobs", type=int, default=2, help="faults that are tried at once")
-    parser.add_argument("--table", type=Path, help="file for a table of the verdicts")
+    parser.add_argument("--table", type=Path, help="page for a table of the verdicts")
     parser.add_argument("--check", action="store_true", help="only check that all apply")
     chosen = parser.parse_args(words)
     mutations = [m for m in MUTATIONS if chosen.only in f"{m.file}: {m.fault}"]
@@ -145,7 +151,8 @@ def main(words: Sequence[str]) -> int:
         return check(mutations)
     results = run(mutations, chosen.jobs)
     if chosen.table:
-        chosen.table.write_text(table(results), encoding="utf-8")
+        before = chosen.table.read_text(encoding="utf-8").partition(MARK)[0]
+        chosen.table.write_text(f"{before}{MARK}\n{table(results)}", encoding="utf-8")
     killed = sum(found == "killed" for _, found, _ in results)
     seconds = sum(seconds for _, _, seconds in results)
     print(f"{killed} of {len(results)} faults were noticed; {seconds:.0f} s of tests")

@@ -3,6 +3,12 @@
 from mutation import Mutation
 
 STEP, DRAWS = "training/test_step.py", "training/test_draws.py"
+SEVERAL = f"{STEP}::test_several_draws_an_image_are_the_mean_of_single_draws"
+DEVICES = f"{STEP}::test_eight_devices_take_the_steps_of_one"
+AVERAGE = f"{STEP}::test_the_average_of_the_weights_follows_its_formula"
+WARM_UP = f"{STEP}::test_the_warm_up_of_the_average_starts_at_two_elevenths_and_ends_at_the_decay"
+NORM = f"{STEP}::test_the_gradient_norm_is_that_of_the_step_taken"
+ZERO = f"{STEP}::test_a_network_that_predicts_zero_has_the_loss_of_its_target"
 PARTS, ONE_PASS = "training/test_any_batch.py", "training/test_one_pass.py"
 SCHEDULES = "training/test_schedules.py"
 
@@ -11,10 +17,10 @@ LOSS = [
         "the loss is a mean over pixels",
         'pixels = masks[0].size if self.reduction == "sum" else 1',
         "pixels = 1",
-        STEP,
+        ZERO,
     ),
-    ("t = T is never drawn", "(), 1, self.schedule.T + 1)", "(), 1, self.schedule.T)", STEP),
-    ("t = 0 is drawn", "(), 1, self.schedule.T + 1)", "(), 0, self.schedule.T + 1)", STEP),
+    ("t = T is never drawn", "(), 1, self.schedule.T + 1)", "(), 1, self.schedule.T)", SEVERAL),
+    ("t = 0 is drawn", "(), 1, self.schedule.T + 1)", "(), 0, self.schedule.T + 1)", SEVERAL),
     ("a stratified t may be 0", "t = 1 + jnp.minimum(", "t = jnp.minimum(", DRAWS),
     (
         "the first draw is at T - 1",
@@ -39,7 +45,7 @@ LOSS = [
         "augmentation and noise share a key",
         "batch.image, batch.mask, augment_keys)",
         "batch.image, batch.mask, keys)",
-        STEP,
+        SEVERAL,
     ),
     (
         "no dropout in training",
@@ -94,7 +100,7 @@ LOSS = [
         "image and mask are augmented apart",
         "self.augment(key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))",
         "self.augment(key, jnp.asarray(image, jnp.float32), jnp.asarray(mask))[0], mask",
-        STEP,
+        SEVERAL,
     ),
 ]
 STEPS = [
@@ -114,7 +120,7 @@ STEPS = [
         "every device has the noise of the first",
         "(step_key, first + jnp.arange(rows))",
         "(step_key, jnp.arange(rows))",
-        STEP,
+        DEVICES,
     ),
     (
         "the warm-up of the average one step late",
@@ -126,13 +132,13 @@ STEPS = [
         "the average lags one step behind",
         "incremental_update(params, state.ema_params",
         "incremental_update(state.params, state.ema_params",
-        STEP,
+        AVERAGE,
     ),
     (
         "the weight of the average is that of the new",
         "state.ema_params, 1 - decay)",
         "state.ema_params, decay)",
-        STEP,
+        AVERAGE,
     ),
     (
         "one update too many has the draw at T alone",
@@ -151,7 +157,7 @@ STEPS = [
         "devices do not share gradients",
         "loss, mse, grads, finite = jax.lax.pmean((loss, mse, grads, finite), self.axis)",
         "loss, mse, finite = jax.lax.pmean((loss, mse, finite), self.axis)",
-        STEP,
+        DEVICES,
     ),
     (
         "an infinite gradient is taken",
@@ -187,7 +193,7 @@ STEPS = [
         "the gradient norm is that of the update",
         "optax.tree.norm(grads)}",
         "optax.tree.norm(updates)}",
-        STEP,
+        NORM,
     ),
     (
         "a checkpoint holds the last weights in place of the average",
@@ -197,8 +203,8 @@ STEPS = [
     ),
 ]
 FACTORY = [
-    ("the warm-up of the average ends later", "(1 + n) / (10 + n)", "(1 + n) / (11 + n)", STEP),
-    ("the average does not warm up", ") if warmup else jnp", ") if not warmup else jnp", STEP),
+    ("the warm-up of the average ends later", "(1 + n) / (10 + n)", "(1 + n) / (11 + n)", WARM_UP),
+    ("the average does not warm up", ") if warmup else jnp", ") if not warmup else jnp", WARM_UP),
     (
         "the learning rate does not warm up",
         "linear_schedule(0.0, c.learning_rate",
