@@ -111,7 +111,6 @@ def evaluate_split(
 ) -> Evaluation:
     """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds, observed = [], [], np.zeros((3, 10)), 0.0, []
-    counts: list[object_scores.Counts] = []
     began = time.monotonic()
     for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
@@ -119,14 +118,11 @@ def evaluate_split(
             watch(found)
         example = found.example
         group = {"group": example.group} if example.group else {}
-        mask = found.probability > 0.5
-        of_truth = example.mask, example.objects
-        counts.append(object_scores.of_mask(mask, *of_truth, found.interior))
-        of_objects = object_scores.scores(counts[-1])
+        observed.append(observe(found, predictor.random))
+        of_objects = object_scores.scores(observed[-1].scored)
         scores = found.scores | further(found) | of_objects
         rows.append({"name": example.name, **group, **scores})
         sums += metrics.calibration(found.probability, example.mask)
-        observed.append(observe(found, predictor.random))
         if jax.process_index() == 0:
             picture = panel(
                 *(example.image, example.mask, found.generations, found.probability),
@@ -135,8 +131,8 @@ def evaluate_split(
             )
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
-    seconds /= len(examples)
-    return Evaluation(rows, sums, panels, seconds, observed, object_scores.total(counts))
+    seconds, objects = seconds / len(examples), [one.scored for one in observed]
+    return Evaluation(rows, sums, panels, seconds, observed, object_scores.total(objects))
 
 
 def observe(found: ScoredPrediction, random: bool) -> Observation:

@@ -15,11 +15,13 @@ from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits, limits_of
 from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
 from segdiff_jax.prediction import inputs
-from segdiff_jax.prediction.inputs import FOLDERS, OBJECTS, OF_OBJECTS
+from segdiff_jax.prediction.inputs import AUTO, FOLDERS, GENERATIONS, OBJECTS, OF_OBJECTS
 from segdiff_jax.prediction.object_table import TABLE, ObjectTable
-from segdiff_jax.prediction.summary import FILES, Summary, check_settings
+from segdiff_jax.prediction.summary import FILES, SUMMARY, Summary, check_settings
 from segdiff_jax.runtime import lock, own_files
 
+SIZES = ("scale", "object_size")  # flags
+FEWEST = 2  # objects in an image of the training, on average, from which on they are written
 LESS_MEMORY = (
     "lower sampling.rows_at_once in the config.json of the run, or --generations or --samples"
 )
@@ -40,7 +42,7 @@ def run_command(argv: list[str]) -> None:
 
     distributed.check_platform(command.device)
 
-    left_out = (*Limits._fields, "risk")
+    left_out = (*Limits._fields, "risk", *SIZES)
     chosen = {k: v for k, v in command.values.items() if k not in left_out}
     own_files.check(command.output, FILES, FOLDERS, CANNOT_WRITE)
     with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
@@ -58,18 +60,19 @@ def predict(command: Command, model: Any) -> None:
       UserError: the output was made with other settings or cannot be written; or some images
         failed, which are its details, and the others are done.
     """
-    from segdiff_jax.prediction.pipeline import log_review_order
+    from segdiff_jax.prediction import log_lines
 
-    output, bounds, limits = (
-        command.output,
-        _checked_bounds(command, model),
-        limits_of(model.config.reading, command.values),
-    )
+    output, limits = command.output, limits_of(model.config.reading, command.values)
+    scale, given = _scale(command, model), any(name in command.values for name in SIZES)
+    bounds = _checked_bounds(command, model)
+    if "object_size" in command.values:
+        logging.info("--object_size: images are predicted %.3g times as large", scale)
     same = check_settings(output, settings(command, model, limits), command.overwrite)
     fresh = command.overwrite and not same
     objects = _object_outputs(command, model, limits, fresh)
     with Summary(output, fresh) as summary:
         more = {"limits": limits, "summary": summary, "bounds": bounds, "objects": objects}
+        more |= {"scale": scale, "diameter": 0.0 if given else model.config.data.objects[0]}
         work = _work(command, model, more)
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total = len(command.inputs)
@@ -78,7 +81,7 @@ def predict(command: Command, model: Any) -> None:
         if objects is not None and objects.table is not None:
             objects.table.keep(summary.rows.keys() - {one.name for one in left})
         work.run(left)
-    log_review_order(summary.path, summary.rows.values())
+    log_lines.review_order(summary.path, summary.rows.values())
     if work.problems:
         raise _failures(work.problems, total)
 
@@ -86,10 +89,11 @@ def predict(command: Command, model: Any) -> None:
 def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
     """Returns the `FolderPrediction` of a command, with `more` of its fields."""
     from segdiff_jax.prediction.pipeline import FolderPrediction
+    from segdiff_jax.prediction.rescaling import rescaled
 
     predictor = model.predictor
     return FolderPrediction(
-        bands=model.bands,
+        bands=rescaled(model.bands, more["scale"]) if more["scale"] != 1 else model.bands,
         output=command.output,
         threshold=model.threshold,
         saved_generations=predictor.generations if "generations" in command.outputs else 0,
@@ -98,7 +102,7 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
         save_samples="samples" in command.outputs,
         whole=predictor.whole,
         shown=model.shown,
-        calibration=model.calibration,
+        calibration=model.calibration if more["scale"] == 1 else None,
         **more,
     )
 
@@ -111,12 +115,34 @@ def _object_outputs(command: Command, model: Any, limits: Limits, fresh: bool) -
     from segdiff_jax.prediction.object_outputs import ObjectOutputs
 
     kinds = command.outputs & {OBJECTS, *OF_OBJECTS}
+    new = not (command.output / SUMMARY).exists()
+    of_objects = model.config.data.objects[1] >= FEWEST
+    if of_objects and new and command.outputs <= {AUTO, GENERATIONS}:
+        kinds = {OBJECTS}
     if OBJECTS in kinds or (command.output / TABLE).exists():
         table, predictor = ObjectTable(command.output, fresh), model.predictor
         if not (predictor.samples or (model.random and predictor.generations > 1)):
             logging.info("%s: no agreement and no area_std: add --samples=N", table.path)
         return ObjectOutputs(kinds | {OBJECTS, "labels"}, table, limits.page)
     return ObjectOutputs(kinds, None, limits.page) if kinds else None
+
+
+def _scale(command: Command, model: Any) -> float:
+    """Returns the scale at which pictures are predicted, by --scale or --object_size.
+
+    Raises:
+      UserError: the run does not know the size of its objects.
+    """
+    if "object_size" not in command.values:
+        return command.values.get("scale", 1.0)
+    size, trained = command.values["object_size"], model.config.data.objects[0]
+    if not trained:
+        where = command.workdirs[0]
+        raise UserError(
+            f"--object_size={size:g}: {where} does not know the size of the objects it was trained "
+            "on; allowed is --scale=F"
+        )
+    return trained / size
 
 
 def _failures(problems: list[UserError], total: int) -> UserError:
@@ -133,6 +159,8 @@ def _checked_bounds(command: Command, model: Any) -> tuple[float, float] | None:
         logging.warning("uncertainty is 0 everywhere: it takes more than one generation")
     if model.calibration is None:
         logging.info("no predicted Dice and no intervals: %s", model.uncalibrated)
+    elif _scale(command, model) != 1:
+        logging.info("no predicted Dice and no intervals: they hold without another scale")
     risk = command.values.get("risk")
     return None if risk is None else model.risk_thresholds(risk)
 
@@ -155,6 +183,7 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "value_range": limits.value_range,
         "float_range": list(limits.float_range),
         **({"channels": list(limits.channels)} if limits.channels else {}),
+        **({"scale": scale} if (scale := _scale(command, model)) != 1 else {}),
         **_of_calibration(command, model),
     }
 

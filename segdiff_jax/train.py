@@ -16,7 +16,7 @@ from segdiff_jax.checkpoint import manager, run_config, run_data
 from segdiff_jax.data.batches import rows
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Batch, Example
-from segdiff_jax.evaluation import scoring
+from segdiff_jax.evaluation import object_sizes, scoring
 from segdiff_jax.factory import datasets, memory, training
 from segdiff_jax.factory.training import TrainOptions, TrainSetup
 from segdiff_jax.runtime import (
@@ -122,6 +122,7 @@ def record_data(config: ConfigDict, examples: list[Example], workdir: Path) -> C
         run_data.write(workdir, now)
     config = config.copy_and_resolve_references()
     config.data.fingerprint = run_data.fingerprint(now[run_data.TRAIN])
+    config.data.objects = tuple(round(one, 2) for one in object_sizes.typical(examples))
     return config
 
 

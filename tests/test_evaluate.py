@@ -10,6 +10,7 @@ from segdiff_jax import evaluate, metrics
 from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example, majority
 from segdiff_jax.evaluation import annotator_scores, joint_scores, object_scores, report
+from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.inference.predictor import PredictedRows, Predictor, Run
 
 PLACES = [("test", 3), ("test", 7)]
@@ -121,7 +122,8 @@ def test_objects_are_scored_against_their_labels_where_the_truth_has_them(tmp_pa
         found = rows(tmp_path, "folder", chosen)
         for row, example, place in zip(found.rows, chosen, PLACES, strict=True):
             mask = (ambiguous.annotations(*place, COUNT, first=1000) > 0).mean(0) > 0.5
-            of = object_scores.of_mask(mask, example.mask, example.objects)
+            true = label(example.mask) if example.objects is None else example.objects
+            of = object_scores.count(label(mask), true)
             assert {k: row[k] for k in OBJECTS} == pytest.approx(
                 object_scores.scores(of), nan_ok=True
             )

@@ -256,8 +256,10 @@ def test_the_last_two_checkpoints_are_kept(finished):
 
 def test_the_config_comes_back_from_json_as_it_was(prepared, finished):
     found, given = read_config(finished[0]), config_for(prepared)
-    given.data.fingerprint = found.data.fingerprint  # the run adds it
+    for name in ("fingerprint", "objects"):  # the run adds them
+        given.data[name] = found.data[name]
     assert found.to_dict() == given.to_dict() and found.data.fingerprint
+    assert min(found.data.objects) > 0
 
 
 def test_a_work_directory_of_other_settings_is_refused_with_both_values(prepared, finished):

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segdiff_jax.certainty import doubtful as of_doubtful
 from segdiff_jax.certainty import evidence as of_evidence
 from segdiff_jax.certainty import objects as of_objects
 from segdiff_jax.certainty import quantities, rating, strangers
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.conformal import LEVELS
+from segdiff_jax.certainty.doubtful import Doubtful
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.certainty.quality import Quality, QualityModel
 from segdiff_jax.certainty.quantities import Interval, Measured
@@ -23,6 +25,7 @@ class Objects(NamedTuple):
     """The objects of a mask; see `objects.Objects` for the other fields.
 
     Attributes:
+      doubtful: objects that some samples hold and the mask does not; none without samples.
       confidence: [N], probability that a true object has an IoU of at least 1/2 with it; nan where
         the run is not calibrated.
     """
@@ -33,6 +36,7 @@ class Objects(NamedTuple):
     held: np.ndarray
     area_std: np.ndarray
     confidence: np.ndarray
+    doubtful: tuple[Doubtful, ...] = ()
 
 
 class Answer(NamedTuple):
@@ -83,7 +87,9 @@ def objects(found: Evidence, mask: np.ndarray, calibration: Calibration | None) 
     listed = of_objects.find(found, mask)
     line = None if calibration is None else calibration.confidence
     kept = listed.labels, listed.area, listed.probability, listed.held, listed.area_std
-    return Objects(*kept, of_objects.confidence(listed, line))
+    drawn = [*of_objects.of_decisions(found)]
+    doubtful = of_doubtful.find(listed.labels, drawn, found.probability)
+    return Objects(*kept, of_objects.confidence(listed, line), tuple(doubtful))
 
 
 def rated(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> RatedMask:

@@ -25,7 +25,7 @@ from segdiff_jax.certainty.risk import RiskModel
 from segdiff_jax.checkpoint import run_data
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluation import pixel_scores
+from segdiff_jax.evaluation import object_scores, pixel_scores
 from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.evaluation.overlaps import sequential
 from segdiff_jax.evaluation.sample_scores import dice
@@ -46,6 +46,7 @@ class Observation(NamedTuple):
       truth: the true quantities.
       objects: of the predicted mask, without their labels.
       right: [N] bool, which of them are true.
+      scored: what their scores are made of.
       counts: [2, 2, LEVELS], see `pixel_scores.count`.
       statistics: of the picture, see `strangers`.
       spoilt: features of spoilt annotations and of the right one, see `rating.spoilt_features`.
@@ -60,6 +61,7 @@ class Observation(NamedTuple):
     truth: dict[str, float]
     objects: objects.Objects
     right: np.ndarray
+    scored: object_scores.Counts
     counts: np.ndarray
     statistics: dict[str, float]
     spoilt: dict[str, dict[str, float]]
@@ -119,6 +121,7 @@ def observe(
         {"area": float(true.sum()), "count": float(own.max(initial=0))},
         of_mask._replace(labels=np.zeros((0, 0), np.int64)),
         objects.right(of_mask, own),
+        object_scores.count(of_mask.labels, own),
         pixel_scores.count(found.probability, true),
         strangers.statistics(found, agreement),
         {},

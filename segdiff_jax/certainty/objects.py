@@ -54,14 +54,25 @@ def find(found: Evidence, mask: np.ndarray) -> Objects:
     nan = np.full(count, np.nan)
     held = overlap = spread = passes = nan
     if found.decisions is not None and count:
-        others = _labelled(found.decisions, None if interiors is None else interiors.decisions)
-        iou, areas = (np.stack(x) for x in zip(*(best(labels, m) for m in others), strict=True))
+        drawn = of_decisions(found)
+        iou, areas = (np.stack(x) for x in zip(*(best(labels, d) for d in drawn), strict=True))
         held, overlap = np.mean(iou >= HELD, axis=0), iou.mean(axis=0)
         spread = _spread(np.where(iou >= HELD, areas, np.nan))
     if len(found.passes) > 1 and count:
         others = _labelled(found.passes > 0.5, None if interiors is None else interiors.passes)
         passes = np.mean([best(labels, one)[0] for one in others], axis=0)
     return Objects(labels, area, mean, held, overlap, passes, spread)
+
+
+def of_decisions(found: Evidence) -> Iterator[np.ndarray]:
+    """Yields the labels [H, W] int32 of the objects of each decision, of any size.
+
+    Where interiors divide them, they are those of `labelling.label`.
+    """
+    if found.decisions is not None:
+        interiors = None if found.interiors is None else found.interiors.decisions
+        for labels in _labelled(found.decisions, interiors):
+            yield labels.astype(np.int32)
 
 
 def _labelled(masks: np.ndarray, interiors: np.ndarray | None) -> Iterator[np.ndarray]:

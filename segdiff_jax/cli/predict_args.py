@@ -14,8 +14,11 @@ from segdiff_jax.config.allowed import SIDE, STEPS, Allowed, integer, is_range, 
 from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import UserError
 from segdiff_jax.prediction.inputs import (
+    ALL,
+    AUTO,
     FOLDERS,
     GENERATIONS,
+    MAPS_ALONE,
     OBJECTS,
     OF_OBJECTS,
     SAMPLES,
@@ -28,13 +31,11 @@ from segdiff_jax.prediction.summary import unrelated_content
 HELP = """SegDiff: predicts the masks of new images with a trained run.
 
   segdiff predict --workdir=RUN --input=FILE_OR_FOLDER --output=DIR
-  segdiff predict --workdir=RUN --input=slides --recursive --output=masks --samples=8 \\
-    --outputs=samples
+  segdiff predict --workdir=RUN --input=slides --recursive --output=masks --outputs=all
 
   --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
   --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too.
-                             Several, joined by commas or each with --input, and patterns such
-                             as 'plate?/*.tif'
+                             Several: with commas or --input again; patterns: 'plate?/*.tif'
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
@@ -44,7 +45,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --overwrite                predicts them again
   --outputs=NAMES            joined by commas. samples: also writes each, samples/NAME_1.png;
                              labels, geojson (QuPath, GIS), rois (ImageJ): a file of the objects of
-                             an image, its connected components; objects: objects.csv, with labels/;
+                             an image; objects: objects.csv, with labels/, the default if images of
+                             the training hold several; all: all of these; maps: none;
                              generations: each map that the probability is made of, as with
   --save_generations
   --budget=NAME              of the probability: fast, one pass; balanced, one of each orientation;
@@ -56,6 +58,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --steps=N                  reverse steps of a mask (0: all)
   --overlap=PIXELS           width of the overlap of neighbouring tiles
   --seed=N                   of the noise. All these are as in the run if not given
+  --scale=F                  images are predicted F times as large, and the results brought back
+  --object_size=PIXELS       likewise: objects of this diameter become as large as in training
   --threshold=P              foreground is where the probability is above it; 0.5
   --calibrated               probability and threshold as segdiff calibrate fitted them
   --risk=R                   also inner/, of which at most R is not foreground, and outer/, which
@@ -108,6 +112,8 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     ),
     "seed": (whole_number, integer(0, MAX_SEED)),
     "threshold": (float, number(0, 1, below=True)),
+    "scale": (float, number(0.05, 20)),
+    "object_size": (float, number(1, 10**5)),
     "risk": (float, number(0, 1, above=True, below=True)),
     "max_pixels": (whole_number, FIELDS["reading.max_pixels"].allowed),
     "page": (whole_number, integer(0, 10**6)),
@@ -146,6 +152,8 @@ def parse(argv: list[str]) -> Command:
     given, argv = options.take("input", argv)
     flags: dict[str, Any] = options.read_flags(FLAGS, argv) | {"input": ",".join(given)}
     values = values_of({name: flags[name] for name in VALUES if name in flags})
+    if {"scale", "object_size"} <= values.keys():
+        raise UserError("--object_size and --scale: only one of both may be given")
     if missing := [f"--{name}" for name in PATHS if not flags[name]]:
         raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
     workdirs = read_workdirs(flags["workdir"])
@@ -221,10 +229,13 @@ def _outputs(
 ) -> frozenset[str]:
     """Returns the outputs on request; samples must be drawn to be written."""
     text = flags["outputs"]
-    names = set(filter(None, text.split(",")))
-    if not names <= {*EXTRA}:
-        raise UserError(f"--outputs={text}: must be of {', '.join(EXTRA)}, joined by commas")
+    names = set(filter(None, text.split(","))) or {AUTO}
+    if not names <= {*EXTRA, MAPS_ALONE, ALL, AUTO}:
+        allowed = ", ".join((*EXTRA, ALL, MAPS_ALONE))
+        raise UserError(f"--outputs={text}: must be of {allowed}, joined by commas")
     drawn = values.get("samples", max(c.sampling.samples for c in configs))
+    if ALL in names:
+        names = names - {ALL} | {OBJECTS, *OF_OBJECTS, *((SAMPLES,) if drawn else ())}
     if SAMPLES in names and not drawn:
         raise UserError(f"--outputs={text}: needs --samples=N, as the run draws none")
     return frozenset(names | ({GENERATIONS} if flags["save_generations"] else set()))

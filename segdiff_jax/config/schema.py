@@ -88,6 +88,7 @@ FIELDS: dict[str, Field] = {
         "split that is scored once, at the end; it never selects anything"),
     "data.fingerprint": Field("", _TEXT,
         "of the images and masks to train on: a run records it, and resumes with no others"),
+    "data.objects": Field((0.0, 0.0), several(number(0, 1e9), 2), "diameter, number; recorded"),
     "data.allow_change": Field(False, _BOOL, "whether a run resumes on other data, with a warning"),
     "data.mean": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255), 3)),
         "of the RGB channels, in 0..255; (): computed from train_split"),

@@ -29,7 +29,6 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.evaluation.overlaps import Overlaps, overlaps, sequential
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
@@ -91,23 +90,6 @@ def count(found: np.ndarray, true: np.ndarray) -> Counts:
     hits = np.array([np.count_nonzero(matched >= t) for t in THRESHOLDS], np.int64)
     sizes = len(of.first_area) - 1, len(of.second_area) - 1
     return Counts(*sizes, hits, float(matched.sum()), *_aji(of), *_errors(of))
-
-
-def of_mask(
-    mask: np.ndarray,
-    true: np.ndarray,
-    objects: np.ndarray | None = None,
-    interior: np.ndarray | None = None,
-) -> Counts:
-    """Counts the objects of a predicted mask [H, W] and of a true one.
-
-    Args:
-      mask: [H, W]; its objects are those of `labelling.label`.
-      true: [H, W].
-      objects: [H, W] labels of the true objects; None: they are those of `label`, too.
-      interior: [H, W], divides the predicted objects, see `labelling.label`; None: nothing does.
-    """
-    return count(label(mask, interior), label(true) if objects is None else np.asarray(objects))
 
 
 def total(counts: Sequence[Counts]) -> Counts:

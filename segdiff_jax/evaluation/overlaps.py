@@ -36,7 +36,8 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> Overlaps:
     """
     first_area, second_area = np.bincount(first.ravel()), np.bincount(second.ravel())
     both = (first > 0) & (second > 0)
-    pairs, shared = np.unique(first[both] * second_area.size + second[both], return_counts=True)
+    pairs = first[both].astype(np.int64) * second_area.size + second[both]
+    pairs, shared = np.unique(pairs, return_counts=True)
     one, other = np.divmod(pairs, second_area.size)
     iou = shared / (first_area[one] + second_area[other] - shared)
     return Overlaps(one, other, shared, iou, first_area, second_area)

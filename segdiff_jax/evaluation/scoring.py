@@ -25,7 +25,6 @@ class ScoredPrediction(NamedTuple):
     scores: dict[str, float]  # of the mask probability > 0.5, by `metrics.KEYS`
     samples: np.ndarray | None = None  # [S, H, W] uint8 of 0 and 1, whole masks; None: none drawn
     rows: PredictedRows | None = None  # the prediction at the size of the image
-    interior: np.ndarray | None = None  # [h, w], of objects, see `labelling.label`; None: unknown
 
 
 def score_examples(
@@ -50,14 +49,8 @@ def score_examples(
         scores = metrics.scores(probability, example.mask, example.objects)
         yield ScoredPrediction(
             *(example, found.generations, probability, scores, found.samples, found),
-            interior=interior_of(found, example.mask.shape),
         )
         watchdog.heartbeat(f"the prediction for {example.name}")
-
-
-def interior_of(rows: PredictedRows, size: tuple[int, int]) -> np.ndarray | None:
-    """Returns the map [h, w] of the interiors of objects at a size; None: the network has none."""
-    return None if rows.interior is None else average(rows.interior[None], size)
 
 
 def _reporting(progress: tqdm) -> Iterator[PredictedRows]:

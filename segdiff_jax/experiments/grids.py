@@ -133,6 +133,7 @@ NO_EFFECT = (
     *("train.map", "train.log_every", "train.checkpoint_every", "train.draws_at_once"),
     *("train.max_seconds", "train.skip_nonfinite", "sampling.rows_at_once", "job."),
     *("model.rrdb_form", "model.remat", "data.fingerprint", "data.allow_change"),
+    "data.objects",
 )
 
 

@@ -35,7 +35,7 @@ class CertaintyColumns:
     Attributes:
       calibration: of the run; None: there are no columns.
       random: whether generations are samples of masks, see `averaging.uncertainty`.
-      objects: whether objects are asked for.
+      objects: whether objects are asked for, or shown.
     """
 
     calibration: Calibration | None

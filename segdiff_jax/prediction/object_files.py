@@ -11,11 +11,14 @@ import numpy as np
 from roifile import ROI_TYPE, ImagejRoi
 
 from segdiff_jax.data.image_io.pixel_size import DEGREE, Scale
-from segdiff_jax.prediction.object_table import Row
+from segdiff_jax.prediction.object_table import DOUBTFUL, OBJECT, Row
 from segdiff_jax.prediction.outlines import area
 
 _LINE, _CLOSE = 1.0, 4.0  # steps of a path of ImageJ, which begins with 0
 _WHEN = (1980, 1, 1, 0, 0, 0)  # of the entries of a zip: equal objects give equal files
+
+
+DOUBTFUL_CLASS = {"name": "Doubtful", "color": [0, 150, 255]}  # of QuPath
 
 
 class Outlined(NamedTuple):
@@ -63,6 +66,7 @@ def _feature(one: Outlined, of_map: Scale | None) -> dict[str, Any]:
         "properties": {
             "objectType": "detection",
             "name": str(row.label),
+            **({"classification": DOUBTFUL_CLASS} if row.status == DOUBTFUL else {}),
             "measurements": {k: v for k, v in measured.items() if not math.isnan(v)},
         },
     }
@@ -77,10 +81,13 @@ def _closed(ring: np.ndarray, of_map: Scale | None, hole: bool) -> list[list[flo
 
 
 def rois(objects: Sequence[Outlined]) -> bytes:
-    """Returns a zip of ROIs, LABEL.roi: polygons, and composite ones where there are holes."""
+    """Returns a zip of ROIs, LABEL.roi: polygons, and composite ones where there are holes.
+
+    Those of doubtful objects are left out, as an ROI has no class and all of a zip are counted.
+    """
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
-        for one in objects:
+        for one in (one for one in objects if one.row.status == OBJECT):
             name = f"{one.row.label:05d}"
             entry = zipfile.ZipInfo(f"{name}.roi", _WHEN)
             entry.compress_type = zipfile.ZIP_DEFLATED

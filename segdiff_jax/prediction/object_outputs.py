@@ -15,13 +15,14 @@ import tifffile
 from absl import logging
 
 from segdiff_jax.certainty.answers import Objects
+from segdiff_jax.certainty.doubtful import Doubtful
 from segdiff_jax.data.image_io import pixel_size, writing
 from segdiff_jax.data.image_io.pixel_size import MICROMETRE, Scale
 from segdiff_jax.evaluation.labelling import STRIP, label
 from segdiff_jax.prediction import object_files, outlines
 from segdiff_jax.prediction.inputs import OF_OBJECTS, Input
 from segdiff_jax.prediction.object_files import Outlined
-from segdiff_jax.prediction.object_table import ObjectTable, Row
+from segdiff_jax.prediction.object_table import DOUBTFUL, OBJECT, ObjectTable, Row
 from segdiff_jax.prediction.output_maps import UINT16_MAX
 from segdiff_jax.runtime import files
 
@@ -101,7 +102,7 @@ class ObjectOutputs:
             paths["labels"].unlink(missing_ok=True)
             self.table.add(input.name, [one.row for one in objects])
         if "labels" in paths:
-            dtype = np.uint16 if len(objects) <= UINT16_MAX else np.uint32
+            dtype = np.uint16 if labels.max(initial=0) <= UINT16_MAX else np.uint32
             writing.save(paths["labels"], labels.astype(dtype), with_resolution(tags, scale))
 
 
@@ -127,7 +128,7 @@ def measured(
         i = number - 1
         box = columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
         row = Row(
-            *(picture, number, int(count[i]), round(x[i], 3), round(y[i], 3), *box),
+            *(picture, number, OBJECT, int(count[i]), round(x[i], 3), round(y[i], 3), *box),
             round(outlines.perimeter(rings), 3),
             round(p[i], 5),
         )
@@ -139,7 +140,24 @@ def measured(
         if scale is not None:
             row = _scaled(row, rings, scale, np.array([x[i], y[i]]))
         found.append(Outlined(row, rings))
+    for number, one in enumerate(() if known is None else known.doubtful, start=len(count) + 1):
+        found.append(_doubtful(one, number, scale, picture))
     return found
+
+
+def _doubtful(one: Doubtful, number: int, scale: Scale | None, picture: str) -> Outlined:
+    """Measures a doubtful object."""
+    (height, width), area = one.pixels.shape, int(np.count_nonzero(one.pixels))
+    rows, columns = np.nonzero(one.pixels)
+    place = one.left + columns.mean() + 0.5, one.top + rows.mean() + 0.5
+    rings = [ring + (one.left, one.top) for ring in outlines.rings(one.pixels)]
+    row = Row(
+        *(picture, number, DOUBTFUL, area, round(float(place[0]), 3), round(float(place[1]), 3)),
+        *(one.left, one.top, width, height, round(outlines.perimeter(rings), 3)),
+        *(round(one.probability, 5), round(one.held, 4), round(one.area_std, 4)),
+    )
+    row = row if scale is None else _scaled(row, rings, scale, np.array(place))
+    return Outlined(row, rings)
 
 
 def _scaled(row: Row, rings: list[np.ndarray], scale: Scale, centroid: np.ndarray) -> Row:

@@ -15,6 +15,7 @@ from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
 from segdiff_jax.runtime.files import write_bytes
 
 TABLE = "objects.csv"
+OBJECT, DOUBTFUL = "object", "doubtful"  # of the column status
 
 
 class Row(NamedTuple):
@@ -22,7 +23,8 @@ class Row(NamedTuple):
 
     Attributes:
       picture: name of the file, as in summary.csv.
-      label: value of its pixels in labels/.
+      label: value of its pixels in labels/; those of doubtful objects follow, and are not there.
+      status: "object", or "doubtful": in some samples only, see `certainty.doubtful`.
       area: pixels.
       centroid_x, centroid_y: pixels from the left and the upper edge of the picture; the centre of
         the first pixel is at 0.5.
@@ -39,6 +41,7 @@ class Row(NamedTuple):
 
     picture: str
     label: int
+    status: str
     area: int
     centroid_x: float
     centroid_y: float

@@ -7,8 +7,12 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from segdiff_jax.certainty.answers import Objects
+from segdiff_jax.certainty.doubtful import Doubtful
+
 # A light line beside a dark one is visible on any background, also without colour vision.
 INSIDE, OUTSIDE = (255, 230, 0), (0, 0, 0)
+UNSURE = (225, 0, 150)  # of INSIDE, at a confidence of 0: darker, too, on the way
 INNER, OUTER = (0, 220, 0), (255, 0, 200)  # outlines of the masks of a risk
 TINT = (0, 150, 255)
 TINT_FROM, TINT_FULL = 0.1, 0.35  # standard deviations at which the tint begins and is full
@@ -23,6 +27,7 @@ def overlay(
     mask: np.ndarray,
     uncertainty: np.ndarray,
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
+    objects: Objects | None = None,
 ) -> np.ndarray:
     """Draws the overlay; if a side is longer than `LONGEST`, all are divided by an integer.
 
@@ -31,6 +36,8 @@ def overlay(
       mask: [H, W] uint8, 0 is background, 255 foreground.
       uncertainty: [H, W] uint16, 65535 is a standard deviation of one half.
       bounds: inner and outer mask like `mask`, of which thin outlines are drawn in place of it.
+      objects: of the mask, whose outlines have the colour of how sure they are, and of the samples,
+        whose outlines are thin and in the colour of the tint; None: all are as if sure.
 
     Returns:
       [h, w, 3] uint8.
@@ -45,13 +52,45 @@ def overlay(
             inside = _reduced(of_risk, factor) > 127
             picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
         return picture
-    inside = _reduced(mask, factor) > 127
+    return _with_outlines(picture, _reduced(mask, factor) > 127, objects, factor)
+
+
+def _with_outlines(
+    picture: np.ndarray, inside: np.ndarray, objects: Objects | None, factor: int
+) -> np.ndarray:
+    """Draws the outlines of a mask [h, w] into a picture, and returns it; see `overlay`."""
+    colours = None if objects is None else _colours(objects, factor)
+    for one in () if objects is None else objects.doubtful:
+        _outline(picture, one, factor)
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines
         shrunk = ndimage.binary_erosion(inside, border_value=1)
         picture[ndimage.binary_dilation(inside) & ~inside] = OUTSIDE
-        picture[inside & ~shrunk] = INSIDE
+        line = inside & ~shrunk
+        picture[line] = INSIDE if colours is None else colours[line]
         inside = shrunk
     return picture
+
+
+def _colours(objects: Objects, factor: int) -> np.ndarray:
+    """Returns the colour of the object at each pixel, [h, w, 3] uint8; `INSIDE` beside objects.
+
+    It is of the confidence, the agreement or the probability, the first that is known.
+    """
+    of = (objects.confidence, objects.held, objects.probability)
+    sure = next((x for x in of if len(x) == len(objects.area) and np.isfinite(x).all()), of[-1])
+    weight = np.clip(np.concatenate([[1.0], sure]), 0, 1)[:, None]
+    table = np.rint(np.array(UNSURE) * (1 - weight) + np.array(INSIDE) * weight).astype(np.uint8)
+    labels = objects.labels  # of a block of pixels the highest, which is 0 only where all are
+    for axis in (0, 1):
+        labels = np.maximum.reduceat(labels, np.arange(0, labels.shape[axis], factor), axis=axis)
+    return table[labels]
+
+
+def _outline(picture: np.ndarray, one: Doubtful, factor: int) -> None:
+    """Draws the thin outline of a doubtful object into a picture, in the colour of the tint."""
+    pixels = np.pad(one.pixels, 1)
+    rows, columns = np.nonzero(pixels & ~ndimage.binary_erosion(pixels))
+    picture[(one.top + rows - 1) // factor, (one.left + columns - 1) // factor] = TINT
 
 
 def grid(pictures: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

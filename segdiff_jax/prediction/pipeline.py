@@ -18,14 +18,13 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from segdiff_jax.certainty.answers import STRANGER
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.data.image_io.reading import read, read_size
 from segdiff_jax.errors import BAD_DATA, UserError, one_line
 from segdiff_jax.inference.predictor import PredictedRows
-from segdiff_jax.prediction import summary
+from segdiff_jax.prediction import log_lines, summary
 from segdiff_jax.prediction.certainty_columns import CertaintyColumns, Known
 from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.object_outputs import ObjectOutputs
@@ -36,7 +35,6 @@ from segdiff_jax.runtime import compilation
 from segdiff_jax.runtime.files import WriteError
 
 LARGE = 2**24  # pixels of an image that is read only once all before it are finished
-NAMED_FOR_REVIEW = 5  # images that the log names at the end
 
 # Predicts images [H, W, 3] uint8, the first of which has the given number: see `api.Model.bands`.
 Bands = Callable[[Iterable[np.ndarray], int], Iterable[PredictedRows]]
@@ -122,6 +120,8 @@ class FolderPrediction:
     calibration: Calibration | None = None  # of the certainty; None: its columns are empty
     bounds: tuple[float, float] | None = None  # thresholds of the inner and the outer mask
     objects: ObjectOutputs | None = None  # what is written of them
+    scale: float = 1.0  # of the pictures that the network sees, see `rescaling`
+    diameter: float = 0.0  # of the objects of the training, pixels; 0: sizes are not compared
     problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
 
@@ -160,8 +160,8 @@ class FolderPrediction:
             left = [*batches(jobs)][::-1]
             while left:  # after a bad file, the numbers that seed the noise have a gap
                 left += filter(None, self._predict(left.pop(), progress)[::-1])
-        log_cost(self.done)
-        log_values(self.done)
+        log_lines.cost(self.done)
+        log_lines.values(self.done)
 
     def _jobs(self, inputs: Iterable[Input]) -> Iterator[Job]:
         for input in inputs:
@@ -171,6 +171,12 @@ class FolderPrediction:
                     raise UserError(
                         f"{input.path}: its {job.pixels} pixels are more than {LARGE}, the most "
                         "with --tolerance, and with --fusion=staple and medoid",
+                        BAD_DATA,
+                    )
+                if job.pixels * max(self.scale, 1) ** 2 > self.limits.max_pixels:
+                    raise UserError(
+                        f"{input.path}: its {job.pixels} pixels, {self.scale:g} times as large in "
+                        f"both directions, are more than --max_pixels={self.limits.max_pixels}",
                         BAD_DATA,
                     )
                 yield job
@@ -193,7 +199,8 @@ class FolderPrediction:
         reader = ImageReader(jobs, self.limits)
         stream, ended = iter(self.bands(reader, jobs[0].input.number)), 0
         started, maps = time.monotonic(), None
-        certainty = CertaintyColumns(self.calibration, self.random, self.objects is not None)
+        of_objects = self.objects is not None or self.calibration is not None
+        certainty = CertaintyColumns(self.calibration, self.random, of_objects)
         while True:
             try:
                 if (rows := next(stream, None)) is None:
@@ -245,7 +252,7 @@ class FolderPrediction:
         bounds = None if maps.inner is None or maps.outer is None else (maps.inner, maps.outer)
         for path, mask in zip(input.bounds(self.output).values(), bounds or (), strict=False):
             writing.save(path, mask, file.tags)
-        picture = overlay(file.image, maps.mask, maps.uncertainty, bounds)
+        picture = overlay(file.image, maps.mask, maps.uncertainty, bounds, known.objects)
         tags = file.tags
         if picture.shape != file.image.shape:
             height, width = picture.shape[:2]
@@ -263,6 +270,8 @@ class FolderPrediction:
         if self.objects is not None:
             of_objects = maps.mask, maps.probability, maps.interior
             self.objects.write(input, self.output, of_objects, known.objects, file.tags)
+        if self.diameter:
+            log_lines.size(input.name, maps.mask, known.objects, self.diameter)
         seconds = time.monotonic() - started
         more = file.state, as_flags(file.values), known.columns
         row = summary.row(input.name, job.shape, maps.statistics(), seconds, *more)
@@ -311,33 +320,3 @@ def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
 def as_flags(text: str) -> str:
     """Returns what the reader says of config fields with the flags of this program."""
     return text.replace("config.reading.", "--")
-
-
-def log_values(rows: Sequence[Row]) -> None:
-    """Logs how many images have more than 8 bits, and what became black and white in the first."""
-    if deep := [row for row in rows if row.values]:
-        first = f"{deep[0].name}: {deep[0].values}"
-        logging.info("%d images of more than 8 bits; values in summary.csv; %s", len(deep), first)
-    for row in [row for row in deep if "it is dark" in row.values][:NAMED_FOR_REVIEW]:
-        logging.warning("%s: %s", row.name, row.values)
-
-
-def log_cost(rows: Sequence[Row]) -> None:
-    """Logs the mean time of an image, and how many samples were drawn of each."""
-    if rows:
-        seconds = sum(row.seconds for row in rows) / len(rows)
-        counts = [row.samples for row in rows]
-        drawn = f", {sum(counts) / len(rows):.1f} samples of each" if any(counts) else ""
-        logging.info("%d images, %.2f s each%s", len(rows), seconds, drawn)
-
-
-def log_review_order(path: Path, rows: Iterable[Row]) -> None:
-    """Logs where the summary is, and the images that most need a human's review."""
-    rows = sorted(rows, key=lambda row: row.review_rank)
-    logging.info("%s: %d images; a human should look first at", path, len(rows))
-    for row in rows[:NAMED_FOR_REVIEW]:
-        share, objects = 100 * row.foreground_share, summary.counted(row)
-        found = row.review_rank, row.name, *summary.quality(row), share, objects
-        logging.info("  %d. %s: %s %.3f, foreground %.1f %%%s", *found)
-    if strangers := [row.name for row in rows if row.unlike]:
-        logging.warning("%d images are %s: %s", len(strangers), STRANGER, ", ".join(strangers[:10]))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from object_scenes import scene
 
+from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.evaluation.object_scores import (
     LABELS,
     THRESHOLDS,
     count,
-    of_mask,
     scores,
     total,
 )
@@ -137,10 +137,10 @@ def test_a_mask_without_labels_is_compared_by_components_and_specks_do_not_count
     mask, true = np.zeros((2, 20, 20), np.uint8)
     mask[2:8, 2:8], mask[10:12, 10], mask[5, 15:18] = 1, 1, 1
     true[2:8, 2:8], true[15, 1:4] = 1, 1
-    assert of_mask(mask, true)[:2] == (1, 1)
+    assert count(label(mask), label(true))[:2] == (1, 1)
     halves = np.zeros((20, 20), np.int32)
     halves[2:8, 2:5], halves[2:8, 5:8] = 70_000, 5
-    of = of_mask(mask, true, halves)
+    of = count(label(mask), halves)
     assert (of.true, of.found, of.merged) == (2, 1, 1)
 
 

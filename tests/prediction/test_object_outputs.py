@@ -24,6 +24,7 @@ from segdiff_jax.errors import UserError
 from segdiff_jax.prediction import certainty_columns, object_outputs
 from segdiff_jax.prediction.object_files import Outlined, geojson, rois
 from segdiff_jax.prediction.object_outputs import measured
+from segdiff_jax.prediction.overlay import TINT
 
 ALL = "--outputs=labels,objects,geojson,rois"
 RNG = np.random.default_rng(8)
@@ -232,6 +233,35 @@ def test_an_image_whose_samples_are_too_many_has_objects_without_agreement(
     assert "a.png: too large for the agreement, area_std and confid" in " ".join(caplog.messages)
     left_out = dict.fromkeys(("agreement", "area_std"), "")
     assert lines_of(output) == [line | left_out for line in full]
+
+
+def test_an_object_of_some_samples_is_listed_as_doubtful_and_is_no_label(call, folder):
+    image = picture()
+    image[4:10, 30:40, 2] = 255  # one sample of three, and one third of the probability
+    Image.fromarray(image).save(folder / "a.png")
+    output, _ = call(ALL)
+    lines = [line for line in lines_of(output) if line["picture"] == "a.png"]
+    assert [line["status"] for line in lines] == ["object", "object", "doubtful"]
+    last = lines[-1]
+    box = ("label", "area", "left", "top", "width", "height", "centroid_x", "centroid_y")
+    assert [last[k] for k in box] == ["3", "60", "30", "4", "10", "6", "35", "7"]
+    assert float(last["agreement"]) == pytest.approx(1 / 3, abs=5e-5)
+    assert float(last["probability"]) == pytest.approx(1 / 3, abs=1e-5)
+    assert float(last["perimeter"]) == pytest.approx(32 - 4 * (1 - math.sqrt(0.5)), abs=5e-4)
+    assert last["confidence"] == last["area_std"] == ""
+    assert tifffile.imread(output / "labels/a.tif").max() == 2
+    with zipfile.ZipFile(output / "rois/a.zip") as file:
+        assert len(file.namelist()) == 2
+    features = json.loads((output / "geojson/a.geojson").read_text())["features"]
+    classes = [one["properties"].get("classification", {}).get("name") for one in features]
+    assert classes == [None, None, "Doubtful"]
+    rings = features[-1]["geometry"]["coordinates"]
+    wanted = np.zeros((40, 50), bool)
+    wanted[4:10, 30:40] = True
+    np.testing.assert_array_equal(filled(rings, wanted.shape), wanted)
+    shown = np.asarray(Image.open(output / "overlay/a.png"))
+    assert (shown[4, 30:40] == TINT).all() and (shown[9, 30:40] == TINT).all()
+    assert call(ALL)[1] == []
 
 
 def test_without_samples_the_agreement_is_of_generations_or_a_line_says_it_is_missing(call, caplog):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from bounds import assert_within
 
+from segdiff_jax.certainty.answers import Objects
+from segdiff_jax.certainty.doubtful import Doubtful
 from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.prediction import output_maps, overlay
 from segdiff_jax.prediction.output_maps import OutputMaps
@@ -149,6 +151,28 @@ def test_the_overlay_outlines_the_mask_and_tints_what_is_unsure():
     wanted = np.rint(100 * (1 - weight) + np.array(overlay.TINT) * weight)
     np.testing.assert_array_equal(picture[9, 9], wanted)
     assert (image == 100).all()
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_outlines_have_the_colour_of_the_confidence_and_doubtful_objects_that_of_the_tint(
+    factor, monkeypatch
+):
+    monkeypatch.setattr(overlay, "LONGEST", 40 // factor)
+    labels = np.zeros((40, 40), int)
+    labels[4:16, 4:16], labels[22:36, 22:36] = 1, 2
+    image, spread = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint16)
+    mask, half = np.uint8(255) * (labels > 0), np.array([0.5, 0.5])
+    one = Doubtful(4, 24, np.ones((8, 8), bool), 0.3, 0.3, 1.0)
+    sure, unknown = np.array([1.0, 0.0]), np.array([np.nan, np.nan])
+    for confidence, held, colours in (
+        (sure, half, (overlay.INSIDE, overlay.UNSURE)),
+        (unknown, 1 - sure, (overlay.UNSURE, overlay.INSIDE)),
+    ):
+        known = Objects(labels, np.array([144, 196]), half, held, unknown, confidence, (one,))
+        picture = overlay.overlay(image, mask, spread, None, known)
+        places = ((4, 8), (22, 28), (4, 28), (11, 31), (6, 26))
+        got = [tuple(map(int, picture[y // factor, x // factor])) for y, x in places]
+        assert got == [*colours, overlay.TINT, overlay.TINT, (0, 0, 0)]
 
 
 @pytest.mark.parametrize("shape", [(40, 30), (41, 33), (16, 16)])
