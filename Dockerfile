@@ -12,7 +12,7 @@ COPY requirements.lock ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.lock
 
 # pyproject.toml reads these; the extra adds the plugin of the accelerator to the locked JAX
-COPY pyproject.toml requirements.txt README.md LICENSE ./
+COPY pyproject.toml setup.py requirements.txt README.md LICENSE ./
 COPY configs configs
 COPY segdiff_jax segdiff_jax
 RUN pip install --no-cache-dir --constraint requirements.txt ".${EXTRA:+[$EXTRA]}"

@@ -1,4 +1,4 @@
-"""Loads trained runs as a Python object: `model = segdiff_jax.load(workdir)`."""
+"""Loads trained networks as a Python object: `model = segdiff_jax.load(workdir)`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from segdiff_jax.certainty import answers, evidence, store
 from segdiff_jax.certainty.answers import RatedMask
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.prediction import Prediction
-from segdiff_jax.checkpoint import run_config
+from segdiff_jax.checkpoint import places, run_config
 from segdiff_jax.config import validate
 from segdiff_jax.data.example import Array
 from segdiff_jax.data.image_io.arrays import to_rgb
@@ -214,7 +214,8 @@ def load(
     Several share the first one's tiles and seed. What is None is as in the config of each.
 
     Args:
-      workdir: of the run, or a list of such.
+      workdir: of the run, or the folder of an exported model; as a string also the name of one
+        that the package ships, or hf://OWNER/NAME; or a list of such. A path is always a folder.
       budget: what makes the probability: "fast", "balanced" or "paper".
       samples: masks of each image besides, at most; drawn by the runs of diffusion in turn.
       tolerance: of their mean area, with which fewer are enough.
@@ -229,11 +230,19 @@ def load(
     Raises:
       UserError: there is no such run, or a value is out of range; see config/schema.py.
     """
-    places = [workdir] if isinstance(workdir, str | PathLike) else workdir
+    names = [workdir] if isinstance(workdir, str | PathLike) else workdir
     sampling = {"budget": budget, "samples": samples, "tolerance": tolerance, "fusion": fusion}
     sampling |= {"generations": generations, "steps": steps}
-    configs = _configs([Path(p).expanduser() for p in places], sampling, overlap, seed)
+    configs = _configs([_folder(name) for name in names], sampling, overlap, seed)
     return _with_calibration(_restore(configs), next(iter(configs)), threshold, calibrated)
+
+
+def _folder(name: str | PathLike) -> Path:
+    """Returns the folder of a network; a string may name one that is no folder."""
+    plain = isinstance(name, str) and not {"/", "\\"} & {*name}
+    if isinstance(name, str) and (plain or places.is_name(name)):
+        return places.find(name, BAD_CHECKPOINT)
+    return Path(name).expanduser()
 
 
 def _with_calibration(

@@ -41,6 +41,7 @@ class Evaluation(NamedTuple):
     seconds: float  # per image, without scoring and drawing it
     observed: list[Observation]  # what scores of certainty are made of
     objects: object_scores.Counts  # of all images together
+    contours: np.ndarray  # the sum of `metrics.boundary_counts` over images
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> Path:
@@ -96,6 +97,7 @@ def evaluate_run(
         training_curve=read_curve(workdir),
         certainty=certainty_scores.scores(found.observed, fitted),
         objects=found.objects,
+        contours=found.contours,
     )
     logging.info("report: %s", page)
     return page
@@ -111,6 +113,7 @@ def evaluate_split(
 ) -> Evaluation:
     """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds, observed = [], [], np.zeros((3, 10)), 0.0, []
+    contours: list[np.ndarray] = []
     began = time.monotonic()
     for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
@@ -123,6 +126,7 @@ def evaluate_split(
         scores = found.scores | further(found) | of_objects
         rows.append({"name": example.name, **group, **scores})
         sums += metrics.calibration(found.probability, example.mask)
+        contours.append(metrics.boundary_counts(found.probability > 0.5, example.mask))
         if jax.process_index() == 0:
             picture = panel(
                 *(example.image, example.mask, found.generations, found.probability),
@@ -132,7 +136,8 @@ def evaluate_split(
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
     seconds, objects = seconds / len(examples), [one.scored for one in observed]
-    return Evaluation(rows, sums, panels, seconds, observed, object_scores.total(objects))
+    total, of_contours = object_scores.total(objects), np.sum(contours, axis=0)
+    return Evaluation(rows, sums, panels, seconds, observed, total, of_contours)
 
 
 def observe(found: ScoredPrediction, random: bool) -> Observation:

@@ -104,19 +104,13 @@ def _shape(config: ConfigDict) -> names.Shape:
 
 def _placeholders(config: ConfigDict) -> dict[str, Any]:
     """Returns arrays of the shapes of the parameters, by path; they take no memory."""
-    import jax
     import numpy as np
     from flax import traverse_util
 
-    from segdiff_jax.factory import networks, training
-    from segdiff_jax.training import step
+    from segdiff_jax.factory import networks
 
-    side = networks.multiple(config)  # of the smallest input
-    begin = partial(
-        step.init_state, training.objective(config), training.optimizer(config), (side, side)
-    )
-    params = jax.eval_shape(begin, jax.random.key(0)).params
-    shapes = cast(dict[str, Any], traverse_util.flatten_dict(params, sep="/"))
+    flat = traverse_util.flatten_dict(networks.parameter_shapes(config), sep="/")
+    shapes = cast(dict[str, Any], flat)
     return {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in shapes.items()}
 
 

@@ -124,7 +124,8 @@ def check(command: Command) -> None:
         except UserError as error:
             print(f"{config.data.name}: no picture of the examples: {error}")
     if found.problems:
-        message = f"{config.data.dir}: {len(found.problems)} problems, listed above"
+        many = "problem" if len(found.problems) == 1 else "problems"
+        message = f"{config.data.dir}: {len(found.problems)} {many}, listed above"
         raise UserError(message, errors.BAD_DATA, found.problems)
     print(f"{config.data.name}: every file can be used; ready to train")
 

@@ -9,13 +9,16 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segdiff_jax.checkpoint import manager, run_config, run_data
+from segdiff_jax import trained_run
+from segdiff_jax.checkpoint import manager, places, run_config, run_data
 from segdiff_jax.data.batches import rows
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Batch, Example
+from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.evaluation import object_sizes, scoring
 from segdiff_jax.factory import datasets, memory, training
 from segdiff_jax.factory.training import TrainOptions, TrainSetup
@@ -56,6 +59,9 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
     """
     writing_process = jax.process_index() == 0
     own_files.check(workdir, FILES, FOLDERS)
+    if (workdir / places.WEIGHTS).exists():
+        begin = f"--config.train.start_from={workdir} and another --workdir begin with it"
+        raise UserError(f"{workdir} holds an exported model, and no run: {begin}", BAD_CHECKPOINT)
     with lock.locked(workdir) if writing_process else nullcontext():
         if writing_process:
             files.check_writable(workdir)
@@ -65,8 +71,12 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
 
 def _train(config: ConfigDict, workdir: Path) -> TrainState:
     with signals.raise_on_signal():  # nothing is lost before a step is taken
+        config, source = run_config.start_of(config, workdir)
         setup = prepare(config, workdir)
         checkpoints = manager.Checkpoints(workdir)
+        if config.train.start_from:
+            begin = partial(state_of_weights, setup, config.train.start_from, source)
+            setup = replace(setup, initial_state=begin)
         explained = partial(memory.explained, config, setup.size, setup.mesh.size)
         step = CompiledStep(setup, explained)
         if checkpoints.latest() < setup.options.steps:
@@ -132,6 +142,27 @@ def start(setup: TrainSetup, checkpoints: manager.Checkpoints) -> TrainState:
     if (found := checkpoints.restore(split_state(like))) is None:
         return signals.call_interruptible(setup.initial_state)
     return setup.layout.flatten_state_donating(TrainState(ema_params=found[0], **found[1]))
+
+
+def state_of_weights(setup: TrainSetup, name: str, source: Path | None) -> TrainState:
+    """Returns the state that begins with the averaged weights of a model, flat, on every device.
+
+    Args:
+      setup: of the run.
+      name: of the model, see `places.find`.
+      source: its folder; None: it is looked for.
+
+    Raises:
+      UserError: there is no such model, or it is damaged.
+    """
+    source = source or places.find(name)
+    trained = run_config.read_config(source)
+    step, params = trained_run.restore_ema(trained, source, setup.mesh)
+    logging.info("training begins with the weights of %s after %d updates", name, step)
+    flat = np.concatenate([np.asarray(x).reshape(-1) for x in jax.tree.leaves(params)])
+    weights, averaged = (distributed.replicate(flat, setup.mesh) for _ in range(2))
+    fresh = setup.initial_state()
+    return TrainState(fresh.step, weights, averaged, fresh.opt_state)
 
 
 class CompiledStep:

@@ -1,18 +1,18 @@
 """Loads a trained run: config, weights, predictor, calibration; for a score, its test split."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+from flax import traverse_util
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from segdiff_jax.certainty import calibration, store
 from segdiff_jax.certainty.calibration import Calibration
-from segdiff_jax.checkpoint import manager, run_config
+from segdiff_jax.checkpoint import manager, places, run_config, weights_file
 from segdiff_jax.data.example import Example
-from segdiff_jax.errors import UserError
+from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.factory import datasets, networks, samplers
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.inference.segmentation import Segmenter
@@ -60,14 +60,24 @@ def restore(config: ConfigDict, workdir: Path, mesh: Mesh) -> TrainedRun:
 
 
 def restore_ema(config: ConfigDict, workdir: Path, mesh: Mesh) -> tuple[int, Params]:
-    """Returns (step, averaged weights) of a run, on every device of the mesh."""
-    model = networks.model(config)
-    side = networks.multiple(config)  # the smallest input there is
-    image = jnp.zeros((1, side, side, 3))
-    x_t = jnp.zeros((1, side, side, networks.channels(config).count))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image, x_t, jnp.ones(1, jnp.int32))
+    """Returns (step, averaged weights) of a run, on every device of the mesh.
+
+    They come from its checkpoints, or from the file of an exported model.
+
+    Raises:
+      UserError: there are neither, or both, or they are damaged or of another network.
+    """
+    shapes, file = networks.parameter_shapes(config), workdir / places.WEIGHTS
+    if file.exists():
+        if (workdir / "checkpoints").exists():
+            both = f"{workdir} holds both {file.name} and checkpoints/"
+            raise UserError(f"{both}: which one counts is unclear; move one away", BAD_CHECKPOINT)
+        flat: dict[str, Any] = dict(traverse_util.flatten_dict(shapes, sep="/"))
+        step, arrays = weights_file.read(file, {path: x.shape for path, x in flat.items()})
+        params = traverse_util.unflatten_dict(arrays, sep="/")
+        return step, distributed.replicate(params, mesh)
     checkpoints = manager.Checkpoints(workdir, writes=False)
-    like = manager.abstract(shapes["params"], distributed.everywhere(mesh))
+    like = manager.abstract(shapes, distributed.everywhere(mesh))
     found = checkpoints.restore_ema(like, config.train.result)
     checkpoints.close()
     return found

@@ -44,13 +44,17 @@ MAY_IMPORT = {
         *("models", "models.ops", "runtime", "errors"),
     ),
     "cli": ("prediction", "checkpoint", "config", "runtime", "errors"),
-    "train": BELOW_PROGRAMS,
     "trained_run": (*BELOW_PROGRAMS, "certainty"),
+    "train": (*BELOW_PROGRAMS, "trained_run"),
     **dict.fromkeys(
         ("evaluate", "api", "import_torch"),
         (*BELOW_PROGRAMS, "certainty", "trained_run", "metrics", "config", "torch_weights", "cli"),
     ),
     "predict": ("api", "prediction", "cli", "data.image_io", "runtime", "errors"),
+    "export": (
+        *("api", "trained_run", "import_torch", "certainty", "inference", "factory", "checkpoint"),
+        *("metrics", "models", "config", "cli", "runtime", "errors"),
+    ),
     "review": (
         *("api", "certainty", "prediction", "cli", "factory", "data", "data.image_io"),
         *("runtime", "errors"),
@@ -59,7 +63,7 @@ MAY_IMPORT = {
 ALL_BELOW = ("main", "experiments", "__init__")  # may import everything below them
 READS_CONFIG = {
     *("cli", "config", "factory", "checkpoint.run_config", "experiments", "main", "train"),
-    *("trained_run", "evaluate", "api", "predict", "import_torch"),
+    *("trained_run", "evaluate", "api", "predict", "import_torch", "export"),
 }
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 DISTRIBUTIONS = {  # where the name to import is not the name to install
@@ -207,7 +211,9 @@ def test_requirements_have_both_bounds_or_say_the_lower():
 
 
 def test_what_is_imported_is_required():
-    required = {re.match(r"[\w-]+", line)[0] for line in requirements()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = [line for lines in project["optional-dependencies"].values() for line in lines]
+    required = {re.match(r"[\w-]+", line)[0] for line in (*requirements(), *extra)}
     for path in MODULES.values():
         for top in {i.split(".")[0] for i in imports(path)} - set(sys.stdlib_module_names):
             if top != "segdiff_jax":

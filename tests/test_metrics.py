@@ -138,6 +138,35 @@ def test_probabilities_outside_0_to_1_are_refused(bad):
         metrics.scores(probability, TRUE)
 
 
+def test_the_pooled_boundary_f_counts_pixels_of_all_images_together():
+    """Two images by hand: a contour of 9 pixels met exactly, one of 3 pixels at distance 2."""
+    first, near, true = np.zeros((3, 9, 9), bool)
+    first[:, :4] = True
+    near[:3, :2], true[:3, :4] = True, True  # the lower edges are met but for their ends
+    single = metrics.boundary_counts(first, first)
+    np.testing.assert_array_equal(single, [[9, 9, 9, 9]] * 5)
+    other = metrics.boundary_counts(near, true)
+    expected = []
+    for (a, b, c, d), (e, f, g, h) in zip(single.tolist(), other.tolist(), strict=True):
+        precision, recall = (a + e) / (b + f), (c + g) / (d + h)
+        expected.append(2 * precision * recall / (precision + recall))
+    pooled = metrics.pooled_boundary_f(single + other)
+    assert pooled == pytest.approx(np.mean(expected), abs=1e-12)
+    assert pooled != pytest.approx((1 + metrics.boundary_f(near, true)) / 2, abs=1e-3)
+
+
+def test_one_image_has_the_same_boundary_f_pooled_and_mean():
+    for seed in range(4):
+        pred, true = blobs(seed), blobs(seed + 50, 0.1)
+        counts = metrics.boundary_counts(pred, true)
+        assert metrics.pooled_boundary_f(counts) == metrics.boundary_f(pred, true)
+
+
+def test_the_pooled_boundary_f_is_undefined_without_contours():
+    empty = np.zeros((4, 4), bool)
+    assert np.isnan(metrics.pooled_boundary_f(metrics.boundary_counts(empty, TRUE)))
+
+
 def test_masks_of_different_shapes_are_refused():
     for score in (metrics.iou, metrics.dice, metrics.area_ratio, metrics.weighted_coverage):
         with pytest.raises(ValueError, match="differ in shape"):

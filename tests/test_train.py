@@ -9,6 +9,8 @@ import shutil
 import signal
 import time
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -247,6 +249,29 @@ def test_a_fresh_start_is_the_flat_form_of_the_fresh_weights(prepared, tmp_path)
     checkpoints.close()
     assert state.params.shape == (setup.layout.size,)
     jax.tree.map(np.testing.assert_array_equal, setup.layout.to_host(state), jax.device_get(fresh))
+
+
+def test_a_training_begins_with_the_averaged_weights_of_a_model(prepared, run_of_chance, tmp_path):
+    config = config_for(prepared, start_from=str(run_of_chance))
+    fresh = training.setup(config, datasets.examples(config, "train"), mesh_of(2))
+    setup = replace(
+        fresh,
+        initial_state=partial(train.state_of_weights, fresh, str(run_of_chance), None),
+    )
+    checkpoints = Checkpoints(tmp_path, writes=False)
+    state = setup.layout.to_host(train.start(setup, checkpoints))
+    checkpoints.close()
+    _, truth = trained_run.restore_ema(read_config(run_of_chance), run_of_chance, mesh_of(1))
+    jax.tree.map(np.testing.assert_array_equal, state.params, truth)
+    jax.tree.map(np.testing.assert_array_equal, state.ema_params, truth)
+    assert state.step == 0
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
+
+
+def test_an_exported_model_is_not_trained_in_place(prepared, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserError, match="--config.train.start_from=.* and another --workdir"):
+        train.train(config_for(prepared), tmp_path)
 
 
 def test_the_last_two_checkpoints_are_kept(finished):

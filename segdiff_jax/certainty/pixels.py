@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from segdiff_jax.evaluation.pixel_scores import LEAST, LEVELS, probability_of_levels
 
@@ -53,6 +53,8 @@ def fit(counts: Sequence[np.ndarray]) -> PixelModel | None:
         return float(nll), np.array([apart @ z, apart.sum()])
 
     start = np.array([1.0, 0.0])
+    from scipy import optimize  # slow to import, and only a fit needs it
+
     beta = optimize.minimize(loss, start, jac=True, bounds=_BOUNDS, method="L-BFGS-B").x
     model = PixelModel(float(beta[0]), float(beta[1]), 0.5, len(counts))
     return model._replace(threshold=best_threshold(counts, model(p)))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,8 @@ def write(workdir: Path, settings: Mapping[str, Any], calibration: Calibration) 
       UserError: the file cannot be written, or holds something else.
     """
     path, wanted = workdir / FILE, json.loads(json.dumps(settings))
-    entries = [entry for entry in _entries(path) if entry["settings"] != wanted]
-    entries.append({"settings": wanted, "calibration": to_json(calibration)})
-    files.write_json(path, {"format": FORMAT, "entries": entries}, indent=1)
+    kept = [entry for entry in _entries(path) if entry["settings"] != wanted]
+    write_entries(path, [*kept, {"settings": wanted, "calibration": to_json(calibration)}])
     return path
 
 
@@ -61,16 +60,16 @@ def read(workdir: Path, settings: Mapping[str, Any]) -> tuple[Calibration | None
       UserError: the file is not what `write` writes.
     """
     path, wanted = workdir / FILE, json.loads(json.dumps(settings))
-    entries = _entries(path)
-    for entry in entries:
+    saved_entries = _entries(path)
+    for entry in saved_entries:
         if entry["settings"] == wanted:
             try:
                 return from_json(entry["calibration"]), ""
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise _unreadable(path, error) from error
-    if not entries:
+    if not saved_entries:
         return None, f"{workdir} holds no {FILE}: segdiff calibrate --workdir={workdir} makes it"
-    saved = entries[-1]["settings"]
+    saved = saved_entries[-1]["settings"]
     differing = [
         f"{key} {saved.get(key)}, now {wanted.get(key)}"
         for key in [*wanted, *(key for key in saved if key not in wanted)]
@@ -97,6 +96,30 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 def _unreadable(path: Path, error: Exception) -> UserError:
     message = f"{path} is no calibration: {error}; remove it and run segdiff calibrate again"
     return UserError(message, BAD_CHECKPOINT)
+
+
+def entries(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the entries of a run's calibration, without the paths that they name; [] if none.
+
+    Raises:
+      UserError: the file is not what `write` writes.
+    """
+    path = workdir / FILE
+    found = _entries(path)
+    for entry in found:
+        try:
+            from_json(entry["calibration"])
+            source = entry["calibration"]["source"]
+            if Path(source).is_absolute():
+                entry["calibration"]["source"] = Path(source).name
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _unreadable(path, error) from error
+    return found
+
+
+def write_entries(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
+    """Writes what `entries` returns; raises UserError if it cannot be written."""
+    files.write_json(path, {"format": FORMAT, "entries": found}, indent=1)
 
 
 def to_json(calibration: Calibration) -> dict[str, Any]:

@@ -7,11 +7,11 @@ A checkpoint has three items: "ema", the averaged weights, which is all that eva
 import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
@@ -20,7 +20,6 @@ from segdiff_jax.errors import BAD_CHECKPOINT, INTERNAL, UserError
 from segdiff_jax.runtime.files import reporting_write_errors
 
 Tree = Any
-POLICIES = ocp.checkpoint_managers
 
 
 @contextmanager
@@ -34,18 +33,20 @@ def without_warnings() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _register_whole_array_handler() -> None:
-    """Lets Orbax write a replicated array from one copy; by default each device writes a slice.
+@cache
+def orbax() -> Any:
+    """Returns `orbax.checkpoint`, imported at its first use: an exported model needs none.
 
-    At the first save Orbax would compile the slicing, for every shape and device. That takes
-    seconds, or a minute, which may exceed the grace period of a preempted machine.
+    It lets Orbax write a replicated array from one copy; by default each device writes a slice. At
+    the first save Orbax would compile the slicing, for every shape and device. That takes seconds,
+    or a minute, which may exceed the grace period of a preempted machine.
     """
+    import orbax.checkpoint as ocp
+
     handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     with without_warnings():  # Orbax warns that a handler is replaced
         ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
-
-
-_register_whole_array_handler()  # before the first manager
+    return ocp
 
 
 class CorruptCheckpointError(Exception):
@@ -70,23 +71,23 @@ class Checkpoints:
         Raises:
           UserError: the directory cannot be written, or holds what no training writes.
         """
-        score = operator.itemgetter(metric)
+        score, policies = operator.itemgetter(metric), orbax().checkpoint_managers
         # best_fn with max_to_keep may delete the newest; only policies keep both
-        best = POLICIES.BestN(
+        best = policies.BestN(
             get_metric_fn=score, reverse=False, n=1, keep_checkpoints_without_metrics=False
         )
-        options = ocp.CheckpointManagerOptions(
+        options = orbax().CheckpointManagerOptions(
             best_fn=score,
             best_mode="max",
             create=writes,
             cleanup_tmp_directories=writes,
-            preservation_policy=POLICIES.AnyPreservationPolicy([POLICIES.LatestN(2), best]),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
         )
         self.directory = workdir.absolute() / "checkpoints"
         self._unchecked = False  # whether a save may have failed since the last check
         trust.check_checkpoints(self.directory, writes=writes)
         with reporting_write_errors(self.directory):
-            self.manager = ocp.CheckpointManager(self.directory, options=options)
+            self.manager = orbax().CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, ema: Tree, training: Tree, scores: dict[str, float] | None) -> None:
         """Starts to write a checkpoint; the arrays may be changed as soon as this returns.
@@ -110,10 +111,10 @@ class Checkpoints:
                 f"{self.last_good()}; a smaller train.learning_rate may help",
                 INTERNAL,
             ) from error
-        items = ocp.args.Composite(
-            ema=ocp.args.StandardSave(ema),
-            training=ocp.args.StandardSave(training),
-            checksums=ocp.args.JsonSave(sums),
+        items = orbax().args.Composite(
+            ema=orbax().args.StandardSave(ema),
+            training=orbax().args.StandardSave(training),
+            checksums=orbax().args.JsonSave(sums),
         )
         with reporting_write_errors(self.directory):
             accepted = self.manager.save(step, args=items, metrics=scores, force=True)
@@ -215,13 +216,13 @@ class Checkpoints:
         """
         path, sums = self.directory / str(step), None
         if (path / "checksums").is_dir():  # older versions wrote none
-            sums = self._items(step, checksums=ocp.args.JsonRestore())["checksums"]
+            sums = self._items(step, checksums=orbax().args.JsonRestore())["checksums"]
             if not sums.keys() >= like.keys():
                 raise CorruptCheckpointError("its checksums are incomplete")
             if not all(checksums.same_shapes(sums[name], tree) for name, tree in like.items()):
                 raise UserError(f"checkpoint {path} is of another model", BAD_CHECKPOINT)
         try:
-            args = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+            args = {name: orbax().args.StandardRestore(tree) for name, tree in like.items()}
             found = self._items(step, **args)
         except CorruptCheckpointError as error:
             complete = all((path / name).is_dir() for name in like)
@@ -240,7 +241,7 @@ class Checkpoints:
 
     def _items(self, step: int, **args: Any) -> dict[str, Any]:
         try:
-            return dict(self.manager.restore(step, args=ocp.args.Composite(**args)).items())
+            return dict(self.manager.restore(step, args=orbax().args.Composite(**args)).items())
         except Exception as error:  # Orbax raises nearly any error on a damaged file
             lines = str(error).strip().splitlines() or [type(error).__name__]  # may be pages
             raise CorruptCheckpointError(lines[0][:200]) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from segdiff_jax.checkpoint import trust
+from segdiff_jax.checkpoint import places, trust
 from segdiff_jax.config import SCORING_FIELDS, default, flatten, validate
 from segdiff_jax.config.schema import FIELDS, invalid_value
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError, one_line
@@ -65,6 +65,53 @@ def with_saved_statistics(config: ConfigDict, workdir: Path) -> ConfigDict:
 def recorded_fingerprint(workdir: Path) -> str:
     """Returns the fingerprint of the data of the run in workdir; "" if there is none."""
     return read_config(workdir).data.fingerprint if (workdir / "config.json").exists() else ""
+
+
+def start_of(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, Path | None]:
+    """Returns the config with the statistics of the weights it begins with, and their folder.
+
+    Mean and deviation of the images are those that these weights were trained with, whatever the
+    config has. A run that is there goes on with its own, and its folder is not looked for.
+
+    Raises:
+      UserError: there are no such weights, or they are of another network.
+    """
+    if not config.train.start_from:
+        return config, None
+    source = None
+    if (workdir / places.CONFIG).exists():
+        trained = read_config(workdir)
+    else:
+        try:
+            source = places.find(config.train.start_from)
+        except UserError as error:
+            raise UserError(f"config.train.start_from: {error}", error.code) from error
+        trained = read_config(source)
+        _check_network(config, trained)
+    config = config.copy_and_resolve_references()
+    config.data.mean, config.data.std = trained.data.mean, trained.data.std
+    return config, source
+
+
+def _check_network(config: ConfigDict, trained: ConfigDict) -> None:
+    """Raises UserError unless weights of one config are of use with the other."""
+    saved, given = flatten(trained), flatten(config)
+    differing = [
+        key
+        for key in sorted(given)
+        if key.startswith(("model.", "diffusion.")) and not key.startswith(NOT_PREDICTIONS)
+        if saved.get(key) != given[key]
+    ]
+    if differing:
+        found = ", ".join(f"{key}={saved.get(key)} and not {given[key]}" for key in differing)
+        flags = " ".join(f"--config.{key}={_as_flag(saved.get(key))}" for key in differing)
+        what = f"config.train.start_from={config.train.start_from}: its network has {found}"
+        raise UserError(f"{what}: begin with another, or take its settings: {flags}")
+
+
+def _as_flag(value: Any) -> str:
+    """Returns a value as a command line has it."""
+    return ",".join(map(str, value)) or "()" if isinstance(value, tuple) else str(value)
 
 
 def check_evaluation(config: ConfigDict, workdir: Path) -> ConfigDict:

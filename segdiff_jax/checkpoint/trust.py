@@ -34,6 +34,14 @@ def check_metadata_file(path: Path) -> None:
     _require_file(path, MAX_METADATA_BYTES)
 
 
+def check_weights_file(path: Path, max_bytes: int) -> None:
+    """Raises UserError for weights that are missing, no file, or larger than their network."""
+    try:
+        _require_file(path, max_bytes)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file", BAD_CHECKPOINT) from error
+
+
 def check_log_file(path: Path) -> None:
     """Raises UserError for a file of a run that exists and is no file, such as a pipe."""
     with suppress(FileNotFoundError):

@@ -82,7 +82,7 @@ def parse(argv: list[str], mode: str = "") -> Import | Export:
     if values["export"]:
         if sources or flatten(config) != flatten(default()) or values["step"]:
             raise UserError("--export takes no --config and no --step: the run has its own")
-        return _export(options.local_path("export", values["export"]), workdir)
+        return parse_export(options.local_path("export", values["export"]), workdir)
     options.only(sources)
     options.check_config(config)
     weights = options.local_path("weights", values["weights"])
@@ -106,11 +106,16 @@ def _import(weights: Path, config: ConfigDict, workdir: Path, step: str) -> Impo
     return Import(weights, config, workdir, int(step))
 
 
-def _export(file: Path, workdir: Path) -> Export:
+def parse_export(file: Path, workdir: Path, flag: str = "export") -> Export:
+    """Returns a command that writes a file, which a flag named.
+
+    Raises:
+      UserError: the directory holds no run, or the file cannot be made.
+    """
     if not (workdir / "config.json").is_file():
         raise UserError(f"--workdir={workdir}: holds no run: no config.json", BAD_CHECKPOINT)
     if file.exists():
-        raise UserError(f"--export={file}: exists already; choose another")
+        raise UserError(f"--{flag}={file}: exists already; choose another")
     if not file.parent.is_dir():
-        raise UserError(f"--export={file}: must be in a directory that exists")
+        raise UserError(f"--{flag}={file}: must be in a directory that exists")
     return Export(file, workdir)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from segdiff_jax.checkpoint import run_config
 from segdiff_jax.cli import options
 from segdiff_jax.config import schema
 from segdiff_jax.errors import UserError
@@ -27,8 +28,8 @@ HELP = """{summary}
   {command} --config=configs/synthetic.py
   {command} --config=configs/monuseg.py:small --config.data.dir=DIR
 
-  --config=FILE[:ARGUMENT]   Python file with get_config, which is called with the ARGUMENT:
-                             configs/monuseg.py is the authors' network, with :small one for a CPU
+  --config=FILE[:ARGUMENT]   Python file with get_config, called with the ARGUMENT: monuseg, or
+                             configs/monuseg.py, is the authors' network; monuseg:small suits CPUs
   --config.GROUP.KEY=VALUE   sets a field of segdiff_jax/config/schema.py, such as
                              --config.train.steps=10 or --config.model.multipliers=1,2,2
   --workdir=DIR              checkpoints, metrics, report; runs/FILE[-ARGUMENT] if not given,
@@ -90,6 +91,8 @@ def parse(argv: list[str], mode: str = "") -> Command:
             raise UserError(f"{name}={text!r}: must be text without control characters")
     job = values["coordinator"], values["processes"], values["process"]
     _check_job(*job)
+    if mode in ("all", "train"):
+        run_config.start_of(config, workdir)  # a network that does not fit is named at once
     options.use_device(values["device"])
     return Command(config, workdir, mode, *job, device=values["device"])
 
@@ -97,11 +100,13 @@ def parse(argv: list[str], mode: str = "") -> Command:
 def run_name(source: str) -> str:
     """Returns the name of the run of a --config; two different ones never have the same.
 
-    It is monuseg-small of configs/monuseg.py:small. A checksum follows where that would not tell
-    them apart: of files elsewhere, and of arguments that are more than words between commas.
+    It is monuseg-small of configs/monuseg.py:small and of monuseg:small. A checksum follows where
+    that would not tell them apart: of files elsewhere, and of arguments that are more than words
+    between commas.
     """
-    name, _, argument = source.partition(":")
-    path = Path(name)
+    name, argument = options.split_source(source)
+    bare = options.shipped_config(name) is not None and "/" not in name
+    path = Path("configs", f"{name}.py") if bare else Path(name)
     words = [path.stem, *re.findall(r"[\w.]+", argument)]
     elsewhere = path.resolve() != Path("configs", path.name).resolve()
     plain = [path.stem, *(argument.split(",") if argument else [])]

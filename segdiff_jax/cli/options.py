@@ -5,7 +5,6 @@ import inspect
 import os
 import pkgutil
 import re
-import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +19,8 @@ from segdiff_jax.config import schema, validate
 from segdiff_jax.config.allowed import is_integer
 from segdiff_jax.errors import UserError
 
-INSTALLED_CONFIGS = "share", "segdiff_jax", "configs"  # below the environment, see pyproject.toml
+PACKAGE = Path(__file__).resolve().parents[1]
+DRIVE = re.compile(r"[A-Za-z]:(?=[/\\])")  # of a path on Windows
 DEVICES = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}  # flag -> JAX_PLATFORMS
 WHOLE = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 MOST_DIGITS = 30  # of an integer that is written with an exponent
@@ -160,24 +160,26 @@ def take(name: str, argv: Iterable[str]) -> tuple[list[str], list[str]]:
 def only(sources: Sequence[str]) -> str:
     """Returns the one value of --config; raises UserError if there is none, or more than one."""
     if len(sources) != 1 or not sources[0]:
-        known = ", ".join(map(str, sorted(Path().glob("configs/*.py"))))
+        known = ", ".join(f"configs/{path.name}" for path in shipped_configs())
         problem = "is given twice" if len(sources) > 1 else "is missing"
         raise UserError(f"--config {problem}: must be one file, {known or 'a config of yours'}")
     return sources[0]
 
 
 def load_config(source: str) -> ConfigDict:
-    """Returns what get_config of "FILE" or "FILE:ARGUMENT" returns.
+    """Returns what get_config of "FILE", "FILE:ARGUMENT" or "NAME:ARGUMENT" returns.
 
     Raises:
       UserError: there is no such local file, it cannot be run, or it refuses the argument.
     """
     if "://" in source:
         raise UserError(f"--config={source}: must be a local file, since it is Python and is run")
-    name, _, argument = source.partition(":")
-    path = installed_config(name) or Path(name)
+    name, argument = split_source(source)
+    path = shipped_config(name) or Path(name)
     if not path.is_file() or path.suffix != ".py":
-        near = {str(p) for place in (path.parent, Path("configs")) for p in place.glob("*.py")}
+        near = {path.as_posix() for path in path.parent.glob("*.py")}
+        bare = "/" not in name and not name.endswith(".py")
+        near |= {one.stem if bare else f"configs/{one.name}" for one in shipped_configs()}
         hint = schema.did_you_mean(name, near) or f"; there are {', '.join(sorted(near))}"
         raise UserError(f"--config={source}: no such Python file{hint if near else ''}")
     try:
@@ -197,14 +199,31 @@ def load_config(source: str) -> ConfigDict:
     return config
 
 
-def installed_config(name: str) -> Path | None:
-    """Returns the file configs/NAME.py that a wheel installed, if there is none of that name here.
+def split_source(source: str) -> tuple[str, str]:
+    """Returns the file and the argument of "FILE:ARGUMENT"; a file may begin with a drive."""
+    drive = DRIVE.match(source)
+    start = drive.end() if drive else 0
+    name, _, argument = source[start:].partition(":")
+    return source[:start] + name, argument
 
-    In a folder without the repository, the commands of its documents work all the same.
+
+def shipped_configs() -> list[Path]:
+    """Returns the configs of the package: in a wheel they are part of it, in a clone beside it."""
+    inside, beside = PACKAGE / "configs", PACKAGE.parent / "configs"
+    return sorted((inside if inside.is_dir() else beside).glob("*.py"))
+
+
+def shipped_config(name: str) -> Path | None:
+    """Returns the file of a config of the package; None: the name is that of a user's file.
+
+    "monuseg" names one from anywhere; so does "configs/monuseg.py" where there is no such file.
     """
-    installed = Path(sysconfig.get_path("data"), *INSTALLED_CONFIGS, Path(name).name)
-    is_shipped = Path(name).parent == Path("configs") and not Path(name).exists()
-    return installed if is_shipped and installed.is_file() else None
+    path = Path(name)
+    bare = not path.suffix and path.name == name
+    if not bare and (path.parent != Path("configs") or path.exists()):
+        return None
+    stem = path.stem if path.suffix in ("", ".py") else name
+    return next((found for found in shipped_configs() if found.stem == stem), None)
 
 
 def _where(error: Exception, path: Path) -> str:

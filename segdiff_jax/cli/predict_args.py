@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from segdiff_jax.checkpoint import run_config
+from segdiff_jax.checkpoint import places, run_config
 from segdiff_jax.cli import options
 from segdiff_jax.cli.options import whole_number
 from segdiff_jax.config.allowed import SIDE, STEPS, Allowed, integer, is_range, number
@@ -30,10 +30,12 @@ from segdiff_jax.prediction.summary import unrelated_content
 
 HELP = """SegDiff: predicts the masks of new images with a trained run.
 
-  segdiff predict --workdir=RUN --input=FILE_OR_FOLDER --output=DIR
-  segdiff predict --workdir=RUN --input=slides --recursive --output=masks --outputs=all
+  segdiff predict --model=RUN --input=FILE_OR_FOLDER --output=DIR
+  segdiff predict --model=RUN --input=slides --recursive --output=masks --outputs=all
 
-  --workdir=RUN[,RUN...]     directories of runs, whose probabilities are averaged
+  --model=MODEL[,MODEL...]   a name of segdiff models, the directory of a run or of segdiff export,
+                             or hf://OWNER/NAME; the probabilities of several are averaged
+  --workdir=RUN[,RUN...]     the same, of directories alone
   --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too.
                              Several: with commas or --input again; patterns: 'plate?/*.tif'
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
@@ -91,7 +93,8 @@ def _are_channels(v: tuple[int, ...]) -> bool:
     return len(v) > 0 and FIELDS["reading.channels"].allowed.accepts(v)
 
 
-PATHS = ("workdir", "input", "output")
+PATHS = ("model", "workdir", "input", "output")
+NEEDED = ("input", "output")
 SWITCHES = ("save_generations", "recursive", "overwrite", "calibrated")
 EXTRA = (SAMPLES, GENERATIONS, OBJECTS, *OF_OBJECTS)  # outputs on request
 OF_MASKS = ("foreground",)  # values of the programs that read masks
@@ -154,9 +157,9 @@ def parse(argv: list[str]) -> Command:
     values = values_of({name: flags[name] for name in VALUES if name in flags})
     if {"scale", "object_size"} <= values.keys():
         raise UserError("--object_size and --scale: only one of both may be given")
-    if missing := [f"--{name}" for name in PATHS if not flags[name]]:
-        raise UserError(f"{missing[0]} is missing: --workdir, --input and --output are needed")
-    workdirs = read_workdirs(flags["workdir"])
+    workdirs = read_models(flags["model"], flags["workdir"])
+    if missing := [f"--{name}" for name in NEEDED if not flags[name]]:
+        raise UserError(f"{missing[0]} is missing: --model, --input and --output are needed")
     configs = [_saved(workdir) for workdir in workdirs]
     _check_steps(configs, values)
     paths = [path for text in given for path in _input_paths(text)]
@@ -191,6 +194,28 @@ def _input_paths(text: str) -> list[Path]:
     if "," in text and not path.exists():
         return [path for part in text.split(",") if part for path in _input_paths(part)]
     return expand(path)
+
+
+def read_models(model: str | None, workdir: str | None) -> list[Path]:
+    """Returns the folders of trained networks: of --model, or of --workdir; one of the two.
+
+    Raises:
+      UserError: both or none are given, or there is no such network.
+    """
+    if model and workdir:
+        raise UserError(f"--model={model}: not with --workdir, which names directories alone")
+    if workdir:
+        return read_workdirs(workdir)
+    if not model:
+        what = "--model=MODEL, or --workdir=RUN, must name a trained network"
+        raise UserError(f"--workdir is missing: {what}")
+    try:
+        found = [places.find(part) for part in places.split(model)]
+    except UserError as error:
+        raise UserError(f"--{error}", error.code) from error
+    for folder in found:
+        _saved(folder)
+    return found
 
 
 def read_workdirs(text: str) -> list[Path]:

@@ -4,15 +4,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from segdiff_jax.checkpoint import places
 from segdiff_jax.cli import options
-from segdiff_jax.cli.predict_args import OF_MASKS, read_workdirs, values_of
+from segdiff_jax.cli.predict_args import OF_MASKS, read_models, values_of
 from segdiff_jax.errors import UserError
 
 SETTINGS = ("budget", "samples", "tolerance", "generations", "fusion", "steps", "overlap", "seed")
 READING = ("max_pixels", "page", "value_range", "float_range", "channels")
 FLAGS: dict[str, tuple[str, ...]] = {
-    "calibrate": ("workdir", "split", "images", "masks", "mask_suffix", *OF_MASKS, "device"),
-    "rate": ("workdir", "images", "masks", "mask_suffix", *OF_MASKS, "output", "device"),
+    "calibrate": (
+        "model",
+        "workdir",
+        "split",
+        "images",
+        "masks",
+        "mask_suffix",
+        *OF_MASKS,
+        "device",
+    ),
+    "rate": ("model", "workdir", "images", "masks", "mask_suffix", *OF_MASKS, "output", "device"),
     "check": ("workdir", "split", "output", "device"),
 }
 COMMON = """\
@@ -37,6 +47,7 @@ HELPS = {
   segdiff calibrate --workdir=RUN --images=DIR --masks=DIR --samples=16
 
   --workdir=RUN[,RUN...]     the run, whose calibration.json is written; of several, the first's
+  --model=DIR                instead: the folder of an exported model
   --split=NAME               of the run's data set, such as validation, which is the default. The
                              run must not have been trained on it, and the test split is scored
 {MASKS.format(which="pictures in place of a split")}{COMMON}""",
@@ -45,6 +56,7 @@ HELPS = {
   segdiff rate --workdir=RUN --images=DIR --masks=DIR --output=DIR
 
   --workdir=RUN[,RUN...]     the run; segdiff calibrate makes its numbers hold
+  --model=MODEL              instead: as of segdiff predict
 {MASKS.format(which="the masks to rate, and their pictures")}\
   --output=DIR               is filled with ratings.csv, the most surprising masks first, and with
                              pictures/ of these: the mask's outline, and a tint where the samples
@@ -89,9 +101,10 @@ def parse(argv: list[str], mode: str) -> Command:
     given = options.read_flags(dict.fromkeys(names), argv)
     flags = dict.fromkeys({name for names in FLAGS.values() for name in names}) | given
     values = values_of({name: flags[name] for name in (*SETTINGS, *READING, *OF_MASKS)})
-    if not flags["workdir"]:
-        raise UserError("--workdir is missing: must be the directory of a run")
-    workdirs = read_workdirs(flags["workdir"])
+    workdirs = read_models(flags["model"], flags["workdir"])
+    if mode == "calibrate" and places.is_name(first := (flags["model"] or "").split(",")[0]):
+        copy = f"segdiff export --model={first} --output=DIR makes a copy that can be"
+        raise UserError(f"--model={first}: is no folder of yours, and not changed; {copy}")
     images, masks = (_folder(name, flags[name]) for name in ("images", "masks"))
     if (images is None) != (masks is None) or (mode == "rate" and images is None):
         missing = "images" if images is None else "masks"

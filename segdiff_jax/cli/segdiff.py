@@ -29,7 +29,8 @@ COMMANDS = {
     "calibrate": Program("review.calibrate", (), "make the certainty of a run's predictions hold"),
     "rate": Program("review.rate", ("rate",), "rate masks from elsewhere with a run"),
     "import": Program("import_torch", ("import",), "make a run of the authors' PyTorch weights"),
-    "export": Program("import_torch", ("export",), "write weights for the authors' PyTorch code"),
+    "export": Program("export.run", ("export",), "write a trained network for others"),
+    "models": Program("export.run", ("models",), "list the networks that are part of the package"),
     "experiments run": Program("experiments.run", (), "run the paper's experiments"),
     "experiments report": Program("experiments.report", (), "write the paper's tables and figures"),
 }

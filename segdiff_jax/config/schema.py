@@ -246,8 +246,7 @@ FIELDS: dict[str, Field] = {
     "train.ema_warmup": Field(False, _BOOL,
         "decay = min(ema_decay, (1 + n) / (10 + n)), n updates"),
     "train.skip_nonfinite": Field(0, integer(0, MANY),
-        "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: the first "
-        "one ends the run"),
+        "consecutive updates with a loss or gradient of NaN or inf that are skipped; 0: none is"),
     "train.max_seconds": Field(0.0, number(0, SECONDS), "then it ends as by SIGTERM; 0: no limit"),
     "train.map": Field("shard_map", choice("shard_map", "pmap"),
         "of the training step over the devices; equal to the last bit"),
@@ -257,6 +256,7 @@ FIELDS: dict[str, Field] = {
     "train.evaluate_every": Field(0, integer(0, MANY), "updates between validations; 0: never"),
     "train.result": Field("last", choice("last", "best"),
         "weights that are scored on test_split; 'best': on validation_split"),
+    "train.start_from": Field("", _TEXT, "model whose weights it begins with, see docs/models.md"),
     # one process or several; the results are equal up to rounding
     "job.hang_seconds": Field(1800.0, number(0, SECONDS),
         "without an update or image: stack traces, exit code 142; 0: never"),

@@ -21,6 +21,7 @@ USUAL_NAMES = {
     **dict.fromkeys(("channel_mult", "dim_mults"), ("model.multipliers",)),
     **dict.fromkeys(("data_dir", "root", "path", "dataset_dir"), ("data.dir",)),
     **dict.fromkeys(("dataset",), ("data.name",)),
+    **dict.fromkeys(("pretrained", "init_from", "finetune", "weights"), ("train.start_from",)),
     **dict.fromkeys(("random_seed",), ("seed",)),
     **dict.fromkeys(("bf16", "fp16"), ("model.dtype",)),
     **dict.fromkeys(("ensemble", "num_samples"), ("sampling.generations", "sampling.samples")),

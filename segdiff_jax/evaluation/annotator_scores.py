@@ -5,7 +5,6 @@ literature of these scores, where `metrics` has 0 as in the authors' evaluation 
 """
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from segdiff_jax.evaluation.sample_scores import dice_matrix, iou_matrix, pairwise_dice
 
@@ -70,6 +69,8 @@ def hm_iou(samples: np.ndarray, annotations: np.ndarray) -> float:
     iou = iou_matrix(samples, annotations)
     size = np.lcm(*iou.shape)
     repeated = np.tile(iou, (size // iou.shape[0], size // iou.shape[1]))
+    from scipy.optimize import linear_sum_assignment  # slow to import; only reports need it
+
     return float(repeated[linear_sum_assignment(repeated, maximize=True)].mean())
 
 

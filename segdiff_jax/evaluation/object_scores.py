@@ -26,8 +26,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from segdiff_jax.evaluation.overlaps import Overlaps, overlaps, sequential
 
@@ -130,6 +128,9 @@ def _matched(of: Overlaps) -> np.ndarray:
     close = of.iou >= THRESHOLDS[0]
     shape = len(of.first_area), len(of.second_area)
     place = of.first[close], of.second[close]
+    from scipy import sparse  # slow to import, and no prediction needs it
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     pairs = sparse.csr_array((np.ones(len(place[0]), np.int8), place), shape)
     partner = maximum_bipartite_matching(pairs, perm_type="column")
     return of.iou[close][partner[place[0]] == place[1]]

@@ -7,7 +7,6 @@ fast as a hundred pictures: a case is a value and how many positives and negativ
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 RECALL = 0.95  # at which `false_positive_rate` is read
 
@@ -119,4 +118,6 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Computes the rank correlation of [n] and [n]; nan where one of them is constant."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
+    from scipy import stats  # slow to import, and no prediction needs it
+
     return float(stats.spearmanr(a, b).statistic)

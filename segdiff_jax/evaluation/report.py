@@ -22,7 +22,7 @@ from segdiff_jax.evaluation import (
     joint_scores,
     object_scores,
 )
-from segdiff_jax.metrics import LABELS, calibration_score, summarise
+from segdiff_jax.metrics import LABELS, calibration_score, pooled_boundary_f, summarise
 from segdiff_jax.runtime import files
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def write_report(
     training_curve: Sequence[Mapping[str, float]] | None = None,
     certainty: Mapping[str, Any] | None = None,
     objects: object_scores.Counts | None = None,
+    contours: np.ndarray | None = None,
 ) -> Path:
     """Writes report.json and report.html; returns the path of report.html.
 
@@ -70,13 +71,14 @@ def write_report(
       training_curve: mappings with "step" and "loss"; None: no curve.
       certainty: see `certainty.scores`; None: no such part.
       objects: counts of all images together; None: no such part.
+      contours: the sum of `metrics.boundary_counts`; None: no such line.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
     """
     _check(rows, panels)
     content = _content(title, settings, rows, baselines, calibration_sums, training_curve)
-    content |= {"certainty": files.to_json_types(certainty), "objects": _objects(rows, objects)}
+    content |= {"certainty": files.to_json_types(certainty), **_together(rows, objects, contours)}
     _link(content["images"], panels, directory)
     files.write_json(Path(directory) / "report.json", content)
     files.write_bytes(Path(directory) / "report.html", _page(content, panels))
@@ -145,6 +147,17 @@ def _content(
             "training_curve": curve,
         }
     )
+
+
+def _together(
+    rows: Sequence[Mapping[str, Any]],
+    objects: object_scores.Counts | None,
+    contours: np.ndarray | None,
+) -> dict[str, Any]:
+    """Returns the scores of all images together: of objects, of contours; None: undefined."""
+    value = math.nan if contours is None else pooled_boundary_f(contours)
+    boundary_f = None if math.isnan(value) else value
+    return {"objects": _objects(rows, objects), "pooled_boundary_f": boundary_f}
 
 
 def _objects(

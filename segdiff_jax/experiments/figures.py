@@ -1,19 +1,22 @@
 """Draws the paper's Figures 2 to 9 from our results. A figure without results is not drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from segdiff_jax.experiments import paper, samples
-from segdiff_jax.experiments.collect import CellResult, Grid
+from segdiff_jax.experiments import paper, samples, tables
+from segdiff_jax.experiments.collect import CellResult, Grid, Run
 from segdiff_jax.experiments.plots import Drawn, Line, chart, sheet
 
+_BY_COUNT = sorted(paper.CLASSES, key=paper.TRAINING_OBJECTS.__getitem__)
 
-def every(grids: Sequence[Grid]) -> list[Drawn]:
+
+def every(grids: Sequence[Grid], runs: Sequence[Run] = ()) -> list[Drawn]:
     """Returns all figures; those without results have the reason in place of a picture."""
     return [
         masks(grids),
         training_images(grids),
+        classes(runs),
         *(_curve_figure(grids, figure) for figure in CURVES),
         variants(grids),
         chart(
@@ -75,6 +78,36 @@ CURVES = {  # figure: grid, score, labels of x and y, caption
         f"Calibration score (lower is better) {OF_FIRST}",
     ),
 }
+
+
+def classes(runs: Sequence[Run]) -> Drawn:
+    """Draws Fig. 3 as the paper has it: the IoU of methods by class, from few objects to many."""
+    panels, missing = [], []
+    runs = [run for run in runs if run.fields["model.kind"] == "diffusion"]
+    for protocol, numbers in paper.TABLE_1.items():
+        ours = tables.iou_by_class(runs, tables.PROTOCOLS[protocol])
+        known = [name for name in _BY_COUNT if name in ours]
+        if not known:
+            missing.append(f"cityscapes, {protocol}: no run of a class; see Table 1")
+            continue
+        lines = [
+            _class_line(method, dict(zip(paper.CLASSES, row, strict=False)), _BY_COUNT)
+            for method, row in numbers.rows.items()
+        ]
+        percent = {name: 100 * ours[name] for name in known}
+        lines.append(_class_line("SegDiff, ours", percent, known))
+        panels.append((f"training objects of a class ({protocol})", "mean IoU, %", lines))
+    caption = (
+        "IoU by class of Cityscapes against the number of training objects of the class "
+        f"({', '.join(_BY_COUNT)}); the numbers of the others are the paper's Table 1."
+    )
+    return chart("figure3_classes", caption, panels, missing, logarithmic=True)
+
+
+def _class_line(label: str, iou: Mapping[str, float | None], names: Sequence[str]) -> Line:
+    values = [(paper.TRAINING_OBJECTS[name], iou[name]) for name in names]
+    x, y = zip(*[(n, v) for n, v in values if v is not None], strict=True)
+    return Line(label, x, np.array(y), np.zeros(len(y)))
 
 
 def _curve_figure(grids: Sequence[Grid], figure: str) -> Drawn:

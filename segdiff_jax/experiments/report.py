@@ -62,12 +62,14 @@ def write(grids: Sequence[Grid], runs: Sequence[Path], output: Path) -> Path:
     Raises:
       UserError: a run was not scored, or something cannot be written.
     """
-    filled = tables.every(grids, runs_of(grids, runs))
+    scored = runs_of(grids, runs)
+    filled = tables.every(grids, scored)
     for table in filled:
         path = output / "tables" / table.name
         files.write_bytes(path.with_suffix(".md"), table_formats.markdown(table).encode())
         files.write_bytes(path.with_suffix(".csv"), table_formats.comma_separated(table).encode())
-    drawn = [(figure, _write_figure(figure, output / "figures")) for figure in figures.every(grids)]
+    folder = output / "figures"
+    drawn = [(one, _write_figure(one, folder)) for one in figures.every(grids, scored)]
     page = html_page.render_template(
         "experiments/report.html.j2",
         title="Tables and figures",

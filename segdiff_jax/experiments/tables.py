@@ -31,7 +31,7 @@ def table_1(runs: Sequence[Run]) -> Table:
     rows, notes = [], ["IoU, percent, mean over objects; Mean is over the eight classes."]
     for protocol, numbers in paper.TABLE_1.items():
         rows += [[protocol, name, *map(_printed, row)] for name, row in numbers.rows.items()]
-        ours = _by_class(runs, PROTOCOLS[protocol])
+        ours = iou_by_class(runs, PROTOCOLS[protocol])
         if set(paper.CLASSES) <= ours.keys():
             ours["mean"] = sum(ours[name] for name in paper.CLASSES) / len(paper.CLASSES)
         cells = [_printed(100 * ours[k]) if k in ours else NOT_RUN for k in numbers.keys]
@@ -45,7 +45,7 @@ def table_1(runs: Sequence[Run]) -> Table:
     return Table("table1", paper.TITLES["table1"], header, rows, notes)
 
 
-def _by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
+def iou_by_class(runs: Sequence[Run], expansion: int) -> dict[str, float]:
     """Returns the mean IoU by class, of the runs with this expansion of an object's box."""
     found: dict[str, float] = {}
     for run in runs:

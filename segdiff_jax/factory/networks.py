@@ -92,6 +92,15 @@ def channels(config: ConfigDict) -> Channels:
     return Channels(interior=config.model.objects == "interior")
 
 
+def parameter_shapes(config: ConfigDict) -> Any:
+    """Returns the parameters as nested dictionaries of `jax.ShapeDtypeStruct`; computes nothing."""
+    side = multiple(config)  # the smallest input there is
+    sizes = 3, channels(config).count
+    image, x_t = (jax.ShapeDtypeStruct((1, side, side, n), jnp.float32) for n in sizes)
+    t, key = jax.ShapeDtypeStruct((1,), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(model(config).init, key, image, x_t, t)["params"]
+
+
 def dense_form(form: str) -> str:
     """Returns the form of dense blocks; "auto": the fastest on this backend."""
     auto = "parts" if jax.default_backend() == "cpu" else "spread"

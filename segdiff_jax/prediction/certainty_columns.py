@@ -13,6 +13,7 @@ from segdiff_jax.certainty.quality import LEVEL
 from segdiff_jax.inference.predictor import PredictedRows, stacked
 
 MAX_VALUES = 2**27  # of all maps of an image whose certainty is computed: 0.5 GB
+WORK = 8  # values that the labels and the sums of a pixel take besides, at most
 Columns = tuple[float | str, ...]
 
 
@@ -48,7 +49,7 @@ class CertaintyColumns:
         if self.calibration is None and not self.objects:
             return
         maps = len(rows.generations) + (0 if rows.soft is None else 3 * len(rows.soft))
-        if maps * pixels <= MAX_VALUES:
+        if (maps + WORK) * pixels <= MAX_VALUES:
             self.parts.setdefault(rows.image, []).append(rows)
 
     def known(self, index: int, image: np.ndarray, mask: np.ndarray) -> Known:

@@ -1,8 +1,10 @@
 """A run remembers how its images were read; configs of earlier versions say it otherwise."""
 
 import json
+from functools import partial
 
 import pytest
+from refusals import refused
 from tiny_config import tiny
 
 from segdiff_jax.checkpoint import run_config
@@ -52,3 +54,45 @@ def test_an_earlier_run_reads_as_it_was_trained(tmp_path, mean, std, expected):
     saved["data"]["name"] = "monuseg"  # whose files have 8 bits
     (tmp_path / "config.json").write_text(json.dumps(saved))
     assert run_config.read_config(tmp_path).reading.value_range == "auto"
+
+
+def start(place, workdir, **changes):
+    config = tiny()
+    config.train.start_from = str(place)
+    config.data.mean, config.data.std = (1.0, 2.0, 3.0), (1.0, 1.0, 1.0)
+    for key, value in changes.items():
+        config.model[key] = value
+    return run_config.start_of(config, workdir)
+
+
+def test_a_training_that_begins_with_weights_has_their_statistics(run_of_chance, tmp_path):
+    config, source = start(run_of_chance, tmp_path)
+    assert source == run_of_chance
+    assert config.data.mean == tiny().data.mean and config.data.std == tiny().data.std
+    config, source = run_config.start_of(tiny(), tmp_path)
+    assert source is None and config.data.mean == tiny().data.mean
+
+
+def test_a_run_that_is_there_goes_on_without_the_weights_it_began_with(tmp_path):
+    saved = tiny()
+    saved.data.mean = (7.0, 8.0, 9.0)
+    run_config.write_config(saved, tmp_path)
+    config, source = start("hf://gone/away", tmp_path)
+    assert source is None and config.data.mean == (7.0, 8.0, 9.0)
+
+
+def test_weights_of_another_network_are_refused_with_the_flags_that_take_its_settings(
+    run_of_chance, tmp_path
+):
+    error = refused(partial(start, run_of_chance, tmp_path, channels=16, multipliers=(1, 2, 4)))
+    assert "model.channels=8 and not 16, model.multipliers=(1, 2) and not (1, 2, 4)" in str(error)
+    assert str(error).endswith("--config.model.channels=8 --config.model.multipliers=1,2")
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    message = str(refused(partial(start, "nucleus", tmp_path)))
+    assert message.startswith("config.train.start_from: model=nucleus: no such folder")
+
+
+def test_what_changes_no_number_may_differ_from_the_weights(run_of_chance, tmp_path):
+    start(run_of_chance, tmp_path, dropout=0.5, remat="all", dtype="bfloat16")

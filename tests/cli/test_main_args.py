@@ -5,9 +5,9 @@ import importlib
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 import types
+from pathlib import Path
 
 import pytest
 from tiny_config import ROOT
@@ -310,18 +310,39 @@ def test_no_two_sources_share_a_default_work_directory(tmp_path):
     assert main_args.run_name("configs/monuseg.py") == "monuseg"
 
 
-def test_a_config_of_the_wheel_is_found_where_there_is_no_repository(tmp_path, monkeypatch):
-    """By the name that the documents give it; a file that is here comes first."""
-    installed = tmp_path.joinpath("environment", *options.INSTALLED_CONFIGS)
-    shutil.copytree(ROOT / "configs", installed)
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / "environment"))
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_config_of_the_package_is_found_from_anywhere(inside, tmp_path, monkeypatch):
+    """By its name, and by its file where there is none of that name; a file that is here counts."""
+    package = tmp_path / "site" / "segdiff_jax"
+    place = package / "configs" if inside else package.parent / "configs"
+    shutil.copytree(ROOT / "configs", place)
+    monkeypatch.setattr(options, "PACKAGE", package)
     monkeypatch.chdir(tmp_path)
-    assert main_args.parse(["--config=configs/synthetic.py"]).config.data.name == "synthetic"
+    for name in ("configs/synthetic.py", "synthetic"):
+        command = main_args.parse([f"--config={name}"])
+        assert command.config.data.name == "synthetic"
+        assert command.workdir == Path("runs/synthetic")
+    assert main_args.run_name("monuseg:small") == main_args.run_name("configs/monuseg.py:small")
     with pytest.raises(errors.UserError, match="no such Python file"):
         main_args.parse(["--config=synthetic.py"])
+    with pytest.raises(errors.UserError, match="no such Python file; did you mean synthetic?"):
+        main_args.parse(["--config=syntetic"])
+    mine = (place / "synthetic.py").read_text().replace("c.train.steps = 180", "c.train.steps = 7")
     (tmp_path / "configs").mkdir()
-    mine = (
-        (installed / "synthetic.py").read_text().replace("c.train.steps = 180", "c.train.steps = 7")
-    )
     (tmp_path / "configs" / "synthetic.py").write_text(mine)
     assert main_args.parse(["--config=configs/synthetic.py"]).config.train.steps == 7
+    assert main_args.parse(["--config=synthetic"]).config.train.steps == 180
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "argument"),
+    [
+        ("monuseg:small", "monuseg", "small"),
+        ("configs/folder.py:C:\\cells,small", "configs/folder.py", "C:\\cells,small"),
+        ("C:\\mine\\a.py:small", "C:\\mine\\a.py", "small"),
+        ("d:/mine/a.py", "d:/mine/a.py", ""),
+        ("a:b", "a", "b"),
+    ],
+)
+def test_a_drive_is_part_of_the_file(source, name, argument):
+    assert options.split_source(source) == (name, argument)

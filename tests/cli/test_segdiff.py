@@ -11,7 +11,15 @@ from tiny_config import ROOT
 
 import segdiff_jax
 from segdiff_jax import errors
-from segdiff_jax.cli import app, import_args, main_args, predict_args, review_args, segdiff
+from segdiff_jax.cli import (
+    app,
+    export_args,
+    import_args,
+    main_args,
+    predict_args,
+    review_args,
+    segdiff,
+)
 from segdiff_jax.experiments import args, report
 from segdiff_jax.experiments.grids import Values
 
@@ -25,11 +33,13 @@ FLAGS = {
         for name in ("calibrate", "rate")
     },
     "import": (*CONFIG, *import_args.FLAGS["import"]),
-    "export": import_args.FLAGS["export"],
+    "export": export_args.FLAGS,
+    "models": export_args.MODELS_FLAGS,
     "experiments run": (*CONFIG, *args.FLAGS, *Values._fields),
     "experiments report": report.NAMES,
 }
 ALL_FLAGS = {*MAIN, *predict_args.FLAGS, *import_args.FLAGS[""], "mode"}
+ALL_FLAGS |= {*export_args.FLAGS, *export_args.MODELS_FLAGS}
 ALL_FLAGS |= {flag for flags in review_args.FLAGS.values() for flag in flags}
 SEGDIFF = [sys.executable, "-c", "from segdiff_jax.cli import segdiff; segdiff.run()"]
 
@@ -46,7 +56,7 @@ def test_the_help_of_a_command_lists_all_of_its_flags_and_the_exit_codes(name, c
     text = capsys.readouterr().out
     assert flags_in(text) >= set(FLAGS[name])
     assert "Exit codes: " in text and "segdiff" in text
-    assert max(map(len, text.splitlines())) <= 100 and text.count("\n") < 50
+    assert max(map(len, text.splitlines())) <= 100 and text.count("\n") < 56
 
 
 @pytest.mark.parametrize("name", [name for name in segdiff.COMMANDS if " " not in name])
@@ -91,7 +101,8 @@ def test_the_version_is_that_of_the_package(capsys):
         (["check", "-x"], "main", (["-x"], "check")),
         (["predict", "--workdir=run"], "predict", (["--workdir=run"],)),
         (["import", "--weights=w.pt"], "import_torch", (["--weights=w.pt"], "import")),
-        (["export", "--export=w.pt"], "import_torch", (["--export=w.pt"], "export")),
+        (["export", "--export=w.pt"], "export.run", (["--export=w.pt"], "export")),
+        (["models"], "export.run", ([], "models")),
         (["experiments", "run", "--dir=d"], "experiments.run", (["--dir=d"],)),
         (["experiments", "report", "--dir=d"], "experiments.report", (["--dir=d"],)),
         (["--config=c.py", "--mode=all"], "main", (["--config=c.py", "--mode=all"],)),
@@ -123,7 +134,7 @@ BAD = [
     (["predict", "--wrkdir=x"], "--wrkdir: no such flag; did you mean workdir?"),
     (["import", "--export=w.pt"], "--export: no such flag"),
     (["import", "--workdir=x"], "--weights is missing"),
-    (["export", "--workdir=x"], "--export is missing"),
+    (["export", "--workdir=x"], "--output is missing"),
     (["--mode=train"], "--config is missing"),
 ]
 

@@ -118,6 +118,15 @@ def test_json_has_mean_and_spread_and_counts_the_undefined(written):
     assert (summary["area_ratio"]["defined"], summary["area_ratio"]["undefined"]) == (2, 1)
 
 
+def test_the_contours_of_all_images_together_stand_beside_the_mean(tmp_path):
+    counts = np.array([[1, 4, 2, 4]] * 5)
+    _, content, page = write(tmp_path, contours=counts)
+    assert content["pooled_boundary_f"] == pytest.approx(1 / 3)  # of 1/4 and 1/2
+    assert "contours of all images together" in page and "0.3333" in page
+    _, content, page = write(tmp_path, contours=np.zeros((5, 4), int))
+    assert content["pooled_boundary_f"] is None and "contours of all" not in page
+
+
 def test_json_has_the_bins_of_the_calibration(written):
     _, arguments, content, _ = written
     bins, sums = content["calibration"]["bins"], arguments["calibration_sums"]

@@ -88,5 +88,5 @@ def test_the_copied_files_are_enough_to_build_a_wheel_with_its_configs(tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "segdiff_jax/evaluation/report.html.j2" in names
-    shipped = {name.rpartition("/")[2] for name in names if "share/segdiff_jax/configs/" in name}
+    shipped = {name.rpartition("/")[2] for name in names if "segdiff_jax/configs/" in name}
     assert shipped == {path.name for path in (ROOT / "configs").glob("*.py")}

@@ -223,7 +223,7 @@ RATING = [
 ]
 CHECKPOINTS = [
     ("the best is the worst", "reverse=False", "reverse=True", MANAGER),
-    ("one checkpoint is kept", "POLICIES.LatestN(2)", "POLICIES.LatestN(1)", MANAGER),
+    ("one checkpoint is kept", "policies.LatestN(2)", "policies.LatestN(1)", MANAGER),
     (
         "nothing is verified",
         "if bad := checksums.differing(sums[name], tree):",

@@ -99,6 +99,7 @@ DEFAULTS = {
     "train.log_every": (100, "ours: 200 in the code"),
     "train.map": ("shard_map", "ours: changes no number"),
     "train.max_seconds": (0.0, "ours"),
+    "train.start_from": ("", "ours: the authors begin with random weights"),
 }
 
 
