@@ -101,7 +101,7 @@ def prepare(config: ConfigDict, workdir: Path) -> TrainSetup:
       UserError: the config does not fit the run, or processes read different data.
     """
     mesh, split = distributed.all_devices(), config.data.train_split
-    examples = datasets.examples(config, split)
+    examples = datasets.training_examples(config)
     if jax.process_count() > 1:  # before anything is compared with what process 0 may be writing
         consistency.check(consistency.data_facts(examples, split))
     config = run_config.with_saved_statistics(config, workdir)

@@ -9,6 +9,20 @@ from segdiff_jax.inference.averaging import average
 from segdiff_jax.inference.predictor import PredictedRows
 
 
+class Interiors(NamedTuple):
+    """The interiors of objects, see `data.channels.interior`, float32 in 0..1.
+
+    Attributes:
+      probability: [H, W].
+      passes: [G, H, W], of each pass.
+      decisions: [S, H, W], of each decision; None: there are none.
+    """
+
+    probability: np.ndarray
+    passes: np.ndarray
+    decisions: np.ndarray | None
+
+
 class Evidence(NamedTuple):
     """A picture and its prediction.
 
@@ -21,6 +35,7 @@ class Evidence(NamedTuple):
       decisions: [S, H, W] bool, the samples before they were coupled with the probability: where
         the chain itself ended above 1/2. They vary only as the network doubts whole objects, so
         their agreement ranks pictures; the samples' own follows the probability. None likewise.
+      interiors: by which objects that touch are told apart; None: the network learnt none.
     """
 
     image: np.ndarray
@@ -28,6 +43,7 @@ class Evidence(NamedTuple):
     passes: np.ndarray
     samples: np.ndarray | None
     decisions: np.ndarray | None
+    interiors: Interiors | None = None
 
     @property
     def disagreement(self) -> np.ndarray | None:
@@ -57,11 +73,19 @@ def evidence(
 
     p, passes = sized(found.probability[None]), sized(found.generations)
     soft, samples = found.soft, found.samples
-    if samples is None and random and len(passes) > 1:
+    are_samples = samples is None and random and len(passes) > 1
+    if are_samples:
         soft = samples = found.generations
     decided = None if soft is None or len(soft) < 2 else sized(soft) > 0.5
     masks = None if samples is None or len(samples) < 2 else sized(samples) > 0.5
-    return Evidence(image, p[0], p if random else passes, masks, decided)
+    interiors = None
+    if found.further is not None and found.further.channels.interior:
+        of_all = found.further.last()
+        q, of_passes = sized(of_all.probability), sized(of_all.generations)
+        of_soft = of_all.generations if are_samples else of_all.soft
+        of_decided = None if decided is None or of_soft is None else sized(of_soft)
+        interiors = Interiors(q[0], q if random else of_passes, of_decided)
+    return Evidence(image, p[0], p if random else passes, masks, decided, interiors)
 
 
 def agreement(found: Evidence, mask: np.ndarray) -> dict[str, float]:

@@ -46,7 +46,8 @@ class Objects(NamedTuple):
 
 def find(found: Evidence, mask: np.ndarray) -> Objects:
     """Returns the objects of a mask [H, W] of a picture."""
-    labels = label(mask)
+    interiors = found.interiors
+    labels = label(mask, None if interiors is None else interiors.probability)
     count = int(labels.max(initial=0))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     mean = np.bincount(labels.ravel(), found.probability.ravel(), count + 1)[1:] / area
@@ -58,14 +59,26 @@ def find(found: Evidence, mask: np.ndarray) -> Objects:
         held, overlap = np.mean(iou >= HELD, axis=0), iou.mean(axis=0)
         spread = _spread(np.where(iou >= HELD, areas, np.nan))
     if len(found.passes) > 1 and count:
-        passes = np.mean([best(labels, regions(one > 0.5))[0] for one in found.passes], axis=0)
+        others = _labelled(found.passes > 0.5, None if interiors is None else interiors.passes)
+        passes = np.mean([best(labels, one)[0] for one in others], axis=0)
     return Objects(labels, area, mean, held, overlap, passes, spread)
 
 
 def of_decisions(found: Evidence) -> Iterator[np.ndarray]:
-    """Yields the labels [H, W] int32 of the objects of each decision, of any size."""
-    for mask in () if found.decisions is None else found.decisions:
-        yield regions(mask).astype(np.int32)
+    """Yields the labels [H, W] int32 of the objects of each decision, of any size.
+
+    Where interiors divide them, they are those of `labelling.label`.
+    """
+    if found.decisions is not None:
+        interiors = None if found.interiors is None else found.interiors.decisions
+        for labels in _labelled(found.decisions, interiors):
+            yield labels.astype(np.int32)
+
+
+def _labelled(masks: np.ndarray, interiors: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Yields the objects of each of masks [S, H, W]; all components, where no interiors divide."""
+    for k, mask in enumerate(masks):
+        yield regions(mask) if interiors is None else label(mask, interiors[k])
 
 
 def best(labels: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

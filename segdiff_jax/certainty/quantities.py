@@ -82,7 +82,9 @@ def measure(found: Evidence) -> dict[str, Measured]:
     p = found.probability.astype(np.float64)
     doubt, pixels = float(np.sum(p * (1 - p))), p.size
     areas = {"probability": float(p.sum()), "mask": float(np.count_nonzero(p > 0.5))}
-    counts = {"mask": float(object_counts(p[None])[0])}
+    of = found.interiors
+    whole = None if of is None else of.probability[None]
+    counts = {"mask": float(object_counts(p[None], interiors=whole)[0])}
     area_scales = {CONSTANT: 1.0, VARIANCE: 1 + doubt}
     count_scales = {CONSTANT: 1.0, VARIANCE: 1 + doubt, "root": np.sqrt(1 + counts["mask"])}
     sets = {"samples": found.samples, "decisions": found.decisions}
@@ -90,7 +92,8 @@ def measure(found: Evidence) -> dict[str, Measured]:
     for name, masks in sets.items():
         if masks is None:
             continue
-        of_area, of_count = expected_area(masks), object_counts(masks)
+        interiors = None if of is None else of.passes if name == "passes" else of.decisions
+        of_area, of_count = expected_area(masks), object_counts(masks, interiors=interiors)
         areas[name], counts[name] = float(of_area.mean()), float(of_count.mean())
         area_scales[name] = 1 + float(of_area.std(ddof=1))
         count_scales[name] = 1 + float(of_count.std(ddof=1))

@@ -53,6 +53,17 @@ def choice(*names: str) -> Allowed:
     return Allowed(f"one of {', '.join(names)}", lambda v: v in names, names)
 
 
+def joined(names: tuple[str, ...], *, required: bool = False) -> Allowed:
+    """Returns the names, joined by "+"; and "" unless `required`."""
+    text = f"{', '.join(names)}, or some of them joined by +{'' if required else ', or nothing'}"
+
+    def accepts(v: Any) -> bool:
+        none = v == "" and not required
+        return none or (isinstance(v, str) and set(v.split("+")) <= set(names))
+
+    return Allowed(text, accepts)
+
+
 def several(each: Allowed, length: int | None = None) -> Allowed:
     """Returns tuples of `length`, or of at least one element; a list stands for a tuple (JSON)."""
     count = "one or more values" if length is None else f"{length} values"

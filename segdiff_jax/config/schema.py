@@ -25,6 +25,7 @@ from segdiff_jax.config.allowed import (
     Allowed,
     choice,
     integer,
+    joined,
     number,
     or_none,
     several,
@@ -38,18 +39,6 @@ MARGIN = 20  # percent by which a prepared object of Cityscapes is larger than i
 MAX_SEED = 2**32 - 1
 # fields of data sets that are read when a split is scored, not when it is prepared or trained on
 SCORING_FIELDS = ("cityscapes.test_expansion",)
-
-
-def _split(*, required: bool = False) -> Allowed:
-    """Returns the names of splits, joined by "+"; and "" unless `required`."""
-    text = f"{', '.join(SPLITS)}, or some of them joined by +{'' if required else ', or nothing'}"
-
-    def accepts(v: Any) -> bool:
-        none = v == "" and not required
-        return none or (isinstance(v, str) and set(v.split("+")) <= set(SPLITS))
-
-    return Allowed(text, accepts)
-
 
 _BOOL = Allowed("true or false", lambda v: isinstance(v, bool))
 _TEXT = Allowed("text", lambda v: isinstance(v, str))
@@ -78,13 +67,13 @@ FIELDS: dict[str, Field] = {
     "data.dir": Field("", _PATH_OR_NOTHING,
         "directory of the official files, for data sets that are downloaded by hand"),
     "data.prepared_dir": Field("~/.cache/segdiff_jax/data", _PATH, "prepared data sets"),
-    "data.train_split": Field("train", _split(required=True),
+    "data.train_split": Field("train", joined(SPLITS, required=True),
         "split to train on; splits may be joined: 'train+validation'"),
     "data.train_images": Field(0, integer(0, MANY),
         "number of images of train_split, the first in an order that the seed gives; 0: all"),
-    "data.validation_split": Field("", _split(),
+    "data.validation_split": Field("", joined(SPLITS),
         "split that selects the best checkpoint; '': none, the last weights are the result"),
-    "data.test_split": Field("test", _split(),
+    "data.test_split": Field("test", joined(SPLITS),
         "split that is scored once, at the end; it never selects anything"),
     "data.fingerprint": Field("", _TEXT,
         "of the images and masks to train on: a run records it, and resumes with no others"),
@@ -142,6 +131,9 @@ FIELDS: dict[str, Field] = {
         "how x_t and image are combined (paper, Table 4). 'sum': F(x_t) + G(I), the method; "
         "'concat': variant 1; 'stack': variant 3, I beside x_t, no G; 'inject1', 'inject3', "
         "'inject5': variants 4 to 6, G(I) added after that downsampling"),
+    "model.objects": Field("none", choice("none", "interior"),
+        "what is learnt besides the mask from labels of objects: 'interior', a second channel, by "
+        "which objects that touch are told apart, see docs/objects.md"),
     "model.encoder": Field("rrdb", choice("rrdb", "hardnet"),
         "G: 'rrdb'; 'hardnet': FC-HarDNet-70, variant 2"),
     "model.mask_scales": Field((1,), several(ODD),

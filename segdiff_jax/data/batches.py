@@ -80,6 +80,7 @@ def batches(
     process: tuple[int, int] = (0, 1),
     crop: CropFn = full_image,
     slots: int = 0,
+    channels: int = 1,
 ) -> Iterator[Batch]:
     """Returns an endless iterator over this process's part of the batches from step `start` on.
 
@@ -92,9 +93,11 @@ def batches(
         process: (index of this process, number of processes).
         crop: returns the part of an example to train on; must return one size for all examples.
         slots: rows of a batch with padding, see `BatchLayout`; 0: batch_size, no padding.
+        channels: of the masks, which hold them as bits, see `data.channels`.
 
     Returns:
-        Batches of uint8 numpy arrays with slots / number of processes rows; padding is zeros.
+        Batches of numpy arrays with slots / number of processes rows; padding is zeros. They are
+        uint8, but masks of more than 8 channels uint16.
 
     Raises:
         UserError: raised by the call, if the batch cannot be split or an example does not fit.
@@ -104,7 +107,7 @@ def batches(
         raise UserError(
             f"train.batch_size = {batch_size}: must be a positive multiple of the {count} processes"
         )
-    _check(examples, crop)
+    _check(examples, crop, channels)
     share = slots // count
     mine = slice(min(index * share, batch_size), min((index + 1) * share, batch_size))
     return _stack(examples, batch_size, seed, start, mine, crop, share)
@@ -125,7 +128,7 @@ def _stack(
         indices = rows(seed, step, batch_size, len(examples))[mine]
         positions = range(step * batch_size + mine.start, step * batch_size + mine.stop)
         images = np.zeros((share, *mask.shape, 3), np.uint8)
-        masks = np.zeros((share, *mask.shape), np.uint8)
+        masks = np.zeros((share, *mask.shape), mask.dtype)
         for row, (position, i) in enumerate(zip(positions, indices, strict=True)):
             visited = _visit(examples, seed, position, int(i))
             images[row], masks[row] = crop(generator(seed, position), visited)
@@ -142,7 +145,7 @@ def _visit(examples: Sequence[Example], seed: int, position: int, index: int) ->
     return example._replace(mask=example.annotations[shown])
 
 
-def _check(examples: Sequence[Example], crop: CropFn) -> None:
+def _check(examples: Sequence[Example], crop: CropFn, channels: int) -> None:
     if not examples:
         raise UserError("no training examples: at least one is needed", BAD_DATA)
     first = examples[0]
@@ -150,8 +153,12 @@ def _check(examples: Sequence[Example], crop: CropFn) -> None:
         image, mask = example.image, example.mask
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             problem = f"image is {image.dtype} {image.shape}, must be uint8 (height, width, 3)"
-        elif mask.dtype != np.uint8 or mask.max(initial=0) > 1:
-            problem = f"mask is {mask.dtype} up to {mask.max(initial=0)}, must be uint8 0 or 1"
+        elif mask.dtype != (np.uint8 if channels <= 8 else np.uint16) or (
+            mask.max(initial=0) >= 2**channels
+        ):
+            allowed = "0 or 1" if channels == 1 else f"{channels} bits"
+            found = f"mask is {mask.dtype} up to {mask.max(initial=0)}"
+            problem = f"{found}, must be uint8 {allowed}"
         elif mask.shape != image.shape[:2]:
             problem = f"mask is {mask.shape}, must be as large as its image, {image.shape[:2]}"
         elif (misfit := _misfit(example)) is not None:

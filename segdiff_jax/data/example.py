@@ -52,7 +52,7 @@ class Batch:
 
     Attributes:
         image: [B, H, W, 3] uint8, RGB.
-        mask: [B, H, W] uint8 in {0, 1}.
+        mask: [B, H, W] uint8 in {0, 1}; of several channels bits, see `channels`.
     """
 
     image: Array
@@ -79,16 +79,34 @@ def normalise(
     return (image - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
 
-def to_signed(mask: Array) -> jax.Array:
-    """Returns a mask [..., H, W] of {0, 1} as float32 [..., H, W, 1] of {-1, +1}."""
-    return 2.0 * jnp.asarray(mask, jnp.float32)[..., None] - 1.0
+def to_signed(mask: Array, channels: int = 1) -> jax.Array:
+    """Returns a mask [..., H, W] of {0, 1} as float32 [..., H, W, K] of {-1, +1}.
+
+    Of K = 1 channel; of more, the mask holds channel k as bit k (`channels.pack`).
+    """
+    return 2.0 * to_bits(mask, channels) - 1.0
+
+
+def to_bits(mask: Array, channels: int = 1) -> jax.Array:
+    """Returns the channels of a mask [..., H, W] as float32 [..., H, W, K] of {0, 1}."""
+    if channels == 1:
+        return jnp.asarray(mask, jnp.float32)[..., None]
+    bits = jnp.asarray(mask, jnp.int32)[..., None] >> jnp.arange(channels)
+    return (bits & 1).astype(jnp.float32)
 
 
 def to_probability(x0: Array) -> jax.Array:
     """Returns x0 [..., H, W, 1], where -1 is background and +1 foreground, as [..., H, W], 0 to 1.
 
+    Of K > 1 channels, [..., H, W, K] becomes [..., K, H, W].
+
     A sampler without clipping returns values slightly outside; they are not clipped here:
     `average` clips after it has resized, as the authors do, since clipping before moves the 0.5
     contour.
     """
-    return (jnp.asarray(x0, jnp.float32)[..., 0] + 1.0) / 2.0
+    return (by_channel(jnp.asarray(x0, jnp.float32)) + 1.0) / 2.0
+
+
+def by_channel(values: jax.Array) -> jax.Array:
+    """Returns [..., H, W, 1] as [..., H, W], and [..., H, W, K] of more as [..., K, H, W]."""
+    return values[..., 0] if values.shape[-1] == 1 else jnp.moveaxis(values, -1, -3)

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Noise = Callable[[jax.Array | int], jax.Array]  # 0: x_T; i + 1: z of the step i -> as x_t
+FURTHER = 2**31  # number of the key of the second channel, above those of all steps
 BLOCK = 16  # pixels; the field consists of squares of this side, each drawn under its own key
 
 
@@ -14,8 +16,8 @@ def gaussian(key: jax.Array, shape: tuple[int, ...]) -> Noise:
     return lambda i: jax.random.normal(jax.random.fold_in(key, i), shape)
 
 
-def field(key: jax.Array, corner: jax.Array, size: tuple[int, int]) -> Noise:
-    """Returns a window [h, w, 1] of an unbounded field of noise that the key determines.
+def field(key: jax.Array, corner: jax.Array, size: tuple[int, int], channels: int = 1) -> Noise:
+    """Returns a window [h, w, K] of an unbounded field of noise that the key determines.
 
     Overlapping windows hold the same noise where they overlap: tiles of one image see the same
     random numbers there and agree at their seams.
@@ -24,6 +26,7 @@ def field(key: jax.Array, corner: jax.Array, size: tuple[int, int]) -> Noise:
         key: of the field.
         corner: [2] int32, not negative: row and column of the window's top left pixel.
         size: (h, w) of the window.
+        channels: K, each an independent field; the first is that of one channel.
     """
     first, inside = corner // BLOCK, corner % BLOCK
     # one block more than fits: the window may begin within a block
@@ -41,4 +44,8 @@ def field(key: jax.Array, corner: jax.Array, size: tuple[int, int]) -> Noise:
         whole = drawn.transpose(0, 2, 1, 3).reshape(counts[0] * BLOCK, counts[1] * BLOCK)
         return jax.lax.dynamic_slice(whole, (inside[0], inside[1]), size)[..., None]
 
-    return window
+    if channels == 1:
+        return window
+    keys = [jax.random.fold_in(key, np.uint32(FURTHER + k)) for k in range(channels - 1)]
+    others = [field(own, corner, size) for own in keys]
+    return lambda i: jnp.concatenate([window(i), *(other(i) for other in others)], axis=-1)

@@ -1,11 +1,13 @@
 """Labels the objects of a mask: its connected components, divided where seeds tell them apart.
 
-Objects that touch are one component. A second map that is high inside each object and low where two
-meet (`data.object_channel`) tells them apart: its components above 1/2 are seeds, and each pixel of
-a component of the mask belongs to the seed that a flood from the seeds reaches it from (seeded
-watershed; Vincent and Soille, IEEE TPAMI 13(6), 1991). A component with one seed, or none, is one
-object: the map divides objects and never adds or removes one. Without such a map the distance to
-the background can take its place, for objects that are about convex.
+Objects that touch are one component. A second map that is high inside each object and low where
+two meet (`data.channels.interior`) tells them apart: its summits are seeds, and each pixel of a
+component of the mask belongs to the seed that a flood from the seeds reaches it from (seeded
+watershed; Vincent and Soille, IEEE TPAMI 13(6), 1991). A summit counts if it rises by a little
+above every pass to a higher one, whatever the height of the pass: a network that was trained for a
+short time sees the seam of two objects, but not that it is no interior. A component with one seed,
+or none, is one object: the map divides objects and never adds or removes one. Without such a map
+the distance to the background can take its place, for objects that are about convex.
 """
 
 import warnings
@@ -16,8 +18,10 @@ from scipy import ndimage
 from segdiff_jax.metrics import regions
 
 SMALLEST = 4  # pixels of a component that counts as an object
-SEED = 0.5  # value of the second map above which a pixel is part of a seed
-DEPTH = 1.0  # pixels by which two maxima of the distance must rise above the pass between them
+SEED = 0.5  # value of the second map above which a summit is a seed
+RISE = 0.1  # of a summit of the second map above every pass to a higher one
+DEPTH = 1.0  # pixels, likewise of the distance
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)  # 4-connected, as all objects are
 STRIP = 2**20  # pixels that are relabelled together
 
 
@@ -28,7 +32,8 @@ def label(
 
     Args:
       mask: [H, W], foreground is what is not 0.
-      interior: [H, W] in 0..1, high inside each object and low between two; None: there is none.
+      interior: [H, W], high inside each object and low between two: floats in 0..1, or unsigned
+        integers whose largest is 1; None: there is none.
       by_distance: whether, without it, objects are divided by their distance to the background.
     """
     labels = _large(regions(np.asarray(mask, bool)))
@@ -41,10 +46,10 @@ def label(
         own = of_place == number
         if interior is None:
             height = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1]  # type: ignore[index]
-            seeds = _summits(height, own)
+            seeds = own & _summits(height, DEPTH, 0)
         else:
-            height = interior[place]
-            seeds = own & (height > SEED)
+            height = _unit(interior[place])
+            seeds = own & _summits(np.where(own, height, 0), RISE, SEED)
         pieces = divide(own, seeds, height)
         of_place[own] = -(pieces[own] + count)
         count += int(pieces.max())
@@ -75,15 +80,29 @@ def divide(own: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.ndarray
     return whole
 
 
-def _summits(distance: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Marks the summits of a component's distances that rise by `DEPTH` above any pass."""
-    from skimage.morphology import reconstruction  # slow to import
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Returns values in 0..1: floats as they are, integers as shares of the largest of the type."""
+    if values.dtype.kind != "u":
+        return values
+    return values.astype(np.float32) / np.iinfo(values.dtype).max
 
-    lowered = np.maximum(distance - DEPTH, 0)
+
+def _summits(height: np.ndarray, rise: float, least: float) -> np.ndarray:
+    """Marks the summits of heights that are above `least` and rise enough above every pass.
+
+    They are the regional maxima of the heights [h, w], at least 0, after those that rise by less
+    than `rise` are filled (h-maxima transform; Soille, Morphological Image Analysis, 2004, 6.3.4).
+    """
+    from skimage.morphology import local_maxima, reconstruction  # slow to import
+
+    height = height.astype(np.float64)
     with warnings.catch_warnings():  # scikit-image 0.26 sets the shape of an array
         warnings.simplefilter("ignore", DeprecationWarning)
-        rest = distance - reconstruction(lowered, distance)
-    return own & (rest > DEPTH - 1e-6)
+        filled = reconstruction(np.maximum(height - rise, 0), height, footprint=CROSS)
+    found = regions(np.asarray(local_maxima(filled, connectivity=1)))
+    tops = np.zeros(int(found.max(initial=0)) + 1)
+    np.maximum.at(tops, found.ravel(), height.ravel())
+    return (found > 0) & (tops > least)[found]
 
 
 def _large(labels: np.ndarray) -> np.ndarray:

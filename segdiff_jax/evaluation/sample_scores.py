@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.evaluation.labelling import SMALLEST
+from segdiff_jax.evaluation.labelling import SMALLEST, label
 from segdiff_jax.metrics import regions
 
 
@@ -77,14 +77,22 @@ def expected_area(soft: np.ndarray) -> np.ndarray:
     return np.asarray(soft, np.float64).sum(axis=(-2, -1))
 
 
-def object_counts(masks: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+def object_counts(
+    masks: np.ndarray, threshold: float = 0.5, interiors: np.ndarray | None = None
+) -> np.ndarray:
     """Returns the number of 4-connected components of `SMALLEST` pixels or more: [S] int64.
 
     Args:
       masks: [S, H, W] in 0..1.
       threshold: above which a pixel belongs to one.
+      interiors: [S, H, W] in 0..1, which divide components, see `labelling.label`; None: they do
+        not.
     """
-    return np.array([_count(mask > threshold) for mask in masks], np.int64)
+    if interiors is None:
+        return np.array([_count(mask > threshold) for mask in masks], np.int64)
+    both = zip(masks, interiors, strict=True)
+    counts = [label(mask > threshold, interior).max(initial=0) for mask, interior in both]
+    return np.array(counts, np.int64)
 
 
 def _count(mask: np.ndarray) -> int:

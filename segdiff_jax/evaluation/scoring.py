@@ -48,7 +48,7 @@ def score_examples(
         probability = average(found.generations, example.mask.shape, predictor.fusion)
         scores = metrics.scores(probability, example.mask, example.objects)
         yield ScoredPrediction(
-            example, found.generations, probability, scores, found.samples, found
+            *(example, found.generations, probability, scores, found.samples, found),
         )
         watchdog.heartbeat(f"the prediction for {example.name}")
 

@@ -9,6 +9,7 @@ from segdiff_jax.data.datasets.registry import Source, statistics
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
 from segdiff_jax.data.image_io.headers import Limits
+from segdiff_jax.factory import networks
 
 
 def source(config: ConfigDict) -> Source:
@@ -23,6 +24,15 @@ def examples(config: ConfigDict, split: str) -> list[Example]:
     loaded, c = source(config).load(split), config.data
     training = split == c.train_split
     return subset.nested_subset(loaded, c.train_images, config.seed) if training else loaded
+
+
+def training_examples(config: ConfigDict) -> list[Example]:
+    """Returns the examples to train on; their masks hold all channels that the network learns."""
+    found, channels = examples(config, config.data.train_split), networks.channels(config)
+    if (known := sum(one.objects is not None for one in found)) and not channels.interior:
+        hint = "--config.model.objects=interior learns to tell apart those that touch"
+        logging.info("%d of %d images have labels of objects: %s", known, len(found), hint)
+    return channels.packed(found)
 
 
 def limits(config: ConfigDict) -> Limits:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
+from segdiff_jax.data.channels import Channels
 from segdiff_jax.errors import UserError
 from segdiff_jax.models.conditioning import Concat, Downsampled, Encoded, Inject, Plain, Stack, Sum
 from segdiff_jax.models.hardnet import STRIDE, HarDNet
@@ -79,16 +80,23 @@ def model(config: ConfigDict) -> SegDiff:
             T=config.diffusion.T,
             dtype=dtype,
             remat=c.remat in ("unet", "all"),
+            outputs=channels(config).count,
         ),
         factor=2**after,
         precision=choose(PRECISIONS, c.precision, "model.precision"),
     )
 
 
+def channels(config: ConfigDict) -> Channels:
+    """Returns the channels of the masks that the network learns."""
+    return Channels(interior=config.model.objects == "interior")
+
+
 def parameter_shapes(config: ConfigDict) -> Any:
     """Returns the parameters as nested dictionaries of `jax.ShapeDtypeStruct`; computes nothing."""
     side = multiple(config)  # the smallest input there is
-    image, x_t = (jax.ShapeDtypeStruct((1, side, side, n), jnp.float32) for n in (3, 1))
+    sizes = 3, channels(config).count
+    image, x_t = (jax.ShapeDtypeStruct((1, side, side, n), jnp.float32) for n in sizes)
     t, key = jax.ShapeDtypeStruct((1,), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(model(config).init, key, image, x_t, t)["params"]
 

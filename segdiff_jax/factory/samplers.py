@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from segdiff_jax import diffusion
 from segdiff_jax.errors import UserError
-from segdiff_jax.factory.networks import choose, model, multiple, one_pass
+from segdiff_jax.factory.networks import channels, choose, model, multiple, one_pass
 from segdiff_jax.inference.predictor import Predictor, Run
 from segdiff_jax.inference.sampler import (
     DiffusionSampler,
@@ -96,7 +96,7 @@ def chain_sampler(config: ConfigDict) -> DiffusionSampler:
 
 def _network(config: ConfigDict) -> dict[str, Any]:
     mean, std = tuple(config.data.mean), tuple(config.data.std)
-    return {"model": model(config), "mean": mean, "std": std}
+    return {"model": model(config), "mean": mean, "std": std, "channels": channels(config)}
 
 
 def predictor(runs: Sequence[tuple[ConfigDict, Params]], mesh: Mesh) -> Predictor:

@@ -121,6 +121,7 @@ def objective(config: ConfigDict, at_T: bool = False) -> Objective:
         "mean": tuple(config.data.mean),
         "std": tuple(config.data.std),
         "reduction": config.train.loss,
+        "channels": networks.channels(config).count,
     }
     if networks.one_pass(config):
         return CrossEntropyObjective(**common)
@@ -226,7 +227,9 @@ def device_batches(
     process = jax.process_index(), jax.process_count()
     rows, crop = batch_layout(config, mesh.size), datasets.crop_fn(config)
     of_process = process, crop, rows.slots
-    for batch in batches(examples, rows.batch_size, config.seed, first, *of_process):
+    count = networks.channels(config).count
+    order = examples, rows.batch_size, config.seed, first
+    for batch in batches(*order, *of_process, channels=count):
         yield distributed.split_rows(batch, mesh)
 
 

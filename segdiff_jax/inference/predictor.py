@@ -16,35 +16,13 @@ import numpy as np
 
 from segdiff_jax.inference.coupling import couple
 from segdiff_jax.inference.fusion import WHOLE, fuse
+from segdiff_jax.inference.predicted_rows import Further, PredictedRows, stacked
 from segdiff_jax.inference.sampler import row_key
 from segdiff_jax.inference.segmentation import ImageRows, Segmenter
 
 ROUND = 4  # samples that are drawn before their areas are looked at
 LEVELS = np.uint32(2**32 - 1)  # number of the key of `coupling.couple`; no generation has it
 MAX_VALUES = 2**29  # of all samples of an image that is predicted as a whole: 2 GB
-
-
-class PredictedRows(NamedTuple):
-    """Finished rows of the prediction of an image.
-
-    Attributes:
-      image: index of the image, from 0.
-      top: the first of the rows.
-      generations: [G, rows, W] float32, about 0..1 and not clipped: those of the run; of several
-        runs the probability of each.
-      probability: [rows, W] float32 in 0..1; nan where a generation or a sample is no number.
-      samples: [S, rows, W] uint8 of 0 and 1; None: none are drawn.
-      last: whether these are the image's last rows.
-      soft: [S, rows, W] float32, about 0..1: the samples as the chain ended; None likewise.
-    """
-
-    image: int
-    top: int
-    generations: np.ndarray
-    probability: np.ndarray
-    samples: np.ndarray | None
-    last: bool
-    soft: np.ndarray | None = None
 
 
 class Run(NamedTuple):
@@ -198,9 +176,12 @@ class Predictor:
         return shares
 
     def _fused(self, of_runs: Sequence[ImageRows]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the generations and the probability of the same rows of all runs."""
+        """Returns the generations and the probability of the same rows of all runs.
+
+        Of K > 1 channels, [G, K, rows, W] and [K, rows, W].
+        """
         fused = [
-            fuse(np.clip(rows.generations, 0, 1), run.fusion)
+            fuse_channels(np.clip(rows.generations, 0, 1), run.fusion)
             for run, rows in zip(self.runs, of_runs, strict=True)
         ]
         if len(fused) == 1:
@@ -215,8 +196,19 @@ class Predictor:
         soft: np.ndarray | None,
         rng: np.random.Generator | None = None,
     ) -> PredictedRows:
-        """Joins the map of rows with soft samples of them, [S, rows, W]; `rng` couples them."""
-        samples = None
+        """Joins the map of rows with soft samples of them, [S, rows, W]; `rng` couples them.
+
+        Of K > 1 channels the three have an axis more, as from `_fused`.
+        """
+        samples = further = None
+        if probability.ndim == 3:
+            of_soft = None if soft is None else soft[:, 1:]
+            channels = self.runs[0].segmenter.sampler.channels
+            further = Further(channels, probability[1:], generations[:, 1:], of_soft)
+            generations, probability = generations[:, 0], probability[0]
+            if further.unknown().any():
+                probability = np.where(further.unknown(), np.nan, probability)
+            soft = None if soft is None else soft[:, 0]
         if soft is not None:
             if (unknown := ~np.isfinite(soft).all(axis=0)).any():  # masks of 0 and 1 would hide it
                 generations = np.where(unknown, np.nan, generations)
@@ -226,8 +218,15 @@ class Predictor:
             if samples is None:
                 samples = (soft > 0.5).astype(np.uint8)
         return PredictedRows(
-            rows.image, rows.top, generations, probability, samples, rows.last, soft
+            rows.image, rows.top, generations, probability, samples, rows.last, soft, further
         )
+
+
+def fuse_channels(soft: np.ndarray, method: str) -> np.ndarray:
+    """Fuses soft masks [S, H, W] into a map [H, W], or [S, K, H, W], channel by channel."""
+    if soft.ndim == 3:
+        return fuse(soft, method)
+    return np.stack([fuse(soft[:, k], method) for k in range(soft.shape[1])])
 
 
 def is_settled(samples: np.ndarray, tolerance: float) -> bool:
@@ -257,19 +256,3 @@ def _whole(segmenter: Segmenter, image: np.ndarray, key: jax.Array, number: int)
 def _order(shares: list[tuple[Segmenter, range]]) -> np.ndarray:
     """Returns the indices that put samples, share after share, into the order of their numbers."""
     return np.argsort([*chain.from_iterable(numbers for _, numbers in shares)])
-
-
-def stacked(parts: list[PredictedRows]) -> PredictedRows:
-    """Returns the rows of an image as one part."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    samples = [part.samples for part in parts if part.samples is not None]
-    soft = [part.soft for part in parts if part.soft is not None]
-    return first._replace(
-        generations=np.concatenate([part.generations for part in parts], axis=-2),
-        probability=np.concatenate([part.probability for part in parts]),
-        samples=np.concatenate(samples, axis=-2) if samples else None,
-        soft=np.concatenate(soft, axis=-2) if soft else None,
-        last=True,
-    )

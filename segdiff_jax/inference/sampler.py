@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from segdiff_jax import diffusion
-from segdiff_jax.data.example import Array, normalise, to_probability
+from segdiff_jax.data.channels import Channels
+from segdiff_jax.data.example import Array, by_channel, normalise, to_probability
 from segdiff_jax.models.segdiff import Params, SegDiff, call
 from segdiff_jax.runtime import distributed
 
@@ -22,6 +23,7 @@ class MaskSampler(ABC):
     Attributes:
       model: the network.
       mean, std: of the image's channels, in 0..255.
+      channels: of the masks; as many as the network's.
       random: whether the generations are samples of masks, whose spread is their uncertainty; if
         not, their values are the network's own probabilities.
     """
@@ -29,6 +31,7 @@ class MaskSampler(ABC):
     model: SegDiff
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    channels: Channels = Channels()
     random: ClassVar[bool]
 
     def encode(self, params: Params, tiles: jax.Array) -> jax.Array:
@@ -39,7 +42,7 @@ class MaskSampler(ABC):
     def sample(
         self, params: Params, features: jax.Array, key: jax.Array, corner: jax.Array
     ) -> jax.Array:
-        """Samples one generation: a soft mask [H, W], about 0..1.
+        """Samples one generation: a soft mask [H, W], about 0..1; of K > 1 channels [K, H, W].
 
         Args:
           params: of the model.
@@ -81,7 +84,7 @@ class DiffusionSampler(MaskSampler):
     ) -> tuple[diffusion.Steps, diffusion.Denoiser, diffusion.Noise]:
         """Returns the reverse process of one generation; arguments as those of `sample`."""
         height, width = (side * self.model.factor for side in features.shape[:2])
-        noise = diffusion.field(key, corner, (height, width))
+        noise = diffusion.field(key, corner, (height, width), self.channels.count)
 
         def denoise(x_t: jax.Array, t: jax.Array) -> diffusion.Estimate:
             read = self.prediction.input(self.schedule, x_t, t)
@@ -117,7 +120,8 @@ class MarginalSampler(MaskSampler):
     ) -> jax.Array:
         """Returns the probability of each pixel [H, W], of the noise of this key."""
         height, width = (side * self.model.factor for side in features.shape[:2])
-        x_T, T = diffusion.field(key, corner, (height, width))(0), jnp.int32(self.schedule.T)
+        noise = diffusion.field(key, corner, (height, width), self.channels.count)
+        x_T, T = noise(0), jnp.int32(self.schedule.T)
         read = self.prediction.input(self.schedule, x_T, T)
         output = call(self.model, "denoise", params, read[None], T[None], features[None])
         return to_probability(self.prediction.read(self.schedule, x_T, T, output[0]).x0)
@@ -134,7 +138,7 @@ class OneShotSampler(MaskSampler):
     ) -> jax.Array:
         """Returns the probability of each pixel [H, W]; key and corner do not matter."""
         logits = call(self.model, "denoise", params, None, None, features[None])
-        return jax.nn.sigmoid(logits[0, ..., 0])
+        return jax.nn.sigmoid(by_channel(logits[0]))
 
 
 def row_key(key: jax.Array, image: Array | np.uint32, generation: Array | np.uint32) -> jax.Array:
@@ -169,7 +173,8 @@ def sample_rows(
       rows_per_iteration: rows that are denoised in one batch.
 
     Returns:
-      [R / devices, h, w] soft masks, or whatever `MaskSampler.sample` returns for each row.
+      [R / devices, h, w] soft masks, of K > 1 channels [R / devices, K, h, w]; or whatever
+      `MaskSampler.sample` returns for each row.
     """
 
     def encode(tile: jax.Array) -> jax.Array:

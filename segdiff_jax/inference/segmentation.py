@@ -85,7 +85,8 @@ class ImageRows(NamedTuple):
     Attributes:
       image: index of the image, from 0.
       top: the first of the rows.
-      generations: [S, rows, W] float32 soft masks, about 0..1 and not clipped.
+      generations: [S, rows, W] float32 soft masks, about 0..1 and not clipped; of K > 1 channels
+        [S, K, rows, W].
       last: whether these are the image's last rows.
     """
 
@@ -131,7 +132,7 @@ class Segmenter:
     every: int = 1
 
     def __call__(self, images: Iterable[np.ndarray], key: jax.Array) -> Iterator[np.ndarray]:
-        """Yields the generations of each image in turn, [S, H, W] float32.
+        """Yields the generations of each image in turn, [S, H, W] float32, or [S, K, H, W].
 
         They are soft masks (x0 + 1) / 2, about 0..1 and not clipped: `averaging.average` resizes,
         clips and averages, in this order. With the same key a generation is the same whatever the
@@ -201,7 +202,7 @@ class Segmenter:
         return 1 if alone else self.max_tiles_per_call
 
     def _run(self, group: list[Tile], plan: CallPlan, key: jax.Array) -> np.ndarray:
-        """Samples all generations of a group of tiles of one size: [N, S, h, w]."""
+        """Samples all generations of a group of tiles: [N, S, h, w], or [N, S, K, h, w]."""
         n, S, turns = len(group), self.generations, self.orientations
         tile, generation = np.divmod(np.arange(n * S), S)
         seen = tile * turns + generation % turns  # the tile in the orientation of the row

@@ -1,6 +1,6 @@
 """F, the mask encoder, and the ways to combine F(x_t) with the image's features G(I).
 
-Every conditioning maps (x_t [B, H, W, 1], features [B or 1, h, w, c]) to the inputs of the U-Net:
+Every conditioning maps (x_t [B, H, W, K], features [B or 1, h, w, c]) to the inputs of the U-Net:
 the stem [B, H, W, c'], and the additions {k: [B or 1, H / 2^k, W / 2^k, c"]} that are added after
 its k-th downsampling. `Sum` is the method; `Concat`, `Stack` and `Inject` are variants of its
 ablation (paper, Table 4). `Encoded` and `Plain` belong to networks without a mask as input: they
@@ -40,7 +40,7 @@ class Conditioning(nn.Module):
         return Conv(self.channels, dtype=self.dtype, name="F")(x)
 
     def at_scales(self, x_t: jax.Array) -> jax.Array:
-        """Maps x_t [B, H, W, 1] to its normalised sums at every scale, [B, H, W, scales]."""
+        """Maps x_t [B, H, W, K] to its normalised sums at every scale, [B, H, W, scales K]."""
         if self.scales == (1,):
             return x_t
         return jnp.concatenate([_normalised_sum(x_t, side) for side in self.scales], axis=-1)
@@ -51,7 +51,7 @@ class Sum(Conditioning):
 
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
-        """Maps x_t [B, H, W, 1], features [B or 1, H, W, channels] to stem [B, H, W, channels]."""
+        """Maps x_t [B, H, W, K], features [B or 1, H, W, channels] to stem [B, H, W, channels]."""
         return self.convolve(self.at_scales(x_t)) + features, {}
 
 
@@ -60,7 +60,7 @@ class Concat(Conditioning):
 
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
-        """Maps x_t [B, H, W, 1], features [B or 1, H, W, c] to stem [B, H, W, channels + c]."""
+        """Maps x_t [B, H, W, K], features [B or 1, H, W, c] to stem [B, H, W, channels + c]."""
         return _concatenate(self.convolve(self.at_scales(x_t)), features), {}
 
 
@@ -69,7 +69,7 @@ class Stack(Conditioning):
 
     @nn.compact
     def __call__(self, x_t: jax.Array, image: jax.Array) -> Conditioned:
-        """Maps x_t [B, H, W, 1], image [B or 1, H, W, 3] to stem [B, H, W, channels]."""
+        """Maps x_t [B, H, W, K], image [B or 1, H, W, 3] to stem [B, H, W, channels]."""
         return self.convolve(_concatenate(self.at_scales(x_t), image)), {}
 
 
@@ -83,7 +83,7 @@ class Inject(Conditioning):
 
     @nn.compact
     def __call__(self, x_t: jax.Array, features: jax.Array) -> Conditioned:
-        """Maps x_t [B, H, W, 1], features [B or 1, H / 2^k, W / 2^k, c] to stem, {k: features}."""
+        """Maps x_t [B, H, W, K], features [B or 1, H / 2^k, W / 2^k, c] to stem, {k: features}."""
         return self.convolve(self.at_scales(x_t)), {self.after: features}
 
 
@@ -126,7 +126,7 @@ class Downsampled(nn.Module):
 
 
 def _normalised_sum(x: jax.Array, side: int) -> jax.Array:
-    """Returns the sums of x [B, H, W, 1] over squares around each pixel, divided by their side.
+    """Returns the sums of x [B, H, W, K] over squares around each pixel, divided by their side.
 
     Beyond the border x counts as zero.
     """

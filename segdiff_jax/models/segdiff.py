@@ -18,7 +18,7 @@ class SegDiff(nn.Module):
     Attributes:
       encoder: G, image [B, H, W, 3] -> features [B, h, w, C]; None: the image is its own features.
       conditioning: (x_t, features) -> stem and additions, see `models.conditioning`; contains F.
-      unet: (stem, t, keys, additions) -> [B, H, W, 1].
+      unet: (stem, t, keys, additions) -> [B, H, W, K].
       factor: how many times smaller the sides of the features are than those of the image.
       precision: of products of float32, see `at_precision`.
     """
@@ -40,7 +40,7 @@ class SegDiff(nn.Module):
         features: jax.Array,
         keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Maps x_t [B, H, W, 1] and t [B] or [1] int32 in 1..T to an output [B, H, W, 1] float32.
+        """Maps x_t [B, H, W, K] and t [B] or [1] int32 in 1..T to an output [B, H, W, K] float32.
 
         `diffusion.Prediction` decides whether the output is eps, x0 or v. `keys` [B] enable
         dropout; the dropout of a row depends on its own key alone.
@@ -51,7 +51,7 @@ class SegDiff(nn.Module):
     def __call__(
         self, image: jax.Array, x_t: jax.Array, t: jax.Array, keys: jax.Array | None = None
     ) -> jax.Array:
-        """Encodes and denoises: image [B, H, W, 3], x_t [B, H, W, 1] and t [B] to [B, H, W, 1]."""
+        """Encodes and denoises: image [B, H, W, 3], x_t [B, H, W, K] and t [B] to [B, H, W, K]."""
         return self.denoise(x_t, t, self.encode(image), keys)
 
 

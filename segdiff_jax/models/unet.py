@@ -14,7 +14,7 @@ from segdiff_jax.models.time_embedding import TimeEmbedding
 
 
 class UNet(nn.Module):
-    """Maps the stem [B, H, W, C] and t [B] to [B, H, W, 1] float32.
+    """Maps the stem [B, H, W, C] and t [B] to [B, H, W, outputs] float32.
 
     Height and width must be multiples of 2^(levels - 1).
 
@@ -27,6 +27,7 @@ class UNet(nn.Module):
       time_embedding, T: see `TimeEmbedding`; "none": t is ignored.
       dtype: of activations; parameters, time, norms and the output head are float32.
       remat: store only the input of each level for the backward pass, and recompute the rest there.
+      outputs: channels of the result.
     """
 
     channels: int
@@ -40,6 +41,7 @@ class UNet(nn.Module):
     T: int = 100
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    outputs: int = 1
 
     @nn.compact
     def __call__(
@@ -49,7 +51,7 @@ class UNet(nn.Module):
         keys: jax.Array | None = None,
         additions: Mapping[int, jax.Array] | None = None,
     ) -> jax.Array:
-        """Maps a stem [B, H, W, c] of any width and t [B] or [1] int32 in 1..T to [B, H, W, 1].
+        """Maps a stem [B, H, W, c] of any width and t [B] or [1] int32 in 1..T to the outputs.
 
         Args:
           stem: the conditioned input.
@@ -78,7 +80,7 @@ class UNet(nn.Module):
             h = remat(up)(self, h, time, level_skips)
         assert not skips
         h = GroupNorm(self.groups, silu=True, name="out_norm")(h.astype(jnp.float32))
-        return Conv(1, zero=True, name="out")(h)
+        return Conv(self.outputs, zero=True, name="out")(h)
 
     def modules(self) -> tuple[Callable[..., ResBlock], Callable[..., SelfAttention]]:
         """Returns the constructors of a residual block and of an attention."""

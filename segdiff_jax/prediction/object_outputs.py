@@ -69,7 +69,7 @@ class ObjectOutputs:
         self,
         input: Input,
         output: Path,
-        maps: tuple[np.ndarray, np.ndarray],
+        maps: tuple[np.ndarray, np.ndarray, np.ndarray | None],
         known: Objects | None,
         tags: writing.Tags,
     ) -> None:
@@ -78,11 +78,11 @@ class ObjectOutputs:
         Args:
           input: the image.
           output: folder.
-          maps: mask [H, W] uint8 and probability [H, W] uint16, see `OutputMaps`.
+          maps: mask [H, W] uint8, probability and interior [H, W] uint16, see `OutputMaps`.
           known: what is known of the objects of the mask; None: their labels are found here.
           tags: of the image file.
         """
-        mask, probability = maps
+        mask, probability, interior = maps
         if mask.size > MAX_PIXELS:
             limit = f"its {mask.size} pixels are more than {MAX_PIXELS}"
             logging.warning("%s: no objects are written: %s", input.name, limit)
@@ -92,7 +92,7 @@ class ObjectOutputs:
                 "%s: too large for the agreement, area_std and confidence of its objects",
                 input.name,
             )
-        labels = label(mask) if known is None else known.labels
+        labels = label(mask, interior) if known is None else known.labels
         scale, paths = pixel_size.read(input.path, self.page), self.paths(input, output)
         objects = measured(labels, probability, known, scale, input.name)
         for kind, encode in ENCODE.items():

@@ -53,6 +53,7 @@ class OutputMaps:
       generations: [G, H, W] uint16 like probability, in an unnamed temporary file; None if not
         kept.
       samples: [S, H, W] uint8 of 0 and 255, likewise.
+      interior: [H, W] uint16 like probability, of objects, see `data.channels`; None: not kept.
       inner, outer: [H, W] uint8 like mask, of the risk that was asked for; None: of none.
     """
 
@@ -72,7 +73,7 @@ class OutputMaps:
           shape: (H, W).
           threshold: of the probability, in 0..1.
           keep_in: folder of temporary files.
-          keep: what is kept there: "generations", "samples".
+          keep: what is kept there: "generations", "samples"; and in memory "interior".
           random: whether generations are samples of masks, see `averaging.uncertainty`.
           expected: whether the agreement of a single generation p, without samples, is the Dice of
             the mask m that is expected if p is right, 2 sum(p m) / (sum p + sum m): the Soft Dice
@@ -83,6 +84,7 @@ class OutputMaps:
         self.mask = np.zeros(shape, np.uint8)
         self.generations: np.ndarray | None = None
         self.samples: np.ndarray | None = None
+        self.interior = np.zeros(shape, np.uint16) if "interior" in keep else None
         self.inner, self.outer = (np.zeros(shape, np.uint8) if bounds else None for _ in range(2))
         self._bounds = bounds
         self._threshold, self._keep_in, self._keep = threshold, keep_in, keep
@@ -97,6 +99,7 @@ class OutputMaps:
         generations: np.ndarray,
         probability: np.ndarray,
         samples: np.ndarray | None = None,
+        interior: np.ndarray | None = None,
     ) -> None:
         """Adds the next rows.
 
@@ -105,6 +108,7 @@ class OutputMaps:
           generations: [G, rows, W] float soft masks, about 0..1; they are clipped here.
           probability: [rows, W] float in 0..1.
           samples: [S, rows, W] uint8 of 0 and 1; None: there are none.
+          interior: [rows, W] float in 0..1, likewise.
 
         Raises:
           UserError: a value is not a finite number.
@@ -116,6 +120,8 @@ class OutputMaps:
             raise ValueError(f"{added}, after {self._rows} rows of {self.mask.shape}")
         if self._rows == 0:
             self._begin(count, 0 if samples is None else len(samples))
+        if self.interior is not None and interior is not None:
+            self.interior[top : top + rows] = _integer(interior)
         step = max(1, MAX_VALUES // ((count + self._samples) * width))
         for first in range(0, rows, step):
             part = slice(first, first + step)

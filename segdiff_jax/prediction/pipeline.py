@@ -211,9 +211,9 @@ class FolderPrediction:
                 return self._give_up(jobs, ended, error, progress)
             job, file = jobs[rows.image], reader.files[rows.image]
             try:
-                maps = maps or self._maps(file.image.shape[:2])
+                maps = maps or self._maps(file.image.shape[:2], rows.interior is not None)
                 shown = self.shown(rows.probability)
-                maps.add(rows.top, rows.generations, shown, rows.samples)
+                maps.add(rows.top, rows.generations, shown, rows.samples, rows.interior)
                 certainty.add(rows, job.pixels)
                 if rows.last:
                     known = certainty.known(rows.image, file.image, maps.mask)
@@ -236,9 +236,10 @@ class FolderPrediction:
         progress.update(jobs[index].pixels)
         return [jobs[index + 1 :]]
 
-    def _maps(self, shape: tuple[int, int]) -> OutputMaps:
+    def _maps(self, shape: tuple[int, int], interior: bool) -> OutputMaps:
         """Returns the maps of an image of shape (H, W), which are empty."""
         wanted = {"generations": self.saved_generations > 0, "samples": self.save_samples}
+        wanted |= {"interior": self.objects is not None and interior}
         keep = [name for name, kept in wanted.items() if kept]
         more = self.random, self.expected, self.bounds
         return OutputMaps(shape, self.threshold, self.output, keep, *more)
@@ -267,8 +268,8 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         if self.objects is not None:
-            two = maps.mask, maps.probability
-            self.objects.write(input, self.output, two, known.objects, file.tags)
+            of_objects = maps.mask, maps.probability, maps.interior
+            self.objects.write(input, self.output, of_objects, known.objects, file.tags)
         if self.diameter:
             log_lines.size(input.name, maps.mask, known.objects, self.diameter)
         seconds = time.monotonic() - started

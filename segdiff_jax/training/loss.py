@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from segdiff_jax.data.augment import Augment
-from segdiff_jax.data.example import Array, Batch, normalise, to_signed
+from segdiff_jax.data.example import Array, Batch, by_channel, normalise, to_bits, to_signed
 from segdiff_jax.diffusion import Prediction, Schedule, add_noise
 from segdiff_jax.models.segdiff import Params, SegDiff, call, without_encoder
 
@@ -85,6 +85,7 @@ class Objective(ABC):
       augment: (key, image, mask) -> (image, mask) of one example.
       mean, std: of the image's channels, in 0..255.
       reduction: of the loss over the pixels of an image, "sum" or "mean".
+      channels: K, of the masks, see `data.channels`.
     """
 
     model: SegDiff
@@ -92,6 +93,7 @@ class Objective(ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reduction: str = "sum"
+    channels: int = 1
 
     @abstractmethod
     def example_losses(
@@ -107,7 +109,7 @@ class Objective(ABC):
 
         Args:
           params: of the model.
-          masks: [B, H, W] in {0, 1}.
+          masks: [B, H, W] in {0, 1}; of several channels bits, see `data.channels`.
           features: G of their images, [B, h, w, C].
           keys: [B], the randomness of each row.
           strata: see `loss`.
@@ -188,10 +190,10 @@ class DenoisingObjective(Objective):
 
         Args:
           params: of the model.
-          x0: [R, H, W, 1] in {-1, +1}.
+          x0: [R, H, W, K] in {-1, +1}.
           features: G(I), [R, h, w, C].
           t: [R] int32 in 1..T.
-          eps: [R, H, W, 1].
+          eps: [R, H, W, K].
           dropout_keys: [R]; None: no dropout.
         """
         return self.errors(params, x0, x0, features, t, eps, dropout_keys)[0]
@@ -206,7 +208,7 @@ class DenoisingObjective(Objective):
         eps: jax.Array,
         dropout_keys: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Computes (losses [R], mean squared errors [R], estimates of x0 [R, H, W, 1]) of draws.
+        """Computes (losses [R], mean squared errors [R], estimates of x0 [R, H, W, K]) of draws.
 
         The arguments are those of `denoising_losses`, and the mask that x_t is made of. The squared
         error of a logit is that of its probability.
@@ -236,10 +238,11 @@ class DenoisingObjective(Objective):
         draw_keys = jax.vmap(lambda key: jax.random.split(key, self.draws), out_axes=1)(keys)
         times = None if self.kind == "uniform" else self.times(keys, strata)  # [draws, B]
         if self.kind == "T+recycled":
-            signed = to_signed(masks)
+            signed = to_signed(masks, self.channels)
             return self.recycled_losses(params, signed, features, draw_keys, times, weights)
         at_once = self.draws_at_once or self.draws
-        x0 = jnp.concatenate([to_signed(masks)] * at_once)  # [at_once B, H, W, 1]
+        signed = to_signed(masks, self.channels)
+        x0 = jnp.concatenate([signed] * at_once)  # [at_once B, H, W, K]
 
         def denoise(operands: tuple[Params, jax.Array], randomness: Tree) -> tuple[jax.Array, Tree]:
             params, features = operands
@@ -325,7 +328,8 @@ class CrossEntropyObjective(Objective):
     ) -> Losses:
         """Computes the cross-entropy in nats, and the squared error of the probability."""
         logits = call(self.model, "denoise", params, None, None, features, keys)
-        logits, truth = logits[..., 0], masks.astype(jnp.float32)
-        losses = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, truth), (1, 2))
-        mses = jnp.mean(jnp.square(jax.nn.sigmoid(logits) - truth), (1, 2))
+        logits, truth = (by_channel(x) for x in (logits, to_bits(masks, self.channels)))
+        axes = tuple(range(1, logits.ndim))
+        losses = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, truth), axes)
+        mses = jnp.mean(jnp.square(jax.nn.sigmoid(logits) - truth), axes)
         return weighted_mean(losses, weights), (losses, mses)

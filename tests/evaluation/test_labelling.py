@@ -53,6 +53,17 @@ def test_the_interior_adds_and_removes_no_pixel_and_no_object_with_one_seed_or_n
     np.testing.assert_array_equal(label(truth, interior), label(truth))
 
 
+def test_a_shallow_pass_divides_and_a_ripple_does_not():
+    mask = np.ones((8, 30), np.uint8)
+    across = np.abs(np.arange(30) - 14.5) / 14.5  # 1 at both ends, 0 in the middle
+    for low, objects in ((0.2, 2), (0.7, 2), (0.85, 2), (0.95, 1)):
+        interior = np.tile(low + (1 - low) * across, (8, 1))
+        assert label(mask, interior).max() == objects, low
+        integers = np.rint(interior * 65535).astype(np.uint16)
+        assert label(mask, integers).max() == objects, low
+    assert label(mask, np.tile(0.4 * across, (8, 1))).max() == 1  # nothing is above one half
+
+
 def test_a_piece_too_small_to_be_an_object_joins_its_neighbour():
     mask = np.zeros((12, 12), np.uint8)
     mask[5, 2:9] = 1

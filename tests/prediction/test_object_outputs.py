@@ -59,9 +59,9 @@ def call(tmp_path, folder):
     run.mkdir()
     (run / "config.json").write_text(json.dumps(tiny().to_dict()))
 
-    def call(*argv, samples=3):
+    def call(*argv, samples=3, interior=False):
         given = [f"--workdir={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]
-        model = StandIn(samples=samples)
+        model = StandIn(samples=samples, interior=interior)
         predict.predict(parse([*given, *argv]), model)
         return tmp_path / "out", model.asked
 
@@ -194,6 +194,25 @@ def test_names_that_are_formulas_are_text_in_the_table(call, folder):
     names = {line["picture"] for line in lines_of(output)}
     assert names == {"'=1+2.png", "a.png", "b.tif"}
     assert call(ALL)[1] == []
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_interiors_divide_the_objects_that_touch(call, folder, monkeypatch, large):
+    """Also those of an image whose maps are too large to be held together."""
+    image = np.zeros((30, 40, 3), np.uint8)
+    image[5:25, 4:20] = image[5:25, 20:36] = 255
+    image[5:25, 19:21, 2] = 0  # the seam is no interior
+    Image.fromarray(image).save(folder / "a.png")
+    if large:
+        monkeypatch.setattr(certainty_columns, "MAX_VALUES", 1)
+    assert tifffile.imread(call(ALL)[0] / "labels/a.tif").max() == 1
+    output, _ = call(ALL, "--overwrite", interior=True)
+    labels = tifffile.imread(output / "labels/a.tif")
+    np.testing.assert_array_equal(labels > 0, image[..., 0] > 0)
+    assert labels[10, 10] != labels[10, 30] and labels.max() == 2
+    lines = [line for line in lines_of(output) if line["picture"] == "a.png"]
+    assert [int(line["area"]) for line in lines] == [*np.bincount(labels.ravel())[1:]]
+    assert [line["agreement"] for line in lines] == ["" if large else "1"] * 2
 
 
 def test_an_image_too_large_gets_a_line_and_no_objects(call, monkeypatch, caplog):

@@ -36,6 +36,7 @@ DEFAULTS = {
     "model.conditioning": ("sum", "paper, eq. 17"),
     "model.encoder": ("rrdb", "paper"),
     "model.mask_scales": ((1,), "paper: F sees x_t alone"),
+    "model.objects": ("none", "paper: the mask is all that is learnt"),
     "model.channels": (128, "paper"),
     "model.multipliers": ((1, 1, 1, 2, 2, 4, 4), "paper, code: 256 pixels"),
     "model.blocks_per_level": (3, "code"),

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from tiny_config import tiny
 
+from segdiff_jax.data.channels import Channels
 from segdiff_jax.factory import samplers
-from segdiff_jax.inference.predictor import PredictedRows
+from segdiff_jax.inference.predicted_rows import Further, PredictedRows
 
 
 class Predictor(NamedTuple):
@@ -19,15 +20,15 @@ class Predictor(NamedTuple):
 class StandIn:
     """Predicts the red, green and blue of an image; its noise is the number of the image.
 
-    Its samples are where these are above 1/2.
+    Its samples are where these are above 1/2. The interiors of objects, if it has them, are blue.
     """
 
-    def __init__(self, rows=7, generations=3, stop_at=None, samples=0, whole=False):
+    def __init__(self, rows=7, generations=3, stop_at=None, samples=0, whole=False, interior=False):
         self.config, self.step, self.threshold = tiny(), 6, 0.5
         self.config.sampling.generations = generations
         self.config.sampling.samples = samples
         self.rows, self.stop_at, self.asked = 10**9 if whole else rows, stop_at, []
-        self.random, self.whole = True, whole
+        self.random, self.whole, self.interior = True, whole, interior
         self.calibration, self.uncalibrated, self.calibrated = None, "it is a stand-in", False
 
     @property
@@ -62,4 +63,10 @@ class StandIn:
                 masks = (rows > 0.5).astype(np.uint8) if self.predictor.samples else None
                 mean, last = rows.clip(0, 1).mean(axis=0), top + self.rows >= len(image)
                 soft_samples = rows if self.predictor.samples else None
-                yield PredictedRows(place, top, rows, mean, masks, last, soft_samples)
+                further = None
+                if self.interior:
+                    blue = np.stack([image[top : top + self.rows, :, 2] / np.float32(255)] * 3)
+                    of_samples = None if soft_samples is None else blue[:, None]
+                    kinds = Channels(interior=True)
+                    further = Further(kinds, blue[:1], blue[:, None], of_samples)
+                yield PredictedRows(place, top, rows, mean, masks, last, soft_samples, further)

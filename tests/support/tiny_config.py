@@ -67,7 +67,8 @@ def write_run(config, workdir, step):
     from segdiff_jax.factory import networks
 
     side = networks.multiple(config)
-    image, x_t = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side, 1))
+    image = jnp.zeros((1, side, side, 3))
+    x_t = jnp.zeros((1, side, side, networks.channels(config).count))
     init = jax.jit(
         networks.model(config).init, compiler_options={"xla_backend_optimization_level": 0}
     )

@@ -41,7 +41,7 @@ from segdiff_jax.errors import UserError
 class Folder(base.SegmentationBuilder):
     """A folder of images and masks."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"set config.data.dir to a folder that holds {folder_layout.LAYOUTS}"
     )
@@ -112,11 +112,15 @@ def _read(
     unions = np.zeros((len(pair.masks), *image.shape[:2]), np.uint8)
     objects = None
     for union, files in zip(unions, pair.masks, strict=True):
-        for file in files:
+        for number, file in enumerate(files, 1):
             mask = mask_files.read_mask(file, limits, foreground, pair.image)
             owner = f"its image {pair.image.name}"
             reading.check_same_size(file, mask.pixels.shape, union.shape, owner)
             seen.mask(file, mask.kind)
+            if len(unions) == 1 and len(files) > 1:  # what two objects share is the first one's
+                objects = np.zeros(union.shape, np.int32) if objects is None else objects
+                objects[mask.pixels > union] = number
+            elif len(unions) == 1:
+                objects = mask.labels
             union |= mask.pixels
-            objects = mask.labels if len(files) == len(unions) == 1 else None
     yield pair.name, base.record(image, unions, pair.name, objects=objects)

@@ -16,6 +16,7 @@ from segdiff_jax import errors, main
 from segdiff_jax.config import schema, validate
 from segdiff_jax.data.datasets import base, folder_layout, folder_pairs, registry
 from segdiff_jax.data.datasets.folder import Folder
+from segdiff_jax.data.image_io import pillow_files
 from segdiff_jax.data.image_io.headers import Limits
 
 OPTIONS = {"mask_suffix": "", "validation_share": 0.0, "test_share": 0.0, "seed": 0}
@@ -103,6 +104,19 @@ def test_a_mask_may_be_a_folder_of_one_file_an_object(tmp_path):
             write(tmp_path / "masks" / name / f"{row}.png", png(part, GREY))
         write(tmp_path / "masks" / name / ".hidden.png", b"")
     assert_holds(plan(tmp_path), train=expected)
+
+
+def test_one_file_an_object_says_which_pixels_are_which_object(tmp_path):
+    flat(tmp_path, ["a"])
+    (tmp_path / "masks" / "a.png").unlink()
+    parts = np.zeros((3, *mask(0)[0].shape), np.uint8)
+    parts[0, :2], parts[1, 1:4, :3], parts[2, 4:] = 255, 255, 255  # the first two share pixels
+    for number, part in enumerate(parts):
+        write(tmp_path / "masks" / "a" / f"{number}.png", png(part, GREY))
+    ((_, record),) = plan(tmp_path).splits["train"][0].read()
+    expected = np.where(parts[0] > 0, 1, np.where(parts[1] > 0, 2, np.where(parts[2] > 0, 3, 0)))
+    np.testing.assert_array_equal(pillow_files.decode_stored(record["objects"]), expected)
+    np.testing.assert_array_equal(np.asarray(record["mask"]), expected > 0)
 
 
 @pytest.mark.parametrize("deep", ["", "stage1_train"])

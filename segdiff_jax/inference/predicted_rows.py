@@ -1,0 +1,105 @@
+"""Defines finished rows of the prediction of an image, and joins them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from segdiff_jax.data.channels import Channels
+
+
+class LastChannel(NamedTuple):
+    """One channel of `Further`: [1, rows, W], [G, rows, W] and [S, rows, W]."""
+
+    probability: np.ndarray
+    generations: np.ndarray
+    soft: np.ndarray | None
+
+
+class Further(NamedTuple):
+    """The channels of a prediction behind the foreground, see `data.channels`; float32.
+
+    Attributes:
+      channels: what they are.
+      probability: [K - 1, rows, W] in 0..1.
+      generations: [G, K - 1, rows, W], about 0..1.
+      soft: [S, K - 1, rows, W], of the samples, likewise; None: none are drawn.
+    """
+
+    channels: Channels
+    probability: np.ndarray
+    generations: np.ndarray
+    soft: np.ndarray | None
+
+    def last(self) -> "LastChannel":
+        """Returns the maps of the last channel."""
+        soft = None if self.soft is None else self.soft[:, -1]
+        return LastChannel(self.probability[-1:], self.generations[:, -1], soft)
+
+    def unknown(self) -> np.ndarray:
+        """Marks the pixels [rows, W] where a value is no finite number."""
+        known = np.isfinite(self.probability).all(axis=0)
+        for maps in (self.generations, self.soft):
+            if maps is not None:
+                known &= np.isfinite(maps).all(axis=(0, 1))
+        return ~known
+
+
+class PredictedRows(NamedTuple):
+    """Finished rows of the prediction of an image.
+
+    Attributes:
+      image: index of the image, from 0.
+      top: the first of the rows.
+      generations: [G, rows, W] float32, about 0..1 and not clipped: those of the run; of several
+        runs the probability of each.
+      probability: [rows, W] float32 in 0..1; nan where a generation or a sample is no number.
+      samples: [S, rows, W] uint8 of 0 and 1; None: none are drawn.
+      last: whether these are the image's last rows.
+      soft: [S, rows, W] float32, about 0..1: the samples as the chain ended; None likewise.
+      further: what masks have besides the foreground, see `Further`; None: nothing.
+    """
+
+    image: int
+    top: int
+    generations: np.ndarray
+    probability: np.ndarray
+    samples: np.ndarray | None
+    last: bool
+    soft: np.ndarray | None = None
+    further: Further | None = None
+
+    @property
+    def interior(self) -> np.ndarray | None:
+        """The probability [rows, W] of the interiors of objects; None: the network has none."""
+        if self.further is None or not self.further.channels.interior:
+            return None
+        return self.further.probability[-1]
+
+
+def stacked(parts: list[PredictedRows]) -> PredictedRows:
+    """Returns the rows of an image as one part."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    samples = [part.samples for part in parts if part.samples is not None]
+    soft = [part.soft for part in parts if part.soft is not None]
+    return first._replace(
+        generations=np.concatenate([part.generations for part in parts], axis=-2),
+        probability=np.concatenate([part.probability for part in parts]),
+        samples=np.concatenate(samples, axis=-2) if samples else None,
+        soft=np.concatenate(soft, axis=-2) if soft else None,
+        further=_stacked_further([part.further for part in parts if part.further is not None]),
+        last=True,
+    )
+
+
+def _stacked_further(parts: list[Further]) -> Further | None:
+    if not parts:
+        return None
+    soft = [part.soft for part in parts if part.soft is not None]
+    return Further(
+        parts[0].channels,
+        np.concatenate([part.probability for part in parts], axis=-2),
+        np.concatenate([part.generations for part in parts], axis=-2),
+        np.concatenate(soft, axis=-2) if soft else None,
+    )

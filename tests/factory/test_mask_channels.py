@@ -1,0 +1,94 @@
+"""A run that learns the interiors of objects: config, training on a folder, prediction."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_config import tiny, write_run
+
+import segdiff_jax
+from segdiff_jax import train
+from segdiff_jax.data.channels import interior
+from segdiff_jax.errors import UserError
+from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.factory import datasets, networks, training
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+
+
+def write_pairs(home, labels):
+    for place in ("images", "masks"):
+        (home / place).mkdir(parents=True, exist_ok=True)
+    for name in "abcd":
+        Image.fromarray(np.repeat(labels[..., None] * np.uint8(90), 3, -1)).save(
+            home / "images" / f"{name}.png"
+        )
+        Image.fromarray(labels).save(home / "masks" / f"{name}.png")
+
+
+def folder_config(tmp_path, objects="interior"):
+    labels = np.zeros((24, 32), np.uint8)
+    labels[4:20, 3:16], labels[4:20, 16:29] = 1, 2
+    write_pairs(tmp_path / "own", labels)
+    c = tiny()
+    c.data.name, c.data.dir = "folder", str(tmp_path / "own")
+    c.data.prepared_dir = str(tmp_path / "prepared")
+    c.folder.test_share = c.folder.validation_share = 0.0
+    c.diffusion.prediction, c.model.objects = "logit", objects
+    c.train.steps = 2
+    return c, labels
+
+
+def test_an_example_to_train_on_has_the_interiors_of_its_objects_as_a_second_bit(tmp_path):
+    c, labels = folder_config(tmp_path)
+    examples = datasets.training_examples(c)
+    assert len(examples) == 4
+    np.testing.assert_array_equal(examples[0].mask & 1, labels > 0)
+    np.testing.assert_array_equal(examples[0].mask >> 1, interior(labels))
+    rows = next(training.batches(examples, 4, 0, channels=2))
+    assert rows.mask.shape == (4, 24, 32) and rows.mask.max() == 3
+
+
+def test_labels_that_are_not_used_get_a_line(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "absl")
+    c, labels = folder_config(tmp_path, "none")
+    assert datasets.training_examples(c)[0].mask.max() == 1
+    assert "4 of 4 images have labels of objects: --config.model.objects=int" in caplog.text
+
+
+def test_a_set_that_knows_no_objects_is_refused():
+    c = tiny()
+    c.model.objects = "interior"
+    with pytest.raises(UserError, match=r"model\.objects='interior'"):
+        datasets.training_examples(c)
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "twin"])
+def test_the_network_has_a_second_channel_and_predicts_with_it(kind, tmp_path):
+    c = tiny()
+    c.model.objects, c.model.kind, c.diffusion.prediction = "interior", kind, "logit"
+    if kind == "twin":
+        c.sampling.generations = 1
+    else:
+        c.sampling.budget, c.sampling.samples = "balanced", 3
+    assert networks.channels(c).count == 2
+    write_run(c, tmp_path / "run", 6)
+    found = segdiff_jax.load(tmp_path / "run").predict(IMAGE)
+    inside = found.evidence.interiors.probability
+    assert inside.shape == found.mask.shape == (24, 40) and 0 <= inside.min() < inside.max() <= 1
+    assert not np.array_equal(inside, found.probability)
+    np.testing.assert_array_equal(found.objects.labels, label(found.mask, inside))
+    assert found.count[0.8].value == label(found.mask, inside).max()
+
+
+def test_training_takes_steps_on_both_channels_and_the_run_predicts(tmp_path):
+    c, labels = folder_config(tmp_path)
+    c.data.mean = c.data.std = ()
+    c.data.test_split = "train"
+    state = train.train(c, tmp_path / "run")
+    assert int(state.step) == 2
+    assert {leaf.shape[-1] for leaf in jax.tree.leaves(state.params["unet"]["out"])} == {2}
+    found = segdiff_jax.load(tmp_path / "run").predict(IMAGE)
+    assert found.evidence.interiors is not None
