@@ -38,7 +38,8 @@ def answer(model: Model) -> Answer:
     """Returns the function of a picture that a model computes for one that is a tile.
 
     It maps an image [N, N, 3] uint8 and the data of a key, [2] uint32, to the probability and the
-    uncertainty, [N, N] float32. The key of `Model.key` gives the prediction of number 0.
+    uncertainty, [N, N] float32. The key of `Model.key` gives the prediction of number 0. Of a
+    network that learnt the interiors of objects, too, it is that of the foreground.
 
     Raises:
       UserError: the model is one of several runs, or fuses generations in a way that is no formula.
@@ -61,7 +62,8 @@ def answer(model: Model) -> Answer:
         def generation(number: jax.Array) -> jax.Array:
             of_row = row_key(key, np.uint32(0), number)
             corner = jnp.zeros(2, jnp.int32)
-            return sampler.sample(params, features[number % turns], of_row, corner)
+            mask = sampler.sample(params, features[number % turns], of_row, corner)
+            return mask if mask.ndim == 2 else mask[0]  # of several channels, the foreground
 
         masks = jax.lax.map(generation, jnp.arange(count))
         back: Any = [restored(masks[g], g % turns) for g in range(count)]  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from segdiff_jax import train
 from segdiff_jax.data.channels import interior
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.export.answer import answer
 from segdiff_jax.factory import datasets, networks, training
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
@@ -75,7 +76,8 @@ def test_the_network_has_a_second_channel_and_predicts_with_it(kind, tmp_path):
         c.sampling.budget, c.sampling.samples = "balanced", 3
     assert networks.channels(c).count == 2
     write_run(c, tmp_path / "run", 6)
-    found = segdiff_jax.load(tmp_path / "run").predict(IMAGE)
+    model = segdiff_jax.load(tmp_path / "run")
+    found = model.predict(IMAGE)
     inside = found.evidence.interiors.probability
     assert inside.shape == found.mask.shape == (24, 40) and 0 <= inside.min() < inside.max() <= 1
     assert not np.array_equal(inside, found.probability)
@@ -83,6 +85,17 @@ def test_the_network_has_a_second_channel_and_predicts_with_it(kind, tmp_path):
     assert found.count[0.8].value == label(found.mask, inside).max()
 
 
+@pytest.mark.slow
+def test_an_exported_program_answers_with_the_foreground(tmp_path):
+    c = tiny()
+    c.model.objects, c.model.kind, c.sampling.generations = "interior", "twin", 1
+    write_run(c, tmp_path / "run", 6)
+    model, square = segdiff_jax.load(tmp_path / "run"), IMAGE[:16, :16]
+    probability, _ = jax.jit(answer(model))(square, jax.random.key_data(model.key()))
+    np.testing.assert_allclose(probability, model.predict(square).probability, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_training_takes_steps_on_both_channels_and_the_run_predicts(tmp_path):
     c, labels = folder_config(tmp_path)
     c.data.mean = c.data.std = ()

@@ -171,6 +171,20 @@ OVERLAPS = [
         "evaluation/test_overlaps.py",
     ),
 ]
+LABELS = [
+    (
+        "every summit is a seed, however little it rises",
+        "np.maximum(height - rise, 0)",
+        "np.maximum(height - 0 * rise, 0)",
+        "evaluation/test_labelling.py",
+    ),
+    (
+        "specks are pieces",
+        "if not small.size:",
+        "if True:",
+        "evaluation/test_labelling.py",
+    ),
+]
 OBJECT_SCORES = [
     (
         "precision forgets the objects that were missed",
@@ -293,6 +307,7 @@ MUTATIONS = [
         "certainty/pixels": PIXELS_,
         "certainty/objects": OBJECTS,
         "evaluation/overlaps": OVERLAPS,
+        "evaluation/labelling": LABELS,
         "evaluation/object_scores": OBJECT_SCORES,
         "certainty/quantities": QUANTITIES,
         "certainty/strangers": STRANGERS,

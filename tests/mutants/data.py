@@ -91,9 +91,17 @@ EXAMPLE = [
     ),
     (
         "a mask is 0 and 1 inside the diffusion",
-        "2.0 * jnp.asarray(mask, jnp.float32)[..., None] - 1.0",
-        "jnp.asarray(mask, jnp.float32)[..., None]",
+        "return 2.0 * to_bits(mask, channels) - 1.0",
+        "return to_bits(mask, channels)",
         "data/test_example.py",
+    ),
+]
+CHANNELS = [
+    (
+        "the interior is the whole object",
+        "inside = distance > max(DEPTH * largest, LEAST)",
+        "inside = distance > 0",
+        "data/test_channels.py",
     ),
 ]
 CROPS = [
@@ -223,8 +231,8 @@ SCORES = [
     ),
     (
         "a tolerance excludes its own distance",
-        "np.mean(to_true <= radius), np.mean(to_pred <= radius)",
-        "np.mean(to_true < radius), np.mean(to_pred < radius)",
+        "np.sum(to_true <= radius), np.sum(to_pred <= radius)",
+        "np.sum(to_true < radius), np.sum(to_pred < radius)",
         METRICS,
     ),
     ("a boundary has no lower-right neighbour", " | (here ^ inside[1:, 1:])", "", METRICS),
@@ -255,6 +263,7 @@ MUTATIONS = [
         "data/augment": AUGMENTATION,
         "data/batches": BATCH,
         "data/example": EXAMPLE,
+        "data/channels": CHANNELS,
         "data/crops": CROPS,
         "data/resize": RESIZE,
         "data/object_crops": OBJECT_CROPS,

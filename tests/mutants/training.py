@@ -234,8 +234,8 @@ FACTORY = [
     ),
     (
         "a resumed run begins again with the first batch",
-        "batches(examples, rows.batch_size, config.seed, first, *of_process)",
-        "batches(examples, rows.batch_size, config.seed, 0, *of_process)",
+        "order = examples, rows.batch_size, config.seed, first",
+        "order = examples, rows.batch_size, config.seed, 0",
         "test_train.py",
     ),
 ]
