@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from segdiff_jax.checkpoint import places, trust
@@ -88,8 +89,13 @@ def start_of(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, Path | None
             raise UserError(f"config.train.start_from: {error}", error.code) from error
         trained = read_config(source)
         _check_network(config, trained)
-    config = config.copy_and_resolve_references()
+    config, own = config.copy_and_resolve_references(), (config.data.mean, config.data.std)
     config.data.mean, config.data.std = trained.data.mean, trained.data.std
+    if config.data.mean and own not in (((), ()), (config.data.mean, config.data.std)):
+        logging.warning(
+            "data.mean=%s and data.std=%s in place of %s and %s: %s was trained with them",
+            *(config.data.mean, config.data.std, *own, config.train.start_from),
+        )
     return config, source
 
 

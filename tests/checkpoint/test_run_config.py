@@ -65,8 +65,9 @@ def start(place, workdir, **changes):
     return run_config.start_of(config, workdir)
 
 
-def test_a_training_that_begins_with_weights_has_their_statistics(run_of_chance, tmp_path):
+def test_a_training_that_begins_with_weights_has_their_statistics(run_of_chance, tmp_path, caplog):
     config, source = start(run_of_chance, tmp_path)
+    assert "in place of (1.0, 2.0, 3.0) and (1.0, 1.0, 1.0)" in caplog.text
     assert source == run_of_chance
     assert config.data.mean == tiny().data.mean and config.data.std == tiny().data.std
     config, source = run_config.start_of(tiny(), tmp_path)
