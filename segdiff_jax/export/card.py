@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from ml_collections import ConfigDict
 
 from segdiff_jax import __version__
@@ -69,7 +69,7 @@ def render(facts: Facts) -> str:
     """Returns the text of a card, in Markdown with the header of Hugging Face."""
     templates = Environment(
         loader=PackageLoader("segdiff_jax", "export"),
-        autoescape=False,  # it is no HTML; `_plain` escapes
+        autoescape=select_autoescape(()),  # none: it is no HTML; `_plain` escapes
         finalize=_plain,
         undefined=StrictUndefined,
         trim_blocks=True,
