@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from segdiff_jax.evaluation.labelling import SMALLEST
 from segdiff_jax.evaluation.overlaps import overlaps
@@ -103,6 +102,8 @@ def _pairs(samples: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> _Pair
     Only the pixels of candidates count for what two objects share, and a product of sparse matrices
     of objects and pixels has all these counts at once.
     """
+    from scipy import sparse  # slow to import, and few predictions need it
+
     marked = np.zeros(samples[0].shape, bool)
     for sample, some in zip(samples, chosen, strict=True):
         marked |= np.isin(sample, some)  # `some` does not hold 0

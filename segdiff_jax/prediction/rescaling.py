@@ -7,13 +7,15 @@ of any size needs the memory of a few rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from scipy import sparse
 
 from segdiff_jax.inference.predictor import PredictedRows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Bands = Callable[[Iterable[np.ndarray], int], Iterable[PredictedRows]]
 
@@ -99,7 +101,7 @@ class PictureRows:
 class _Rows:
     """Resizes [..., rows, w] that come in parts; see `PictureRows`."""
 
-    def __init__(self, down: sparse.csr_array, across: sparse.csr_array) -> None:
+    def __init__(self, down: "csr_array", across: "csr_array") -> None:
         self._down, self._across = down, across
         self._first = down.indices[down.indptr[:-1]]  # source rows of each row
         self._last = down.indices[down.indptr[1:] - 1]
@@ -119,14 +121,14 @@ class _Rows:
         return rows
 
 
-def _along(matrix: sparse.csr_array, values: np.ndarray, axis: int) -> np.ndarray:
+def _along(matrix: "csr_array", values: np.ndarray, axis: int) -> np.ndarray:
     """Returns values [...] multiplied by a matrix [N, n] along an axis of n, as float32."""
     first = np.moveaxis(values, axis, 0)
     product = matrix @ first.reshape(len(first), -1)
     return np.moveaxis(product.reshape(-1, *first.shape[1:]), 0, axis).astype(np.float32)
 
 
-def weights(source: int, target: int) -> sparse.csr_array:
+def weights(source: int, target: int) -> "csr_array":
     """Returns the weights [target, source] of bilinear interpolation, averaging where it reduces.
 
     A triangle around the middle of each target pixel, as wide as two pixels of the larger size;
@@ -141,4 +143,6 @@ def weights(source: int, target: int) -> sparse.csr_array:
     weight /= weight.sum(axis=1, keepdims=True)
     row, place = np.nonzero(weight)
     values = weight[row, place].astype(np.float32), (row, near[row, place])
-    return sparse.csr_array(values, (target, source))
+    from scipy.sparse import csr_array  # slow to import
+
+    return csr_array(values, (target, source))
