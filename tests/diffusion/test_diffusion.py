@@ -249,3 +249,23 @@ def test_a_field_is_white_and_normal_and_another_for_every_key_and_step():
     image = fields[0].reshape(200, 200)
     spectrum = np.abs(np.fft.fft2(image)) ** 2 / image.size
     assert spectrum.max() < 25  # exponential, mean 1: no frequency of the blocks stands out
+
+
+def test_every_step_adds_noise_of_its_own_and_none_of_it_is_the_start():
+    """A chain that only adds: the sum of x_T, of number 0, and of the noise of each step."""
+    zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
+    steps = Steps(np.array([3, 2, 1], np.int32), zeros, zeros, ones, ones)
+
+    def noise(number):
+        return 10.0 ** jnp.asarray(number, jnp.float32) * jnp.ones((2, 2, 1))
+
+    def denoise(x_t, t):
+        return Estimate(0 * x_t, 0 * x_t)
+
+    assert float(sample(steps, denoise, noise)[0, 0, 0]) == 1111.0
+
+
+@pytest.mark.parametrize("T, steps", [(100, 7), (1000, 30), (10, 4), (21, 20)])
+def test_respaced_times_are_the_nearest_to_even_ones(T, steps):
+    found = respaced(T, steps)
+    assert np.abs(found - T * (1 - np.arange(steps + 1) / steps)).max() <= 0.5
