@@ -81,3 +81,10 @@ def test_the_confidence_of_a_mask_is_nearly_the_dice_that_independent_pixels_giv
 @pytest.mark.parametrize("mask", [np.zeros((4, 4)), np.ones((4, 4))])
 def test_the_confidence_of_a_certain_mask_is_1(mask):
     assert sample_scores.soft_dice_confidence(mask, mask) == 1
+
+
+def test_the_ledger_of_two_samples_by_hand():
+    """One pixel of 0.2 and 0.6: 0.16 and 0.24 within, 0.08 between (unbiased), 0.24 of p = 0.4."""
+    samples = np.array([0.2, 0.6]).reshape(2, 1, 1)
+    found = sample_scores.ledger(samples, np.array([[0.4]]))
+    assert found == pytest.approx((0.2, 0.08, 0.24))
