@@ -87,7 +87,10 @@ class Checkpoints:
         self._unchecked = False  # whether a save may have failed since the last check
         trust.check_checkpoints(self.directory, writes=writes)
         with reporting_write_errors(self.directory):
-            self.manager = orbax().CheckpointManager(self.directory, options=options)
+            try:
+                self.manager = orbax().CheckpointManager(self.directory, options=options)
+            except FileNotFoundError:  # two of its threads removed what a killed process left
+                self.manager = orbax().CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, ema: Tree, training: Tree, scores: dict[str, float] | None) -> None:
         """Starts to write a checkpoint; the arrays may be changed as soon as this returns.

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from segdiff_jax.data.batches import annotator, batches, rows
+from segdiff_jax.data.batches import annotator, batches, generator, rows
 from segdiff_jax.data.crops import random_crop
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import BAD_DATA, USAGE, UserError
@@ -206,3 +206,14 @@ def test_padding_follows_the_rows_and_takes_no_example(batch_size, processes, sl
         together = np.concatenate([part.image for part in rows_of])
         np.testing.assert_array_equal(together[:batch_size], next(whole).image)
         assert not together[batch_size:].any()
+
+
+def test_every_row_of_every_batch_is_cropped_by_its_own_place_in_the_stream():
+    example = Example(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), "one")
+
+    def crop(random, shown):
+        return np.full((2, 2, 3), int(random.random() * 256), np.uint8), shown.mask[:2, :2]
+
+    stream = batches([example], 3, seed=5, crop=crop)
+    found = [int(image[0, 0, 0]) for _ in range(4) for image in next(stream).image]
+    assert found == [int(generator(5, place).random() * 256) for place in range(12)]
