@@ -257,6 +257,7 @@ def test_mistakes_in_the_options_of_compiled_take_one_line(argument, message, ca
     assert message in line and line.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_shapes_are_those_of_an_accelerator_and_not_of_this_cpu(monkeypatch):
     config = reduced.get_config()
     config.model.blocks_per_level, config.model.rrdb_blocks = 1, 1

@@ -47,7 +47,7 @@ def test_a_program_gives_the_prediction_without_the_package(run_of_chance, tmp_p
     assert truth.probability.std() > 0.01 and truth.uncertainty.std() > 0.001
 
 
-@pytest.mark.parametrize("fusion", ["median", "majority"])
+@pytest.mark.parametrize("fusion", ["median", pytest.param("majority", marks=pytest.mark.slow)])
 def test_the_balanced_budget_and_other_fusions_are_those_of_the_model(run_of_chance, fusion):
     kinds = {"budget": "balanced"} if fusion == "median" else {"generations": 3, "fusion": fusion}
     model = segdiff_jax.load(run_of_chance, **kinds)

@@ -66,7 +66,7 @@ def test_a_set_that_knows_no_objects_is_refused():
         datasets.training_examples(c)
 
 
-@pytest.mark.parametrize("kind", ["diffusion", "twin"])
+@pytest.mark.parametrize("kind", ["diffusion", pytest.param("twin", marks=pytest.mark.slow)])
 def test_the_network_has_a_second_channel_and_predicts_with_it(kind, tmp_path):
     c = tiny()
     c.model.objects, c.model.kind, c.diffusion.prediction = "interior", kind, "logit"

@@ -135,7 +135,7 @@ def test_a_network_that_predicts_zero_has_the_loss_of_its_target(prediction):
 
 @pytest.mark.parametrize(
     "at_once, rounds",
-    [(1, 4), (2, 2), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((0, 4), (4, 1)))],
+    [(1, 4), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((2, 2), (0, 4), (4, 1)))],
 )
 def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rounds, monkeypatch):
     """With the keys of the K draws handed to K single draws, loss and gradient agree."""
