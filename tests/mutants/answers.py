@@ -280,9 +280,9 @@ MAPS = [
 ]
 OUTLINES = [
     (
-        "corners are those of pixels' centres",
-        "place = (y + corner[direction][1]) * (width + 1) + x + corner[direction][0]",
-        "place = y * (width + 1) + x",
+        "rings are placed by column and row",
+        "np.array([box[1].start, box[0].start])",
+        "np.array([box[0].start, box[1].start])",
         "prediction/test_outlines.py",
     ),
     (
