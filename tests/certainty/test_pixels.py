@@ -55,3 +55,10 @@ def test_the_threshold_is_that_of_the_best_mean_dice():
 
     best = max(dice(t / 100) for t in range(1, 100))
     assert dice(found) == pytest.approx(best, abs=5e-3)  # a level may lie on a threshold
+
+
+def test_slope_and_offset_act_on_the_log_odds():
+    model = pixels.PixelModel(slope=2.0, offset=1.0, threshold=0.5, n=9)
+    log_odds = np.array([-1.5, 0.0, 0.5])
+    found = model(1 / (1 + np.exp(-log_odds)))
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-(2 * log_odds + 1))), rtol=1e-12)
