@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segdiff_jax.certainty.objects import HELD
 from segdiff_jax.evaluation.labelling import SMALLEST
 from segdiff_jax.evaluation.overlaps import overlaps
 
-HELD = 0.5  # IoU
 RARE = 0.1  # share of the samples; objects that fewer hold are not listed
 
 

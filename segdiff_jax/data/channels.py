@@ -1,9 +1,8 @@
 """Defines the channels of a mask that a network learns, and how they are stored in one array.
 
-Channel 0 is the foreground, what every mask has. With classes (`folder.classes`) a channel for each
-follows; with objects (`model.objects`) a last one, the interior of each object: what is left of it
-when its border is taken away, so that the interiors of two objects that touch do not. Seeds of
-objects are found there (`evaluation.labelling`).
+Channel 0 is the foreground, what every mask has. With objects (`model.objects`) a last one follows,
+the interior of each object: what is left of it when its border is taken away, so that the interiors
+of two objects that touch do not. Seeds of objects are found there (`evaluation.labelling`).
 
 Until it becomes x0, a mask is [H, W] whatever its channels are: bit k of a pixel is channel k.
 Crops and augmentation, which take the nearest pixel of a mask, treat all channels alike by
@@ -29,18 +28,15 @@ class Channels:
     """The channels of a mask besides the foreground.
 
     Attributes:
-        classes: names of exclusive classes, of which the foreground is the union; (): there are
-            none, or one.
         interior: whether the last channel is the interior of objects.
     """
 
-    classes: tuple[str, ...] = ()
     interior: bool = False
 
     @property
     def count(self) -> int:
         """Returns K, the number of all channels."""
-        return 1 + len(self.classes) + self.interior
+        return 1 + self.interior
 
     def packed(self, examples: Sequence[Example]) -> list[Example]:
         """Returns examples whose masks hold all channels as bits; themselves if there is only one.
@@ -49,7 +45,7 @@ class Channels:
         image with one object no file tells it from a mask of 0 and 1.
 
         Raises:
-            UserError: objects or classes are asked for and not known.
+            UserError: objects are asked for and not known.
         """
         if self.count == 1:
             return list(examples)
@@ -65,7 +61,7 @@ class Channels:
         if example.annotations is not None:
             raise UserError(
                 f"{example.name}: has masks of several annotators; allowed is one with "
-                "config.model.objects and config.folder.classes",
+                "config.model.objects",
                 BAD_DATA,
             )
         channels = [example.mask]

@@ -1,6 +1,6 @@
 """Faults of scores of samples, calibration, intervals, objects, ratings, checkpoints, outputs."""
 
-from mutation import Mutation
+from mutation import listed
 
 SAMPLES, PIXELS = "evaluation/test_sample_scores.py", "evaluation/test_pixel_scores.py"
 RANKING, CALIBRATION = "evaluation/test_ranking_scores.py", "certainty/test_calibration.py"
@@ -293,9 +293,8 @@ OUTLINES = [
     ),
 ]
 
-MUTATIONS = [
-    Mutation(fault, file, old, new, tests)
-    for file, group in {
+MUTATIONS = listed(
+    {
         "evaluation/sample_scores": SAMPLE_SCORES,
         "evaluation/annotator_scores": ANNOTATOR_SCORES,
         "evaluation/pixel_scores": PIXEL_SCORES,
@@ -315,6 +314,5 @@ MUTATIONS = [
         "checkpoint/manager": CHECKPOINTS,
         "prediction/output_maps": MAPS,
         "prediction/outlines": OUTLINES,
-    }.items()
-    for fault, old, new, tests in group
-]
+    }
+)

@@ -1,6 +1,6 @@
 """Faults of augmentation, batches, crops, data sets, image files and metrics."""
 
-from mutation import Mutation
+from mutation import listed
 
 AUGMENT, BATCHES = "data/test_augment.py", "data/test_batches.py"
 METRICS = "test_metrics.py"
@@ -257,9 +257,8 @@ SCORES = [
     ),
 ]
 
-MUTATIONS = [
-    Mutation(fault, file, old, new, tests)
-    for file, group in {
+MUTATIONS = listed(
+    {
         "data/augment": AUGMENTATION,
         "data/batches": BATCH,
         "data/example": EXAMPLE,
@@ -272,6 +271,5 @@ MUTATIONS = [
         "data/datasets/vaihingen": VAIHINGEN,
         "data/image_io/value_range": VALUES,
         "metrics": SCORES,
-    }.items()
-    for fault, old, new, tests in group
-]
+    }
+)

@@ -1,5 +1,6 @@
 """Defines a small fault that is put into a copy of the code, and the tests that must notice it."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -19,3 +20,12 @@ class Mutation(NamedTuple):
     old: str
     new: str
     tests: str
+
+
+def listed(by_file: Mapping[str, Sequence[tuple[str, str, str, str]]]) -> list[Mutation]:
+    """Returns the faults of files, each (fault, old, new, tests)."""
+    return [
+        Mutation(fault, file, old, new, tests)
+        for file, faults in by_file.items()
+        for fault, old, new, tests in faults
+    ]

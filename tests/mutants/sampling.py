@@ -1,6 +1,6 @@
 """Faults of schedules, samplers, tiles, averaging, fusion and coupling."""
 
-from mutation import Mutation
+from mutation import listed
 
 DIFFUSION, LOGIT = "diffusion/test_diffusion.py", "diffusion/test_logit.py"
 BUDGETS, SEGMENTER = "inference/test_budgets.py", "inference/test_segmentation.py"
@@ -288,9 +288,8 @@ FACTORY = [
     ),
 ]
 
-MUTATIONS = [
-    Mutation(fault, file, old, new, tests)
-    for file, group in {
+MUTATIONS = listed(
+    {
         "diffusion/schedule": SCHEDULE,
         "diffusion/reverse_process": REVERSE,
         "diffusion/parameterization": PARAMETERIZATION,
@@ -303,6 +302,5 @@ MUTATIONS = [
         "inference/coupling": COUPLING,
         "inference/predictor": PREDICTOR,
         "factory/samplers": FACTORY,
-    }.items()
-    for fault, old, new, tests in group
-]
+    }
+)

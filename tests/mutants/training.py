@@ -1,6 +1,6 @@
 """Faults of the loss, the step, the optimizer, the average of the weights and their schedules."""
 
-from mutation import Mutation
+from mutation import listed
 
 STEP, DRAWS = "training/test_step.py", "training/test_draws.py"
 SEVERAL = f"{STEP}::test_several_draws_an_image_are_the_mean_of_single_draws"
@@ -240,12 +240,10 @@ FACTORY = [
     ),
 ]
 
-MUTATIONS = [
-    Mutation(fault, file, old, new, tests)
-    for file, group in {
+MUTATIONS = listed(
+    {
         "training/loss": LOSS,
         "training/step": STEPS,
         "factory/training": FACTORY,
-    }.items()
-    for fault, old, new, tests in group
-]
+    }
+)

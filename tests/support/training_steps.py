@@ -1,6 +1,7 @@
 """Training steps of the tiny network on one fixed batch, on any number of devices."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -9,9 +10,24 @@ from tiny_config import mesh_of, tiny
 from segdiff_jax.data.example import Batch
 from segdiff_jax.factory import training
 from segdiff_jax.runtime import distributed
+from segdiff_jax.training.step import init_state
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), np.uint8)
 BATCH = Batch(IMAGES, (IMAGES[..., 0] > 127).astype(np.uint8))
+
+
+def perturbed_state(config, spread):
+    """Returns a state on the host whose weights are a normal draw from the initial ones.
+
+    Fresh networks predict zero and hide most of their gradients.
+    """
+    make = partial(init_state, training.objective(config), training.optimizer(config), (16, 16))
+    state = jax.jit(make, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 1000))
+    params = jax.tree.map(
+        lambda x: x + spread * jax.random.normal(next(keys), x.shape), state.params
+    )
+    return jax.tree.map(np.asarray, state.replace(params=params, ema_params=params))
 
 
 def mapped_step(mesh, kind="shard_map", optimizer=None, config=None, guarded=True):

@@ -1,29 +1,18 @@
 """What is random in training: by step, by row, and dropout."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from tiny_config import tiny
-from training_steps import BATCH
+from training_steps import BATCH, perturbed_state
 
 from segdiff_jax.data.example import Batch
 from segdiff_jax.factory import training
-from segdiff_jax.training.step import Learner, TrainState, init_state, row_keys
+from segdiff_jax.training.step import Learner, TrainState, row_keys
 
 KEY = jax.random.key(3)
-
-
-def perturbed(config):
-    """Returns random weights: fresh networks predict zero and hide what they do."""
-    make = partial(init_state, training.objective(config), training.optimizer(config), (16, 16))
-    state = jax.jit(make, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0))
-    keys = iter(jax.random.split(jax.random.key(1), 1000))
-    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), state.params)
-    return params
 
 
 def test_every_row_of_every_step_has_a_key_of_its_own():
@@ -66,7 +55,7 @@ def test_training_drops_values_by_the_key_of_the_row(kind):
     config.model.kind, config.augment.horizontal_flip = kind, False
     config.sampling.generations = 1
     config.model.dropout = 0.5
-    params = perturbed(config)
+    params = perturbed_state(config, 0.1).params
     row = Batch(*(np.repeat(part[:1, :16, :16], 2, axis=0) for part in (BATCH.image, BATCH.mask)))
     dropped = _losses(config, params, row)
     config.model.dropout = 0.0

@@ -9,7 +9,13 @@ import numpy as np
 import optax
 import pytest
 from tiny_config import mesh_of, tiny
-from training_steps import BATCH, largest_difference, mapped_step, run_steps
+from training_steps import (
+    BATCH,
+    largest_difference,
+    mapped_step,
+    perturbed_state,
+    run_steps,
+)
 
 from segdiff_jax.data.example import Batch
 from segdiff_jax.factory import training
@@ -21,13 +27,7 @@ from segdiff_jax.training.step import init_state
 
 @pytest.fixture(scope="module")
 def fresh():
-    config = tiny()
-    make = partial(init_state, training.objective(config), training.optimizer(config), (16, 16))
-    state = jax.jit(make, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0))
-    # fresh networks predict zero and hide most of their gradients
-    keys = iter(jax.random.split(jax.random.key(1), 1000))
-    params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape), state.params)
-    return jax.tree.map(np.asarray, state.replace(params=params, ema_params=params))
+    return perturbed_state(tiny(), 0.05)
 
 
 @pytest.fixture(scope="module")
