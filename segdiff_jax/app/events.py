@@ -6,7 +6,6 @@ from typing import Any
 import gradio as gr  # pyright: ignore[reportMissingImports]
 
 from segdiff_jax.app.handlers import Handlers, Parts
-from segdiff_jax.runtime import compilation
 
 PARTS = ("drop", "status", "pictures", "problems", "viewer", "objects")
 # events of one kind run one after the other; those of the network take the cores of the machine
@@ -45,25 +44,23 @@ def connect(page: Any, handlers: Handlers, parts: Components, controls: Componen
 def _connect_long(handlers: Handlers, parts: Components, controls: Components) -> None:
     """Names the handlers of what takes time."""
 
-    def take(budget: str, request: gr.Request, show=gr.Progress()) -> Any:  # noqa: B008
-        yield from _steps(handlers.take(_key(request), budget, _shown(show)), show)
+    def take(budget: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from map(_updates, handlers.take(_key(request), budget))
 
-    def again(budget: str, request: gr.Request, show=gr.Progress()) -> Any:  # noqa: B008
-        yield from _steps(handlers.predict_again(_key(request), budget, _shown(show)), show)
+    def again(budget: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from map(_updates, handlers.predict_again(_key(request), budget))
 
-    def draw(budget: str, request: gr.Request, show=gr.Progress()) -> Any:  # noqa: B008
-        yield from _steps(handlers.alternatives(_key(request), budget, _shown(show)), show)
+    def draw(budget: str, request: gr.Request) -> Iterator[list[Any]]:
+        yield from map(_updates, handlers.alternatives(_key(request), budget))
 
     def threshold(value: float, request: gr.Request) -> list[Any]:
         return _updates(handlers.set_threshold(_key(request), value))
 
     def answer_all(request: gr.Request) -> Iterator[list[Any]]:
-        for found in handlers.answer_all(_key(request)):
-            yield _updates(found)
+        yield from map(_updates, handlers.answer_all(_key(request)))
 
     outputs = [parts[name] for name in PARTS]
     long = {**SHARED, **NETWORK, "outputs": outputs}
-    long |= {"show_progress": "minimal", "show_progress_on": parts["status"]}
     budget, level, last = controls["budget"], controls["level"], {"trigger_mode": "always_last"}
     parts["drop"].upload(take, budget, **long, trigger_mode="multiple")
     budget.input(again, budget, **long, **last)
@@ -103,21 +100,6 @@ def _updates(found: Parts | None) -> list[Any]:
     """Returns the new values of `PARTS`; what is not found stays as it is."""
     found = found or {}
     return [found.get(name, gr.skip()) for name in PARTS]
-
-
-def _steps(steps: Iterator[Parts], show: Any) -> Iterator[list[Any]]:
-    """Yields the updates of each step; what is compiled meanwhile is shown."""
-
-    def compiled(what: str) -> None:
-        if what:
-            show(0.0, desc=f"compiling for {what}: the first time takes long")
-
-    with compilation.reported_to(compiled):
-        yield from map(_updates, steps)
-
-
-def _shown(show: Any) -> Callable[[float, str], Any]:
-    return lambda share, text: show(share, desc=text)
 
 
 def _key(request: Any) -> str:

@@ -21,7 +21,7 @@ MOST_BODY = 2**18  # bytes of an event
 READ = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/(static|assets)/[\w./@+-]+"
     r"|/gradio_api/(queue/data|heartbeat/[\w-]+|startup-events|theme\.css)"
-    r"|/(layers|files)/[\w/.-]+"
+    r"|/(layers|files|doing)/[\w/.-]+"
 )
 EVENTS = re.compile(r"/gradio_api/(queue/join|cancel|reset)/?")
 SENT = re.compile(r"/send/[\w-]+")

@@ -14,10 +14,11 @@ from segdiff_jax.app import views, work
 from segdiff_jax.app.session import Session
 from segdiff_jax.app.sessions import Sessions
 from segdiff_jax.app.uploads import Uploads
-from segdiff_jax.app.work import Models, Show
+from segdiff_jax.app.work import Models
 from segdiff_jax.cli import predict_args
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import UserError, one_line
+from segdiff_jax.runtime import compilation
 
 Parts = dict[str, str]  # HTML by name of a part
 BUDGETS = ("fast", "balanced", "paper")
@@ -55,7 +56,7 @@ class Handlers:
         if session is not None:
             self.uploads.drop_all(session.token)
 
-    def take(self, key: str, budget: Any, show: Show) -> Iterator[Parts]:
+    def take(self, key: str, budget: Any) -> Iterator[Parts]:
         """Predicts the files that were sent, one after the other."""
 
         def steps(session: Session) -> Iterator[str]:
@@ -65,20 +66,20 @@ class Handlers:
             if (model := self._model(session, budget, 0)) is None:
                 self.uploads.drop_all(session.token)
                 return
-            yield from work.take(session, self.uploads, model, _budget(budget), self.limits, show)
+            yield from work.take(session, self.uploads, model, _budget(budget), self.limits)
 
         yield from self._worked(key, steps)
 
-    def predict_again(self, key: str, budget: Any, show: Show) -> Iterator[Parts]:
+    def predict_again(self, key: str, budget: Any) -> Iterator[Parts]:
         """Predicts all pictures by another budget."""
 
         def steps(session: Session) -> Iterator[str]:
             if session.entries and (model := self._model(session, budget, 0)) is not None:
-                yield from work.predict_again(session, model, _budget(budget), show)
+                yield from work.predict_again(session, model, _budget(budget))
 
         yield from self._worked(key, steps)
 
-    def alternatives(self, key: str, budget: Any, show: Show) -> Iterator[Parts]:
+    def alternatives(self, key: str, budget: Any) -> Iterator[Parts]:
         """Shows the next alternative of a picture; they are drawn when first asked for."""
 
         def steps(session: Session) -> Iterator[str]:
@@ -90,7 +91,7 @@ class Handlers:
                 return
             yield f"drawing {self.samples} alternatives of {entry.name}"
             if (model := self._model(session, budget, self.samples)) is not None:
-                yield from work.draw(session, entry, model, show)
+                yield from work.draw(session, entry, model)
 
         yield from self._worked(key, steps)
 
@@ -156,11 +157,13 @@ class Handlers:
         with _lines() as lines:
             session = self.sessions.of(key)
             before: Parts = {}
-            with _lines(session):
+            with _lines(session), _compiling(session):
                 for text in steps(session):
+                    session.doing = text
                     new = {"status": views.status(text), **views.parts(session)}
                     yield {name: part for name, part in new.items() if before.get(name) != part}
                     before = new
+            session.doing = ""
             yield {"status": views.status(), **views.parts(session)}
         if lines:
             yield {"problems": views.problems(lines)}
@@ -182,6 +185,18 @@ def _whole(given: Any) -> int:
     with suppress(TypeError, ValueError, OverflowError):
         return int(given)
     return 0
+
+
+@contextmanager
+def _compiling(session: Session) -> Iterator[None]:
+    """Says on the page what is compiled during a block."""
+
+    def tell(what: str) -> None:
+        if what:
+            session.doing = f"compiling for {what}: the first time takes long"
+
+    with compilation.reported_to(tell):
+        yield
 
 
 @contextmanager

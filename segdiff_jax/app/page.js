@@ -83,6 +83,15 @@ window.segdiff = (() => {
     document.documentElement.style.setProperty("--sd-outlines", shown ? 1 : 0);
   }
 
+  // Says what is being done while something is.
+  setInterval(async () => {
+    const token = document.querySelector(".sd-drop")?.dataset.token;
+    if (!token || document.hidden || !document.querySelector(".sd-spin")) return;
+    const text = await fetch(`doing/${token}`).then((answer) => answer.text(), () => "");
+    const place = document.querySelector(".sd-spin ~ .sd-doing");
+    if (place && text) place.textContent = text;
+  }, 500);
+
   const KEYS = { a: "sd-alternatives", n: "sd-next", p: "sd-previous", w: "sd-whole" };
   document.addEventListener("keydown", (event) => {
     const typing = ["INPUT", "TEXTAREA"].includes(event.target.tagName) && event.target.type !== "range"

@@ -75,7 +75,7 @@ def _controls(budget: str, threshold: float) -> dict[str, Any]:
         )
         level = gr.Slider(0, 0.99, threshold, step=0.01, label="threshold", min_width=200)
         chosen = gr.Radio(
-            list(BUDGETS), value=budget, label="budget", min_width=300, elem_id="sd-budget"
+            list(BUDGETS), value=budget, label="budget", min_width=320, elem_id="sd-budget"
         )
     with gr.Row():
         buttons = {

@@ -49,6 +49,12 @@ def add(app: Any, handlers: Handlers) -> None:
         except UserError as error:
             return PlainTextResponse(str(error), 400)
 
+    async def doing(request: Request) -> Any:
+        session = handlers.sessions.by_token(request.path_params["token"])
+        headers = {"cache-control": "no-store"}
+        return PlainTextResponse("" if session is None else session.doing, headers=headers)
+
+    app.add_route("/doing/{token}", doing, methods=["GET"])
     app.add_route("/send/{token}", send, methods=["POST"])
     app.add_route("/layers/{token}/{number}/{name}", answered(_layer), methods=["GET"])
     app.add_route(f"/files/{{token}}/{exports.ALL}", answered(_everything), methods=["GET"])

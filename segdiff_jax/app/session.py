@@ -64,6 +64,7 @@ class Session:
       window: the part of it that is; None: all.
       alternative: number of the sample whose outlines are shown; 0: those of the mask.
       problems: lines about pictures that failed.
+      doing: what is being done at the moment, for people; "": nothing.
       stop: whether what is running shall end.
       closed: whether the page is gone.
     """
@@ -76,6 +77,7 @@ class Session:
     window: Window | None = None
     alternative: int = 0
     problems: list[str] = field(default_factory=list)
+    doing: str = ""
     stop: bool = False
     closed: bool = False
     used: float = field(default_factory=time.monotonic)

@@ -86,10 +86,11 @@ def objects(session: Session, answered: Answered | None) -> str:
     """Returns the table of the objects of the picture that is shown, those to look at first."""
     found = [] if answered is None else look_first(answered.objects)
     left_out = max(0, len(found) - tables.MOST_OBJECTS)
-    rows = tables.objects(found)
-    agreement = any(row[-1] for row in rows)
-    more = {"left_out": left_out, "agreement": agreement, "any": answered is not None}
-    return render_template("app/objects.html.j2", heads=tables.OBJECTS, rows=rows, **more)
+    rows, heads = tables.objects(found), tables.OBJECTS
+    if not any(row[-1] for row in rows):  # without samples
+        rows, heads = [row[:-1] for row in rows], heads[:-1]
+    more = {"left_out": left_out, "any": answered is not None}
+    return render_template("app/objects.html.j2", heads=heads, rows=rows, **more)
 
 
 def problems(lines: Sequence[str]) -> str:

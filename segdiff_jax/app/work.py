@@ -20,7 +20,6 @@ from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import UserError, one_line
 
 Load = Callable[[str, int], Any]  # loads a model, by its budget and its number of samples
-Show = Callable[[float, str], object]  # is told the share that is done, and of what
 MOST_MODELS = 4  # that are kept
 
 
@@ -53,7 +52,6 @@ def take(
     model: Any,
     budget: str,
     limits: Limits,
-    show: Show = lambda share, text: None,
 ) -> Iterator[str]:
     """Reads and predicts the files that wait, and removes them; one that fails is a problem.
 
@@ -63,7 +61,6 @@ def take(
       model: an `api.Model`.
       budget: of the model.
       limits: of what is read.
-      show: is told what is being done.
     """
     session.stop = session.closed
     while (sent := uploads.take(session.token)) is not None:
@@ -73,7 +70,7 @@ def take(
         try:
             with _reported(session, name):
                 picture = pictures.read(sent.path, name, limits)
-                found = predict(model, picture.pixels, _report(session, show, text))
+                found = predict(model, picture.pixels, _report(session, text))
                 entry = session.add(picture, found, budget, model.calibration)
                 session.answered(entry.number)
         except StoppedError:
@@ -83,9 +80,7 @@ def take(
             uploads.done(sent)
 
 
-def predict_again(
-    session: Session, model: Any, budget: str, show: Show = lambda share, text: None
-) -> Iterator[str]:
+def predict_again(session: Session, model: Any, budget: str) -> Iterator[str]:
     """Predicts all pictures by another budget, the one that is shown first."""
     session.stop = session.closed
     numbers = sorted(session.order(), key=lambda number: number != session.shown)
@@ -98,20 +93,18 @@ def predict_again(
             yield text
             with _reported(session, entry.name):
                 image = session.predicted(number).image
-                found = predict(model, image, _report(session, show, text))
+                found = predict(model, image, _report(session, text))
                 session.replace(number, found, budget, model.calibration)
 
 
-def draw(
-    session: Session, entry: Entry, model: Any, show: Show = lambda share, text: None
-) -> Iterator[str]:
+def draw(session: Session, entry: Entry, model: Any) -> Iterator[str]:
     """Draws the samples of a picture, and shows the first of them."""
     session.stop = session.closed
     text = f"drawing alternatives of {entry.name}"
     yield text
     with suppress(StoppedError), _reported(session, entry.name):
         image = session.predicted(entry.number).image
-        found = predict(model, image, _report(session, show, text))
+        found = predict(model, image, _report(session, text))
         session.keep_drawn(entry.number, found)
 
 
@@ -130,11 +123,11 @@ def answer_all(session: Session) -> Iterator[str]:
             session.answered(number)
 
 
-def _report(session: Session, show: Show, text: str) -> Callable[[float], None]:
+def _report(session: Session, text: str) -> Callable[[float], None]:
     def report(share: float) -> None:
         if session.stop:
             raise StoppedError
-        show(share, text)
+        session.doing = f"{text}: {share:.0%}"
 
     report(0.0)
     return report

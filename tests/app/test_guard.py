@@ -53,7 +53,7 @@ def ask(path, method="GET", body=b"", host=HOST, **headers):
     [
         *("/", "/config", "/theme.css", "/assets/index-Ab1.js", "/static/fonts/a/b-1.woff2"),
         *("/gradio_api/queue/data", "/gradio_api/heartbeat/x1", "/gradio_api/startup-events"),
-        *("/layers/T_o-k/1/outlines", "/files/T_o-k/1/csv", "/files/T_o-k/all"),
+        *("/layers/T_o-k/1/outlines", "/files/T_o-k/1/csv", "/files/T_o-k/all", "/doing/T_o-k"),
     ],
 )
 def test_what_the_page_needs_goes_through(path):

@@ -13,8 +13,17 @@ from segdiff_jax.app.store import Recent, Store
 from segdiff_jax.errors import UserError
 
 
-def quiet(share, text):
-    """Shows nothing."""
+class Watched(StandIn):
+    """Calls a function with the number of pictures that were begun, at each row of tiles."""
+
+    def __init__(self, watch):
+        super().__init__()
+        self.watch = watch
+
+    def bands(self, images, first=0):
+        for rows in super().bands(images, first):
+            self.watch(len(self.asked))
+            yield rows
 
 
 def kept(folder):
@@ -25,13 +34,27 @@ def test_pictures_come_back_with_outlines_and_tables_and_their_files_are_removed
     handlers, session = page(tmp_path)
     send(handlers, session, a_png=png(picture()), b_png=png(picture(20)))
     told = []
-    parts = take(handlers, show=lambda share, text: told.append(text))
+    parts = take(handlers, told=told.append)
     assert [entry.name for entry in session.entries.values()] == ["a.png", "b.png"]
     assert parts["pictures"].count("data-key") == 2 and parts["problems"] == ""
     assert f"layers/{session.token}/1/outlines" in parts["viewer"]
     assert parts["objects"].count("data-key") == 2
-    assert told[0] == "a.png, 1 more wait" and told[-1] == "b.png"
+    assert told == ["reading the network", "a.png, 1 more wait", "b.png", ""]
     assert not kept(tmp_path / "sent") and len(kept(tmp_path / "predicted")) == 2
+
+
+def test_agreement_has_a_column_once_there_are_samples(tmp_path):
+    def one_pass(budget, samples):
+        model = load(budget, samples)
+        model.config.sampling.generations = 3 if samples else 1
+        return model
+
+    handlers, session = page(tmp_path, load=one_pass)
+    send(handlers, session, a_png=png(picture()))
+    assert "agreement" not in take(handlers)["objects"]
+    list(handlers.alternatives("one", "balanced"))
+    parts = handlers.show("one", 1)
+    assert "agreement" in parts["objects"] and parts["problems"] == ""
 
 
 def test_one_that_fails_is_a_line_and_the_others_are_done(tmp_path):
@@ -86,13 +109,13 @@ def test_another_budget_predicts_all_pictures_again_the_one_that_is_shown_first(
     send(handlers, session, a_png=png(picture()), b_png=png(picture(9)))
     take(handlers)
     handlers.show("one", 2)
-    texts = [p["status"] for p in handlers.predict_again("one", "fast", quiet) if "status" in p]
-    assert [re.search(r"fast, (.*?)</div>", text)[1] for text in texts[:2]] == [
+    texts = [p["status"] for p in handlers.predict_again("one", "fast") if "status" in p]
+    assert [re.search(r"fast, (.*?)</span>", text)[1] for text in texts[:2]] == [
         "1 of 2: b.png",
         "2 of 2: a.png",
     ]
     assert {entry.budget for entry in session.entries.values()} == {"fast"}
-    assert list(handlers.predict_again("one", "fast", quiet))[-1]["problems"] == ""
+    assert list(handlers.predict_again("one", "fast"))[-1]["problems"] == ""
 
 
 @pytest.mark.parametrize("budget", ["slow", None, 3, "../x", ["fast"], "<b>"])
@@ -111,7 +134,7 @@ def test_alternatives_are_drawn_when_first_asked_for_and_shown_in_turn(tmp_path)
     shown = []
     for _ in range(5):
         parts = {}
-        for more in handlers.alternatives("one", "balanced", quiet):
+        for more in handlers.alternatives("one", "balanced"):
             parts |= more
         shown.append(session.alternative)
     assert shown == [1, 2, 3, 0, 1] and session.entries[1].drawn == 3
@@ -167,7 +190,7 @@ def test_what_is_removed_leaves_no_file_and_the_next_is_shown(tmp_path):
     handlers, session = page(tmp_path)
     send(handlers, session, a_png=png(picture()), b_png=png(picture(9)))
     take(handlers)
-    list(handlers.alternatives("one", "balanced", quiet))
+    list(handlers.alternatives("one", "balanced"))
     assert len(kept(tmp_path)) == 3
     handlers.remove("one", 1)
     assert session.shown == 2 and kept(tmp_path) == [f"{session.token}-2.npz"]
@@ -176,24 +199,35 @@ def test_what_is_removed_leaves_no_file_and_the_next_is_shown(tmp_path):
 
 
 def test_a_browser_that_leaves_in_the_middle_ends_the_work_and_leaves_nothing(tmp_path):
-    handlers, session = page(tmp_path)
-    for number in range(5):
-        send_named(handlers, session, f"{number}.png", png(picture()))
+    calls = []
 
-    def leave(share, text):
-        if text.startswith("2.png") and share > 0.3:
+    def leave(pictures):
+        calls.append(pictures)
+        if pictures == 3:
             handlers.end("one")
 
-    take(handlers, show=leave)
+    handlers, session = page(tmp_path, load=lambda *_: Watched(leave))
+    for number in range(5):
+        send_named(handlers, session, f"{number}.png", png(picture()))
+    take(handlers)
+    assert calls.count(1) == calls.count(2) == 6 and calls[12:] == [3]
     assert session.closed and not session.entries and len(handlers.sessions) == 0
     assert not kept(tmp_path)
 
 
 def test_stop_ends_what_is_running_and_names_what_is_left(tmp_path):
-    handlers, session = page(tmp_path)
+    seen = []
+
+    def stop(pictures):
+        seen.append(session.doing)
+        if pictures == 3:
+            handlers.stop("one")
+
+    handlers, session = page(tmp_path, load=lambda *_: Watched(stop))
     for number in range(5):
         send_named(handlers, session, f"{number}.png", png(picture()))
-    parts = take(handlers, show=lambda share, text: text[0] == "2" and handlers.stop("one"))
+    parts = take(handlers)
+    assert seen[:3] == [f"0.png, 4 more wait: {share}" for share in ("0%", "18%", "35%")]
     assert len(session.entries) == 2
     assert "stopped: 3 pictures are not predicted, 2.png the first" in parts["problems"]
     send(handlers, session, more_png=png(picture()))

@@ -23,7 +23,7 @@ def shown(tmp_path):
     handlers, session = page(tmp_path)
     send(handlers, session, a_png=png(picture()))
     take(handlers)
-    list(handlers.alternatives("one", "balanced", lambda share, text: None))
+    list(handlers.alternatives("one", "balanced"))
     return session.predicted(1), session.answered(1)
 
 

@@ -51,9 +51,12 @@ def send_named(handlers, session, name, content, size=None):
     asyncio.run(handlers.uploads.keep(session.token, name, size, chunks()))
 
 
-def take(handlers, key="one", budget="balanced", show=lambda share, text: None):
-    """Predicts what was sent; returns the last parts of the page."""
+def take(handlers, key="one", budget="balanced", told=None):
+    """Predicts what was sent; returns the last parts of the page. `told` is called at each step."""
     found = {}
-    for parts in handlers.take(key, budget, show):
+    session = handlers.sessions.find(key)
+    for parts in handlers.take(key, budget):
         found |= parts
+        if told:
+            told(session.doing)
     return found
