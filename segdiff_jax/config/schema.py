@@ -131,6 +131,8 @@ FIELDS: dict[str, Field] = {
         "(lowest, highest) factor, uniform; above 1 enlarges"),
     "augment.jitter": Field((0.0, 0.0, 0.0, 0.0), several(number(0, 10), 4),
         "of brightness, contrast, saturation and hue"),
+    "augment.invert": Field(0.0, number(0, 1),
+        "share of the images, drawn at every visit, in which bright and dark are swapped"),
     "model.kind": Field("diffusion", choice("diffusion", "twin", "unet"),
         "'twin': encoder G and U-Net predict the mask in one pass; 'unet': the U-Net alone"),
     "model.conditioning": Field("sum", _CONDITIONINGS,

@@ -85,4 +85,5 @@ def augmentation(config: ConfigDict) -> augment.Augment:
         augment.flip(c.horizontal_flip, c.vertical_flip),
         augment.affine(c.rotate, tuple(c.scale)),
         augment.color_jitter(*c.jitter),
+        augment.invert(c.invert),
     )

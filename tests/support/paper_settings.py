@@ -26,6 +26,7 @@ DEFAULTS = {
     "augment.rotate": (0.0, "ours: each data set has its own"),
     "augment.scale": ((1.0, 1.0), "ours: each data set has its own"),
     "augment.jitter": ((0.0, 0.0, 0.0, 0.0), "code: Cityscapes has none"),
+    "augment.invert": (0.0, "ours: the authors' code has none"),
     "cityscapes.classes": (("bus",), "ours: one class a run, code"),
     "cityscapes.size": (128, "paper, code"),
     "cityscapes.train_expansion": ((10, 20), "paper, code"),
