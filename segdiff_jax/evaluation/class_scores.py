@@ -49,9 +49,10 @@ def count(
     counts = []
     for k in range(1, classes + 1):
         of_found, of_true = found == k, true == k
-        pixels = (int(np.count_nonzero(x)) for x in (of_found & of_true, of_true, of_found))
+        sides = of_found & of_true, of_true, of_found
+        both, in_true, in_found = (int(np.count_nonzero(side)) for side in sides)
         objects = object_scores.count(_of_class(*found_objects, k), _of_class(*true_objects, k))
-        counts.append(ClassCounts(*pixels, objects))
+        counts.append(ClassCounts(both, in_true, in_found, objects))
     return counts
 
 
@@ -72,8 +73,9 @@ def total(pictures: Sequence[Sequence[ClassCounts]]) -> list[ClassCounts]:
     """Returns the counts of each class of several pictures together; at least one."""
     summed = []
     for of_class in zip(*pictures, strict=True):
-        pixels = (sum(values) for values in zip(*(one[:3] for one in of_class), strict=True))
-        summed.append(ClassCounts(*pixels, object_scores.total([one.objects for one in of_class])))
+        both, true, found = (sum(values) for values in zip(*(x[:3] for x in of_class), strict=True))
+        objects = object_scores.total([one.objects for one in of_class])
+        summed.append(ClassCounts(both, true, found, objects))
     return summed
 
 

@@ -57,8 +57,8 @@ def _item(split: str, index: int) -> base.Item:
     def read() -> Iterator[tuple[str, dict[str, Any]]]:
         name, drawn = f"{split}-{index:04d}", draw(split, index)
         mask = (drawn.classes > 0).astype(np.uint8)
-        more = {"objects": drawn.objects, "classes": drawn.classes}
-        yield name, base.record(drawn.image, mask, name, **more)
+        objects, classes = drawn.objects, drawn.classes
+        yield name, base.record(drawn.image, mask, name, objects=objects, classes=classes)
 
     return base.Item((), read)
 

@@ -177,23 +177,22 @@ def _write(
             picture.putpalette(palette.tobytes())
         picture.save(file, format="PNG", compress_level=3, **options)
         return
-    colours = {}
+    table = None
     if palette is not None:
         table = np.zeros((3, 256), np.uint16)
         table[:, : len(palette)] = palette.T * np.uint16(257)
-        colours = {"colormap": table}
     copied = (*GROUND, *VALUES) if like_source else GROUND
     x, y = (tags.tiff[code][2] if code in tags.tiff else None for code in RESOLUTION[:2])
     tifffile.imwrite(
         file,
         pixels,
-        photometric="rgb" if pixels.ndim == 3 else "palette" if colours else "minisblack",
+        photometric="rgb" if pixels.ndim == 3 else "minisblack" if table is None else "palette",
         compression="lzw",
-        predictor=not colours,
+        predictor=table is None,
         resolution=(x, y) if x and y else None,
         resolutionunit=tags.tiff[UNIT][2] if UNIT in tags.tiff else None,
         metadata=None,
         software=False,
-        **colours,
+        colormap=table,
         extratags=[(code, *tags.tiff[code], True) for code in copied if code in tags.tiff],
     )
