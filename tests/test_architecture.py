@@ -38,7 +38,9 @@ MAY_IMPORT = {
     "certainty": (
         *("evaluation", "inference", "data", "metrics", "checkpoint", "runtime", "errors"),
     ),
-    "prediction": ("certainty", "evaluation", "inference", "data.image_io", "runtime", "errors"),
+    "prediction": (
+        *("certainty", "evaluation", "inference", "data", "data.image_io", "runtime", "errors"),
+    ),
     "factory": (
         *("training", "inference", "data", "data.image_io", "data.datasets", "diffusion"),
         *("models", "models.ops", "runtime", "errors"),
@@ -56,8 +58,8 @@ MAY_IMPORT = {
         *("metrics", "models", "config", "cli", "runtime", "errors"),
     ),
     "app": (
-        *("api", "prediction", "certainty", "evaluation", "cli", "data.image_io", "runtime"),
-        "errors",
+        *("api", "prediction", "certainty", "evaluation", "cli", "data", "data.image_io"),
+        *("runtime", "errors"),
     ),
     "review": (
         *("api", "certainty", "prediction", "cli", "factory", "data", "data.image_io"),

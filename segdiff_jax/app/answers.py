@@ -10,12 +10,12 @@ from segdiff_jax.certainty import answers
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.quality import LEVEL
+from segdiff_jax.data.classes import decided
 from segdiff_jax.data.image_io.pixel_size import Scale
 from segdiff_jax.errors import BAD_DATA, UserError
-from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.prediction import object_outputs
-from segdiff_jax.prediction.object_files import Outlined
-from segdiff_jax.prediction.object_outputs import MAX_PIXELS
+from segdiff_jax.prediction.object_files import Colours, Outlined
+from segdiff_jax.prediction.object_outputs import MAX_PIXELS, ObjectMaps
 from segdiff_jax.prediction.object_table import DOUBTFUL, Row
 
 
@@ -52,6 +52,7 @@ class Answered(NamedTuple):
       labels: [H, W] int64, 0 is background.
       known: the objects, with how sure each is; None: the picture is too large for it.
       objects: measured and outlined, those of the mask and the doubtful ones.
+      colours: RGB by the name of a class; {}: there are none.
     """
 
     line: Line
@@ -59,6 +60,7 @@ class Answered(NamedTuple):
     labels: np.ndarray
     known: Objects | None
     objects: list[Outlined]
+    colours: Colours
 
 
 def answer(
@@ -85,12 +87,20 @@ def answer(
     if mask.size > MAX_PIXELS:
         raise UserError(f"its {mask.size} pixels are more than {MAX_PIXELS}, the most", BAD_DATA)
     known = _known(found, drawn, mask > 0, calibration)
-    labels = label(mask, found.interior) if known is None else known.labels
+    maps = _maps(found, mask)
+    labels = maps.labelled() if known is None else known.labels
+    classes = maps.classes_of(labels) if known is None else known.classes
     name, scale = of
-    objects = object_outputs.measured(labels, found.probability, known, scale, name)
-    return Answered(
-        _line(found, mask, threshold, calibration, labels), mask, labels, known, objects
-    )
+    objects = object_outputs.measured(labels, found.probability, known, scale, name, classes)
+    line = _line(found, mask, threshold, calibration, labels)
+    return Answered(line, mask, labels, known, objects, maps.colours)
+
+
+def _maps(found: Predicted, mask: np.ndarray) -> ObjectMaps:
+    """Returns the maps that objects are made of."""
+    classes = None if found.shares is None else decided(mask > 0, found.shares)
+    more = found.interior, classes, found.shares, found.names
+    return ObjectMaps(mask, found.probability, *more)
 
 
 def _known(

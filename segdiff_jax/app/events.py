@@ -66,7 +66,7 @@ def _connect_long(handlers: Handlers, parts: Components, controls: Components) -
     budget.input(again, budget, **long, **last)
     controls["alternatives"].click(draw, budget, **long)
     level.input(threshold, level, **SHARED, **QUICK, outputs=outputs, **last)
-    level.release(answer_all, None, **SHARED, **ANSWERS, outputs=outputs, **last)
+    level.input(answer_all, None, **SHARED, **ANSWERS, outputs=outputs, **last)
 
 
 def _chosen(change: Callable[[str, Any], Parts]) -> Any:

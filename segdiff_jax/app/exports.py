@@ -38,7 +38,7 @@ def encode(kind: str, source: Source, folder: Path) -> bytes:
     """Returns the content of a file of `KINDS`; `folder` is for temporary files."""
     name, tags, scale, answered = source
     if kind == "geojson":
-        return object_files.geojson(answered.objects, scale)
+        return object_files.geojson(answered.objects, scale, answered.colours)
     if kind == "rois":
         return object_files.rois(answered.objects)
     with tempfile.TemporaryDirectory(dir=folder) as place:

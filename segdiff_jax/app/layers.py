@@ -22,7 +22,7 @@ from segdiff_jax.prediction.overlay import (
 )
 
 LONGEST = 2048  # pixels of the longer side that is sent; larger windows are reduced
-THUMBNAIL = 168  # pixels of the longer side of an alternative among others, about
+THUMBNAIL = 168  # pixels of the longer side of an alternative among others
 AROUND = 3.0  # sides of an object that a window around it has
 SMALLEST = 96  # pixels of the side of a window
 COLOURS = {"probability": "viridis", "uncertainty": "magma"}  # maps of matplotlib
@@ -88,7 +88,7 @@ def sample_outlines(sample: np.ndarray, window: Window) -> bytes:
 
 def thumbnail(image: np.ndarray, sample: np.ndarray, window: Window) -> bytes:
     """Returns a small picture of a window with the outlines of a sample, as JPEG."""
-    factor = max(1, max(window.height, window.width) // THUMBNAIL)
+    factor = -(-max(window.height, window.width) // THUMBNAIL)
     small = reduced(image[window.place], factor)
     lines = outlines(sample[window.place].astype(np.uint8), np.array([TINT]), factor)
     return _jpeg(np.where(lines[..., 3:] > 0, lines[..., :3], small))

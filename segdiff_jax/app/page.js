@@ -64,7 +64,10 @@ window.segdiff = (() => {
       const row = event.target.closest("[data-key]");
       if (remove) trigger("delete", { key: Number(remove.dataset.remove) });
       else if (alternative) trigger("select", { key: Number(alternative.dataset.alternative) });
-      else if (row) trigger("select", { key: Number(row.dataset.key) });
+      else if (row) {
+        trigger("select", { key: Number(row.dataset.key) });
+        document.getElementById("sd-viewer").scrollIntoView({ block: "nearest" });
+      }
     };
     element.addEventListener("click", choose);
     element.addEventListener("keydown", (event) => {
@@ -81,6 +84,10 @@ window.segdiff = (() => {
 
   function outlines(shown) {
     document.documentElement.style.setProperty("--sd-outlines", shown ? 1 : 0);
+  }
+
+  function bright(on) {
+    document.documentElement.style.setProperty("--sd-bright", on ? 3 : 1);
   }
 
   // Says what is being done while something is.
@@ -102,5 +109,5 @@ window.segdiff = (() => {
     (place?.querySelector("button") ?? place)?.click();
   });
 
-  return { drop, pick, fade, outlines };
+  return { drop, pick, fade, outlines, bright };
 })();

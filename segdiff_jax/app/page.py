@@ -51,9 +51,12 @@ def build(handlers: Handlers, title: str, budget: str, threshold: float) -> Any:
                     clear = gr.Button("Remove all", size="sm", min_width=80)
             with gr.Column(scale=5, min_width=320, elem_id="sd-right"):
                 controls = _controls(budget, threshold)
-                parts["viewer"] = _html(js_on_load=PICK, elem_id="sd-viewer")
-                _html(HINT)
-                parts["objects"] = _html(js_on_load=PICK, elem_id="sd-objects")
+                with gr.Row():
+                    with gr.Column(scale=5, min_width=320):
+                        parts["viewer"] = _html(js_on_load=PICK, elem_id="sd-viewer")
+                        _html(HINT)
+                    with gr.Column(scale=3, min_width=320):
+                        parts["objects"] = _html(js_on_load=PICK, elem_id="sd-objects")
         events.connect(page, handlers, parts, {**controls, "stop": stop, "clear": clear})
     page.queue(max_size=QUEUE, default_concurrency_limit=1, api_open=False)
     return page
@@ -85,7 +88,11 @@ def _controls(budget: str, threshold: float) -> dict[str, Any]:
                 *(("whole", "Whole picture"), ("alternatives", "Alternatives")),
             )
         }
-        outlines = gr.Checkbox(True, label="outlines", min_width=90, container=False)
+        outlines, bright = (
+            gr.Checkbox(value, label=text, min_width=80, container=False, elem_classes="sd-check")
+            for value, text in ((True, "outlines"), (False, "brighter"))
+        )
     fade.input(None, fade, None, js="(value) => { segdiff.fade(value); }")
     outlines.input(None, outlines, None, js="(shown) => { segdiff.outlines(shown); }")
+    bright.input(None, bright, None, js="(on) => { segdiff.bright(on); }")
     return {"level": level, "budget": chosen, **buttons}

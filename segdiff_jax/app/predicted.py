@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segdiff_jax.certainty.evidence import Evidence, Interiors
+from segdiff_jax.certainty.evidence import Classes, Evidence, Interiors
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.prediction.certainty_columns import CertaintyColumns
 from segdiff_jax.prediction.output_maps import OutputMaps
@@ -29,6 +29,8 @@ class Predicted:
       probability, uncertainty: [H, W] uint16, as `OutputMaps` has them.
       interior: [H, W] uint16 likewise, by which objects are told apart; None: the network has none.
       evidence: what certainty is made of; None: the picture is too large for it.
+      shares: [C, H, W] uint16 likewise, of the classes; None: the network learnt none.
+      names: of the classes.
     """
 
     image: np.ndarray
@@ -37,6 +39,8 @@ class Predicted:
     uncertainty: np.ndarray
     interior: np.ndarray | None
     evidence: Evidence | None
+    shares: np.ndarray | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def samples(self) -> np.ndarray | None:
@@ -61,26 +65,36 @@ def predict(model: Any, image: np.ndarray, report: Report) -> Predicted:
         raise UserError(f"its {height * width} pixels are more than {LARGE}, the most", BAD_DATA)
     certainty = CertaintyColumns(model.calibration, model.random, objects=True)
     shown, maps = np.zeros((height, width), np.float32), None
+    names: tuple[str, ...] = ()
     for rows in model.bands([image]):
-        keep = () if rows.interior is None else ("interior",)
-        maps = maps or OutputMaps((height, width), model.threshold, keep=keep, random=model.random)
+        if maps is None:
+            names = () if rows.further is None else rows.further.channels.classes
+            keep = ("shares",) if rows.interior is None else ("shares", "interior")
+            kinds = {"random": model.random, "classes": len(names)}
+            maps = OutputMaps((height, width), model.threshold, keep=keep, **kinds)
         stop = rows.top + len(rows.probability)
-        shown[rows.top : stop] = model.shown(rows.probability)
-        maps.add(rows.top, rows.generations, shown[rows.top : stop], rows.samples, rows.interior)
+        of_rows = shown[rows.top : stop]
+        of_rows[:] = model.shown(rows.probability)
+        maps.add(rows.top, rows.generations, of_rows, rows.samples, rows.interior, rows.shares)
         certainty.add(rows, height * width)
         report(stop / height)
     assert maps is not None  # an image has rows
     found = certainty.found(0, image)
-    return Predicted(image, shown, maps.probability, maps.uncertainty, maps.interior, found)
+    of_maps = maps.probability, maps.uncertainty, maps.interior
+    return Predicted(image, shown, *of_maps, found, maps.shares, names)
 
 
-_MAPS = ("image", "shown", "probability", "uncertainty", "interior")
-_OF_EVIDENCE = ("probability", "passes", "samples", "decisions")
-_OF_INTERIORS = ("probability", "passes", "decisions")
+_MAPS = ("image", "shown", "probability", "uncertainty", "interior", "shares")
+# arrays of the parts of `Evidence`
+_PARTS = {
+    "evidence": ("probability", "passes", "samples", "decisions"),
+    "interiors": ("probability", "passes", "decisions"),
+    "classes": ("shares", "passes", "decisions"),
+}
 
 
 def size(found: Predicted) -> int:
-    """Returns the bytes that `save` writes, but for some hundreds."""
+    """Returns the bytes that `save` writes, but for some thousands."""
     return sum(array.nbytes for array in _arrays(found).values())
 
 
@@ -96,22 +110,29 @@ def load(path: Path) -> Predicted:
     with np.load(path, allow_pickle=False) as file:
         arrays: dict[str, Any] = {name: file[name] for name in file.files}
     of: dict[str, Any] = {name: arrays.get(name) for name in _MAPS}
-    if "evidence_probability" not in arrays:
-        return Predicted(**of, evidence=None)
-    parts: list[dict[str, Any]] = [
-        {name: arrays.get(f"{whole}_{name}") for name in names}
-        for whole, names in (("evidence", _OF_EVIDENCE), ("interiors", _OF_INTERIORS))
-    ]
-    interiors = Interiors(**parts[1]) if "interiors_probability" in arrays else None
-    evidence = Evidence(image=arrays["image"], **parts[0], interiors=interiors)
-    return Predicted(**of, evidence=evidence)
+    names = tuple(map(str, arrays["names"]))
+    parts: dict[str, dict[str, Any]] = {
+        part: {name: arrays.get(f"{part}_{name}") for name in of_part}
+        for part, of_part in _PARTS.items()
+        if f"{part}_{of_part[0]}" in arrays
+    }
+    if "evidence" not in parts:
+        return Predicted(**of, evidence=None, names=names)
+    more: dict[str, Any] = {"image": arrays["image"], **parts["evidence"]}
+    if "interiors" in parts:
+        more["interiors"] = Interiors(**parts["interiors"])
+    if "classes" in parts:
+        more["classes"] = Classes(names=names, **parts["classes"])
+    return Predicted(**of, evidence=Evidence(**more), names=names)
 
 
 def _arrays(found: Predicted) -> dict[str, np.ndarray]:
     """Returns the arrays of a prediction by name, without those that are None."""
     arrays = {name: getattr(found, name) for name in _MAPS}
-    if (evidence := found.evidence) is not None:
-        arrays |= {f"evidence_{name}": getattr(evidence, name) for name in _OF_EVIDENCE}
-        if (interiors := evidence.interiors) is not None:
-            arrays |= {f"interiors_{name}": getattr(interiors, name) for name in _OF_INTERIORS}
+    evidence = found.evidence
+    parts = [None] * 3 if evidence is None else [evidence, evidence.interiors, evidence.classes]
+    for (part, names), of in zip(_PARTS.items(), parts, strict=True):
+        if of is not None:
+            arrays |= {f"{part}_{name}": getattr(of, name) for name in names}
+    arrays["names"] = np.array(found.names, str)
     return {name: array for name, array in arrays.items() if array is not None}

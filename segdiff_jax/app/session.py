@@ -62,6 +62,7 @@ class Session:
       entries: the pictures by number.
       shown: number of the one that is shown; 0: none.
       window: the part of it that is; None: all.
+      chosen: label of the object that it is around; 0: none.
       alternative: number of the sample whose outlines are shown; 0: those of the mask.
       problems: lines about pictures that failed.
       doing: what is being done at the moment, for people; "": nothing.
@@ -75,6 +76,7 @@ class Session:
     entries: dict[int, Entry] = field(default_factory=dict)
     shown: int = 0
     window: Window | None = None
+    chosen: int = 0
     alternative: int = 0
     problems: list[str] = field(default_factory=list)
     doing: str = ""
@@ -178,7 +180,10 @@ class Session:
         with self.lock:
             if number not in self.entries:
                 raise UserError(GONE, BAD_DATA)
-            self.shown, self.window, self.alternative = number, None, 0
+            self._show(number)
+
+    def _show(self, number: int) -> None:
+        self.shown, self.window, self.chosen, self.alternative = number, None, 0, 0
 
     def show_next(self, by: int) -> None:
         """Shows the next picture of the list, or the one before it."""
@@ -193,6 +198,7 @@ class Session:
         rows = {one.row.label: one.row for one in self.answered(self.shown).objects}
         if label in rows:
             self.window = layers.around(rows[label], self.entries[self.shown].shape)
+            self.chosen = label
 
     def show_alternative(self) -> None:
         """Shows the next sample, and the mask after the last."""
@@ -228,9 +234,7 @@ class Session:
             following = numbers[(numbers.index(number) + 1) % len(numbers)]
             del self.entries[number]
             if self.shown == number:
-                self.shown, self.window, self.alternative = 0, None, 0
-                if following != number:
-                    self.show(following)
+                self._show(0 if following == number else following)
         for name in (str(number), f"{number}-drawn"):
             self.store.drop(self.token, name)
 
@@ -239,7 +243,8 @@ class Session:
         with self.lock:
             self.stop = True
             self.entries.clear()
-            self.problems, self.shown, self.window, self.alternative = [], 0, None, 0
+            self.problems = []
+            self._show(0)
         self.store.drop(self.token)
 
     def add_problem(self, line: str) -> None:

@@ -44,7 +44,7 @@ def objects(rows: Sequence[Row]) -> list[list[Cell]]:
     return [
         [
             *(row.label, f"{sureness(row):.2f}"),
-            "maybe missed" if row.status == DOUBTFUL else "object",
+            "maybe missed" if row.status == DOUBTFUL else row.class_ or "object",
             *(row.area, round(row.centroid_x), round(row.centroid_y)),
             *(_number(row.probability), _number(row.agreement)),
         ]
@@ -74,7 +74,8 @@ def _interval(line: Line) -> str:
 def _count(line: Line) -> str:
     if math.isnan(line.objects_low):
         return str(line.objects)
-    return f"{line.objects} ({line.objects_low:g} to {line.objects_high:g})"
+    low, high = (max(0, round(value)) for value in (line.objects_low, line.objects_high))
+    return f"{line.objects} ({low} to {high})"
 
 
 def _number(value: float) -> str:

@@ -8,6 +8,7 @@ from segdiff_jax.app.answers import Answered, look_first
 from segdiff_jax.app.exports import ALL, KINDS
 from segdiff_jax.app.layers import COLOURS
 from segdiff_jax.app.session import Entry, Session
+from segdiff_jax.app.tables import Cell
 from segdiff_jax.data.image_io.reading import SUFFIXES
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation.html_page import render_template
@@ -53,7 +54,8 @@ def pictures(session: Session) -> str:
     notes = {one.number: one.values for one in [*session.entries.values()] if one.values}
     rows = tables.pictures(session.lines(), session.threshold, notes)
     more = {"shown": session.shown, "starred": any(str(row[2]).endswith("*") for row in rows)}
-    return render_template("app/pictures.html.j2", heads=tables.PICTURES, rows=rows, **more)
+    rows, heads = _without_empty_end(rows, tables.PICTURES)
+    return render_template("app/pictures.html.j2", heads=heads, rows=rows, **more)
 
 
 def viewer(session: Session, entry: Entry | None, answered: Answered | None) -> str:
@@ -86,11 +88,16 @@ def objects(session: Session, answered: Answered | None) -> str:
     """Returns the table of the objects of the picture that is shown, those to look at first."""
     found = [] if answered is None else look_first(answered.objects)
     left_out = max(0, len(found) - tables.MOST_OBJECTS)
-    rows, heads = tables.objects(found), tables.OBJECTS
-    if not any(row[-1] for row in rows):  # without samples
-        rows, heads = [row[:-1] for row in rows], heads[:-1]
-    more = {"left_out": left_out, "any": answered is not None}
+    rows, heads = _without_empty_end(tables.objects(found), tables.OBJECTS)
+    more = {"left_out": left_out, "any": answered is not None, "chosen": session.chosen}
     return render_template("app/objects.html.j2", heads=heads, rows=rows, **more)
+
+
+def _without_empty_end(rows: list[list[Cell]], heads: Sequence[str]) -> tuple[Any, Any]:
+    """Returns cells and heads without the last column, if it is empty."""
+    if any(row[-1] for row in rows):
+        return rows, heads
+    return [row[:-1] for row in rows], heads[:-1]
 
 
 def problems(lines: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ of tiles, it looks whether it shall stop.
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import UserError, one_line
 
 Load = Callable[[str, int], Any]  # loads a model, by its budget and its number of samples
+PAUSE = 0.3  # seconds
 MOST_MODELS = 4  # that are kept
 
 
@@ -111,6 +113,7 @@ def draw(session: Session, entry: Entry, model: Any) -> Iterator[str]:
 def answer_all(session: Session) -> Iterator[str]:
     """Answers for all pictures at the threshold of the page, until it changes again."""
     threshold = session.threshold
+    time.sleep(PAUSE)  # while a person still moves it
     numbers = sorted(session.order(), key=lambda number: number != session.shown)
     for place, number in enumerate(numbers, start=1):
         entry = session.entries.get(number)

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.doubtful import Doubtful
+from segdiff_jax.evaluation.class_colours import PALETTE
 
 # A light line beside a dark one is visible on any background, also without colour vision.
 INSIDE, OUTSIDE = (255, 230, 0), (0, 0, 0)
@@ -28,6 +29,7 @@ def overlay(
     uncertainty: np.ndarray,
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
     objects: Objects | None = None,
+    classes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws the overlay; if a side is longer than `LONGEST`, all are divided by an integer.
 
@@ -38,6 +40,8 @@ def overlay(
       bounds: inner and outer mask like `mask`, of which thin outlines are drawn in place of it.
       objects: of the mask, whose outlines have the colour of how sure they are, and of the samples,
         whose outlines are thin and in the colour of the tint; None: all are as if sure.
+      classes: [H, W] uint8, the class map of the mask, by which outlines have the colours of their
+        classes in place of how sure they are; None: it has no classes.
 
     Returns:
       [h, w, 3] uint8.
@@ -52,14 +56,22 @@ def overlay(
             inside = reduced(of_risk, factor) > 127
             picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
         return picture
-    return _with_outlines(picture, reduced(mask, factor) > 127, objects, factor)
+    colours = None
+    if classes is not None:
+        colours = PALETTE[block_labels(classes, factor)]
+    elif objects is not None:
+        colours = _colours(objects, factor)
+    return _with_outlines(picture, reduced(mask, factor) > 127, objects, factor, colours)
 
 
 def _with_outlines(
-    picture: np.ndarray, inside: np.ndarray, objects: Objects | None, factor: int
+    picture: np.ndarray,
+    inside: np.ndarray,
+    objects: Objects | None,
+    factor: int,
+    colours: np.ndarray | None,
 ) -> np.ndarray:
     """Draws the outlines of a mask [h, w] into a picture, and returns it; see `overlay`."""
-    colours = None if objects is None else _colours(objects, factor)
     for one in () if objects is None else objects.doubtful:
         _outline(picture, one, factor)
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines

@@ -21,20 +21,20 @@ from segdiff_jax.prediction.object_files import Outlined
 from segdiff_jax.prediction.object_table import DOUBTFUL, OBJECT, Row
 
 
-@pytest.mark.parametrize("interior", [False, True])
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
-def test_files_are_those_of_predict_with_that_threshold(tmp_path, interior, threshold):
+@pytest.mark.parametrize("options", [{}, {"interior": True}, {"classes": ("green", "blue")}])
+@pytest.mark.parametrize("threshold", [0.3, 0.7])
+def test_files_are_those_of_predict_with_that_threshold(tmp_path, options, threshold):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(png(picture()))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(json.dumps(tiny().to_dict()))
     words = [f"--workdir={tmp_path / 'run'}", f"--input={tmp_path / 'in'}"]
     words += [f"--output={tmp_path / 'out'}", "--outputs=labels,objects,geojson,rois"]
-    model = StandIn(interior=interior)
+    model = StandIn(**options)
     model.threshold = threshold
     predict.predict(parse(words), model)
 
-    handlers, session = page(tmp_path / "page", load=lambda *_: StandIn(interior=interior))
+    handlers, session = page(tmp_path / "page", load=lambda *_: StandIn(**options))
     send(handlers, session, a_png=png(picture()))
     take(handlers)
     handlers.set_threshold("one", threshold)
@@ -50,8 +50,9 @@ def test_files_are_those_of_predict_with_that_threshold(tmp_path, interior, thre
     np.testing.assert_array_equal(source[3].labels, labels)
 
 
-def test_predictions_are_the_same_after_they_were_written_and_read(tmp_path):
-    model = StandIn(samples=3, whole=True, interior=True)
+@pytest.mark.parametrize("options", [{"interior": True}, {"classes": ("green", "blue")}])
+def test_predictions_are_the_same_after_they_were_written_and_read(tmp_path, options):
+    model = StandIn(samples=3, whole=True, **options)
     found = predicted.predict(model, picture(), lambda share: None)
     predicted.save(found, tmp_path / "a.npz")
     read = predicted.load(tmp_path / "a.npz")
@@ -85,7 +86,7 @@ def test_without_a_calibration_the_dice_is_the_one_that_the_probability_expects(
 
 def row(label, status=OBJECT, area=10, confidence=np.nan, agreement=np.nan, probability=0.9):
     box = 0.0, 0.0, 0, 0, 1, 1, 4.0
-    return Row("a", label, status, area, *box, probability, agreement, np.nan, confidence)
+    return Row("a", label, status, "", area, *box, probability, agreement, np.nan, confidence)
 
 
 def test_a_person_looks_first_at_what_is_most_probably_wrong():
