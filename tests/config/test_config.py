@@ -8,7 +8,8 @@ from segdiff_jax.config import default, flatten, schema, validate
 from segdiff_jax.errors import UserError
 
 CONFIGS = (
-    *("configs/monuseg.py", "configs/monuseg.py:small", "configs/synthetic.py"),
+    *("configs/monuseg.py", "configs/monuseg.py:small", "configs/monuseg.py:gpu"),
+    "configs/synthetic.py",
     "configs/ambiguous.py",
     *("configs/vaihingen.py", "configs/vaihingen.py:small"),
     *("configs/cityscapes.py:bus", "configs/cityscapes.py:all,tight", "configs/cityscapes.py:car"),
