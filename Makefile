@@ -35,7 +35,7 @@ test: install-dev  ## the fast tests
 	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal --durations=12 -m "not slow and not fault"
 
 faults: install-dev  ## kills, damage, lost and hung processes, launchers; prints its figures
-	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "fault and not slow" -rP \
+	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal --durations=15 -m "fault and not slow" -rP \
 	  --show-capture=stdout $(FAULTS)
 
 # The numbers of the authors' code on the accelerator of this machine, in full float32, and what its

@@ -137,6 +137,20 @@ def color_jitter(brightness: float, contrast: float, saturation: float, hue: flo
     return augment
 
 
+def invert(probability: float) -> Augment:
+    """Returns the random swap of bright and dark, 255 - image, with that probability.
+
+    For objects that are bright on dark in some images and dark on bright in others.
+    """
+    if probability == 0:
+        return identity
+
+    def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
+        return jnp.where(jax.random.bernoulli(key, probability), 255.0 - image, image), mask
+
+    return augment
+
+
 def blend(image: Array, kind: Array | int, factor: Array | float) -> Array:
     """Returns factor * image + (1 - factor) * base, clipped to 0..255.
 

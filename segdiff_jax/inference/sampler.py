@@ -199,7 +199,7 @@ def map_batches(
     The number of iterations is an operand, not a constant: a compiler that knows of a single
     iteration drops the loop and fuses its body with its surroundings, which changes the last bits.
     """
-    mapped = jax.vmap(function)
+    mapped = jax.jit(jax.vmap(function), inline=True)  # traced once, for its shape and for the loop
 
     def batch_of(i: jax.Array) -> list[jax.Array]:
         return [jax.lax.dynamic_slice_in_dim(x, i * batch, batch) for x in rows]
@@ -207,6 +207,6 @@ def map_batches(
     def body(i: jax.Array, out: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(out, mapped(*batch_of(i)), i * batch, 0)
 
-    shape = jax.eval_shape(lambda: mapped(*batch_of(jnp.int32(0))))
+    shape = jax.eval_shape(mapped, *batch_of(jnp.int32(0)))
     out = jnp.zeros((len(rows[0]), *shape.shape[1:]), shape.dtype)
     return jax.lax.fori_loop(0, iterations, body, out)

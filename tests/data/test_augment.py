@@ -11,7 +11,16 @@ from jax import Array
 from PIL import Image, ImageEnhance
 
 from segdiff_jax.data import augment
-from segdiff_jax.data.augment import Augment, affine, blend, chain, color_jitter, flip, warp
+from segdiff_jax.data.augment import (
+    Augment,
+    affine,
+    blend,
+    chain,
+    color_jitter,
+    flip,
+    invert,
+    warp,
+)
 
 MONUSEG = chain(flip(True, True), affine(22, (0.75, 1.25)), color_jitter(0.4, 0.4, 0.4, 0.1))
 WARP = jax.jit(warp)  # takes numpy arrays too
@@ -220,9 +229,18 @@ def test_colours_stay_within_0_and_255(monuseg):
 # All ---------------------------------------------------------------------------------------------
 
 
+def test_bright_and_dark_are_swapped_in_the_given_share_of_the_images():
+    image, mask = noise(4, 6)
+    out, out_mask = many(invert(0.3), image, mask, 4000)
+    swapped = (np.asarray(out) == 255 - image).all(axis=(1, 2, 3))
+    kept = (np.asarray(out) == image).all(axis=(1, 2, 3))
+    assert (swapped ^ kept).all() and (np.asarray(out_mask) == mask).all()
+    assert abs(swapped.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 4000)
+
+
 def test_zero_strength_is_the_identity():
     image, mask = noise()
-    pieces = [flip(False, False), affine(0, (1.0, 1.0)), color_jitter(0, 0, 0, 0)]
+    pieces = [flip(False, False), affine(0, (1.0, 1.0)), color_jitter(0, 0, 0, 0), invert(0)]
     assert all(piece is augment.identity for piece in pieces)
     exact = [chain(), chain(*pieces), affine(0.0, (1.0, 1.0 + 1e-9))]
     for piece in exact:

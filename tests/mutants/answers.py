@@ -112,7 +112,7 @@ QUALITY = [
         "errors are those of pictures of the fit",
         "line = ridge({name: of[~out] for name, of in features.items()}, target[~out])",
         "line = ridge(features, target)",
-        CALIBRATION,
+        "certainty/test_quality.py",
     ),
     (
         "the interval is upside down",
@@ -160,7 +160,7 @@ OBJECTS = [
         "the probability of an object is a sum",
         "found.probability.ravel(), count + 1)[1:] / area",
         "found.probability.ravel(), count + 1)[1:]",
-        "prediction/test_object_outputs.py",
+        CALIBRATION,
     ),
 ]
 OVERLAPS = [

@@ -44,6 +44,12 @@ AUGMENTATION = [
         AUGMENT,
     ),
     (
+        "all images are inverted or none",
+        "jax.random.bernoulli(key, probability)",
+        "probability > 0.2",
+        AUGMENT,
+    ),
+    (
         "pieces of a chain share a key",
         "each(jax.random.fold_in(key, i), image, mask)",
         "each(key, image, mask)",

@@ -3,8 +3,8 @@
     python tests/mutants/run.py [--only WORDS] [--jobs N] [--table FILE] [--check]
 
 Prints each fault as killed, or as survived, and ends with 1 if one survived. `--only` takes the
-faults that contain these words; `--table` writes the result as a table behind the mark of a page;
-`--check` runs no test, it checks that every fault can be put into the code as it is.
+faults that contain these words; `--table` puts the results into the table behind the mark of a
+page; `--check` runs no test, it checks that every fault can be put into the code as it is.
 """
 
 import argparse
@@ -109,16 +109,17 @@ def run(mutations: Sequence[Mutation], jobs: int) -> list[tuple[Mutation, str, f
             return list(pool.map(one, mutations))
 
 
-def table(results: Sequence[tuple[Mutation, str, float]]) -> str:
-    """Returns the verdicts as a table in Markdown."""
-    killed = sum(found == "killed" for _, found, _ in results)
-    lines = [f"{killed} of {len(results)} were noticed.", ""]
-    lines += ["| file | fault | noticed by | |", "|---|---|---|---|"]
-    lines += [
-        f"| {m.file} | {m.fault} | {m.tests.replace('::', ' ')} | {found} |"
-        for m, found, _ in results
-    ]
-    return "\n".join(lines) + "\n"
+def table(results: Sequence[tuple[Mutation, str, float]], before: str = "") -> str:
+    """Returns the verdicts as a table in Markdown; those of `before`, if not tried."""
+    kept = {tuple(line.split(" | ")[:2]): line for line in before.splitlines()}
+    for m, found, _ in results:
+        of = m.tests.replace("::", " ")
+        kept[f"| {m.file}", m.fault] = f"| {m.file} | {m.fault} | {of} | {found} |"
+    rows = [kept.get((f"| {m.file}", m.fault), "") for m in MUTATIONS]
+    rows = [row for row in rows if row]
+    killed = sum(row.endswith(" | killed |") for row in rows)
+    head = ["| file | fault | noticed by | |", "|---|---|---|---|"]
+    return "\n".join([f"{killed} of {len(MUTATIONS)} were noticed.", "", *head, *rows]) + "\n"
 
 
 def check(mutations: Sequence[Mutation]) -> int:
@@ -151,8 +152,8 @@ def main(words: Sequence[str]) -> int:
         return check(mutations)
     results = run(mutations, chosen.jobs)
     if chosen.table:
-        before = chosen.table.read_text(encoding="utf-8").partition(MARK)[0]
-        chosen.table.write_text(f"{before}{MARK}\n{table(results)}", encoding="utf-8")
+        page, _, rows = chosen.table.read_text(encoding="utf-8").partition(MARK)
+        chosen.table.write_text(f"{page}{MARK}\n{table(results, rows)}", encoding="utf-8")
     killed = sum(found == "killed" for _, found, _ in results)
     seconds = sum(seconds for _, _, seconds in results)
     print(f"{killed} of {len(results)} faults were noticed; {seconds:.0f} s of tests")

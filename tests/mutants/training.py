@@ -45,7 +45,7 @@ LOSS = [
         "augmentation and noise share a key",
         "batch.image, batch.mask, augment_keys)",
         "batch.image, batch.mask, keys)",
-        SEVERAL,
+        "training/test_randomness.py::test_augmentation_and_loss_draw_from_keys_of_their_own",
     ),
     (
         "no dropout in training",

@@ -62,6 +62,13 @@ def test_the_times_of_a_batch_are_stratified_over_the_rows_of_all_devices(device
         assert (np.abs(np.sort((t - 1) / 99) - np.arange(rows) / rows) <= 1 / rows + 1 / 99).all()
 
 
+def test_the_other_times_of_an_image_lie_evenly():
+    """Of n others one is in each n-th part of 1..T-1, whatever the first of them is."""
+    t = np.asarray(objective(draws=5).times(jax.random.split(jax.random.key(2), 200), None))[1:]
+    parts = np.sort((t - 1) / 99, axis=0)
+    assert np.abs(np.diff(parts, axis=0) - 1 / 4).max() <= 1 / 99 + 1e-6
+
+
 def test_every_time_below_the_largest_is_equally_likely():
     keys = jax.random.split(jax.random.key(1), 40_000)
     t = np.asarray(objective(draws=2).times(keys, None))[1]

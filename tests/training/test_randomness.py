@@ -10,6 +10,8 @@ from training_steps import BATCH, perturbed_state
 
 from segdiff_jax.data.example import Batch
 from segdiff_jax.factory import training
+from segdiff_jax.models.segdiff import SegDiff
+from segdiff_jax.training import loss
 from segdiff_jax.training.step import Learner, TrainState, row_keys
 
 KEY = jax.random.key(3)
@@ -49,6 +51,30 @@ def test_every_step_draws_anew_though_the_weights_do_not_change():
     assert len(set(seen)) == 3 and not np.any(state.params)
 
 
+class Uniform(loss.Objective):
+    """An objective whose losses are a number drawn for each row."""
+
+    def example_losses(self, params, masks, features, keys, strata=None, weights=None):
+        drawn = jax.vmap(jax.random.uniform)(keys)
+        return jnp.mean(drawn), (features[:, 0, 0, 0], drawn)
+
+
+def test_augmentation_and_loss_draw_from_keys_of_their_own():
+    """The augmentation paints what it draws, so each key's first number is seen."""
+    objective = Uniform(
+        model=SegDiff(encoder=None, conditioning=None, unet=None),
+        augment=lambda key, image, mask: (jnp.full_like(image, jax.random.uniform(key)), mask),
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        reduction="mean",
+    )
+    keys = jax.random.split(KEY, 3)
+    rows = Batch(np.zeros((3, 4, 4, 3), np.uint8), np.zeros((3, 4, 4), np.uint8))
+    _, (painted, drawn) = objective.loss({}, rows, keys)
+    first = jax.vmap(jax.random.uniform)(keys)
+    assert len(np.unique(np.concatenate([painted, drawn, first]))) == 9
+
+
 @pytest.mark.parametrize("kind", ["diffusion", "twin"])
 def test_training_drops_values_by_the_key_of_the_row(kind):
     config = tiny()
@@ -66,7 +92,7 @@ def test_training_drops_values_by_the_key_of_the_row(kind):
 
 
 def _losses(config, params, batch):
-    loss = jax.jit(
+    compiled = jax.jit(
         training.objective(config).loss, compiler_options={"xla_backend_optimization_level": 0}
     )
-    return np.asarray(loss(params, batch, jax.random.split(KEY, len(batch.mask)))[1][0])
+    return np.asarray(compiled(params, batch, jax.random.split(KEY, len(batch.mask)))[1][0])
