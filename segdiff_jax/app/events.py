@@ -65,8 +65,8 @@ def _connect_long(handlers: Handlers, parts: Components, controls: Components) -
     parts["drop"].upload(take, budget, **long, trigger_mode="multiple")
     budget.input(again, budget, **long, **last)
     controls["alternatives"].click(draw, budget, **long)
-    level.input(threshold, level, **SHARED, **QUICK, outputs=outputs, **last)
-    level.input(answer_all, None, **SHARED, **ANSWERS, outputs=outputs, **last)
+    moved = level.input(threshold, level, **SHARED, **QUICK, outputs=outputs, **last)
+    moved.then(answer_all, None, **SHARED, **ANSWERS, outputs=outputs, **last)
 
 
 def _chosen(change: Callable[[str, Any], Parts]) -> Any:

@@ -225,6 +225,14 @@ class Session:
         """Returns the numbers of the pictures, worst first."""
         return [number for number, _, _ in worst_first(self.lines())]
 
+    def unanswered(self) -> list[int]:
+        """Returns the numbers of pictures without a line for the threshold, that shown first."""
+        threshold = self.threshold
+        lines = {number: line for number, _, line in self.lines()}
+        numbers = sorted(self.order(), key=lambda number: number != self.shown)
+        of_number = ((number, lines.get(number)) for number in numbers)
+        return [number for number, line in of_number if not line or line.threshold != threshold]
+
     def remove(self, number: int) -> None:
         """Removes a picture; the next one is shown."""
         with self.lock:

@@ -21,7 +21,7 @@ from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.errors import UserError, one_line
 
 Load = Callable[[str, int], Any]  # loads a model, by its budget and its number of samples
-PAUSE = 0.3  # seconds
+PAUSE = 0.2  # seconds
 MOST_MODELS = 4  # that are kept
 
 
@@ -111,19 +111,19 @@ def draw(session: Session, entry: Entry, model: Any) -> Iterator[str]:
 
 
 def answer_all(session: Session) -> Iterator[str]:
-    """Answers for all pictures at the threshold of the page, until it changes again."""
-    threshold = session.threshold
+    """Answers for all pictures at the threshold of the page, whatever it becomes meanwhile."""
     time.sleep(PAUSE)  # while a person still moves it
-    numbers = sorted(session.order(), key=lambda number: number != session.shown)
-    for place, number in enumerate(numbers, start=1):
-        entry = session.entries.get(number)
-        if entry is None or (entry.line and entry.line.threshold == threshold):
-            continue
-        if session.threshold != threshold or session.closed:
+    tried = set[tuple[int, float]]()
+    while not session.closed:
+        threshold, numbers = session.threshold, session.unanswered()
+        left = [number for number in numbers if (number, threshold) not in tried]
+        if not left:
             return
-        yield f"threshold {threshold:g}, {place} of {len(numbers)}: {entry.name}"
-        with _reported(session, entry.name):
-            session.answered(number)
+        if (entry := session.entries.get(left[0])) is not None:
+            yield f"threshold {threshold:g}, {len(left)} pictures to go: {entry.name}"
+            with _reported(session, entry.name):
+                session.answered(entry.number)
+        tried.add((left[0], threshold))
 
 
 def _report(session: Session, text: str) -> Callable[[float], None]:

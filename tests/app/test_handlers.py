@@ -97,6 +97,19 @@ def test_a_threshold_needs_no_pass_of_the_network(tmp_path):
     assert [len(model.asked) for model in models] == passes
 
 
+def test_a_threshold_that_moves_meanwhile_is_answered_for_in_the_end(tmp_path):
+    handlers, session = page(tmp_path)
+    for number in range(4):
+        send_named(handlers, session, f"{number}.png", png(picture()))
+    take(handlers)
+    session.threshold = 0.3
+    for step, _ in enumerate(handlers.answer_all("one")):
+        if step == 2:
+            session.threshold = 0.9
+    assert [entry.line.threshold for entry in session.entries.values()] == [0.9] * 4
+    assert session.unanswered() == []
+
+
 @pytest.mark.parametrize("value", [-0.1, 1, 7, "0.5", None, float("nan"), [1], True])
 def test_another_threshold_is_refused_in_a_line(tmp_path, value):
     handlers, session = page(tmp_path)
