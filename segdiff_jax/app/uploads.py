@@ -1,5 +1,6 @@
 """Keeps the files that browsers send until they are read: under names of its own, bounded."""
 
+import asyncio
 import secrets
 import threading
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from segdiff_jax.runtime.files import cannot_write
 
 MOST_BYTES = 2**31  # of all files that wait
 MOST_FILES = 600  # likewise
+SILENT_SECONDS = 30.0  # of a sender, after which its file is given up
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,22 @@ class Uploads:
 
 
 async def _write(sent: Sent, chunks: AsyncIterator[bytes]) -> int:
-    """Writes a file and returns its bytes; of more than were announced the rest is left out."""
+    """Writes a file and returns its bytes; of more than were announced the rest is left out.
+
+    Raises:
+      UserError: nothing came for a while.
+    """
     written = 0
     with sent.path.open("xb") as file:
-        async for chunk in chunks:
-            written += len(chunk)
-            if written > sent.size:
+        while written <= sent.size:
+            try:
+                chunk = await asyncio.wait_for(anext(chunks), SILENT_SECONDS)
+            except StopAsyncIteration:
                 break
-            file.write(chunk)
+            except TimeoutError as error:
+                what = f"nothing came for {SILENT_SECONDS:g} s: send it again"
+                raise UserError(what, BAD_DATA) from error
+            written += len(chunk)
+            if written <= sent.size:
+                file.write(chunk)
     return written

@@ -86,6 +86,20 @@ def test_a_sender_that_goes_in_the_middle_leaves_nothing(tmp_path, error, seen):
     assert not [*tmp_path.iterdir()] and uploads.waiting("one") == 0
 
 
+def test_a_sender_that_falls_silent_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads_of_pages, "SILENT_SECONDS", 0.05)
+    uploads = Uploads(tmp_path, 100)
+
+    async def chunks():
+        yield b"x" * 10
+        await asyncio.sleep(60)
+        yield b"x" * 40
+
+    with pytest.raises(UserError, match="nothing came for 0.05 s"):
+        asyncio.run(uploads.keep("one", "a", 50, chunks()))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_full_disk_is_a_line(tmp_path, monkeypatch):
     handlers, session = page(tmp_path)
 
