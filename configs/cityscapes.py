@@ -1,7 +1,8 @@
 """Cityscapes, one object at a time: crops of 2,975 street scenes to train on, of 500 to test.
 
 The argument is a class and a protocol, separated by a comma. A class is person, rider, car, truck,
-bus, train, motorcycle or bicycle; or all, which trains one network for the eight. The protocol is
+bus, train, motorcycle or bicycle; or all, which trains one network for the eight; or classes, which
+trains one that also learns which of the eight an object is (docs/classes.md). The protocol is
 expansion (the default: windows 15 % larger than the object's box) or tight (its box).
 
     python -m segdiff_jax.main --config=configs/cityscapes.py:bus --config.data.dir=DIR
@@ -43,16 +44,17 @@ def get_config(argument: str = "bus,expansion") -> ConfigDict:
     """
     name, _, protocol = argument.partition(",")
     protocol = protocol or "expansion"
-    if name not in (*CLASSES, "all") or protocol not in PROTOCOLS:
+    if name not in (*CLASSES, "all", "classes") or protocol not in PROTOCOLS:
         raise UserError(
-            f"configs/cityscapes.py:{argument}: must be one of {', '.join(CLASSES)}, all; then "
-            f"nothing, or one of {', '.join(f',{p}' for p in PROTOCOLS)}"
+            f"configs/cityscapes.py:{argument}: must be one of {', '.join(CLASSES)}, all, classes; "
+            f"then nothing, or one of {', '.join(f',{p}' for p in PROTOCOLS)}"
         )
     c = default()
     c.data.name = "cityscapes"
     c.data.mean = (123.675, 116.28, 103.53)
     c.data.std = (58.395, 57.12, 57.375)
-    c.cityscapes.classes = CLASSES if name == "all" else (name,)
+    c.cityscapes.classes = CLASSES if name in ("all", "classes") else (name,)
+    c.cityscapes.exclusive = name == "classes"
     c.cityscapes.redraw = protocol == "expansion"
     if protocol == "tight":
         c.cityscapes.train_expansion, c.cityscapes.test_expansion = (0, 0), 0

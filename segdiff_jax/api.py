@@ -77,6 +77,11 @@ class Model:
         return self.segmenter.params
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes that the networks learnt; () if they learnt none."""
+        return self.segmenter.sampler.channels.classes
+
+    @property
     def random(self) -> bool:
         """Whether the generations are masks sampled from noise, not probabilities."""
         return self.predictor.random
@@ -289,7 +294,12 @@ def _configs(
     if sampling["steps"] is not None and not mixed:
         where, steps = ",".join(map(str, workdirs)), sampling["steps"]
         raise UserError(f"steps={steps}: {where} holds a network that predicts in one pass")
+    channels = networks.channels(first)
     for place, config in configs.items():
+        if (own := networks.channels(config)) != channels:
+            raise UserError(
+                f"{place}: learnt {own}, and {workdirs[0]} {channels}; must be the same"
+            )
         if config.sampling.tile not in (0, c.tile):
             made = f"made for tiles of {config.sampling.tile} pixels"
             logging.warning("%s: %s, it gets the first run's, of %d", place, made, c.tile)

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,18 +15,26 @@ from segdiff_jax import __version__, metrics, trained_run
 from segdiff_jax.certainty import calibration, evidence
 from segdiff_jax.certainty import scores as certainty_scores
 from segdiff_jax.certainty.calibration import Observation
+from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.checkpoint import trust
+from segdiff_jax.data.classes import of_objects
 from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluation import annotator_scores, joint_scores, object_scores
+from segdiff_jax.evaluation import annotator_scores, class_scores, joint_scores, object_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
-from segdiff_jax.evaluation.panels import panel
+from segdiff_jax.evaluation.class_scores import ClassCounts, majority
+from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.evaluation.overlaps import sequential
+from segdiff_jax.evaluation.panels import ClassPanel, panel
 from segdiff_jax.evaluation.report import FURTHER, save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, sample_masks, score_examples
 from segdiff_jax.factory import datasets, networks
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import own_files
 from segdiff_jax.trained_run import TrainedRun
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVE = "metrics.jsonl"
 EXACT = 8  # samples of a known law for each sample of a network
@@ -42,6 +50,7 @@ class Evaluation(NamedTuple):
     observed: list[Observation]  # what scores of certainty are made of
     objects: object_scores.Counts  # of all images together
     contours: np.ndarray  # the sum of `metrics.boundary_counts` over images
+    classes: dict[str, Any] | None  # see `class_scores.report`; None: there are no classes
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> Path:
@@ -82,10 +91,7 @@ def evaluate_run(
     if jax.process_index() > 0:
         return directory / "report.html"
     keys = [key for key in (*metrics.KEYS, *FURTHER) if key in found.rows[0]]
-    means = metrics.summarise(found.rows, keys)
-    logging.info("test: %s", ", ".join(f"{key} {x.mean:.4f}" for key, x in means.items()))
-    of_objects = object_scores.scores(found.objects)
-    logging.info("objects: %s", ", ".join(f"{key} {x:.4g}" for key, x in of_objects.items()))
+    log_scores(found, keys)
     page = write_report(
         directory,
         title=f"{networks.TITLES[config.model.kind]} on {c.name}, {c.test_split} split",
@@ -98,9 +104,22 @@ def evaluate_run(
         certainty=certainty_scores.scores(found.observed, fitted),
         objects=found.objects,
         contours=found.contours,
+        classes=found.classes,
     )
     logging.info("report: %s", page)
     return page
+
+
+def log_scores(found: Evaluation, keys: Sequence[str]) -> None:
+    """Logs the means of scores, and the scores of objects and classes."""
+    means = metrics.summarise(found.rows, keys)
+    logging.info("test: %s", ", ".join(f"{key} {x.mean:.4f}" for key, x in means.items()))
+    scores = object_scores.scores(found.objects)
+    logging.info("objects: %s", ", ".join(f"{key} {x:.4g}" for key, x in scores.items()))
+    if found.classes is not None:
+        rows = found.classes["classes"] | {"mean": found.classes["mean"]}
+        dice = ", ".join(f"{name} {x['together']['dice']:.4f}" for name, x in rows.items())
+        logging.info("Dice of classes, all images together: %s", dice)
 
 
 def evaluate_split(
@@ -113,7 +132,8 @@ def evaluate_split(
 ) -> Evaluation:
     """Predicts, scores and draws every example; panels go to the directory of the report."""
     rows, panels, sums, seconds, observed = [], [], np.zeros((3, 10)), 0.0, []
-    contours: list[np.ndarray] = []
+    contours, names = list[np.ndarray](), ()
+    of_classes: list[list[ClassCounts]] = []
     began = time.monotonic()
     for i, found in enumerate(score_examples(predictor, examples, seed)):
         seconds += time.monotonic() - began
@@ -121,31 +141,62 @@ def evaluate_split(
             watch(found)
         example = found.example
         group = {"group": example.group} if example.group else {}
-        observed.append(observe(found, predictor.random))
+        seen = evidence_of(found, predictor.random)
+        observed.append(calibration.observe(example.name, seen, example.mask, example.objects))
+        if seen.classes is not None and example.classes is not None:
+            of_classes.append(count_classes(seen, example))
+            names = seen.classes.names
         of_objects = object_scores.scores(observed[-1].scored)
         scores = found.scores | further(found) | of_objects
         rows.append({"name": example.name, **group, **scores})
         sums += metrics.calibration(found.probability, example.mask)
         contours.append(metrics.boundary_counts(found.probability > 0.5, example.mask))
         if jax.process_index() == 0:
-            picture = panel(
-                *(example.image, example.mask, found.generations, found.probability),
-                *(example.name, found.scores, predictor.random, example.annotations),
-                samples=found.samples,
-            )
+            picture = draw(found, class_panel(seen, example), predictor.random)
             panels.append(save_panel(directory, i, example.name, picture))
         began = time.monotonic()
     seconds, objects = seconds / len(examples), [one.scored for one in observed]
     total, of_contours = object_scores.total(objects), np.sum(contours, axis=0)
-    return Evaluation(rows, sums, panels, seconds, observed, total, of_contours)
+    classes = class_scores.report(names, of_classes) if of_classes else None
+    return Evaluation(rows, sums, panels, seconds, observed, total, of_contours, classes)
 
 
-def observe(found: ScoredPrediction, random: bool) -> Observation:
-    """Returns what scores of certainty need of a prediction."""
+def draw(found: ScoredPrediction, classes: ClassPanel | None, random: bool) -> "Figure":
+    """Returns the panel of a prediction."""
+    example = found.example
+    return panel(
+        *(example.image, example.mask, found.generations, found.probability),
+        *(example.name, found.scores, random, example.annotations),
+        samples=found.samples,
+        classes=classes,
+    )
+
+
+def evidence_of(found: ScoredPrediction, random: bool) -> Evidence:
+    """Returns the evidence of a prediction at the size of the truth."""
     assert found.rows is not None  # `score_examples` has them
     example = found.example
-    seen = evidence.evidence(example.image, found.rows, random, example.mask.shape)
-    return calibration.observe(example.name, seen, example.mask, example.objects)
+    return evidence.evidence(example.image, found.rows, random, example.mask.shape)
+
+
+def count_classes(seen: Evidence, example: Example) -> list[ClassCounts]:
+    """Counts the pixels and objects of each class; prediction and example have classes."""
+    classes, true = seen.classes, example.classes
+    assert classes is not None and true is not None
+    mask, count = seen.probability > 0.5, len(classes.names)
+    labels = seen.labelled(mask)
+    own = label(true > 0, classes=true) if example.objects is None else sequential(example.objects)
+    kinds = majority(own, true, count)
+    found = labels, of_objects(labels, classes.shares)
+    return class_scores.count(classes.of(mask), true, found, (own, kinds), count)
+
+
+def class_panel(seen: Evidence, example: Example) -> ClassPanel | None:
+    """Returns what a panel shows of classes; None: there are none."""
+    if seen.classes is None or example.classes is None:
+        return None
+    found = seen.classes.of(seen.probability > 0.5)
+    return ClassPanel(seen.classes.names, example.classes, found)
 
 
 def further_scores(

@@ -70,6 +70,9 @@ def predict(command: Command, model: Any) -> None:
     same = check_settings(output, settings(command, model, limits), command.overwrite)
     fresh = command.overwrite and not same
     objects = _object_outputs(command, model, limits, fresh)
+    if names := model.class_names:
+        numbered = ", ".join(f"{k} {name}" for k, name in enumerate(names, 1))
+        logging.info("%s: 0 background, %s", output / inputs.CLASSES, numbered)
     with Summary(output, fresh) as summary:
         more = {"limits": limits, "summary": summary, "bounds": bounds, "objects": objects}
         more |= {"scale": scale, "diameter": 0.0 if given else model.config.data.objects[0]}
@@ -102,6 +105,7 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
         save_samples="samples" in command.outputs,
         whole=predictor.whole,
         shown=model.shown,
+        classes=model.class_names,
         calibration=model.calibration if more["scale"] == 1 else None,
         **more,
     )
@@ -183,6 +187,7 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "value_range": limits.value_range,
         "float_range": list(limits.float_range),
         **({"channels": list(limits.channels)} if limits.channels else {}),
+        **({"classes": list(model.class_names)} if model.class_names else {}),
         **({"scale": scale} if (scale := _scale(command, model)) != 1 else {}),
         **_of_calibration(command, model),
     }

@@ -38,7 +38,9 @@ MAY_IMPORT = {
     "certainty": (
         *("evaluation", "inference", "data", "metrics", "checkpoint", "runtime", "errors"),
     ),
-    "prediction": ("certainty", "evaluation", "inference", "data.image_io", "runtime", "errors"),
+    "prediction": (
+        *("certainty", "evaluation", "inference", "data", "data.image_io", "runtime", "errors"),
+    ),
     "factory": (
         *("training", "inference", "data", "data.image_io", "data.datasets", "diffusion"),
         *("models", "models.ops", "runtime", "errors"),

@@ -28,6 +28,7 @@ class Objects(NamedTuple):
       doubtful: objects that some samples hold and the mask does not; none without samples.
       confidence: [N], probability that a true object has an IoU of at least 1/2 with it; nan where
         the run is not calibrated.
+      classes: [N], the name of the class of each; "" where the network learnt no classes.
     """
 
     labels: np.ndarray
@@ -37,6 +38,7 @@ class Objects(NamedTuple):
     area_std: np.ndarray
     confidence: np.ndarray
     doubtful: tuple[Doubtful, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 class Answer(NamedTuple):
@@ -89,7 +91,10 @@ def objects(found: Evidence, mask: np.ndarray, calibration: Calibration | None) 
     kept = listed.labels, listed.area, listed.probability, listed.held, listed.area_std
     drawn = [*of_objects.of_decisions(found)]
     doubtful = of_doubtful.find(listed.labels, drawn, found.probability)
-    return Objects(*kept, of_objects.confidence(listed, line), tuple(doubtful))
+    classes = ("",) * len(listed.area)
+    if found.classes is not None:
+        classes = tuple(found.classes.names[k - 1] for k in listed.classes.tolist())
+    return Objects(*kept, of_objects.confidence(listed, line), tuple(doubtful), classes)
 
 
 def rated(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> RatedMask:

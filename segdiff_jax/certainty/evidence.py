@@ -1,12 +1,17 @@
 """What one call of the predictor says about a picture, and how it agrees with a mask of it."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from segdiff_jax.data.classes import decided, shares
 from segdiff_jax.evaluation import sample_scores
+from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.inference.averaging import average
+from segdiff_jax.inference.predicted_rows import Further
 from segdiff_jax.inference.predictor import PredictedRows
+from segdiff_jax.metrics import regions
 
 
 class Interiors(NamedTuple):
@@ -23,6 +28,26 @@ class Interiors(NamedTuple):
     decisions: np.ndarray | None
 
 
+class Classes(NamedTuple):
+    """The classes of the foreground, see `data.classes`.
+
+    Attributes:
+      names: of the C classes.
+      shares: [C, H, W] float32, of each pixel if it is foreground.
+      passes: [G, H, W] uint8, the number of the class at each pixel, by each pass.
+      decisions: [S, H, W] uint8, likewise by each decision; None: there are none.
+    """
+
+    names: tuple[str, ...]
+    shares: np.ndarray
+    passes: np.ndarray
+    decisions: np.ndarray | None
+
+    def of(self, mask: np.ndarray) -> np.ndarray:
+        """Returns the class map [H, W] of a mask [H, W]."""
+        return decided(mask, self.shares)
+
+
 class Evidence(NamedTuple):
     """A picture and its prediction.
 
@@ -36,6 +61,7 @@ class Evidence(NamedTuple):
         the chain itself ended above 1/2. They vary only as the network doubts whole objects, so
         their agreement ranks pictures; the samples' own follows the probability. None likewise.
       interiors: by which objects that touch are told apart; None: the network learnt none.
+      classes: of the foreground; None likewise.
     """
 
     image: np.ndarray
@@ -44,6 +70,26 @@ class Evidence(NamedTuple):
     samples: np.ndarray | None
     decisions: np.ndarray | None
     interiors: Interiors | None = None
+    classes: Classes | None = None
+
+    def labelled(self, mask: np.ndarray) -> np.ndarray:
+        """Returns the labels [H, W] of the objects of a mask [H, W], see `labelling.label`."""
+        if self.interiors is not None:
+            return label(mask, self.interiors.probability)
+        return label(mask, classes=None if self.classes is None else self.classes.of(mask))
+
+    def of_passes(self) -> Iterator[np.ndarray]:
+        """Yields the labels of the objects of each pass; of any size where nothing divides them."""
+        maps = None if self.classes is None else self.classes.passes
+        interiors = None if self.interiors is None else self.interiors.passes
+        yield from _labelled(self.passes > 0.5, interiors, maps)
+
+    def of_decisions(self) -> Iterator[np.ndarray]:
+        """Yields the labels of the objects of each decision, likewise; none without samples."""
+        if self.decisions is not None:
+            maps = None if self.classes is None else self.classes.decisions
+            interiors = None if self.interiors is None else self.interiors.decisions
+            yield from _labelled(self.decisions, interiors, maps)
 
     @property
     def disagreement(self) -> np.ndarray | None:
@@ -52,6 +98,18 @@ class Evidence(NamedTuple):
             return None
         share = self.decisions.mean(axis=0, dtype=np.float32)
         return np.sqrt(share * (1 - share))
+
+
+def _labelled(
+    masks: np.ndarray, interiors: np.ndarray | None, classes: np.ndarray | None
+) -> Iterator[np.ndarray]:
+    for k, mask in enumerate(masks):
+        if interiors is not None:
+            yield label(mask, interiors[k])
+        elif classes is not None:
+            yield label(mask, classes=np.where(mask, classes[k], 0))
+        else:
+            yield regions(mask)
 
 
 def evidence(
@@ -76,16 +134,41 @@ def evidence(
     are_samples = samples is None and random and len(passes) > 1
     if are_samples:
         soft = samples = found.generations
-    decided = None if soft is None or len(soft) < 2 else sized(soft) > 0.5
+    decision = None if soft is None or len(soft) < 2 else sized(soft) > 0.5
     masks = None if samples is None or len(samples) < 2 else sized(samples) > 0.5
     interiors = None
     if found.further is not None and found.further.channels.interior:
         of_all = found.further.last()
         q, of_passes = sized(of_all.probability), sized(of_all.generations)
         of_soft = of_all.generations if are_samples else of_all.soft
-        of_decided = None if decided is None or of_soft is None else sized(of_soft)
+        of_decided = None if decision is None or of_soft is None else sized(of_soft)
         interiors = Interiors(q[0], q if random else of_passes, of_decided)
-    return Evidence(image, p[0], p if random else passes, masks, decided, interiors)
+    kinds = None if found.further is None else _classes(found.further, random, are_samples, sized)
+    return Evidence(image, p[0], p if random else passes, masks, decision, interiors, kinds)
+
+
+def _classes(
+    further: Further,
+    random: bool,
+    are_samples: bool,
+    sized: Callable[[np.ndarray], np.ndarray],
+) -> Classes | None:
+    """Returns the classes of a prediction, at the size that `sized` brings maps [N, h, w] to."""
+    if (of := further.of_classes()) is None:
+        return None
+
+    def numbers(maps: np.ndarray) -> np.ndarray:
+        each = (np.argmax(sized(one), axis=0) + 1 for one in maps)
+        return np.stack([one.astype(np.uint8) for one in each])
+
+    soft = of.generations if are_samples else of.soft
+    whole = of.probability[None]
+    return Classes(
+        further.channels.classes,
+        shares(sized(of.probability)),
+        numbers(whole if random else of.generations),
+        None if soft is None or len(soft) < 2 else numbers(soft),
+    )
 
 
 def agreement(found: Evidence, mask: np.ndarray) -> dict[str, float]:

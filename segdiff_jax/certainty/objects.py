@@ -13,9 +13,8 @@ from scipy import special
 
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.certainty.regression import Linear, logistic
-from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.data.classes import of_objects
 from segdiff_jax.evaluation.overlaps import overlaps
-from segdiff_jax.metrics import regions
 
 HELD = 0.5  # IoU
 FEWEST = 10  # right objects and wrong ones, each, of a fit
@@ -33,6 +32,7 @@ class Objects(NamedTuple):
       overlap: [N], mean over decisions of the best IoU; nan likewise.
       passes: [N], mean over passes of the best IoU; nan where there is one pass.
       area_std: [N], of the components of decisions that hold it, pixels; nan where fewer than two.
+      classes: [N], number of the class of each from 1; [0] where the network learnt no classes.
     """
 
     labels: np.ndarray
@@ -42,12 +42,12 @@ class Objects(NamedTuple):
     overlap: np.ndarray
     passes: np.ndarray
     area_std: np.ndarray
+    classes: np.ndarray
 
 
 def find(found: Evidence, mask: np.ndarray) -> Objects:
     """Returns the objects of a mask [H, W] of a picture."""
-    interiors = found.interiors
-    labels = label(mask, None if interiors is None else interiors.probability)
+    labels = found.labelled(mask)
     count = int(labels.max(initial=0))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     mean = np.bincount(labels.ravel(), found.probability.ravel(), count + 1)[1:] / area
@@ -59,26 +59,16 @@ def find(found: Evidence, mask: np.ndarray) -> Objects:
         held, overlap = np.mean(iou >= HELD, axis=0), iou.mean(axis=0)
         spread = _spread(np.where(iou >= HELD, areas, np.nan))
     if len(found.passes) > 1 and count:
-        others = _labelled(found.passes > 0.5, None if interiors is None else interiors.passes)
-        passes = np.mean([best(labels, one)[0] for one in others], axis=0)
-    return Objects(labels, area, mean, held, overlap, passes, spread)
+        passes = np.mean([best(labels, one)[0] for one in found.of_passes()], axis=0)
+    kinds = found.classes
+    classes = np.zeros(0, np.int64) if kinds is None else of_objects(labels, kinds.shares)
+    return Objects(labels, area, mean, held, overlap, passes, spread, classes)
 
 
 def of_decisions(found: Evidence) -> Iterator[np.ndarray]:
-    """Yields the labels [H, W] int32 of the objects of each decision, of any size.
-
-    Where interiors divide them, they are those of `labelling.label`.
-    """
-    if found.decisions is not None:
-        interiors = None if found.interiors is None else found.interiors.decisions
-        for labels in _labelled(found.decisions, interiors):
-            yield labels.astype(np.int32)
-
-
-def _labelled(masks: np.ndarray, interiors: np.ndarray | None) -> Iterator[np.ndarray]:
-    """Yields the objects of each of masks [S, H, W]; all components, where no interiors divide."""
-    for k, mask in enumerate(masks):
-        yield regions(mask) if interiors is None else label(mask, interiors[k])
+    """Yields the labels [H, W] int32 of the objects of each decision, see `Evidence`."""
+    for labels in found.of_decisions():
+        yield labels.astype(np.int32)
 
 
 def best(labels: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -65,6 +65,22 @@ class Prediction:
         return answers.objects(self.evidence, self.mask, self.calibration)
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes that the network learnt; () if it learnt none."""
+        return () if self.evidence.classes is None else self.evidence.classes.names
+
+    @cached_property
+    def classes(self) -> np.ndarray | None:
+        """The class map of the mask, [H, W] uint8: 0 is background, k is `class_names[k - 1]`."""
+        return None if self.evidence.classes is None else self.evidence.classes.of(self.mask)
+
+    @cached_property
+    def class_probability(self) -> np.ndarray | None:
+        """The probability of each class, [C, H, W] float32; they add up to `probability`."""
+        of = self.evidence.classes
+        return None if of is None else of.shares * self.probability
+
+    @property
     def disagreement(self) -> np.ndarray | None:
         """Standard deviation between samples, [H, W] in 0..0.5; None: the model draws none."""
         return self.evidence.disagreement

@@ -82,9 +82,10 @@ def measure(found: Evidence) -> dict[str, Measured]:
     p = found.probability.astype(np.float64)
     doubt, pixels = float(np.sum(p * (1 - p))), p.size
     areas = {"probability": float(p.sum()), "mask": float(np.count_nonzero(p > 0.5))}
-    of = found.interiors
+    of, maps = found.interiors, found.classes
     whole = None if of is None else of.probability[None]
-    counts = {"mask": float(object_counts(p[None], interiors=whole)[0])}
+    kinds = None if maps is None else maps.of(np.ones(p.shape, bool))[None]
+    counts = {"mask": float(object_counts(p[None], interiors=whole, classes=kinds)[0])}
     area_scales = {CONSTANT: 1.0, VARIANCE: 1 + doubt}
     count_scales = {CONSTANT: 1.0, VARIANCE: 1 + doubt, "root": np.sqrt(1 + counts["mask"])}
     sets = {"samples": found.samples, "decisions": found.decisions}
@@ -93,7 +94,9 @@ def measure(found: Evidence) -> dict[str, Measured]:
         if masks is None:
             continue
         interiors = None if of is None else of.passes if name == "passes" else of.decisions
-        of_area, of_count = expected_area(masks), object_counts(masks, interiors=interiors)
+        kinds = None if maps is None else maps.passes if name == "passes" else maps.decisions
+        of_count = object_counts(masks, interiors=interiors, classes=kinds)
+        of_area = expected_area(masks)
         areas[name], counts[name] = float(of_area.mean()), float(of_count.mean())
         area_scales[name] = 1 + float(of_area.std(ddof=1))
         count_scales[name] = 1 + float(of_count.std(ddof=1))

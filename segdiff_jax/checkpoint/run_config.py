@@ -30,7 +30,8 @@ MUTABLE = (
 )
 # the predictions of trained weights depend on these fields and groups, but not on the second
 NEEDED = ("diffusion", "model", "sampling")  # groups of every version
-AFFECTS_PREDICTIONS = ("model.", "diffusion.", "data.mean", "data.std")
+OF_NETWORK = ("model.", "diffusion.", "folder.classes", "cityscapes.exclusive")
+AFFECTS_PREDICTIONS = (*OF_NETWORK, "data.mean", "data.std")
 NOT_PREDICTIONS = ("model.dtype", "model.dropout", "model.rrdb_form", "model.remat")
 NOT_PREDICTIONS += ("diffusion.clip_x0", "model.precision")
 
@@ -105,7 +106,7 @@ def _check_network(config: ConfigDict, trained: ConfigDict) -> None:
     differing = [
         key
         for key in sorted(given)
-        if key.startswith(("model.", "diffusion.")) and not key.startswith(NOT_PREDICTIONS)
+        if key.startswith(OF_NETWORK) and not key.startswith(NOT_PREDICTIONS)
         if saved.get(key) != given[key]
     ]
     if differing:

@@ -41,7 +41,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
-                             summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG.
+                             summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG;
+                             by a run that learnt classes also with classes/ (docs/classes.md).
                              After segdiff calibrate, summary.csv has predicted Dice and intervals.
                              The same command again skips finished images;
   --overwrite                predicts them again
@@ -274,7 +275,7 @@ def _check_output(
         if output.resolve().is_relative_to(path.resolve()):
             raise UserError(f"--output={output}: lies in {path}, where --recursive would find it")
     place = output.resolve()
-    of_image = (Input.maps, Input.bounds, Input.of_objects)
+    of_image = (Input.maps, Input.bounds, Input.classes, Input.of_objects)
     written = {path for i in inputs for of in of_image for path in of(i, place).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")

@@ -114,6 +114,30 @@ FOREGROUND = Allowed(
     lambda v: isinstance(v, str) and _FOREGROUND.fullmatch(v) is not None,
 )
 
+MOST_CLASSES = 14  # with foreground and interior, the 16 bits of a mask
+_CLASS = re.compile(r"(\w[\w .()/-]{0,39})=(\d{1,9}(?:\+\d{1,9})*)")
+
+
+def _are_classes(value: Any) -> bool:
+    """Returns whether a text names classes: each name and each value once, besides "background"."""
+    if value == "":
+        return True
+    found = [_CLASS.fullmatch(part) for part in value.split(",")] if isinstance(value, str) else []
+    if not found or not all(found):
+        return False
+    names = [one[1] for one in found if one]
+    values = [int(number) for one in found if one for number in one[2].split("+")]
+    classes = set(names) - {"background"}
+    unique = len(set(names)) == len(names) and len(set(values)) == len(values)
+    return unique and 0 < len(classes) <= MOST_CLASSES
+
+
+CLASS_VALUES = Allowed(
+    f"NAME=VALUE,NAME=VALUE,... with each name and each value once, up to {MOST_CLASSES} classes; "
+    "values joined by + are one class, those of background=VALUE none",
+    _are_classes,
+)
+
 
 def _is_power_of_two(value: Any) -> bool:
     return is_integer(value) and 0 < value <= SIDE and value.bit_count() == 1

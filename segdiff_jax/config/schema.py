@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from segdiff_jax.config.allowed import (
     CHANNELS,
+    CLASS_VALUES,
     FOREGROUND,
     LARGE,
     MANY,
@@ -62,7 +63,7 @@ FIELDS: dict[str, Field] = {
     "seed": Field(0, integer(0, MAX_SEED),
         "of weights, batch order, augmentation and noise, in training and evaluation"),
     "data.name": Field("synthetic",
-        choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder", "ambiguous"),
+        choice("synthetic", "monuseg", "vaihingen", "cityscapes", "folder", "ambiguous", "discs"),
         "data set: one of data.datasets.registry.BUILDERS"),
     "data.dir": Field("", _PATH_OR_NOTHING,
         "directory of the official files, for data sets that are downloaded by hand"),
@@ -103,6 +104,8 @@ FIELDS: dict[str, Field] = {
         "of the object's box, percent; uniform between the two"),
     "cityscapes.redraw": Field(True, _BOOL,
         "whether the expansion is drawn at every visit; False: once per object (code)"),
+    "cityscapes.exclusive": Field(False, _BOOL,
+        "whether the classes are learnt besides the mask, all eight, see docs/classes.md"),
     "cityscapes.test_expansion": Field(15, integer(0, MARGIN), "percent; 0: the tight protocol"),
     # the shares apply where there is no folder of that name
     "folder.mask_suffix": Field("", _TEXT,
@@ -111,6 +114,9 @@ FIELDS: dict[str, Field] = {
     "folder.foreground": Field("auto", FOREGROUND,
         "of masks: 'auto', of two values the higher, of labels of objects all above 0; 'nonzero'; "
         "a value such as '7'; or 'above127', all values above 127, for grey and JPEG masks"),
+    "folder.classes": Field("", CLASS_VALUES,
+        "of masks, exclusive ones by their values, such as 'tumour=1,stroma=2'; 0 is background, "
+        "see docs/classes.md; '': masks of one class"),
     "folder.validation_share": Field(0.1, number(0, 1, below=True),
         "share of the images, chosen by name and folder.seed"),
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),

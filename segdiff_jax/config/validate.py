@@ -37,6 +37,10 @@ def _data(c: ConfigDict) -> Violations:
         yield "data.std", "must be given if data.mean is, and computed, (), if it is not"
     if _repeats(c.cityscapes.classes):
         yield "cityscapes.classes", "names a class twice"
+    if c.folder.classes and c.data.name != "folder":
+        yield "folder.classes", f"must be '' with data.name={c.data.name!r}"
+    if c.cityscapes.exclusive and c.data.name != "cityscapes":
+        yield "cityscapes.exclusive", f"must be False with data.name={c.data.name!r}"
     if c.folder.test_share + c.folder.validation_share >= 1:
         yield "folder.test_share", "must leave images to train on, with folder.validation_share"
 

@@ -1,6 +1,7 @@
 """Defines the channels of a mask that a network learns, and how they are stored in one array.
 
-Channel 0 is the foreground, what every mask has. With objects (`model.objects`) a last one follows,
+Channel 0 is the foreground, what every mask has. With classes (`folder.classes`) a channel of each
+follows, of which the foreground is the union. With objects (`model.objects`) a last one follows,
 the interior of each object: what is left of it when its border is taken away, so that the interiors
 of two objects that touch do not. Seeds of objects are found there (`evaluation.labelling`).
 
@@ -28,15 +29,22 @@ class Channels:
     """The channels of a mask besides the foreground.
 
     Attributes:
+        classes: names of exclusive classes, see `classes`; (): there are none.
         interior: whether the last channel is the interior of objects.
     """
 
+    classes: tuple[str, ...] = ()
     interior: bool = False
+
+    def __str__(self) -> str:
+        """Returns what is learnt, for messages."""
+        parts = ["masks", *([f"the classes {', '.join(self.classes)}"] if self.classes else [])]
+        return " and ".join([*parts, *(["interiors of objects"] if self.interior else [])])
 
     @property
     def count(self) -> int:
         """Returns K, the number of all channels."""
-        return 1 + self.interior
+        return 1 + len(self.classes) + self.interior
 
     def packed(self, examples: Sequence[Example]) -> list[Example]:
         """Returns examples whose masks hold all channels as bits; themselves if there is only one.
@@ -45,7 +53,7 @@ class Channels:
         image with one object no file tells it from a mask of 0 and 1.
 
         Raises:
-            UserError: objects are asked for and not known.
+            UserError: objects or classes are asked for and not known.
         """
         if self.count == 1:
             return list(examples)
@@ -61,10 +69,14 @@ class Channels:
         if example.annotations is not None:
             raise UserError(
                 f"{example.name}: has masks of several annotators; allowed is one with "
-                "config.model.objects",
+                "config.model.objects and config.folder.classes",
                 BAD_DATA,
             )
         channels = [example.mask]
+        if self.classes:
+            if example.classes is None:
+                raise UserError(f"{example.name}: its mask has no classes", BAD_DATA)
+            channels += [example.classes == k for k in range(1, len(self.classes) + 1)]
         if self.interior:
             labels = example.objects
             if labels is None:

@@ -30,6 +30,7 @@ class Example(NamedTuple):
         annotations: [A, h, w] uint8 in {0, 1}, the masks of several annotators; None: of one.
         objects: [h, w] integers, the objects of the mask by their labels 1, 2, ..., 0 elsewhere;
             None: they are not known.
+        classes: [h, w] uint8, the class map of the mask, see `classes`; None: it has no classes.
     """
 
     image: np.ndarray
@@ -39,6 +40,7 @@ class Example(NamedTuple):
     group: str = ""
     annotations: np.ndarray | None = None
     objects: np.ndarray | None = None
+    classes: np.ndarray | None = None
 
     @property
     def masks(self) -> np.ndarray:

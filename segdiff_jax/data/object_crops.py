@@ -76,10 +76,14 @@ def eval_crop(example: Example, percent: int, size: int) -> Example:
         size: of the image, as for `train_crop`.
 
     Returns:
-        The image resized, the mask at the window's own size, no box, the same name and group.
+        The image resized, the mask and its class map at the window's own size, no box, the same
+        name and group.
     """
     image, mask = _cut(example, percent)
-    return Example(_resized(image, size), mask, example.name, group=example.group)
+    found = Example(_resized(image, size), mask, example.name, group=example.group)
+    if example.classes is None:
+        return found
+    return found._replace(classes=_cut(example._replace(mask=example.classes), percent)[1])
 
 
 def _cut(example: Example, percent: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segdiff_jax.errors import printable
-from segdiff_jax.evaluation import object_scores
+from segdiff_jax.evaluation import class_scores, object_scores
+from segdiff_jax.evaluation.class_colours import COLOURS
 
 LOWER_IS_BETTER = {"calibration"}
 MEANINGS = {
@@ -91,6 +92,8 @@ def render(
         columns={key: label for key, label in labels.items() if key in content["summary"]},
         further={key: label for key, label in labels.items() if key in content["further"]},
         object_labels=object_scores.LABELS,
+        class_labels=class_scores.LABELS,
+        class_colours=COLOURS,
         order=order,
         pictures=pictures,
         charts=charts,

@@ -8,6 +8,10 @@ above every pass to a higher one, whatever the height of the pass: a network tha
 short time sees the seam of two objects, but not that it is no interior. A component with one seed,
 or none, is one object: the map divides objects and never adds or removes one. Without such a map
 the distance to the background can take its place, for objects that are about convex.
+
+With classes and without such a map an object is of one class: a component of the mask is divided
+into its regions of equal class. What is nowhere 3 pixels wide is no object there but the rim of
+one, and belongs to the region beside it.
 """
 
 import warnings
@@ -26,7 +30,10 @@ STRIP = 2**20  # pixels that are relabelled together
 
 
 def label(
-    mask: np.ndarray, interior: np.ndarray | None = None, by_distance: bool = False
+    mask: np.ndarray,
+    interior: np.ndarray | None = None,
+    by_distance: bool = False,
+    classes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Labels the objects of `SMALLEST` pixels or more of a mask [H, W] by 1..N, int64.
 
@@ -35,7 +42,11 @@ def label(
       interior: [H, W], high inside each object and low between two: floats in 0..1, or unsigned
         integers whose largest is 1; None: there is none.
       by_distance: whether, without it, objects are divided by their distance to the background.
+      classes: [H, W], the class map of the mask, which divides objects if nothing else does; None:
+        it has none.
     """
+    if classes is not None and interior is None and not by_distance:
+        return _large(of_one_class(classes))
     labels = _large(regions(np.asarray(mask, bool)))
     if (interior is None and not by_distance) or not labels.size:
         return labels
@@ -54,6 +65,39 @@ def label(
         of_place[own] = -(pieces[own] + count)
         count += int(pieces.max())
     return np.negative(labels, out=labels)
+
+
+def of_one_class(classes: np.ndarray) -> np.ndarray:
+    """Labels the regions of equal class of a class map [H, W], 0 is background, by 1..N, int64."""
+    from skimage.measure import label as equal_regions  # slow to import
+    from skimage.segmentation import watershed
+
+    labels = np.asarray(equal_regions(classes, background=0, connectivity=1), np.int64)
+    count = int(labels.max(initial=0))
+    wide = np.zeros(count + 1, bool)
+    wide[labels[_inside(labels)]] = True
+    wide[0] = False
+    foreground = labels > 0
+    rim = foreground & ~wide[labels]
+    if not rim.any():
+        return labels
+    markers = np.where(rim, 0, labels)
+    alone = regions(foreground)  # a component that is nowhere wide is one object
+    has_wide = np.zeros(int(alone.max(initial=0)) + 1, bool)
+    has_wide[alone[markers > 0]] = True
+    whole = foreground & ~has_wide[alone]
+    markers[whole] = count + alone[whole]
+    return np.asarray(
+        watershed(np.zeros(labels.shape, np.uint8), markers, mask=foreground), np.int64
+    )
+
+
+def _inside(labels: np.ndarray) -> np.ndarray:
+    """Marks the pixels of labels [H, W] whose eight neighbours have their label, or are outside."""
+    padded = np.pad(labels, 1, mode="edge")
+    low = ndimage.minimum_filter(padded, 3)[1:-1, 1:-1]
+    high = ndimage.maximum_filter(padded, 3)[1:-1, 1:-1]
+    return low == high
 
 
 def divide(own: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.ndarray:

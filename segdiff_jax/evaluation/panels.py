@@ -2,16 +2,18 @@
 
 The upper row has image, truth, mean probability, disagreement and errors, the lower one up to four
 generations and the key to the colors; or, if samples are drawn, up to eight of them in two rows.
+Classes, true and found, come before these.
 Generations that are no samples of masks, such as that of a network of one pass, are not shown, and
 the uncertainty takes the place of their disagreement, see `averaging.uncertainty`.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from segdiff_jax.evaluation.class_colours import COLOURS, coloured
 from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.metrics import LABELS
 
@@ -26,11 +28,21 @@ GREY = {"cmap": "gray", "vmin": 0, "vmax": 1}
 PROBABILITY = {"cmap": "jet", "vmin": 0, "vmax": 1}
 # numbers in 0..1 have a standard deviation of at most one half
 DEVIATION = {"cmap": "inferno", "vmin": 0, "vmax": 0.5}
+KINDS = ("true", "found")  # of class maps
 COLUMNS, GENERATIONS, SAMPLES = 5, 4, 8
 BESIDE_KEY = COLUMNS - 1  # maps in each lower row
 # inches: longer side of a map, least width of a column, height of the key, the heading and a title
 SIDE, NARROWEST, KEY, HEADER, TITLE, GAP = 2.0, 1.3, 1.8, 0.45, 0.22, 0.08
+LINE = 0.18  # inches, of the key
 DPI = 140
+
+
+class ClassPanel(NamedTuple):
+    """The names of classes, and the true and the predicted class map [h, w]."""
+
+    names: tuple[str, ...]
+    true: np.ndarray
+    found: np.ndarray
 
 
 def panel(
@@ -44,6 +56,7 @@ def panel(
     annotations: np.ndarray | None = None,
     *,
     samples: np.ndarray | None = None,
+    classes: ClassPanel | None = None,
 ) -> "Figure":
     """Draws the panel of one image; every map is stretched to the shape of the truth.
 
@@ -57,6 +70,7 @@ def panel(
       random: whether generations are samples of masks; if not, they are not shown.
       annotations: [A, h, w] in {0, 1}; the share of them that marks a pixel replaces the truth.
       samples: [S, h', w'] of 0 and 1; the first eight are shown, in place of the generations.
+      classes: None: there are none.
     """
     soft = np.clip(generations, 0, 1)
     marked = ("truth", truth > 0) if annotations is None else ("annotators", annotations.mean(0))
@@ -68,16 +82,23 @@ def panel(
         doubt: (uncertainty(soft, random), DEVIATION),
         "errors": (error_map(image, truth, probability), {}),
     }
-    if samples is None:
-        maps |= _numbered("generation", soft[: GENERATIONS * random], PROBABILITY)
-    else:
-        maps |= _numbered("sample", samples[:SAMPLES], GREY)
-    return _draw(maps, truth.shape, name, scores, doubt)
+    drawn = soft[: GENERATIONS * random] if samples is None else samples[:SAMPLES]
+    maps |= _of_classes(classes) | _numbered(drawn, samples is not None)
+    return _draw(maps, truth.shape, name, scores, doubt, classes.names if classes else ())
+
+
+def _of_classes(
+    classes: ClassPanel | None,
+) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
+    if classes is None:
+        return {}
+    return {f"{kind} classes": (coloured(getattr(classes, kind)), {}) for kind in KINDS}
 
 
 def _numbered(
-    kind: str, masks: Iterable[np.ndarray], options: Mapping[str, Any]
+    masks: Iterable[np.ndarray], are_samples: bool
 ) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
+    kind, options = ("sample", GREY) if are_samples else ("generation", PROBABILITY)
     return {f"{kind} {i}": (mask, options) for i, mask in enumerate(masks, start=1)}
 
 
@@ -97,6 +118,7 @@ def _draw(
     name: str,
     scores: Mapping[str, float],
     doubt: str,
+    classes: tuple[str, ...],
 ) -> "Figure":
     """Draws everything into one axes in inches: an axes for each map takes three times as long."""
     from matplotlib.figure import Figure  # slow to import, and only reports need it
@@ -104,7 +126,9 @@ def _draw(
     height, width = (SIDE * side / max(shape) for side in shape)
     column, row = max(width, NARROWEST) + GAP, height + TITLE + GAP
     lower = max(1, -(-(len(maps) - COLUMNS) // BESIDE_KEY))  # rows
-    size = COLUMNS * column + GAP, HEADER + row + max(lower * row, KEY)
+    key = [*MEANINGS.items(), *zip(classes, COLOURS, strict=False)]
+    of_key = KEY + LINE * (len(key) - len(MEANINGS))
+    size = COLUMNS * column + GAP, HEADER + row + max(lower * row, of_key)
     figure = Figure(figsize=size, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0), autoscale_on=False)
     axes.axis("off")
@@ -118,7 +142,7 @@ def _draw(
         down, right = divmod(i - COLUMNS, BESIDE_KEY) if i >= COLUMNS else (-1, i)
         x, y = GAP + right * column, HEADER + (down + 1) * row
         _draw_map(axes, title, values, (x, y, width, height), options)
-    _draw_key(axes, GAP + (COLUMNS - 1) * column, HEADER + row, doubt)
+    _draw_key(axes, GAP + (COLUMNS - 1) * column, HEADER + row, doubt, key)
     return figure
 
 
@@ -132,8 +156,10 @@ def _draw_map(
     axes.imshow(values, extent=extent, aspect="auto", **options)
 
 
-def _draw_key(axes: "Axes", x: float, y: float, doubt: str) -> None:
-    """Draws two color bars and the meanings of the colors of errors."""
+def _draw_key(
+    axes: "Axes", x: float, y: float, doubt: str, key: Iterable[tuple[str, tuple[int, int, int]]]
+) -> None:
+    """Draws two color bars and the meanings of the colors of errors and classes."""
     width, ramp = NARROWEST - GAP, np.linspace(0, 1, 256)[None]
     for title, options in (("probability", PROBABILITY), (f"{doubt} (std)", DEVIATION)):
         _draw_map(axes, title, ramp * options["vmax"], (x, y, width, 0.09), options)
@@ -141,8 +167,8 @@ def _draw_key(axes: "Axes", x: float, y: float, doubt: str) -> None:
             label, at = f"{place * options['vmax']:g}", x + place * width
             axes.text(at, y + TITLE + 0.21, label, fontsize=7, horizontalalignment=align)
         y += 0.5
-    for meaning, color in MEANINGS.items():
+    for meaning, color in key:
         square = np.array([[color]], np.uint8)
         axes.imshow(square, extent=(x, x + 0.1, y + 0.22, y + 0.12), aspect="auto")
-        axes.text(x + 0.15, y + 0.21, meaning, fontsize=8)
-        y += 0.18
+        axes.text(x + 0.15, y + 0.21, meaning, fontsize=8, parse_math=False)
+        y += LINE

@@ -56,6 +56,7 @@ def write_report(
     certainty: Mapping[str, Any] | None = None,
     objects: object_scores.Counts | None = None,
     contours: np.ndarray | None = None,
+    classes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes report.json and report.html; returns the path of report.html.
 
@@ -63,26 +64,32 @@ def write_report(
       directory: created if missing.
       title: the heading.
       settings: what a reader needs to judge or repeat the run, in the order to show it.
-      rows: one per image: "name", `metrics.scores`, any of FURTHER, with `objects` all of
-        `object_scores.LABELS`, and "group" if it has one.
-      baselines: mean scores by name of the baseline.
+      rows: one per image: "name", `metrics.scores`, any of FURTHER, "group" if it has one, and
+        with `objects` all of `object_scores.LABELS`.
+      baselines: mean scores by name.
       calibration_sums: [3, bins], the sum of `metrics.calibration` over images.
       panels: a PNG file, or None, for each row; empty: no panels.
       training_curve: mappings with "step" and "loss"; None: no curve.
-      certainty: see `certainty.scores`; None: no such part.
-      objects: counts of all images together; None: no such part.
-      contours: the sum of `metrics.boundary_counts`; None: no such line.
+      certainty: see `certainty.scores`; None: no such part, as for those that follow.
+      objects: counts of all images together.
+      contours: the sum of `metrics.boundary_counts`.
+      classes: see `class_scores.report`.
 
     Raises:
       UserError: there are no rows, or a file cannot be written.
     """
     _check(rows, panels)
     content = _content(title, settings, rows, baselines, calibration_sums, training_curve)
-    content |= {"certainty": files.to_json_types(certainty), **_together(rows, objects, contours)}
+    content |= files.to_json_types({"certainty": certainty, "classes": classes})
+    content |= _together(rows, objects, contours)
+    return _write(Path(directory), content, panels)
+
+
+def _write(directory: Path, content: dict[str, Any], panels: Sequence[Any]) -> Path:
     _link(content["images"], panels, directory)
-    files.write_json(Path(directory) / "report.json", content)
-    files.write_bytes(Path(directory) / "report.html", _page(content, panels))
-    return Path(directory) / "report.html"
+    files.write_json(directory / "report.json", content)
+    files.write_bytes(directory / "report.html", _page(content, panels))
+    return directory / "report.html"
 
 
 def _page(content: Mapping[str, Any], panels: Sequence[Any]) -> bytes:

@@ -78,7 +78,10 @@ def expected_area(soft: np.ndarray) -> np.ndarray:
 
 
 def object_counts(
-    masks: np.ndarray, threshold: float = 0.5, interiors: np.ndarray | None = None
+    masks: np.ndarray,
+    threshold: float = 0.5,
+    interiors: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the number of 4-connected components of `SMALLEST` pixels or more: [S] int64.
 
@@ -87,7 +90,11 @@ def object_counts(
       threshold: above which a pixel belongs to one.
       interiors: [S, H, W] in 0..1, which divide components, see `labelling.label`; None: they do
         not.
+      classes: [S, H, W], the number of the class of each pixel, which divide them likewise.
     """
+    if interiors is None and classes is not None:
+        maps = np.where(masks > threshold, classes, 0)
+        return np.array([label(one > 0, classes=one).max(initial=0) for one in maps], np.int64)
     if interiors is None:
         return np.array([_count(mask > threshold) for mask in masks], np.int64)
     both = zip(masks, interiors, strict=True)

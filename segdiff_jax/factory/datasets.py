@@ -1,9 +1,11 @@
 """Builds data sets, examples, crops and augmentation from a config."""
 
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from segdiff_jax.data import augment, subset
+from segdiff_jax.data.classes import CITYSCAPES
 from segdiff_jax.data.crops import CropFn
 from segdiff_jax.data.datasets.registry import Source, statistics
 from segdiff_jax.data.digests import digests
@@ -23,7 +25,15 @@ def examples(config: ConfigDict, split: str) -> list[Example]:
     """Returns the examples of a split, as prepared; of train_split only those to train on."""
     loaded, c = source(config).load(split), config.data
     training = split == c.train_split
+    if config.cityscapes.exclusive:
+        loaded = [with_class(example) for example in loaded]
     return subset.nested_subset(loaded, c.train_images, config.seed) if training else loaded
+
+
+def with_class(example: Example) -> Example:
+    """Returns an example of one object of Cityscapes with the class map of its mask."""
+    number = CITYSCAPES.index(example.group) + 1
+    return example._replace(classes=example.mask * np.uint8(number))
 
 
 def training_examples(config: ConfigDict) -> list[Example]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
+from segdiff_jax.data import classes
 from segdiff_jax.data.channels import Channels
 from segdiff_jax.errors import UserError
 from segdiff_jax.models.conditioning import Concat, Downsampled, Encoded, Inject, Plain, Stack, Sum
@@ -89,7 +90,16 @@ def model(config: ConfigDict) -> SegDiff:
 
 def channels(config: ConfigDict) -> Channels:
     """Returns the channels of the masks that the network learns."""
-    return Channels(interior=config.model.objects == "interior")
+    return Channels(class_names(config), config.model.objects == "interior")
+
+
+def class_names(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of the classes that the network learns; (): it learns none."""
+    return {
+        "folder": classes.parse(config.folder.classes).names,
+        "cityscapes": tuple(classes.CITYSCAPES) if config.cityscapes.exclusive else (),
+        "discs": classes.DISCS,
+    }.get(config.data.name, ())
 
 
 def parameter_shapes(config: ConfigDict) -> Any:

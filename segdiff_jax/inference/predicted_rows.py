@@ -5,10 +5,19 @@ from typing import NamedTuple
 import numpy as np
 
 from segdiff_jax.data.channels import Channels
+from segdiff_jax.data.classes import shares
 
 
 class LastChannel(NamedTuple):
     """One channel of `Further`: [1, rows, W], [G, rows, W] and [S, rows, W]."""
+
+    probability: np.ndarray
+    generations: np.ndarray
+    soft: np.ndarray | None
+
+
+class ClassChannels(NamedTuple):
+    """The C classes of `Further`: [C, rows, W], [G, C, rows, W] and [S, C, rows, W]."""
 
     probability: np.ndarray
     generations: np.ndarray
@@ -34,6 +43,14 @@ class Further(NamedTuple):
         """Returns the maps of the last channel."""
         soft = None if self.soft is None else self.soft[:, -1]
         return LastChannel(self.probability[-1:], self.generations[:, -1], soft)
+
+    def of_classes(self) -> "ClassChannels | None":
+        """Returns the maps of the classes; None: there are none."""
+        count = len(self.channels.classes)
+        if not count:
+            return None
+        soft = None if self.soft is None else self.soft[:, :count]
+        return ClassChannels(self.probability[:count], self.generations[:, :count], soft)
 
     def unknown(self) -> np.ndarray:
         """Marks the pixels [rows, W] where a value is no finite number."""
@@ -74,6 +91,12 @@ class PredictedRows(NamedTuple):
         if self.further is None or not self.further.channels.interior:
             return None
         return self.further.probability[-1]
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """The shares of the classes [C, rows, W], see `classes.shares`; None: there are none."""
+        of = None if self.further is None else self.further.of_classes()
+        return None if of is None else shares(np.clip(of.probability, 0, 1))
 
 
 def stacked(parts: list[PredictedRows]) -> PredictedRows:

@@ -48,7 +48,10 @@ class CertaintyColumns:
         """Keeps rows of an image of that many pixels, unless it is too large."""
         if self.calibration is None and not self.objects:
             return
-        maps = len(rows.generations) + (0 if rows.soft is None else 3 * len(rows.soft))
+        drawn = 0 if rows.soft is None else len(rows.soft)
+        maps = len(rows.generations) + 3 * drawn
+        if rows.further is not None and (classes := len(rows.further.channels.classes)):
+            maps += classes * (1 + len(rows.generations) + drawn)
         if (maps + WORK) * pixels <= MAX_VALUES:
             self.parts.setdefault(rows.image, []).append(rows)
 

@@ -21,11 +21,12 @@ _NAMED = 5  # folders that a line names
 ENDS = ", ".join(reading.SUFFIXES)
 SAMPLES = "samples"  # only with --outputs=samples
 BOUNDS = ("inner", "outer")  # only with --risk
+CLASSES = "classes"  # only of a run that learnt classes
 OBJECTS = "objects"  # with --outputs=objects: a table, objects.csv, no folder
 MAPS_ALONE, ALL, AUTO = "maps", "all", "auto"  # values of --outputs; AUTO: it is not given
 # with --outputs of that name: the end of its files
 OF_OBJECTS = {"labels": ".tif", "geojson": ".geojson", "rois": ".zip"}
-FOLDERS = (*MAPS, GENERATIONS, SAMPLES, *BOUNDS, *OF_OBJECTS)
+FOLDERS = (*MAPS, GENERATIONS, SAMPLES, *BOUNDS, CLASSES, *OF_OBJECTS)
 MAX_NAME_BYTES = 255  # of a file, on all usual file systems
 
 
@@ -55,6 +56,10 @@ class Input(NamedTuple):
         """Returns the output file of each of `BOUNDS`."""
         file = _fitting(self.output_stem, self.suffix)
         return {name: output / name / file for name in BOUNDS}
+
+    def classes(self, output: Path) -> dict[str, Path]:
+        """Returns the output file of the classes."""
+        return {CLASSES: output / CLASSES / _fitting(self.output_stem, self.suffix)}
 
     def of_objects(self, output: Path) -> dict[str, Path]:
         """Returns the output file of each of `OF_OBJECTS`."""

@@ -4,7 +4,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ _WHEN = (1980, 1, 1, 0, 0, 0)  # of the entries of a zip: equal objects give equ
 
 
 DOUBTFUL_CLASS = {"name": "Doubtful", "color": [0, 150, 255]}  # of QuPath
+Colours = Mapping[str, Sequence[int]]  # RGB by the name of a class
+NO_COLOURS: Colours = {}
 
 
 class Outlined(NamedTuple):
@@ -28,7 +30,9 @@ class Outlined(NamedTuple):
     rings: list[np.ndarray]
 
 
-def geojson(objects: Sequence[Outlined], scale: Scale | None) -> bytes:
+def geojson(
+    objects: Sequence[Outlined], scale: Scale | None, colours: Colours = NO_COLOURS
+) -> bytes:
     """Returns a FeatureCollection of polygons, detections with measurements as QuPath reads them.
 
     Coordinates are pixels from the upper left corner; those of the map if the scale is of one, and
@@ -39,13 +43,17 @@ def geojson(objects: Sequence[Outlined], scale: Scale | None) -> bytes:
     if of_map is not None and of_map.epsg is not None:
         name = f"urn:ogc:def:crs:EPSG::{of_map.epsg}"
         head["crs"] = {"type": "name", "properties": {"name": name}}
-    features = [json.dumps(_feature(one, of_map), allow_nan=False) for one in objects]
+    features = [json.dumps(_feature(one, of_map, colours), allow_nan=False) for one in objects]
     lines = ",\n".join(features)  # one a line, so that parts of a large file can be read
     return f'{json.dumps(head)[:-1]}, "features": [\n{lines}\n]}}\n'.encode()
 
 
-def _feature(one: Outlined, of_map: Scale | None) -> dict[str, Any]:
-    row = one.row
+def _feature(one: Outlined, of_map: Scale | None, colours: Colours) -> dict[str, Any]:
+    row, kind = one.row, {}
+    if row.status == DOUBTFUL:
+        kind = {"classification": DOUBTFUL_CLASS}
+    elif row.class_:
+        kind = {"classification": {"name": row.class_, "color": [*colours[row.class_]]}}
     square = "" if row.unit == DEGREE else f"{row.unit}^2"
     measured = {
         "Area px^2": row.area,
@@ -66,7 +74,7 @@ def _feature(one: Outlined, of_map: Scale | None) -> dict[str, Any]:
         "properties": {
             "objectType": "detection",
             "name": str(row.label),
-            **({"classification": DOUBTFUL_CLASS} if row.status == DOUBTFUL else {}),
+            **kind,
             "measurements": {k: v for k, v in measured.items() if not math.isnan(v)},
         },
     }

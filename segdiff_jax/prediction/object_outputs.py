@@ -5,10 +5,11 @@ tiles and rows when it was predicted.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -16,8 +17,10 @@ from absl import logging
 
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.doubtful import Doubtful
+from segdiff_jax.data.classes import of_objects
 from segdiff_jax.data.image_io import pixel_size, writing
 from segdiff_jax.data.image_io.pixel_size import MICROMETRE, Scale
+from segdiff_jax.evaluation.class_colours import COLOURS
 from segdiff_jax.evaluation.labelling import STRIP, label
 from segdiff_jax.prediction import object_files, outlines
 from segdiff_jax.prediction.inputs import OF_OBJECTS, Input
@@ -29,7 +32,42 @@ from segdiff_jax.runtime import files
 MAX_PIXELS = 2**27  # of an image whose objects are written: 8 bytes a pixel, a gigabyte
 _SHORT, _RATIONAL = 3, 5  # types of TIFF fields
 _CENTIMETRE, _OF_CENTIMETRE = 3, 10_000  # code of ResolutionUnit; micrometres
-ENCODE = {"geojson": object_files.geojson, "rois": lambda objects, _: object_files.rois(objects)}
+ENCODE = {
+    "geojson": object_files.geojson,
+    "rois": lambda objects, _, __: object_files.rois(objects),
+}
+
+
+class ObjectMaps(NamedTuple):
+    """The maps of an image of which its objects are made, see `OutputMaps`.
+
+    Attributes:
+      mask: [H, W] uint8.
+      probability, interior: [H, W] uint16.
+      classes: [H, W] uint8; shares: [C, H, W] uint16; names: of the C classes.
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray
+    interior: np.ndarray | None = None
+    classes: np.ndarray | None = None
+    shares: np.ndarray | None = None
+    names: tuple[str, ...] = ()
+
+    def labelled(self) -> np.ndarray:
+        """Returns the labels of the objects, see `labelling.label`."""
+        return label(self.mask, self.interior, classes=self.classes)
+
+    def classes_of(self, labels: np.ndarray) -> tuple[str, ...]:
+        """Returns the names of the classes of objects; "" where there are no classes."""
+        if self.shares is None:
+            return ("",) * int(labels.max(initial=0))
+        return tuple(self.names[k - 1] for k in of_objects(labels, self.shares).tolist())
+
+    @property
+    def colours(self) -> object_files.Colours:
+        """RGB by the name of a class."""
+        return dict(zip(self.names, COLOURS, strict=False))
 
 
 @dataclass(frozen=True)
@@ -69,7 +107,7 @@ class ObjectOutputs:
         self,
         input: Input,
         output: Path,
-        maps: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+        maps: ObjectMaps,
         known: Objects | None,
         tags: writing.Tags,
     ) -> None:
@@ -78,13 +116,12 @@ class ObjectOutputs:
         Args:
           input: the image.
           output: folder.
-          maps: mask [H, W] uint8, probability and interior [H, W] uint16, see `OutputMaps`.
+          maps: of the image.
           known: what is known of the objects of the mask; None: their labels are found here.
           tags: of the image file.
         """
-        mask, probability, interior = maps
-        if mask.size > MAX_PIXELS:
-            limit = f"its {mask.size} pixels are more than {MAX_PIXELS}"
+        if maps.mask.size > MAX_PIXELS:
+            limit = f"its {maps.mask.size} pixels are more than {MAX_PIXELS}"
             logging.warning("%s: no objects are written: %s", input.name, limit)
             return
         if known is None:
@@ -92,12 +129,13 @@ class ObjectOutputs:
                 "%s: too large for the agreement, area_std and confidence of its objects",
                 input.name,
             )
-        labels = label(mask, interior) if known is None else known.labels
+        labels = maps.labelled() if known is None else known.labels
+        classes = maps.classes_of(labels) if known is None else known.classes
         scale, paths = pixel_size.read(input.path, self.page), self.paths(input, output)
-        objects = measured(labels, probability, known, scale, input.name)
+        objects = measured(labels, maps.probability, known, scale, input.name, classes)
         for kind, encode in ENCODE.items():
             if kind in paths:
-                files.write_bytes(paths[kind], encode(objects, scale))
+                files.write_bytes(paths[kind], encode(objects, scale, maps.colours))
         if self.table is not None:  # the labels say that the lines are complete
             paths["labels"].unlink(missing_ok=True)
             self.table.add(input.name, [one.row for one in objects])
@@ -112,6 +150,7 @@ def measured(
     known: Objects | None,
     scale: Scale | None,
     picture: str,
+    classes: Sequence[str] = (),
 ) -> list[Outlined]:
     """Measures the objects of a picture.
 
@@ -121,6 +160,7 @@ def measured(
       known: of these labels; None: nothing is.
       scale: of the picture.
       picture: its name.
+      classes: name of the class of each object; (): there are none.
     """
     count, x, y, p = _means(labels, probability)
     found = []
@@ -128,7 +168,8 @@ def measured(
         i = number - 1
         box = columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
         row = Row(
-            *(picture, number, OBJECT, int(count[i]), round(x[i], 3), round(y[i], 3), *box),
+            *(picture, number, OBJECT, classes[i] if classes else "", int(count[i])),
+            *(round(x[i], 3), round(y[i], 3), *box),
             round(outlines.perimeter(rings), 3),
             round(p[i], 5),
         )
@@ -152,7 +193,15 @@ def _doubtful(one: Doubtful, number: int, scale: Scale | None, picture: str) -> 
     place = one.left + columns.mean() + 0.5, one.top + rows.mean() + 0.5
     rings = [ring + (one.left, one.top) for ring in outlines.rings(one.pixels)]
     row = Row(
-        *(picture, number, DOUBTFUL, area, round(float(place[0]), 3), round(float(place[1]), 3)),
+        *(
+            picture,
+            number,
+            DOUBTFUL,
+            "",
+            area,
+            round(float(place[0]), 3),
+            round(float(place[1]), 3),
+        ),
         *(one.left, one.top, width, height, round(outlines.perimeter(rings), 3)),
         *(round(one.probability, 5), round(one.held, 4), round(one.area_std, 4)),
     )

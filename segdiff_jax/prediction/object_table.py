@@ -25,6 +25,7 @@ class Row(NamedTuple):
       picture: name of the file, as in summary.csv.
       label: value of its pixels in labels/; those of doubtful objects follow, and are not there.
       status: "object", or "doubtful": in some samples only, see `certainty.doubtful`.
+      class_: name of its class; the column is called class.
       area: pixels.
       centroid_x, centroid_y: pixels from the left and the upper edge of the picture; the centre of
         the first pixel is at 0.5.
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     picture: str
     label: int
     status: str
+    class_: str
     area: int
     centroid_x: float
     centroid_y: float
@@ -59,6 +61,9 @@ class Row(NamedTuple):
     unit_perimeter: float = math.nan
     unit_x: float = math.nan
     unit_y: float = math.nan
+
+
+COLUMNS = tuple({"class_": "class"}.get(name, name) for name in Row._fields)
 
 
 class ObjectTable:
@@ -80,7 +85,7 @@ class ObjectTable:
         """Writes the table with the lines of these pictures alone; the others are written again."""
         self.lines = {name: lines for name, lines in self.lines.items() if name in names}
         kept = [line for lines in self.lines.values() for line in lines]
-        write_bytes(self.path, csv_files.encode([Row._fields, *map(_cells, kept)]))
+        write_bytes(self.path, csv_files.encode([COLUMNS, *map(_cells, kept)]))
 
     def add(self, name: str, rows: Iterable[Row]) -> None:
         """Appends the lines of a picture that has none."""
@@ -95,7 +100,7 @@ def _cells(row: Sequence[Any]) -> list[Any]:
 
 def _read(path: Path) -> list[list[str]]:
     header, *lines = csv_files.read(path) or [[]]
-    if tuple(header) != Row._fields or any(len(line) != len(header) for line in lines):
+    if tuple(header) != COLUMNS or any(len(line) != len(header) for line in lines):
         raise UserError(
             f"{path}: is not in the format this program writes: choose another --output, or remove "
             "it to predict all images again"

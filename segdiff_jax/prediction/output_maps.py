@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segdiff_jax.data.classes import decided
 from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.runtime.files import reporting_write_errors
@@ -54,6 +55,8 @@ class OutputMaps:
         kept.
       samples: [S, H, W] uint8 of 0 and 255, likewise.
       interior: [H, W] uint16 like probability, of objects, see `data.channels`; None: not kept.
+      classes: [H, W] uint8, the class map of the mask, see `data.classes`; None: not kept.
+      shares: [C, H, W] uint16 like probability, of the classes; None: not kept.
       inner, outer: [H, W] uint8 like mask, of the risk that was asked for; None: of none.
     """
 
@@ -66,6 +69,7 @@ class OutputMaps:
         random: bool = True,
         expected: bool = False,
         bounds: tuple[float, float] | None = None,
+        classes: int = 0,
     ) -> None:
         """Allocates the maps of an image of shape (H, W); the threshold of its mask is in 0..1.
 
@@ -73,18 +77,22 @@ class OutputMaps:
           shape: (H, W).
           threshold: of the probability, in 0..1.
           keep_in: folder of temporary files.
-          keep: what is kept there: "generations", "samples"; and in memory "interior".
+          keep: what is kept there: "generations", "samples"; and in memory "interior", "shares".
           random: whether generations are samples of masks, see `averaging.uncertainty`.
           expected: whether the agreement of a single generation p, without samples, is the Dice of
             the mask m that is expected if p is right, 2 sum(p m) / (sum p + sum m): the Soft Dice
             Confidence (Borges et al., arXiv 2402.10665).
           bounds: thresholds of the inner and the outer mask; None: there are none.
+          classes: how many there are.
         """
         self.probability, self.uncertainty = np.zeros((2, *shape), np.uint16)
         self.mask = np.zeros(shape, np.uint8)
         self.generations: np.ndarray | None = None
         self.samples: np.ndarray | None = None
         self.interior = np.zeros(shape, np.uint16) if "interior" in keep else None
+        self.classes = np.zeros(shape, np.uint8) if classes else None
+        of_shares = classes and "shares" in keep
+        self.shares = np.zeros((classes, *shape), np.uint16) if of_shares else None
         self.inner, self.outer = (np.zeros(shape, np.uint8) if bounds else None for _ in range(2))
         self._bounds = bounds
         self._threshold, self._keep_in, self._keep = threshold, keep_in, keep
@@ -100,6 +108,7 @@ class OutputMaps:
         probability: np.ndarray,
         samples: np.ndarray | None = None,
         interior: np.ndarray | None = None,
+        shares: np.ndarray | None = None,
     ) -> None:
         """Adds the next rows.
 
@@ -109,6 +118,7 @@ class OutputMaps:
           probability: [rows, W] float in 0..1.
           samples: [S, rows, W] uint8 of 0 and 1; None: there are none.
           interior: [rows, W] float in 0..1, likewise.
+          shares: [C, rows, W] float in 0..1, likewise.
 
         Raises:
           UserError: a value is not a finite number.
@@ -120,14 +130,24 @@ class OutputMaps:
             raise ValueError(f"{added}, after {self._rows} rows of {self.mask.shape}")
         if self._rows == 0:
             self._begin(count, 0 if samples is None else len(samples))
-        if self.interior is not None and interior is not None:
-            self.interior[top : top + rows] = _integer(interior)
         step = max(1, MAX_VALUES // ((count + self._samples) * width))
         for first in range(0, rows, step):
             part = slice(first, first + step)
             drawn = None if samples is None else samples[:, part]
             self._add(top + first, generations[:, part], probability[part], drawn)
+        self._keep_further(slice(top, top + rows), interior, shares)
         self._rows = top + rows
+
+    def _keep_further(
+        self, rows: slice, interior: np.ndarray | None, shares: np.ndarray | None
+    ) -> None:
+        """Keeps further channels of rows whose mask is there."""
+        if self.interior is not None and interior is not None:
+            self.interior[rows] = _integer(interior)
+        if self.classes is not None and shares is not None:
+            self.classes[rows] = decided(self.mask[rows] > 0, shares)
+        if self.shares is not None and shares is not None:
+            self.shares[:, rows] = _integer(shares)
 
     def _begin(self, generations: int, samples: int) -> None:
         self._samples = samples

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.doubtful import Doubtful
+from segdiff_jax.evaluation.class_colours import PALETTE
 
 # A light line beside a dark one is visible on any background, also without colour vision.
 INSIDE, OUTSIDE = (255, 230, 0), (0, 0, 0)
@@ -28,6 +29,7 @@ def overlay(
     uncertainty: np.ndarray,
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
     objects: Objects | None = None,
+    classes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws the overlay; if a side is longer than `LONGEST`, all are divided by an integer.
 
@@ -38,6 +40,8 @@ def overlay(
       bounds: inner and outer mask like `mask`, of which thin outlines are drawn in place of it.
       objects: of the mask, whose outlines have the colour of how sure they are, and of the samples,
         whose outlines are thin and in the colour of the tint; None: all are as if sure.
+      classes: [H, W] uint8, the class map of the mask, by which outlines have the colours of their
+        classes in place of how sure they are; None: it has no classes.
 
     Returns:
       [h, w, 3] uint8.
@@ -52,14 +56,22 @@ def overlay(
             inside = _reduced(of_risk, factor) > 127
             picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
         return picture
-    return _with_outlines(picture, _reduced(mask, factor) > 127, objects, factor)
+    colours = None
+    if classes is not None:
+        colours = PALETTE[_highest(classes, factor)]
+    elif objects is not None:
+        colours = _colours(objects, factor)
+    return _with_outlines(picture, _reduced(mask, factor) > 127, objects, factor, colours)
 
 
 def _with_outlines(
-    picture: np.ndarray, inside: np.ndarray, objects: Objects | None, factor: int
+    picture: np.ndarray,
+    inside: np.ndarray,
+    objects: Objects | None,
+    factor: int,
+    colours: np.ndarray | None,
 ) -> np.ndarray:
     """Draws the outlines of a mask [h, w] into a picture, and returns it; see `overlay`."""
-    colours = None if objects is None else _colours(objects, factor)
     for one in () if objects is None else objects.doubtful:
         _outline(picture, one, factor)
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines
@@ -80,10 +92,14 @@ def _colours(objects: Objects, factor: int) -> np.ndarray:
     sure = next((x for x in of if len(x) == len(objects.area) and np.isfinite(x).all()), of[-1])
     weight = np.clip(np.concatenate([[1.0], sure]), 0, 1)[:, None]
     table = np.rint(np.array(UNSURE) * (1 - weight) + np.array(INSIDE) * weight).astype(np.uint8)
-    labels = objects.labels  # of a block of pixels the highest, which is 0 only where all are
+    return table[_highest(objects.labels, factor)]
+
+
+def _highest(labels: np.ndarray, factor: int) -> np.ndarray:
+    """Returns the highest label of each block of pixels, which is 0 only where all are."""
     for axis in (0, 1):
         labels = np.maximum.reduceat(labels, np.arange(0, labels.shape[axis], factor), axis=axis)
-    return table[labels]
+    return labels
 
 
 def _outline(picture: np.ndarray, one: Doubtful, factor: int) -> None:

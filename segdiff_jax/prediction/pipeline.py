@@ -23,11 +23,12 @@ from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.data.image_io.reading import read, read_size
 from segdiff_jax.errors import BAD_DATA, UserError, one_line
+from segdiff_jax.evaluation.class_colours import PALETTE
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import log_lines, summary
 from segdiff_jax.prediction.certainty_columns import CertaintyColumns, Known
 from segdiff_jax.prediction.inputs import Input
-from segdiff_jax.prediction.object_outputs import ObjectOutputs
+from segdiff_jax.prediction.object_outputs import ObjectMaps, ObjectOutputs
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
 from segdiff_jax.prediction.summary import Row, Summary
@@ -121,6 +122,7 @@ class FolderPrediction:
     bounds: tuple[float, float] | None = None  # thresholds of the inner and the outer mask
     objects: ObjectOutputs | None = None  # what is written of them
     scale: float = 1.0  # of the pictures that the network sees, see `rescaling`
+    classes: tuple[str, ...] = ()  # names of those that the network learnt
     diameter: float = 0.0  # of the objects of the training, pixels; 0: sizes are not compared
     problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
@@ -130,6 +132,7 @@ class FolderPrediction:
         generations = input.generations(self.output, self.saved_generations)
         files = [*input.maps(self.output).values(), *generations]
         files += input.bounds(self.output).values() if self.bounds else ()
+        files += input.classes(self.output).values() if self.classes else ()
         if (row := self.summary.rows.get(input.name)) is None:
             return False
         if self.save_samples:
@@ -213,7 +216,8 @@ class FolderPrediction:
             try:
                 maps = maps or self._maps(file.image.shape[:2], rows.interior is not None)
                 shown = self.shown(rows.probability)
-                maps.add(rows.top, rows.generations, shown, rows.samples, rows.interior)
+                more = rows.samples, rows.interior, rows.shares
+                maps.add(rows.top, rows.generations, shown, *more)
                 certainty.add(rows, job.pixels)
                 if rows.last:
                     known = certainty.known(rows.image, file.image, maps.mask)
@@ -240,8 +244,9 @@ class FolderPrediction:
         """Returns the maps of an image of shape (H, W), which are empty."""
         wanted = {"generations": self.saved_generations > 0, "samples": self.save_samples}
         wanted |= {"interior": self.objects is not None and interior}
+        wanted |= {"shares": self.objects is not None}
         keep = [name for name, kept in wanted.items() if kept]
-        more = self.random, self.expected, self.bounds
+        more = self.random, self.expected, self.bounds, len(self.classes)
         return OutputMaps(shape, self.threshold, self.output, keep, *more)
 
     def _finish(
@@ -252,7 +257,8 @@ class FolderPrediction:
         bounds = None if maps.inner is None or maps.outer is None else (maps.inner, maps.outer)
         for path, mask in zip(input.bounds(self.output).values(), bounds or (), strict=False):
             writing.save(path, mask, file.tags)
-        picture = overlay(file.image, maps.mask, maps.uncertainty, bounds, known.objects)
+        shown = maps.uncertainty, bounds, known.objects, maps.classes
+        picture = overlay(file.image, maps.mask, *shown)
         tags = file.tags
         if picture.shape != file.image.shape:
             height, width = picture.shape[:2]
@@ -261,6 +267,10 @@ class FolderPrediction:
         writing.save(paths["overlay"], picture, tags, like_source=True)
         for name in ("probability", "uncertainty", "mask"):
             writing.save(paths[name], getattr(maps, name), file.tags)
+        if maps.classes is not None:
+            (path,) = input.classes(self.output).values()
+            palette = PALETTE[: len(self.classes) + 1]
+            writing.save(path, maps.classes, file.tags, palette=palette)
         if maps.generations is not None:
             outputs = input.generations(self.output, self.saved_generations)
             for path, generation in zip(outputs, maps.generations, strict=True):
@@ -268,7 +278,8 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         if self.objects is not None:
-            of_objects = maps.mask, maps.probability, maps.interior
+            of_classes = maps.classes, maps.shares, self.classes
+            of_objects = ObjectMaps(maps.mask, maps.probability, maps.interior, *of_classes)
             self.objects.write(input, self.output, of_objects, known.objects, file.tags)
         if self.diameter:
             log_lines.size(input.name, maps.mask, known.objects, self.diameter)

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from segdiff_jax.data.classes import parse
 from segdiff_jax.data.example import Example
-from segdiff_jax.data.image_io import headers, reading
+from segdiff_jax.data.image_io import class_masks, headers, reading
 from segdiff_jax.data.image_io import masks as mask_files
 from segdiff_jax.errors import BAD_DATA, UserError, bad_data
 
@@ -50,19 +53,20 @@ def pair(images: Path, masks: Path, suffix: str) -> list[PairedFiles]:
     return pairs
 
 
-def settings_of(config: Any, given: Mapping[str, Any]) -> tuple[headers.Limits, str]:
-    """Returns the limits and the foreground of `read`.
+def settings_of(config: Any, given: Mapping[str, Any]) -> tuple[headers.Limits, str, str]:
+    """Returns the limits, the foreground and the classes of `read`.
 
     Args:
       config: of the run.
       given: values of the command line, which take the place of the run's.
     """
     foreground = given.get("foreground", config.folder.foreground)
-    return headers.limits_of(config.reading, given), foreground
+    classes = "" if "foreground" in given else config.folder.classes
+    return headers.limits_of(config.reading, given), foreground, classes
 
 
 def read(
-    pairs: list[PairedFiles], limits: headers.Limits, foreground: str = "auto"
+    pairs: list[PairedFiles], limits: headers.Limits, foreground: str = "auto", classes: str = ""
 ) -> Iterator[Example]:
     """Reads pairs, one at a time.
 
@@ -70,13 +74,19 @@ def read(
       pairs: files.
       limits: of what is read.
       foreground: of the masks, one of those of `image_io.masks`.
+      classes: of the values of the masks, see `classes.parse`; "": the foreground decides.
 
     Raises:
       UserError: a file cannot be read, or a mask is not of the size of its image.
     """
     for name, image_file, mask_file in pairs:
         image = reading.read_image(image_file, limits)
-        mask = mask_files.read_mask(mask_file, limits, foreground, image_file).pixels
+        own = None
+        if classes:
+            own = class_masks.read(mask_file, parse(classes).numbers, limits, image_file).classes
+            mask = (own > 0).astype(np.uint8)
+        else:
+            mask = mask_files.read_mask(mask_file, limits, foreground, image_file).pixels
         owner = f"its image {image_file.name}"
         reading.check_same_size(mask_file, mask.shape, image.shape, owner)
-        yield Example(image, mask, name)
+        yield Example(image, mask, name, classes=own)

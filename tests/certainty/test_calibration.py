@@ -9,6 +9,8 @@ from doubtful_pictures import picture
 from segdiff_jax.certainty import answers, calibration, conformal, objects, store
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.evaluation import ranking_scores
+from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.metrics import regions
 from segdiff_jax.runtime import files
 
 FITTED, NEW = 50, 50
@@ -175,7 +177,7 @@ def test_objects_say_how_sure_each_is(pictures):
     assert listed.probability[0] == pytest.approx(found.probability[first].mean(), rel=1e-5)
     brute = []
     for sample in found.decisions:
-        parts = objects.regions(sample)
+        parts = regions(sample)
         brute.append(
             max(
                 (
@@ -194,8 +196,8 @@ def test_objects_say_how_sure_each_is(pictures):
 def test_right_objects_and_their_number_are_those_of_the_labels_of_the_truth(pictures):
     found, truth = pictures[0]
     plain = calibration.observe("a", found, truth)
-    assert plain.truth["count"] == objects.label(truth).max()
-    own = objects.label(found.probability > 0.5)
+    assert plain.truth["count"] == label(truth).max()
+    own = label(found.probability > 0.5)
     exact = calibration.observe("a", found, truth, np.where(own > 0, 2**31 - own, 0))
     assert exact.right.all() and exact.truth["count"] == own.max()
     third = np.where(own > 0, 1 + np.arange(own.shape[1]) % 3, 0)  # of each object a third

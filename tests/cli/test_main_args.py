@@ -76,7 +76,10 @@ BAD = [
     ([OK, "--config.model.multipliers=1,x"], "config.model.multipliers=('1,x',): must be one or"),
     ([OK, "--config.model.multipliers=(1,"], "config.model.multipliers='(1,': must be one or mor"),
     ([OK, "--config.data.mean=1,2"], "config.data.mean=(1, 2): must be 3 values in brackets"),
-    ([OK, "--config.data.name=monuesg"], "cityscapes, folder, ambiguous; did you mean monuseg?"),
+    (
+        [OK, "--config.data.name=monuesg"],
+        "cityscapes, folder, ambiguous, discs; did you mean monuseg?",
+    ),
     ([OK, "--config.data.dir=/not/there"], "config.data.dir='/not/there': must be a directory"),
     ([OK, "--config.data.dir=gs://b/c"], "config.data.dir='gs://b/c': must be a folder in a file"),
     ([OK, "--config.data.prepared_dir="], "config.data.prepared_dir='': must be a folder"),

@@ -9,7 +9,7 @@ from segdiff_jax.errors import UserError
 
 CONFIGS = (
     *("configs/monuseg.py", "configs/monuseg.py:small", "configs/synthetic.py"),
-    "configs/ambiguous.py",
+    *("configs/ambiguous.py", "configs/discs.py", "configs/cityscapes.py:classes"),
     *("configs/vaihingen.py", "configs/vaihingen.py:small"),
     *("configs/cityscapes.py:bus", "configs/cityscapes.py:all,tight", "configs/cityscapes.py:car"),
 )
@@ -161,6 +161,9 @@ def test_the_default_passes():
         ({"cityscapes.train_expansion": (20, 10)}, "must be the lower, then the higher"),
         ({"cityscapes.train_expansion": (10, 10)}, None),
         ({"cityscapes.classes": ("bus", "bus")}, "names a class twice"),
+        ({"folder.classes": "a=1,b=1"}, "each name and each value once"),
+        ({"folder.classes": "a=1,b=2"}, "must be '' with data.name='synthetic'"),
+        ({"cityscapes.exclusive": True}, "must be False with data.name='synthetic'"),
         ({"folder.test_share": 0.75, "folder.validation_share": 0.25}, "images to train on"),
         ({"folder.test_share": 0.75, "folder.validation_share": 0.2}, None),
         ({"cityscapes.size": 100}, None),

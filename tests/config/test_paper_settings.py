@@ -55,6 +55,8 @@ CONFIGS = {  # what differs from DEFAULTS
     "cityscapes:bus,expansion,once": CITYSCAPES | {"cityscapes.redraw": (False, "code")},
     "cityscapes:all": CITYSCAPES | {"cityscapes.classes": (ALL, "paper: eight classes")},
     "cityscapes:bus,tight": CITYSCAPES | TIGHT,
+    "cityscapes:classes": CITYSCAPES
+    | {"cityscapes.classes": (ALL, "paper: eight classes"), "cityscapes.exclusive": (True, "ours")},
 }
 
 

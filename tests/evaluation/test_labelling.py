@@ -115,3 +115,29 @@ def test_any_shape_is_labelled(shape):
     assert label(np.zeros(shape), np.zeros(shape)).shape == shape
     full = label(np.ones(shape), np.ones(shape))
     assert full.max(initial=0) == (full.size >= SMALLEST)
+
+
+def test_objects_of_a_class_map_are_its_regions_and_rims_belong_to_what_they_lie_at():
+    classes = np.zeros((14, 30), np.uint8)
+    classes[2:12, 2:9], classes[2:12, 9:17] = 1, 2
+    whole = label(classes > 0, classes=classes)
+    assert whole.max() == 2
+    for k in (1, 2):
+        np.testing.assert_array_equal(whole == k, classes == k)
+    speckled = classes.copy()
+    speckled[5, 4:7], speckled[2:12, 16] = 2, 1  # a scratch, and a rim of one pixel
+    np.testing.assert_array_equal(label(speckled > 0, classes=speckled), whole)
+    thin = np.zeros((14, 30), np.uint8)
+    thin[3:5, 3:8], thin[5, 3:8] = 1, 2  # nowhere three wide: one object
+    np.testing.assert_array_equal(label(thin > 0, classes=thin) == 1, thin > 0)
+
+
+def test_interiors_divide_objects_whatever_their_classes():
+    mask = np.zeros((10, 20), np.uint8)
+    mask[1:9, 1:19] = 1
+    inside = np.zeros((10, 20), np.float32)
+    inside[2:8, 2:9], inside[2:8, 11:18] = 0.9, 0.9
+    classes = mask * np.uint8(1)
+    classes[4:6] *= 2
+    found = label(mask, inside, classes=classes)
+    np.testing.assert_array_equal(found, label(mask, inside))

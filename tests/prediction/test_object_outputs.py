@@ -59,9 +59,9 @@ def call(tmp_path, folder):
     run.mkdir()
     (run / "config.json").write_text(json.dumps(tiny().to_dict()))
 
-    def call(*argv, samples=3, interior=False):
+    def call(*argv, samples=3, **has):
         given = [f"--workdir={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]
-        model = StandIn(samples=samples, interior=interior)
+        model = StandIn(samples=samples, **has)
         predict.predict(parse([*given, *argv]), model)
         return tmp_path / "out", model.asked
 

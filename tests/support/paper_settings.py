@@ -32,6 +32,7 @@ DEFAULTS = {
     "cityscapes.train_expansion": ((10, 20), "paper, code"),
     "cityscapes.redraw": (True, "ours: the code draws once an instance"),
     "cityscapes.test_expansion": (15, "paper, code"),
+    "cityscapes.exclusive": (False, "code: a network does not tell classes apart"),
     "vaihingen.resize": ("authors", "code: image nearest, mask linear with a threshold"),
     "model.kind": ("diffusion", "paper"),
     "model.conditioning": ("sum", "paper, eq. 17"),

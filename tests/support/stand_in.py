@@ -21,9 +21,20 @@ class StandIn:
     """Predicts the red, green and blue of an image; its noise is the number of the image.
 
     Its samples are where these are above 1/2. The interiors of objects, if it has them, are blue.
+    Its classes, if it has them, are green and blue.
     """
 
-    def __init__(self, rows=7, generations=3, stop_at=None, samples=0, whole=False, interior=False):
+    def __init__(
+        self,
+        rows=7,
+        generations=3,
+        stop_at=None,
+        samples=0,
+        whole=False,
+        interior=False,
+        classes=(),
+    ):
+        self.class_names = classes
         self.config, self.step, self.threshold = tiny(), 6, 0.5
         self.config.sampling.generations = generations
         self.config.sampling.samples = samples
@@ -64,9 +75,11 @@ class StandIn:
                 mean, last = rows.clip(0, 1).mean(axis=0), top + self.rows >= len(image)
                 soft_samples = rows if self.predictor.samples else None
                 further = None
-                if self.interior:
-                    blue = np.stack([image[top : top + self.rows, :, 2] / np.float32(255)] * 3)
-                    of_samples = None if soft_samples is None else blue[:, None]
-                    kinds = Channels(interior=True)
-                    further = Further(kinds, blue[:1], blue[:, None], of_samples)
+                if self.interior or self.class_names:
+                    shown = image[top : top + self.rows] / np.float32(255)
+                    channels = [shown[..., k] for k in (1, 2)[: len(self.class_names)]]
+                    more = np.stack(channels + [shown[..., 2]] * self.interior)
+                    each = np.stack([more] * 3)
+                    kinds = Channels(self.class_names, self.interior)
+                    further = Further(kinds, more, each, None if soft_samples is None else each)
                 yield PredictedRows(place, top, rows, mean, masks, last, soft_samples, further)

@@ -161,6 +161,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                     "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
                     "group": tfds.features.Text(),
                     "objects": tfds.features.Text(),  # a PNG of 16 bits, or nothing
+                    "classes": tfds.features.Text(),  # a PNG of 8 bits, or nothing
                 }
             ),
             metadata=tfds.core.MetadataDict(),
@@ -240,6 +241,7 @@ def record(
     box: tuple[int, int, int, int] | None = None,
     group: str = "",
     objects: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns the record of one example, for TFDS to write.
 
@@ -251,6 +253,7 @@ def record(
         group: see `Example`.
         objects: [h, w] integers, labels of the mask's objects and 0, which become 1, 2, ...; or
             None.
+        classes: [h, w] uint8, a class map, see `data.classes`; or None.
 
     Images become Pillow's, because TFDS would encode arrays with TensorFlow. Bit k of a stored
     mask is the mask of annotator k.
@@ -268,6 +271,7 @@ def record(
         "box": np.array(NO_BOX if box is None else box, np.int32),
         "group": group,
         "objects": b"" if objects is None else _encoded(objects),
+        "classes": b"" if classes is None else pillow_files.encode_stored(classes),
     }
 
 

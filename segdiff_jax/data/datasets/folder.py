@@ -16,6 +16,9 @@ Masks of several annotators lie in folders masks_1, masks_2 and so on in place o
 names end in a suffix each, as with mask_suffix=_1stHO,_2ndHO. Every image needs a mask of every
 annotator; one who saw nothing drew a mask of zeros.
 
+With `config.folder.classes` the values of masks, or of files in classes/ beside masks/, are classes
+(`folder_classes`).
+
 Images keep their size. Where there is no folder for validation or test, images are drawn for them
 from the training images, by a hash of their names and `config.folder.seed`: adding an image moves
 no other. The prepared set's metadata.json lists the names of every split.
@@ -24,14 +27,20 @@ no other. The prepared set's metadata.json lists the names of every split.
 import functools
 import re
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from segdiff_jax.data.datasets import base, folder_layout, folder_pairs, folder_seen
+from segdiff_jax.data.datasets import (
+    base,
+    folder_classes,
+    folder_layout,
+    folder_pairs,
+    folder_seen,
+)
+from segdiff_jax.data.datasets.folder_classes import SeenClasses
 from segdiff_jax.data.datasets.folder_seen import Seen
 from segdiff_jax.data.image_io import masks as mask_files
 from segdiff_jax.data.image_io import reading
@@ -49,6 +58,7 @@ class Folder(base.SegmentationBuilder):
     DEFAULTS: ClassVar[base.Options] = {
         "mask_suffix": "",
         "foreground": "auto",
+        "classes": "",
         "validation_share": 0.1,
         "test_share": 0.2,
         "seed": 0,
@@ -59,6 +69,8 @@ class Folder(base.SegmentationBuilder):
         """Returns one prepared set, named after the folder, its path and the options."""
         folder = _required(directory).absolute()
         name = re.sub(r"[^\w.-]+", "_", folder.name) or "root"
+        if not options.get("classes"):  # sets of versions without this option are as they were
+            options = {key: value for key, value in options.items() if key != "classes"}
         return {f"{name[:40]}-{base.digest(str(folder), options)[:8]}": options}
 
     @classmethod
@@ -69,19 +81,19 @@ class Folder(base.SegmentationBuilder):
             UserError: the directory is in none of the layouts.
         """
         found = folder_layout.find(_required(directory), options["mask_suffix"])
+        text = options.get("classes", "")
+        if text:
+            folder_classes.with_files(found)
         problems = [line for part in found.values() for line in part.problems]
         shares = {name: options[f"{name}_share"] for name in ("validation", "test")}
         pairs = {name: part.pairs for name, part in found.items()}
         splits = folder_layout.assign(pairs, shares, options["seed"])
         if not (splits["train"] or problems):
             problems.append(f"{directory}: leaves no image to train on")
-        seen = Seen()
-        read = functools.partial(_read, seen, options)
+        seen, seen_classes = Seen(), SeenClasses(text) if text else None
+        read = functools.partial(_read, seen, seen_classes, options)
         items = {
-            split: [
-                base.Item((pair.image, *chain(*pair.masks)), functools.partial(read, split, pair))
-                for pair in members
-            ]
+            split: [base.Item(pair.files, functools.partial(read, split, pair)) for pair in members]
             for split, members in splits.items()
             if members
         }
@@ -93,7 +105,7 @@ class Folder(base.SegmentationBuilder):
             tuple(problems),
             {"splits": notes, **annotators},
             said=folder_seen.lines(_required(directory), found),
-            conclude=seen.conclude,
+            conclude=functools.partial(_conclude, seen, seen_classes),
         )
 
 
@@ -104,12 +116,41 @@ def _required(directory: Path | None) -> Path:
 
 
 def _read(
-    seen: Seen, options: base.Options, split: str, pair: folder_pairs.Pair
+    seen: Seen,
+    seen_classes: SeenClasses | None,
+    options: base.Options,
+    split: str,
+    pair: folder_pairs.Pair,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    image, note = reading.read(pair.image, options["limits"])
+    seen.image(split, pair.image, note)
+    shape, objects, classes = image.shape[:2], None, None
+    if seen_classes is not None:
+        limits = options["limits"]
+        classes, objects = folder_classes.read(pair, shape, limits, seen_classes)
+        mask = (classes > 0).astype(np.uint8)
+    if seen_classes is None or pair.classes is not None:
+        mask, objects = _masks(seen, options, pair, shape)
+    if classes is not None and pair.classes is not None:
+        folder_classes.check_foreground(pair.classes, classes, mask[0])
+        objects = folder_classes.regions(classes) if objects is None else objects
+    yield pair.name, base.record(image, mask, pair.name, objects=objects, classes=classes)
+
+
+def _conclude(seen: Seen, seen_classes: SeenClasses | None) -> tuple[list[str], list[str]]:
+    problems, lines = seen.conclude()
+    if seen_classes is None:
+        return problems, lines
+    of_classes = seen_classes.conclude()
+    return [*problems, *of_classes[0]], [*lines, *of_classes[1]]
+
+
+def _masks(
+    seen: Seen, options: base.Options, pair: folder_pairs.Pair, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the masks [A, H, W] of the annotators, and the objects [H, W] of a single one."""
     limits, foreground = options["limits"], options["foreground"]
-    image, values = reading.read(pair.image, limits)
-    seen.image(split, pair.image, values)
-    unions = np.zeros((len(pair.masks), *image.shape[:2]), np.uint8)
+    unions = np.zeros((len(pair.masks), *shape), np.uint8)
     objects = None
     for union, files in zip(unions, pair.masks, strict=True):
         for number, file in enumerate(files, 1):
@@ -123,4 +164,4 @@ def _read(
             elif len(unions) == 1:
                 objects = mask.labels
             union |= mask.pixels
-    yield pair.name, base.record(image, unions, pair.name, objects=objects)
+    return unions, objects

@@ -27,11 +27,19 @@ class Pair(NamedTuple):
         name: unique in its folder.
         image: its file.
         masks: of each annotator one file, or one an object, whose union is the mask.
+        classes: file of the classes, see `folder_classes`; None: the masks' own values, or none.
     """
 
     name: str
     image: Path
     masks: tuple[tuple[Path, ...], ...]
+    classes: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of it."""
+        masks = tuple(file for part in self.masks for file in part)
+        return (self.image, *masks, *(() if self.classes is None else (self.classes,)))
 
 
 class Found(NamedTuple):

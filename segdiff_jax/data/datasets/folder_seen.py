@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 
 from absl import logging
@@ -77,7 +76,7 @@ def lines(directory: Path, found: Mapping[str, Found]) -> tuple[str, ...]:
     """Returns how many pairs a folder has in which layout, and what else lies there, by kind."""
     pairs = [pair for part in found.values() for pair in part.pairs]
     layouts = list(dict.fromkeys(name for part in found.values() for name in part.layouts))
-    used = {pair.image for pair in pairs} | {file for pair in pairs for file in chain(*pair.masks)}
+    used = {file for pair in pairs for file in pair.files}
     named = {line.partition(": ")[0] for part in found.values() for line in part.problems}
     rest: defaultdict[Path, list[Path]] = defaultdict(list)
     for place, folders, files in os.walk(directory):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from segdiff_jax.data.datasets.inspection import Inspection
 
 # The builder of a data set is the class of its name in the module of its name.
-BUILDERS = ("synthetic", "monuseg", "vaihingen", "cityscapes", "folder", "ambiguous")
+BUILDERS = ("synthetic", "monuseg", "vaihingen", "cityscapes", "folder", "ambiguous", "discs")
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,9 @@ def _example(record: dict[str, Any]) -> Example:
     name, group = record["name"].decode(), record["group"].decode()
     labels = record.get("objects", b"")  # sets of earlier versions have none
     objects = pillow_files.decode_stored(labels).astype(np.uint16) if labels else None
-    return Example(image, mask, name, box, group, annotations, objects)
+    map_ = record.get("classes", b"")  # likewise
+    classes = pillow_files.decode_stored(map_).astype(np.uint8) if map_ else None
+    return Example(image, mask, name, box, group, annotations, objects, classes)
 
 
 def _reader(home: Path) -> Any:

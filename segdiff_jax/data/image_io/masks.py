@@ -66,7 +66,7 @@ def read_mask(
     Raises:
         UserError: it is unclear what is foreground, or the file cannot be read exactly.
     """
-    page = _page(path, limits.page, image)
+    page = page_of(path, limits.page, image)
     pixels = reading.decode(path, limits._replace(channels=(), page=page))
     if foreground not in ("", "auto"):
         return _as_asked(path, pixels, foreground)
@@ -79,7 +79,7 @@ def read_mask(
         raise UserError(f"{error}; {ways}", error.code) from error
 
 
-def _page(path: Path, page: int, image: Path | None) -> int:
+def page_of(path: Path, page: int, image: Path | None) -> int:
     """Returns the page of a mask that belongs to the page of its image."""
     if page < 0 or (count := reading.count_pages(path)) == 1:
         return -1
@@ -106,7 +106,7 @@ def _by_values(path: Path, pixels: Pixels, labels: bool) -> MaskFile:
             raise bad_data(path, f"is coloured; a mask is grey, or has a palette{advice}")
         values = _mean(values) if pixels.lossy else values[..., 0]
     if values.dtype.kind == "f":
-        values = _whole_numbers(path, values)
+        values = whole_numbers(path, values)
     if pixels.lossy and values.dtype == np.uint8:
         values = _without_blur(values)
     top = int(values.max())
@@ -169,7 +169,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return mean if values.dtype.kind == "f" else np.rint(mean).astype(values.dtype)
 
 
-def _whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
+def whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
     """Returns floats as integers, if all of them are."""
     with np.errstate(invalid="ignore"):
         whole = np.isfinite(values) & (values == np.rint(values)) & (abs(values) <= _MAX_LABELS)

@@ -98,7 +98,7 @@ def decode_stored(content: bytes) -> np.ndarray:
 
 
 def encode_stored(values: np.ndarray) -> bytes:
-    """Returns the PNG of [H, W] uint16, for a prepared set."""
+    """Returns the PNG of [H, W] uint8 or uint16, for a prepared set."""
     return bytes(imagecodecs.png_encode(values))
 
 

@@ -136,7 +136,13 @@ def _refusal(tags: Tags, suffix: str) -> str | None:
     return None
 
 
-def save(path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, like_source: bool = False) -> None:
+def save(
+    path: Path,
+    pixels: np.ndarray,
+    tags: Tags = NO_TAGS,
+    like_source: bool = False,
+    palette: np.ndarray | None = None,
+) -> None:
     """Writes an image; the suffix of the path, .png or .tif, decides the format.
 
     Args:
@@ -146,33 +152,47 @@ def save(path: Path, pixels: np.ndarray, tags: Tags = NO_TAGS, like_source: bool
         tags: of the source; tags that the format cannot hold are left out.
         like_source: whether the pixels are a picture like the source, so that the tags about its
             values hold for them too.
+        palette: [n, 3] uint8, the colours of pixels [H, W] uint8 by their value; None: grey.
 
     Raises:
         UserError: the file cannot be written.
     """
     with atomic_write(path) as temporary:
-        _write(temporary, path.suffix, pixels, tags, like_source)
+        _write(temporary, path.suffix, pixels, tags, like_source, palette)
 
 
 def _write(
-    file: Path | BinaryIO, suffix: str, pixels: np.ndarray, tags: Tags, like_source: bool
+    file: Path | BinaryIO,
+    suffix: str,
+    pixels: np.ndarray,
+    tags: Tags,
+    like_source: bool,
+    palette: np.ndarray | None = None,
 ) -> None:
     if suffix not in TIFF_SUFFIXES:
         # Of smooth maps, level 3 is ten times as fast as the default and as small.
         options = {"dpi": tags.dpi} if tags.dpi else {}
-        Image.fromarray(pixels).save(file, format="PNG", compress_level=3, **options)
+        picture = Image.fromarray(pixels)
+        if palette is not None:
+            picture.putpalette(palette.tobytes())
+        picture.save(file, format="PNG", compress_level=3, **options)
         return
+    table = None
+    if palette is not None:
+        table = np.zeros((3, 256), np.uint16)
+        table[:, : len(palette)] = palette.T * np.uint16(257)
     copied = (*GROUND, *VALUES) if like_source else GROUND
     x, y = (tags.tiff[code][2] if code in tags.tiff else None for code in RESOLUTION[:2])
     tifffile.imwrite(
         file,
         pixels,
-        photometric="rgb" if pixels.ndim == 3 else "minisblack",
+        photometric="rgb" if pixels.ndim == 3 else "minisblack" if table is None else "palette",
         compression="lzw",
-        predictor=True,
+        predictor=table is None,
         resolution=(x, y) if x and y else None,
         resolutionunit=tags.tiff[UNIT][2] if UNIT in tags.tiff else None,
         metadata=None,
         software=False,
+        colormap=table,
         extratags=[(code, *tags.tiff[code], True) for code in copied if code in tags.tiff],
     )
