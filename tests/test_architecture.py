@@ -53,6 +53,7 @@ MAY_IMPORT = {
         (*BELOW_PROGRAMS, "certainty", "trained_run", "metrics", "config", "torch_weights", "cli"),
     ),
     "predict": ("api", "prediction", "cli", "data.image_io", "runtime", "errors"),
+    "napari_plugin": ("api", "certainty", "checkpoint", "data.image_io", "errors"),
     "export": (
         *("api", "trained_run", "import_torch", "certainty", "inference", "factory", "checkpoint"),
         *("metrics", "models", "config", "cli", "runtime", "errors"),
@@ -170,7 +171,7 @@ def test_files_and_functions_keep_their_size():
             if isinstance(node, FUNCTION):
                 size = node.end_lineno - node.lineno + 1
                 assert size <= 40, f"{path}: {node.name} has {size} lines"
-    assert total <= 28_000
+    assert total <= 28_600
 
 
 def test_the_command_line_imports_no_jax():
