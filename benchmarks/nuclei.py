@@ -99,7 +99,7 @@ def write(picture: Picture, folder: Path) -> None:
 
 def main(words: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("archives", nargs="+", type=Path, help="to train on and to validate")
     parser.add_argument("--test", type=Path, required=True, help="archive that scores")
     parser.add_argument("--output", type=Path, required=True, help="folder for the three sets")
