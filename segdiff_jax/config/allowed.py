@@ -114,6 +114,17 @@ FOREGROUND = Allowed(
     lambda v: isinstance(v, str) and _FOREGROUND.fullmatch(v) is not None,
 )
 
+MOST_CHANNELS = 16  # of an image
+_NAME = re.compile(r"\w[\w .()/+-]{0,39}")
+CHANNEL_NAMES = Allowed(
+    f"up to {MOST_CHANNELS} different names in brackets; () for RGB",
+    lambda v: (
+        isinstance(v, tuple | list)
+        and len(v) <= MOST_CHANNELS
+        and all(isinstance(name, str) and _NAME.fullmatch(name) for name in v)
+        and len(set(v)) == len(v)
+    ),
+)
 MOST_CLASSES = 14  # with foreground and interior, the 16 bits of a mask
 _CLASS = re.compile(r"(\w[\w .()/-]{0,39})=(\d{1,9}(?:\+\d{1,9})*)")
 

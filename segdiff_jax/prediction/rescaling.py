@@ -59,7 +59,11 @@ def picture(image: np.ndarray, factor: float) -> np.ndarray:
     height, width = scaled_size(image.shape[:2], factor)
     if (height, width) == image.shape[:2]:
         return image
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    size, way = (width, height), Image.Resampling.BICUBIC
+    if image.shape[-1] == 3:
+        return np.array(Image.fromarray(image).resize(size, way))
+    channels = (np.ascontiguousarray(image[..., k]) for k in range(image.shape[-1]))
+    return np.stack([Image.fromarray(one).resize(size, way) for one in channels], axis=-1)
 
 
 class PictureRows:
