@@ -82,6 +82,11 @@ class Model:
         return self.segmenter.sampler.channels.classes
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The names of the channels of images; () if they are RGB."""
+        return networks.image_channels(self.config)
+
+    @property
     def random(self) -> bool:
         """Whether the generations are masks sampled from noise, not probabilities."""
         return self.predictor.random
@@ -182,7 +187,7 @@ class Model:
 
     def _rgb(self, image: Any) -> np.ndarray:
         c = self.config
-        return bands.of_array(image, tuple(c.data.channels), c.reading.value_range)
+        return bands.of_array(image, self.channel_names, c.reading.value_range)
 
     def key(self) -> jax.Array:
         """Returns the key of all noise."""
@@ -295,13 +300,13 @@ def _configs(
     if sampling["steps"] is not None and not mixed:
         where, steps = ",".join(map(str, workdirs)), sampling["steps"]
         raise UserError(f"steps={steps}: {where} holds a network that predicts in one pass")
-    channels, of_images = networks.channels(first), tuple(first.data.channels)
+    channels, of_images = networks.channels(first), networks.image_channels(first)
     for place, config in configs.items():
         if (own := networks.channels(config)) != channels:
             raise UserError(
                 f"{place}: learnt {own}, and {workdirs[0]} {channels}; must be the same"
             )
-        if (own := tuple(config.data.channels)) != of_images:
+        if (own := networks.image_channels(config)) != of_images:
             names = " and ".join(", ".join(one) or "RGB" for one in (own, of_images))
             raise UserError(
                 f"{place}: images of the channels {names}; allowed are runs of the same"

@@ -116,14 +116,17 @@ FOREGROUND = Allowed(
 
 MOST_CHANNELS = 16  # of an image
 _NAME = re.compile(r"\w[\w .()/+-]{0,39}")
+
+
+def _are_channel_names(value: Any) -> bool:
+    names = value.split(",") if isinstance(value, str) else [""]
+    fits = len(names) <= MOST_CHANNELS and len(set(names)) == len(names)
+    return value == "" or (fits and all(map(_NAME.fullmatch, names)))
+
+
 CHANNEL_NAMES = Allowed(
-    f"up to {MOST_CHANNELS} different names in brackets; () for RGB",
-    lambda v: (
-        isinstance(v, tuple | list)
-        and len(v) <= MOST_CHANNELS
-        and all(isinstance(name, str) and _NAME.fullmatch(name) for name in v)
-        and len(set(v)) == len(v)
-    ),
+    f"up to {MOST_CHANNELS} different names joined by commas; or nothing, for RGB",
+    _are_channel_names,
 )
 MOST_CLASSES = 14  # with foreground and interior, the 16 bits of a mask
 _CLASS = re.compile(r"(\w[\w .()/-]{0,39})=(\d{1,9}(?:\+\d{1,9})*)")

@@ -18,7 +18,7 @@ def source(config: ConfigDict) -> Source:
     """Returns the data set."""
     c = config.data
     options = {**config.get(c.name, {}), "limits": limits(config)}
-    options |= {"channels": tuple(c.channels)} if c.channels else {}
+    options |= {"channels": networks.image_channels(config)} if c.channels else {}
     return Source(c.name, c.dir, c.prepared_dir, options)
 
 

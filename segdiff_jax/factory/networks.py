@@ -95,7 +95,12 @@ def channels(config: ConfigDict) -> Channels:
 
 def bands(config: ConfigDict) -> int:
     """Returns the number of channels of an image: 3, RGB, unless the config names others."""
-    return len(config.data.channels) or 3
+    return len(image_channels(config)) or 3
+
+
+def image_channels(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of the channels of images; (): they are RGB."""
+    return tuple(config.data.channels.split(",")) if config.data.channels else ()
 
 
 def class_names(config: ConfigDict) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def settings_of(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         "limits": headers.limits_of(config.reading, given),
         "foreground": foreground,
         "classes": "" if "foreground" in given else config.folder.classes,
-        "channels": tuple(config.data.channels),
+        "channels": tuple(filter(None, config.data.channels.split(","))),
     }
 
 

@@ -34,7 +34,7 @@ def config(tmp_path):
         Image.fromarray(mask).save(tmp_path / "own" / "masks" / f"{name}.png")
     c = tiny()
     c.data.name, c.data.dir = "folder", str(tmp_path / "own")
-    c.data.prepared_dir, c.data.channels = str(tmp_path / "prepared"), NAMES
+    c.data.prepared_dir, c.data.channels = str(tmp_path / "prepared"), ",".join(NAMES)
     c.folder.test_share = c.folder.validation_share = 0.0
     c.data.mean = c.data.std = ()
     c.augment.jitter = (0.4, 0.4, 0.4, 0.1)

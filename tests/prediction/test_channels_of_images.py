@@ -28,7 +28,7 @@ def test_a_picture_of_another_number_of_channels_fails_alone_with_one_line(tmp_p
     tifffile.imwrite(folder / "a.tif", np.moveaxis(IMAGE, -1, 0), **stored)
     Image.fromarray(IMAGE[..., :3]).save(folder / "b.png")
     model = StandIn(whole=True)
-    model.config.data.channels = NAMES
+    model.channel_names = NAMES
     words = [f"--workdir={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]
     with pytest.raises(UserError, match="1 of 2 images done; 1 failed") as caught:
         predict.predict(parse(words), model)
