@@ -161,6 +161,8 @@ def test_the_default_passes():
         ({"cityscapes.train_expansion": (20, 10)}, "must be the lower, then the higher"),
         ({"cityscapes.train_expansion": (10, 10)}, None),
         ({"cityscapes.classes": ("bus", "bus")}, "names a class twice"),
+        ({"data.channels": "a,a"}, "up to 16 different names joined by commas"),
+        ({"data.channels": "a,b"}, "must be '' with data.name='synthetic'"),
         ({"folder.classes": "a=1,b=1"}, "each name and each value once"),
         ({"folder.classes": "a=1,b=2"}, "must be '' with data.name='synthetic'"),
         ({"cityscapes.exclusive": True}, "must be False with data.name='synthetic'"),
