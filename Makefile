@@ -20,7 +20,10 @@ install: $(VENV)/.installed  ## create the environment and install the package i
 
 install-dev: $(VENV)/.installed-dev
 
-demo: install  ## train on made-up nuclei and evaluate: minutes on a CPU, ends with a report
+demo: install  ## nuclei in two pictures by the shipped weights; then a training, ends with a report
+	$(PY) -m segdiff_jax.predict --model=nuclei --input=segdiff_jax/samples --output=$(DEMO)-nuclei \
+	  --overwrite
+	@echo "outlines of nuclei: $(abspath $(DEMO))-nuclei/overlay; now a network is trained from nothing"
 	$(PY) -m segdiff_jax.main --config=configs/synthetic.py --workdir=$(DEMO)
 	@echo "open $(abspath $(DEMO))/report/report.html"
 

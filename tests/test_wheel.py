@@ -1,6 +1,7 @@
 """The wheel: what it holds, and that it is enough to predict in an environment of its own."""
 
 import fnmatch
+import json
 import subprocess
 import sys
 import tomllib
@@ -95,6 +96,18 @@ def test_a_bare_environment_predicts_with_the_wheel_outside_the_clone(run_of_cha
 def test_the_card_of_each_shipped_network_stands_in_models_md():
     for name in places.shipped():
         assert run.body_of_card(name) in (ROOT / "MODELS.md").read_text("utf-8"), name
+
+
+def test_the_sample_pictures_are_free_small_and_were_not_trained_on():
+    """They are of the test split of the network, and each says where it is from."""
+    split = json.loads((places.find("nuclei") / places.SPLIT).read_text())
+    samples = sorted((PACKAGE / "samples").iterdir())
+    assert len(samples) == 2 and sum(path.stat().st_size for path in samples) < 200_000
+    for path in samples:
+        with Image.open(path) as picture:
+            said = picture.info
+        assert said["Title"] in split["test"] and said["Title"] not in split["train"], path
+        assert "Data Science Bowl 2018" in said["Source"] and said["Copyright"] == "CC0 1.0"
 
 
 def test_a_prediction_imports_nothing_that_only_training_and_reports_need():

@@ -8,8 +8,9 @@ from segdiff_jax.config import default, flatten, schema, validate
 from segdiff_jax.errors import UserError
 
 CONFIGS = (
-    *("configs/monuseg.py", "configs/monuseg.py:small", "configs/synthetic.py"),
-    *("configs/ambiguous.py", "configs/discs.py", "configs/cityscapes.py:classes"),
+    *("configs/monuseg.py", "configs/monuseg.py:small", "configs/monuseg.py:gpu"),
+    *("configs/synthetic.py", "configs/ambiguous.py", "configs/discs.py"),
+    "configs/cityscapes.py:classes",
     *("configs/vaihingen.py", "configs/vaihingen.py:small"),
     *("configs/cityscapes.py:bus", "configs/cityscapes.py:all,tight", "configs/cityscapes.py:car"),
 )
