@@ -62,8 +62,8 @@ def picture(image: np.ndarray, factor: float) -> np.ndarray:
     size, way = (width, height), Image.Resampling.BICUBIC
     if image.shape[-1] == 3:
         return np.array(Image.fromarray(image).resize(size, way))
-    channels = (np.ascontiguousarray(image[..., k]) for k in range(image.shape[-1]))
-    return np.stack([Image.fromarray(one).resize(size, way) for one in channels], axis=-1)
+    channels = (Image.fromarray(np.ascontiguousarray(one)) for one in np.moveaxis(image, -1, 0))
+    return np.stack([np.array(one.resize(size, way)) for one in channels], axis=-1)
 
 
 class PictureRows:
