@@ -153,7 +153,7 @@ def test_the_default_passes():
         ({"train.ema_decay": 1.0}, "at least 0, below 1"),
         ({"train.batch_size": 8.0}, "an integer, at least 1"),
         ({"train.ema_warmup": 1}, "true or false"),
-        ({"data.std": (1.0, 0.0, 1.0)}, "3 values in brackets, each a number, above 0"),
+        ({"data.std": (1.0, 0.0, 1.0)}, "one or more values in brackets, each a number, above 0"),
         ({"seed": 2**32}, "at most 4294967295"),
         ({"data.std": ()}, "must be given if data.mean is"),
         ({"data.std": (), "data.mean": ()}, None),
