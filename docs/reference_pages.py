@@ -1,7 +1,8 @@
 """Makes the pages of the reference from the program itself: a hook of mkdocs.
 
 Commands are what `--help` prints, the config is the table of `config.schema`, the library is the
-signatures and docstrings of what `segdiff_jax` offers. Links to files outside docs/ become text.
+signatures and docstrings of what `segdiff_jax` offers. Links to files outside docs/ become text,
+and the diagram of imports a table: the program that draws it would come from another server.
 """
 
 import contextlib
@@ -99,8 +100,31 @@ def on_files(files, config):
     return files
 
 
+def floors(diagram):
+    """Returns the table of a diagram of imports: floors from the top, with their packages."""
+    found, imports, named, floor = {}, {}, {}, ""
+    for line in map(str.strip, diagram.splitlines()):
+        if heading := re.fullmatch(r"subgraph \w+ \[floor (.*)\]", line):
+            floor = heading[1]
+        elif edge := re.fullmatch(r"(\w+) --> (.*)", line):
+            imports[edge[1]] = edge[2].split(" & ")
+        elif line not in ("end", "") and not line.startswith("flowchart"):
+            for one in line.split("; "):
+                name, _, label = one.rstrip("]").partition("[")
+                found.setdefault(floor, []).append(name)
+                named[name] = label or name
+    rows = ["| floor | package | imports, besides what these import |\n|---|---|---|"]
+    for floor, names in reversed(found.items()):
+        for name in names:
+            of = ", ".join(f"`{named[x]}`" for x in imports.get(name, ()))
+            rows.append(f"| {floor} | `{named[name]}` | {of} |")
+    return "\n".join(rows)
+
+
 def on_page_markdown(markdown, page, **_):
-    """Turns links to files of the repository outside docs/ into the names of these files."""
+    """Replaces what a site cannot show: the diagram, and links to files outside docs/."""
+    block = r"```mermaid\n(.*?)\n```"
+    markdown = re.sub(block, lambda match: floors(match[1]), markdown, flags=re.DOTALL)
     folder = posixpath.dirname(page.file.src_uri)
 
     def replace(match):

@@ -20,7 +20,7 @@ from segdiff_jax.certainty.prediction import Prediction
 from segdiff_jax.checkpoint import places, run_config
 from segdiff_jax.config import validate
 from segdiff_jax.data.example import Array
-from segdiff_jax.data.image_io.arrays import to_rgb
+from segdiff_jax.data.image_io import bands
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.factory import networks, samplers
 from segdiff_jax.inference.averaging import uncertainty
@@ -80,6 +80,11 @@ class Model:
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes that the networks learnt; () if they learnt none."""
         return self.segmenter.sampler.channels.classes
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The names of the channels of images; () if they are RGB."""
+        return networks.image_channels(self.config)
 
     @property
     def random(self) -> bool:
@@ -181,7 +186,8 @@ class Model:
         return at_precision(sampler.model.precision, _eps)(sampler, self.params, x_t, t, image)
 
     def _rgb(self, image: Any) -> np.ndarray:
-        return to_rgb(image, self.config.reading.value_range)
+        c = self.config
+        return bands.of_array(image, self.channel_names, c.reading.value_range)
 
     def key(self) -> jax.Array:
         """Returns the key of all noise."""
@@ -294,11 +300,16 @@ def _configs(
     if sampling["steps"] is not None and not mixed:
         where, steps = ",".join(map(str, workdirs)), sampling["steps"]
         raise UserError(f"steps={steps}: {where} holds a network that predicts in one pass")
-    channels = networks.channels(first)
+    channels, of_images = networks.channels(first), networks.image_channels(first)
     for place, config in configs.items():
         if (own := networks.channels(config)) != channels:
             raise UserError(
                 f"{place}: learnt {own}, and {workdirs[0]} {channels}; must be the same"
+            )
+        if (own := networks.image_channels(config)) != of_images:
+            names = " and ".join(", ".join(one) or "RGB" for one in (own, of_images))
+            raise UserError(
+                f"{place}: images of the channels {names}; allowed are runs of the same"
             )
         if config.sampling.tile not in (0, c.tile):
             made = f"made for tiles of {config.sampling.tile} pixels"

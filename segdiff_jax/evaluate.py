@@ -239,6 +239,8 @@ def describe(config: ConfigDict, step: int, images: int, seconds: float) -> dict
         "trained on": f"{f'{count} images of ' if count else ''}split {config.data.train_split!r}",
         "weights": chosen[config.train.result],
         "updates": step,
+        **({"classes": ", ".join(names)} if (names := networks.class_names(config)) else {}),
+        **({"channels": config.data.channels} if config.data.channels else {}),
         **networks.describe(config),
         "tiles": f"{c.tile} pixels every {c.stride}" if c.tile else "none",
         "seconds per image": round(seconds, 3),

@@ -106,6 +106,7 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
         whole=predictor.whole,
         shown=model.shown,
         classes=model.class_names,
+        channels=model.channel_names,
         calibration=model.calibration if more["scale"] == 1 else None,
         **more,
     )

@@ -58,6 +58,10 @@ MAY_IMPORT = {
         *("api", "trained_run", "import_torch", "certainty", "inference", "factory", "checkpoint"),
         *("metrics", "models", "config", "cli", "runtime", "errors"),
     ),
+    "app": (
+        *("api", "prediction", "certainty", "evaluation", "cli", "data", "data.image_io"),
+        *("runtime", "errors"),
+    ),
     "review": (
         *("api", "certainty", "prediction", "cli", "factory", "data", "data.image_io"),
         *("runtime", "errors"),
@@ -75,6 +79,7 @@ DISTRIBUTIONS = {  # where the name to import is not the name to install
     "skimage": "scikit-image",
     "orbax": "orbax-checkpoint",
     "tensorflow_datasets": "tensorflow-datasets",
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn"), "gradio"),  # which needs them
 }
 
 
@@ -171,7 +176,7 @@ def test_files_and_functions_keep_their_size():
             if isinstance(node, FUNCTION):
                 size = node.end_lineno - node.lineno + 1
                 assert size <= 40, f"{path}: {node.name} has {size} lines"
-    assert total <= 28_600
+    assert total <= 32_000
 
 
 def test_the_command_line_imports_no_jax():

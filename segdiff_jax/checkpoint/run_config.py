@@ -30,7 +30,7 @@ MUTABLE = (
 )
 # the predictions of trained weights depend on these fields and groups, but not on the second
 NEEDED = ("diffusion", "model", "sampling")  # groups of every version
-OF_NETWORK = ("model.", "diffusion.", "folder.classes", "cityscapes.exclusive")
+OF_NETWORK = ("model.", "diffusion.", "data.channels", "folder.classes", "cityscapes.exclusive")
 AFFECTS_PREDICTIONS = (*OF_NETWORK, "data.mean", "data.std")
 NOT_PREDICTIONS = ("model.dtype", "model.dropout", "model.rrdb_form", "model.remat")
 NOT_PREDICTIONS += ("diffusion.clip_x0", "model.precision")

@@ -26,6 +26,7 @@ COMMANDS = {
     "prepare": Program("main", ("prepare",), "prepare a data set"),
     "check": Program("main", ("check",), "list unusable files; of a run, wrong annotations"),
     "predict": Program("predict", (), "predict the masks of a folder of images"),
+    "app": Program("app.run", (), "open a page in the browser: drop pictures, see outlines"),
     "calibrate": Program("review.calibrate", (), "make the certainty of a run's predictions hold"),
     "rate": Program("review.rate", ("rate",), "rate masks from elsewhere with a run"),
     "import": Program("import_torch", ("import",), "make a run of the authors' PyTorch weights"),

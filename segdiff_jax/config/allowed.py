@@ -114,6 +114,20 @@ FOREGROUND = Allowed(
     lambda v: isinstance(v, str) and _FOREGROUND.fullmatch(v) is not None,
 )
 
+MOST_CHANNELS = 16  # of an image
+_NAME = re.compile(r"\w[\w .()/+-]{0,39}")
+
+
+def _are_channel_names(value: Any) -> bool:
+    names = value.split(",") if isinstance(value, str) else [""]
+    fits = len(names) <= MOST_CHANNELS and len(set(names)) == len(names)
+    return value == "" or (fits and all(map(_NAME.fullmatch, names)))
+
+
+CHANNEL_NAMES = Allowed(
+    f"up to {MOST_CHANNELS} different names joined by commas; or nothing, for RGB",
+    _are_channel_names,
+)
 MOST_CLASSES = 14  # with foreground and interior, the 16 bits of a mask
 _CLASS = re.compile(r"(\w[\w .()/-]{0,39})=(\d{1,9}(?:\+\d{1,9})*)")
 

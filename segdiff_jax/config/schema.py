@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segdiff_jax.config.allowed import (
+    CHANNEL_NAMES,
     CHANNELS,
     CLASS_VALUES,
     FOREGROUND,
@@ -80,9 +81,10 @@ FIELDS: dict[str, Field] = {
         "of the images and masks to train on: a run records it, and resumes with no others"),
     "data.objects": Field((0.0, 0.0), several(number(0, 1e9), 2), "diameter, number; recorded"),
     "data.allow_change": Field(False, _BOOL, "whether a run resumes on other data, with a warning"),
-    "data.mean": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255), 3)),
-        "of the RGB channels, in 0..255; (): computed from train_split"),
-    "data.std": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255, above=True), 3)),
+    "data.channels": Field("", CHANNEL_NAMES, "of images: 'DAPI,FITC', docs/channels.md; '': RGB"),
+    "data.mean": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255))),
+        "of the channels, in 0..255; (): computed from train_split"),
+    "data.std": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255, above=True))),
         "like mean"),
     # image files, in data sets of folders and for prediction
     "reading.max_pixels": Field(64_000_000, integer(1, 10**12),
@@ -104,8 +106,7 @@ FIELDS: dict[str, Field] = {
         "of the object's box, percent; uniform between the two"),
     "cityscapes.redraw": Field(True, _BOOL,
         "whether the expansion is drawn at every visit; False: once per object (code)"),
-    "cityscapes.exclusive": Field(False, _BOOL,
-        "whether the classes are learnt besides the mask, all eight, see docs/classes.md"),
+    "cityscapes.exclusive": Field(False, _BOOL, "whether all eight classes are learnt, as classes"),
     "cityscapes.test_expansion": Field(15, integer(0, MARGIN), "percent; 0: the tight protocol"),
     # the shares apply where there is no folder of that name
     "folder.mask_suffix": Field("", _TEXT,
@@ -115,8 +116,7 @@ FIELDS: dict[str, Field] = {
         "of masks: 'auto', of two values the higher, of labels of objects all above 0; 'nonzero'; "
         "a value such as '7'; or 'above127', all values above 127, for grey and JPEG masks"),
     "folder.classes": Field("", CLASS_VALUES,
-        "of masks, exclusive ones by their values, such as 'tumour=1,stroma=2'; 0 is background, "
-        "see docs/classes.md; '': masks of one class"),
+        "of masks, exclusive ones by values: 'tumour=1,stroma=2', see docs/classes.md; '': none"),
     "folder.validation_share": Field(0.1, number(0, 1, below=True),
         "share of the images, chosen by name and folder.seed"),
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),

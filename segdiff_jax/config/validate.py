@@ -37,6 +37,14 @@ def _data(c: ConfigDict) -> Violations:
         yield "data.std", "must be given if data.mean is, and computed, (), if it is not"
     if _repeats(c.cityscapes.classes):
         yield "cityscapes.classes", "names a class twice"
+    count = len(c.data.channels.split(",")) if c.data.channels else 3
+    if c.data.channels and c.data.name != "folder":
+        yield "data.channels", f"must be '' with data.name={c.data.name!r}"
+    if c.data.channels and c.reading.channels:
+        yield "reading.channels", "must be () with data.channels, which takes all that there are"
+    for name in ("mean", "std"):
+        if len(c.data[name]) not in (0, count):
+            yield f"data.{name}", f"must have a value of each of the {count} channels; or ()"
     if c.folder.classes and c.data.name != "folder":
         yield "folder.classes", f"must be '' with data.name={c.data.name!r}"
     if c.cityscapes.exclusive and c.data.name != "cityscapes":

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-# (key, image [H, W, 3] float32 in 0..255, mask [H, W] uint8 in {0, 1}) -> (image, mask)
+# (key, image [H, W, C] float32 in 0..255, mask [H, W] uint8 in {0, 1}) -> (image, mask)
 Augment = Callable[[Array, Array, Array], tuple[Array, Array]]
 
 LUMA = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R 601, as PIL converts
@@ -147,6 +147,27 @@ def invert(probability: float) -> Augment:
 
     def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
         return jnp.where(jax.random.bernoulli(key, probability), 255.0 - image, image), mask
+
+    return augment
+
+
+def intensity_jitter(brightness: float, contrast: float) -> Augment:
+    """Returns a random change of brightness and contrast of each channel by itself.
+
+    For channels that are no colours: hue and saturation mean nothing there, and their exposures
+    differ from one another. The factors are those of `color_jitter`; brightness comes first.
+    """
+    if not brightness and not contrast:
+        return identity
+    low = jnp.array([[max(0.0, 1.0 - brightness)], [max(0.0, 1.0 - contrast)]])
+    high = jnp.array([[1.0 + brightness], [1.0 + contrast]])
+
+    def augment(key: Array, image: Array, mask: Array) -> tuple[Array, Array]:
+        shape = 2, image.shape[-1]
+        brighter, sharper = jax.random.uniform(key, shape, minval=low, maxval=high)
+        image = jnp.clip(brighter * image, 0.0, 255.0)
+        mean = image.mean(axis=(0, 1))
+        return jnp.clip(sharper * image + (1 - sharper) * mean, 0.0, 255.0), mask
 
     return augment
 

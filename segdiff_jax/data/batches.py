@@ -81,6 +81,7 @@ def batches(
     crop: CropFn = full_image,
     slots: int = 0,
     channels: int = 1,
+    bands: int = 3,
 ) -> Iterator[Batch]:
     """Returns an endless iterator over this process's part of the batches from step `start` on.
 
@@ -91,23 +92,23 @@ def batches(
         seed: of the order, the crops and the annotators.
         start: the first step.
         process: (index of this process, number of processes).
-        crop: returns the part of an example to train on; must return one size for all examples.
+        crop: returns the part of an example to train on; of one size for all examples.
         slots: rows of a batch with padding, see `BatchLayout`; 0: batch_size, no padding.
         channels: of the masks, which hold them as bits, see `data.channels`.
+        bands: channels of the images.
 
     Returns:
-        Batches of numpy arrays with slots / number of processes rows; padding is zeros. They are
-        uint8, but masks of more than 8 channels uint16.
+        Batches of numpy arrays, slots / number of processes rows, padding is zeros; uint8, but
+        masks of more than 8 channels uint16.
 
     Raises:
         UserError: raised by the call, if the batch cannot be split or an example does not fit.
     """
     (index, count), slots = process, slots or batch_size
     if batch_size < 1 or slots % count:
-        raise UserError(
-            f"train.batch_size = {batch_size}: must be a positive multiple of the {count} processes"
-        )
-    _check(examples, crop, channels)
+        demand = f"must be a positive multiple of the {count} processes"
+        raise UserError(f"train.batch_size = {batch_size}: {demand}")
+    _check(examples, crop, channels, bands)
     share = slots // count
     mine = slice(min(index * share, batch_size), min((index + 1) * share, batch_size))
     return _stack(examples, batch_size, seed, start, mine, crop, share)
@@ -123,11 +124,11 @@ def _stack(
     share: int,
 ) -> Iterator[Batch]:
     """Yields the rows `mine` of each batch, followed by zeros up to `share` rows."""
-    _, mask = crop(generator(seed, 0), examples[0])
+    image, mask = crop(generator(seed, 0), examples[0])
     while True:
         indices = rows(seed, step, batch_size, len(examples))[mine]
         positions = range(step * batch_size + mine.start, step * batch_size + mine.stop)
-        images = np.zeros((share, *mask.shape, 3), np.uint8)
+        images = np.zeros((share, *image.shape), np.uint8)
         masks = np.zeros((share, *mask.shape), mask.dtype)
         for row, (position, i) in enumerate(zip(positions, indices, strict=True)):
             visited = _visit(examples, seed, position, int(i))
@@ -145,14 +146,16 @@ def _visit(examples: Sequence[Example], seed: int, position: int, index: int) ->
     return example._replace(mask=example.annotations[shown])
 
 
-def _check(examples: Sequence[Example], crop: CropFn, channels: int) -> None:
+def _check(examples: Sequence[Example], crop: CropFn, channels: int, bands: int) -> None:
     if not examples:
         raise UserError("no training examples: at least one is needed", BAD_DATA)
     first = examples[0]
     for example in examples:
         image, mask = example.image, example.mask
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            problem = f"image is {image.dtype} {image.shape}, must be uint8 (height, width, 3)"
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != bands:
+            problem = (
+                f"image is {image.dtype} {image.shape}, must be uint8 (height, width, {bands})"
+            )
         elif mask.dtype != (np.uint8 if channels <= 8 else np.uint16) or (
             mask.max(initial=0) >= 2**channels
         ):

@@ -29,7 +29,8 @@ def digests(examples: Iterable[Example]) -> dict[str, str]:
 def _digest(example: Example) -> str:
     digest = hashlib.blake2b(digest_size=BYTES)
     digest.update(json.dumps([example.box, example.group]).encode())
-    for array in (example.image, example.masks):
+    classes = () if example.classes is None else (example.classes,)
+    for array in (example.image, example.masks, *classes):
         digest.update(str(array.shape).encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -19,7 +19,7 @@ class Example(NamedTuple):
     """An image and its annotation, as stored on the host.
 
     Attributes:
-        image: [H, W, 3] uint8, RGB.
+        image: [H, W, 3] uint8, RGB; or [H, W, C] of other channels.
         mask: [h, w] uint8 in {0, 1}, 1 is foreground; of several annotators the `majority`. For
             training h = H and w = W; a test annotation may be larger, where a data set is scored
             at its original size.
@@ -53,7 +53,7 @@ class Batch:
     """Examples of one size, stacked; host arrays or device arrays.
 
     Attributes:
-        image: [B, H, W, 3] uint8, RGB.
+        image: [B, H, W, C] uint8; of RGB C is 3.
         mask: [B, H, W] uint8 in {0, 1}; of several channels bits, see `channels`.
     """
 
@@ -75,7 +75,7 @@ def normalise(
 ) -> jax.Array:
     """Returns (image - mean) / std as float32, by channel.
 
-    The image is [..., H, W, 3], uint8 or float; it, the mean and the deviation are in 0..255.
+    The image is [..., H, W, C], uint8 or float; it, the mean and the deviation are in 0..255.
     """
     image = jnp.asarray(image, jnp.float32)
     return (image - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)

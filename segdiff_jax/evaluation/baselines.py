@@ -20,7 +20,7 @@ LEVELS = 256
 class Threshold:
     """Predicts foreground by a threshold on one channel of a pixel."""
 
-    channel: str  # one of `CHANNELS`
+    channel: str  # a name of `_channels`
     level: int  # 0..255
     bright: bool  # True: foreground is above the level; False: at or below it
 
@@ -30,7 +30,7 @@ class Threshold:
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Returns the mask [H, W] bool of an image [H, W, 3] uint8."""
-        values = _channels(image)[CHANNELS.index(self.channel)]
+        values = _channels(image)[self.channel]
         return values > self.level if self.bright else values <= self.level
 
 
@@ -40,13 +40,14 @@ def best_threshold(examples: Iterable[Example]) -> Threshold:
     Images are resized to their masks by nearest neighbour, which is the same as resizing the
     thresholded mask.
     """
-    total = np.zeros((len(CHANNELS), 2, LEVELS))
+    total: dict[str, np.ndarray] = {}
     for example in examples:
         true = np.asarray(example.mask, bool)
-        for channel, values in enumerate(_channels(_nearest(example.image, true.shape))):
-            total[channel] += _dice_of_all_levels(values, true)
-    channel, bright, level = np.unravel_index(np.argmax(total), total.shape)
-    return Threshold(CHANNELS[channel], int(level), bool(bright))
+        for name, values in _channels(_nearest(example.image, true.shape)).items():
+            total[name] = total.get(name, 0) + _dice_of_all_levels(values, true)
+    names, sums = [*total], np.stack([*total.values()])
+    channel, bright, level = np.unravel_index(np.argmax(sums), sums.shape)
+    return Threshold(names[channel], int(level), bool(bright))
 
 
 def all_foreground(image: np.ndarray) -> np.ndarray:
@@ -89,10 +90,17 @@ def _dice_of_all_levels(values: np.ndarray, true: np.ndarray) -> np.ndarray:
     return 2 * hits / np.maximum(area + np.count_nonzero(true), 1)
 
 
-def _channels(image: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Returns red, green, blue and grey (Rec. 601 luma), each [H, W] uint8, of an image."""
+def _channels(image: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the channels of an image by name, each [H, W] uint8, and its grey.
+
+    Those of RGB are red, green, blue and grey (Rec. 601 luma); of others all and their mean.
+    """
+    if image.shape[-1] != 3:
+        named = {f"channel {k}": image[..., k] for k in range(image.shape[-1])}
+        return named | {"mean": np.rint(image.mean(axis=-1)).astype(np.uint8)}
     grey = np.rint(image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))
-    return image[..., 0], image[..., 1], image[..., 2], grey.astype(np.uint8)
+    values = image[..., 0], image[..., 1], image[..., 2], grey.astype(np.uint8)
+    return dict(zip(CHANNELS, values, strict=True))
 
 
 def _nearest(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

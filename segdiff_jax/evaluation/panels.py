@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from segdiff_jax.data.composite import composite
 from segdiff_jax.evaluation.class_colours import COLOURS, coloured
 from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.metrics import LABELS
@@ -61,7 +62,7 @@ def panel(
     """Draws the panel of one image; every map is stretched to the shape of the truth.
 
     Args:
-      image: [H, W, 3] uint8.
+      image: [H, W, C] uint8, shown as `composite`.
       truth: [h, w] in {0, 1}.
       generations: [S, h', w'] in 0..1; the first four are shown, all count in the disagreement.
       probability: [h, w] in 0..1, the mean over generations; foreground is above 0.5.
@@ -72,7 +73,7 @@ def panel(
       samples: [S, h', w'] of 0 and 1; the first eight are shown, in place of the generations.
       classes: None: there are none.
     """
-    soft = np.clip(generations, 0, 1)
+    soft, image = np.clip(generations, 0, 1), composite(image)
     marked = ("truth", truth > 0) if annotations is None else ("annotators", annotations.mean(0))
     mean, doubt = ("mean probability", "disagreement") if random else ("probability", "uncertainty")
     maps = {

@@ -21,6 +21,7 @@ from jax import export
 from segdiff_jax.api import Model
 from segdiff_jax.cli.export_args import Program
 from segdiff_jax.errors import UserError
+from segdiff_jax.factory import networks
 from segdiff_jax.inference.sampler import row_key
 from segdiff_jax.inference.segmentation import oriented, restored
 from segdiff_jax.models.segdiff import at_precision
@@ -85,7 +86,7 @@ def exported(model: Model, side: int, platforms: tuple[str, ...] = ("cpu",)) -> 
     multiple = model.segmenter.multiple
     if side % multiple:
         raise UserError(f"--size={side}: must be a multiple of {multiple} for this network")
-    image = jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
+    image = jax.ShapeDtypeStruct((side, side, networks.bands(model.config)), jnp.uint8)
     key = jax.ShapeDtypeStruct(jax.random.key_data(model.key()).shape, jnp.uint32)
     program = jax.jit(answer(model))
     return bytes(export.export(program, platforms=platforms)(image, key).serialize())

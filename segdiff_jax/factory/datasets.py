@@ -18,6 +18,7 @@ def source(config: ConfigDict) -> Source:
     """Returns the data set."""
     c = config.data
     options = {**config.get(c.name, {}), "limits": limits(config)}
+    options |= {"channels": networks.image_channels(config)} if c.channels else {}
     return Source(c.name, c.dir, c.prepared_dir, options)
 
 
@@ -81,9 +82,10 @@ def scored_examples(config: ConfigDict, split: str) -> list[Example]:
 def augmentation(config: ConfigDict) -> augment.Augment:
     """Returns the augmentation of a training example after its crop, in the authors' order."""
     c = config.augment
+    intensity = augment.intensity_jitter(*c.jitter[:2])
     return augment.chain(
         augment.flip(c.horizontal_flip, c.vertical_flip),
         augment.affine(c.rotate, tuple(c.scale)),
-        augment.color_jitter(*c.jitter),
+        intensity if config.data.channels else augment.color_jitter(*c.jitter),
         augment.invert(c.invert),
     )

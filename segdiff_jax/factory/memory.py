@@ -63,7 +63,7 @@ def _kept(config: ConfigDict, size: Size, params: Params, rows: int) -> int:
     """Returns the bytes that the backward pass of so many rows keeps, with the parameters."""
     objective = training.objective(config)
     shape: Any = partial(jax.ShapeDtypeStruct, dtype=np.uint8)
-    batch = Batch(shape((rows, *size, 3)), shape((rows, *size)))
+    batch = Batch(shape((rows, *size, networks.bands(config))), shape((rows, *size)))
 
     def backward(params: Params, batch: Batch) -> Any:
         keys = jax.random.split(jax.random.key(0), rows)

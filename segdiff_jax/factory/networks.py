@@ -93,6 +93,16 @@ def channels(config: ConfigDict) -> Channels:
     return Channels(class_names(config), config.model.objects == "interior")
 
 
+def bands(config: ConfigDict) -> int:
+    """Returns the number of channels of an image: 3, RGB, unless the config names others."""
+    return len(image_channels(config)) or 3
+
+
+def image_channels(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of the channels of images; (): they are RGB."""
+    return tuple(config.data.channels.split(",")) if config.data.channels else ()
+
+
 def class_names(config: ConfigDict) -> tuple[str, ...]:
     """Returns the names of the classes that the network learns; (): it learns none."""
     return {
@@ -105,7 +115,7 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
 def parameter_shapes(config: ConfigDict) -> Any:
     """Returns the parameters as nested dictionaries of `jax.ShapeDtypeStruct`; computes nothing."""
     side = multiple(config)  # the smallest input there is
-    sizes = 3, channels(config).count
+    sizes = bands(config), channels(config).count
     image, x_t = (jax.ShapeDtypeStruct((1, side, side, n), jnp.float32) for n in sizes)
     t, key = jax.ShapeDtypeStruct((1,), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(model(config).init, key, image, x_t, t)["params"]

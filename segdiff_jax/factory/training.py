@@ -229,7 +229,8 @@ def device_batches(
     of_process = process, crop, rows.slots
     count = networks.channels(config).count
     order = examples, rows.batch_size, config.seed, first
-    for batch in batches(*order, *of_process, channels=count):
+    bands = networks.bands(config)
+    for batch in batches(*order, *of_process, channels=count, bands=bands):
         yield distributed.split_rows(batch, mesh)
 
 

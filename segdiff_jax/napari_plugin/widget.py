@@ -75,7 +75,9 @@ class Segment(Container):
         self.model = ComboBox(choices=places.shipped(), label="model")
         self.folder = FileEdit(mode="d", label="or a run's folder", value="")
         self.budget = ComboBox(choices=BUDGETS, label="budget")
-        self.threshold = FloatSlider(value=0.5, min=0.01, max=0.99, step=0.01, label="threshold")
+        # napari's style leaves no room for the number beside a slider: the label has it
+        limits = {"min": 0.01, "max": 0.99, "step": 0.01}
+        self.threshold = FloatSlider(value=0.5, **limits, readout=False, label="threshold 0.50")
         self.run = PushButton(text="Segment")
         self.said = Label(value="")
         super().__init__(
@@ -165,6 +167,7 @@ class Segment(Container):
 
     def relabel(self) -> None:
         """Moves the threshold of what was predicted last; labels edited by hand stay beside it."""
+        self.threshold.label = f"threshold {self.threshold.value:.2f}"
         shown = self._shown
         if shown is None or shown.labels not in self.viewer.layers:
             return

@@ -8,7 +8,7 @@ import numpy as np
 from segdiff_jax.certainty import answers
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.calibration import Calibration
-from segdiff_jax.certainty.evidence import evidence
+from segdiff_jax.certainty.evidence import Evidence, evidence
 from segdiff_jax.certainty.quality import LEVEL
 from segdiff_jax.inference.predictor import PredictedRows, stacked
 
@@ -55,12 +55,15 @@ class CertaintyColumns:
         if (maps + WORK) * pixels <= MAX_VALUES:
             self.parts.setdefault(rows.image, []).append(rows)
 
+    def found(self, index: int, image: np.ndarray) -> Evidence | None:
+        """Returns what the rows of an image [H, W, 3] say; None: they were not kept."""
+        parts = self.parts.pop(index, None)
+        return None if parts is None else evidence(image, stacked(parts), self.random)
+
     def known(self, index: int, image: np.ndarray, mask: np.ndarray) -> Known:
         """Returns what is known of an image [H, W, 3] and its mask [H, W]."""
-        parts = self.parts.pop(index, None)
-        if parts is None:
+        if (found := self.found(index, image)) is None:
             return Known()
-        found = evidence(image, stacked(parts), self.random)
         objects = answers.objects(found, mask > 0, self.calibration) if self.objects else None
         if self.calibration is None:
             return Known((), objects)

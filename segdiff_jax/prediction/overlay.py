@@ -47,21 +47,21 @@ def overlay(
       [h, w, 3] uint8.
     """
     factor = -(-max(mask.shape) // LONGEST)
-    picture, spread = _reduced(image, factor), _reduced(uncertainty, factor)
+    picture, spread = reduced(image, factor), reduced(uncertainty, factor)
     for top in range(0, len(picture), STRIP):
         rows = slice(top, top + STRIP)
         picture[rows] = _tinted(picture[rows], spread[rows])
     if bounds is not None:
         for of_risk, colour in zip(bounds, (INNER, OUTER), strict=True):
-            inside = _reduced(of_risk, factor) > 127
+            inside = reduced(of_risk, factor) > 127
             picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
         return picture
     colours = None
     if classes is not None:
-        colours = PALETTE[_highest(classes, factor)]
+        colours = PALETTE[block_labels(classes, factor)]
     elif objects is not None:
         colours = _colours(objects, factor)
-    return _with_outlines(picture, _reduced(mask, factor) > 127, objects, factor, colours)
+    return _with_outlines(picture, reduced(mask, factor) > 127, objects, factor, colours)
 
 
 def _with_outlines(
@@ -84,19 +84,23 @@ def _with_outlines(
 
 
 def _colours(objects: Objects, factor: int) -> np.ndarray:
-    """Returns the colour of the object at each pixel, [h, w, 3] uint8; `INSIDE` beside objects.
+    """Returns the colour of the object at each pixel, [h, w, 3] uint8; `INSIDE` beside objects."""
+    return colour_table(objects)[block_labels(objects.labels, factor)]
+
+
+def colour_table(objects: Objects) -> np.ndarray:
+    """Returns the colour of each object, [1 + N, 3] uint8; the first is `INSIDE`.
 
     It is of the confidence, the agreement or the probability, the first that is known.
     """
     of = (objects.confidence, objects.held, objects.probability)
     sure = next((x for x in of if len(x) == len(objects.area) and np.isfinite(x).all()), of[-1])
     weight = np.clip(np.concatenate([[1.0], sure]), 0, 1)[:, None]
-    table = np.rint(np.array(UNSURE) * (1 - weight) + np.array(INSIDE) * weight).astype(np.uint8)
-    return table[_highest(objects.labels, factor)]
+    return np.rint(np.array(UNSURE) * (1 - weight) + np.array(INSIDE) * weight).astype(np.uint8)
 
 
-def _highest(labels: np.ndarray, factor: int) -> np.ndarray:
-    """Returns the highest label of each block of pixels, which is 0 only where all are."""
+def block_labels(labels: np.ndarray, factor: int) -> np.ndarray:
+    """Returns the highest label of factor x factor pixels, which is 0 only where all are."""
     for axis in (0, 1):
         labels = np.maximum.reduceat(labels, np.arange(0, labels.shape[axis], factor), axis=axis)
     return labels
@@ -132,7 +136,7 @@ def grid(pictures: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return page
 
 
-def _reduced(values: np.ndarray, factor: int) -> np.ndarray:
+def reduced(values: np.ndarray, factor: int) -> np.ndarray:
     """Returns means over factor x factor pixels as uint8; of uint16 the upper eight bits."""
 
     def strip(rows: np.ndarray) -> np.ndarray:

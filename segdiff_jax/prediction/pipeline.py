@@ -19,9 +19,10 @@ from absl import logging
 from tqdm import tqdm
 
 from segdiff_jax.certainty.calibration import Calibration
-from segdiff_jax.data.image_io import writing
+from segdiff_jax.data.composite import composite
+from segdiff_jax.data.image_io import bands, writing
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.data.image_io.reading import read, read_size
+from segdiff_jax.data.image_io.reading import read_size
 from segdiff_jax.errors import BAD_DATA, UserError, one_line
 from segdiff_jax.evaluation.class_colours import PALETTE
 from segdiff_jax.inference.predictor import PredictedRows
@@ -71,8 +72,8 @@ class ImageReader:
       error: why the last file cannot be used, if it cannot.
     """
 
-    def __init__(self, jobs: Sequence[Job], limits: Limits) -> None:
-        self.jobs, self.limits, self.count = jobs, limits, 0
+    def __init__(self, jobs: Sequence[Job], limits: Limits, channels: tuple[str, ...] = ()) -> None:
+        self.jobs, self.limits, self.channels, self.count = jobs, limits, channels, 0
         self.files: dict[int, ImageFile] = {}
         self.error: UserError | None = None
 
@@ -95,7 +96,7 @@ class ImageReader:
         path = input.path
         try:
             state = path.stat()
-            image, values = read(path, self.limits)
+            image, values = bands.read(path, self.channels, self.limits)
             tags = writing.read_tags(path, self.limits.page)
             tags = writing.usable_tags(tags, input.suffix, input.name)
             return ImageFile(image, tags, state, values)
@@ -123,6 +124,7 @@ class FolderPrediction:
     objects: ObjectOutputs | None = None  # what is written of them
     scale: float = 1.0  # of the pictures that the network sees, see `rescaling`
     classes: tuple[str, ...] = ()  # names of those that the network learnt
+    channels: tuple[str, ...] = ()  # names of those of images; (): RGB
     diameter: float = 0.0  # of the objects of the training, pixels; 0: sizes are not compared
     problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
@@ -199,7 +201,7 @@ class FolderPrediction:
         An error of the devices does not say to which of several images it belongs: then the first
         of those that are left is to be predicted alone.
         """
-        reader = ImageReader(jobs, self.limits)
+        reader = ImageReader(jobs, self.limits, self.channels)
         stream, ended = iter(self.bands(reader, jobs[0].input.number)), 0
         started, maps = time.monotonic(), None
         of_objects = self.objects is not None or self.calibration is not None
@@ -258,9 +260,9 @@ class FolderPrediction:
         for path, mask in zip(input.bounds(self.output).values(), bounds or (), strict=False):
             writing.save(path, mask, file.tags)
         shown = maps.uncertainty, bounds, known.objects, maps.classes
-        picture = overlay(file.image, maps.mask, *shown)
+        picture = overlay(composite(file.image), maps.mask, *shown)
         tags = file.tags
-        if picture.shape != file.image.shape:
+        if picture.shape[:2] != file.image.shape[:2]:
             height, width = picture.shape[:2]
             logging.info("%s: its overlay is reduced to %d x %d", input.name, width, height)
             tags = writing.NO_TAGS  # resolution and place do not fit

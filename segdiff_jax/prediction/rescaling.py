@@ -59,7 +59,11 @@ def picture(image: np.ndarray, factor: float) -> np.ndarray:
     height, width = scaled_size(image.shape[:2], factor)
     if (height, width) == image.shape[:2]:
         return image
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    size, way = (width, height), Image.Resampling.BICUBIC
+    if image.shape[-1] == 3:
+        return np.array(Image.fromarray(image).resize(size, way))
+    channels = (Image.fromarray(np.ascontiguousarray(one)) for one in np.moveaxis(image, -1, 0))
+    return np.stack([np.array(one.resize(size, way)) for one in channels], axis=-1)
 
 
 class PictureRows:

@@ -1,6 +1,6 @@
 """Pairs the images of a folder with the masks of another one, by their names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from segdiff_jax.data.classes import parse
 from segdiff_jax.data.example import Example
-from segdiff_jax.data.image_io import class_masks, headers, reading
+from segdiff_jax.data.image_io import bands, class_masks, headers, reading
 from segdiff_jax.data.image_io import masks as mask_files
 from segdiff_jax.errors import BAD_DATA, UserError, bad_data
 
@@ -53,20 +53,28 @@ def pair(images: Path, masks: Path, suffix: str) -> list[PairedFiles]:
     return pairs
 
 
-def settings_of(config: Any, given: Mapping[str, Any]) -> tuple[headers.Limits, str, str]:
-    """Returns the limits, the foreground and the classes of `read`.
+def settings_of(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `read` besides the pairs.
 
     Args:
       config: of the run.
       given: values of the command line, which take the place of the run's.
     """
     foreground = given.get("foreground", config.folder.foreground)
-    classes = "" if "foreground" in given else config.folder.classes
-    return headers.limits_of(config.reading, given), foreground, classes
+    return {
+        "limits": headers.limits_of(config.reading, given),
+        "foreground": foreground,
+        "classes": "" if "foreground" in given else config.folder.classes,
+        "channels": tuple(filter(None, config.data.channels.split(","))),
+    }
 
 
 def read(
-    pairs: list[PairedFiles], limits: headers.Limits, foreground: str = "auto", classes: str = ""
+    pairs: list[PairedFiles],
+    limits: headers.Limits,
+    foreground: str = "auto",
+    classes: str = "",
+    channels: Sequence[str] = (),
 ) -> Iterator[Example]:
     """Reads pairs, one at a time.
 
@@ -75,12 +83,13 @@ def read(
       limits: of what is read.
       foreground: of the masks, one of those of `image_io.masks`.
       classes: of the values of the masks, see `classes.parse`; "": the foreground decides.
+      channels: names of those of images; (): RGB.
 
     Raises:
       UserError: a file cannot be read, or a mask is not of the size of its image.
     """
     for name, image_file, mask_file in pairs:
-        image = reading.read_image(image_file, limits)
+        image = bands.read(image_file, channels, limits).pixels
         own = None
         if classes:
             own = class_masks.read(mask_file, parse(classes).numbers, limits, image_file).classes

@@ -19,6 +19,7 @@ from absl import logging
 
 from segdiff_jax.cli import app, review_args
 from segdiff_jax.cli.review_args import Command
+from segdiff_jax.data.composite import composite
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.errors import CANNOT_WRITE
 from segdiff_jax.prediction import csv_files
@@ -86,7 +87,7 @@ def _examples(command: Command, model: Any) -> Iterable[Any]:
 
     if command.images is not None and command.masks is not None:
         found = pairs.pair(command.images, command.masks, command.mask_suffix)
-        return pairs.read(found, *pairs.settings_of(model.config, command.values))
+        return pairs.read(found, **pairs.settings_of(model.config, command.values))
     return datasets.scored_examples(model.config, command.split or model.config.data.train_split)
 
 
@@ -139,7 +140,7 @@ def _draw(folder: Path, row: Row, image: np.ndarray, mask: np.ndarray, doubt: np
     """Writes the image with the outline of a mask, tinted where the samples disagree with it."""
     safe = re.sub(r"[^\w.-]+", "_", row.name)[:80]
     spread = np.rint(65535 * doubt).astype(np.uint16)
-    picture = overlay(image, mask * np.uint8(255), spread)
+    picture = overlay(composite(image), mask * np.uint8(255), spread)
     writing.save(folder / f"{row.rank:03d}_{safe}.png", picture, writing.NO_TAGS)
 
 

@@ -36,7 +36,7 @@ def init_state(
 ) -> TrainState:
     """Initialises the weights; size is any valid (H, W) of the input and does not affect them."""
     x_t = jnp.zeros((1, *size, objective.channels))
-    inputs = jnp.zeros((1, *size, 3)), x_t, jnp.ones(1, jnp.int32)
+    inputs = jnp.zeros((1, *size, len(objective.mean))), x_t, jnp.ones(1, jnp.int32)
     params = init.draw(lambda key: objective.model.init(key, *inputs), key)
     # a copy: the step donates its state, and one buffer cannot be donated twice
     ema_params = jax.tree.map(jnp.copy, params)

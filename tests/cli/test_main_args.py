@@ -75,7 +75,7 @@ BAD = [
     ([OK, '--config.model.multipliers=(1,"x")'], "multipliers=(1, 'x'): must be one or more valu"),
     ([OK, "--config.model.multipliers=1,x"], "config.model.multipliers=('1,x',): must be one or"),
     ([OK, "--config.model.multipliers=(1,"], "config.model.multipliers='(1,': must be one or mor"),
-    ([OK, "--config.data.mean=1,2"], "config.data.mean=(1, 2): must be 3 values in brackets"),
+    ([OK, "--config.data.mean=1,2"], "config.data.mean=(1, 2): must have a value of each of the 3"),
     (
         [OK, "--config.data.name=monuesg"],
         "cityscapes, folder, ambiguous, discs; did you mean monuseg?",

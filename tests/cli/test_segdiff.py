@@ -16,6 +16,7 @@ from segdiff_jax.cli import (
     export_args,
     import_args,
     main_args,
+    page_args,
     predict_args,
     review_args,
     segdiff,
@@ -28,6 +29,7 @@ MAIN = (*CONFIG, *main_args.FLAGS)
 FLAGS = {
     **dict.fromkeys(("train", "evaluate", "prepare", "check"), MAIN),
     "predict": predict_args.FLAGS,
+    "app": page_args.FLAGS,
     **{
         name: (*review_args.FLAGS[name], *review_args.SETTINGS, *review_args.READING)
         for name in ("calibrate", "rate")
@@ -39,7 +41,7 @@ FLAGS = {
     "experiments report": report.NAMES,
 }
 ALL_FLAGS = {*MAIN, *predict_args.FLAGS, *import_args.FLAGS[""], "mode"}
-ALL_FLAGS |= {*export_args.FLAGS, *export_args.MODELS_FLAGS}
+ALL_FLAGS |= {*page_args.FLAGS, *export_args.FLAGS, *export_args.MODELS_FLAGS}
 ALL_FLAGS |= {flag for flags in review_args.FLAGS.values() for flag in flags}
 SEGDIFF = [sys.executable, "-c", "from segdiff_jax.cli import segdiff; segdiff.run()"]
 
@@ -99,6 +101,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["evaluate", "--config=c.py"], "main", (["--config=c.py"], "evaluate")),
         (["prepare"], "main", ([], "prepare")),
         (["check", "-x"], "main", (["-x"], "check")),
+        (["app", "--port=1"], "app.run", (["--port=1"],)),
         (["predict", "--workdir=run"], "predict", (["--workdir=run"],)),
         (["import", "--weights=w.pt"], "import_torch", (["--weights=w.pt"], "import")),
         (["export", "--export=w.pt"], "export.run", (["--export=w.pt"], "export")),

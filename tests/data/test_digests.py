@@ -43,3 +43,10 @@ def test_every_change_of_an_example_changes_its_checksum():
 def test_a_name_that_occurs_twice_is_counted():
     found = digests([example("a", 0), example("b", 1), example("a", 2), example("a", 0)])
     assert list(found) == ["a", "b", "a (2)", "a (3)"] and found["a"] == found["a (3)"]
+
+
+def test_the_classes_of_a_mask_count():
+    image, mask = np.zeros((4, 5, 3), np.uint8), np.ones((4, 5), np.uint8)
+    plain = Example(image, mask, "a")
+    found = [digests([plain._replace(classes=of)])["a"] for of in (None, mask, 2 * mask)]
+    assert len(set(found)) == 3

@@ -54,6 +54,17 @@ def test_best_threshold_finds_a_grey_rule():
     assert mean_dice(found, examples) == 1
 
 
+def test_of_other_channels_than_three_each_is_tried_and_their_mean():
+    images = np.random.default_rng(0).integers(0, 256, (2, 30, 30, 5), np.uint8)
+    found = best_threshold([Example(i, (i[..., 4] > 77).astype(np.uint8), "") for i in images])
+    assert str(found) == "channel 4 > 77"
+    mean = [np.rint(i.mean(axis=-1)) for i in images]
+    examples = [
+        Example(i, (m <= 90).astype(np.uint8), "") for i, m in zip(images, mean, strict=True)
+    ]
+    assert str(best_threshold(examples)) == "mean <= 90"
+
+
 def test_every_image_counts_the_same_whatever_its_size():
     small, large = np.zeros((2, 2, 3), np.uint8), np.zeros((40, 40, 3), np.uint8)
     small[0], large[:20] = 100, 200

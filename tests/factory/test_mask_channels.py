@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_config import tiny, write_run
+from tiny_config import config_of, tiny, write_run
 
 import segdiff_jax
 from segdiff_jax import train
+from segdiff_jax.config import schema
 from segdiff_jax.data.channels import interior
+from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.export.answer import answer
@@ -105,3 +107,18 @@ def test_training_takes_steps_on_both_channels_and_the_run_predicts(tmp_path):
     assert {leaf.shape[-1] for leaf in jax.tree.leaves(state.params["unet"]["out"])} == {2}
     found = segdiff_jax.load(tmp_path / "run").predict(IMAGE)
     assert found.evidence.interiors is not None
+
+
+def test_an_object_of_cityscapes_has_the_class_of_its_group_also_when_it_is_cropped():
+    c = config_of("cityscapes", "classes")
+    names = networks.channels(c).classes
+    assert names == schema.CLASSES and networks.channels(c).count == 9
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:15, 8:20] = 1
+    image = np.zeros((20, 30, 3), np.uint8)
+    one = Example(image, mask, "a", box=(5, 8, 10, 12), group="bus")
+    found = datasets.with_class(one)
+    np.testing.assert_array_equal(found.classes, mask * (1 + names.index("bus")))
+    cropped = datasets.source(c).eval_crop(found)
+    np.testing.assert_array_equal(cropped.classes, cropped.mask * (1 + names.index("bus")))
+    assert cropped.mask.any()

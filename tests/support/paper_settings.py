@@ -18,6 +18,7 @@ DEFAULTS = {
     "data.train_images": (0, "all: code"),
     "data.validation_split": ("", "the authors hold nothing back: code"),
     "data.test_split": ("test", "code: its 'val' set"),
+    "data.channels": ("", "code: RGB"),
     "data.mean": ((127.5, 127.5, 127.5), "ours: each data set has its own"),
     "data.std": ((127.5, 127.5, 127.5), "ours: each data set has its own"),
     "augment.crop": (0, "code: MoNuSeg alone is cropped"),

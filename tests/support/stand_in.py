@@ -34,7 +34,7 @@ class StandIn:
         interior=False,
         classes=(),
     ):
-        self.class_names = classes
+        self.class_names, self.channel_names = classes, ()
         self.config, self.step, self.threshold = tiny(), 6, 0.5
         self.config.sampling.generations = generations
         self.config.sampling.samples = samples

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from segdiff_jax.data.composite import composite
 from segdiff_jax.data.crops import CropFn, random_crop
 from segdiff_jax.data.datasets.folder_layout import MAX_ANNOTATORS
 from segdiff_jax.data.example import Example
@@ -162,6 +163,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                     "group": tfds.features.Text(),
                     "objects": tfds.features.Text(),  # a PNG of 16 bits, or nothing
                     "classes": tfds.features.Text(),  # a PNG of 8 bits, or nothing
+                    "bands": tfds.features.Text(),  # a PNG of all channels, or nothing
                 }
             ),
             metadata=tfds.core.MetadataDict(),
@@ -246,7 +248,7 @@ def record(
     """Returns the record of one example, for TFDS to write.
 
     Args:
-        image: [H, W, 3] uint8, RGB.
+        image: [H, W, 3] uint8, RGB; or [H, W, C] of other channels.
         mask: [h, w] uint8 in {0, 1}; or [A, h, w], of up to MAX_ANNOTATORS annotators.
         name: unique in its split; a split is read in the order of its names.
         box: (top, left, height, width) of the object, pixels; None: no single object.
@@ -255,16 +257,17 @@ def record(
             None.
         classes: [h, w] uint8, a class map, see `data.classes`; or None.
 
-    Images become Pillow's, because TFDS would encode arrays with TensorFlow. Bit k of a stored
-    mask is the mask of annotator k.
+    Images become Pillow's, as TFDS would encode arrays with TensorFlow; other channels than three
+    are stored beside what is shown of them. Bit k of a stored mask is the mask of annotator k.
     """
-    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3, image.shape
+    assert image.dtype == np.uint8 and image.ndim == 3, image.shape
     assert mask.dtype == np.uint8 and mask.ndim in (2, 3) and mask.max(initial=0) <= 1, mask.shape
     masks = mask if mask.ndim == 3 else mask[None]
     assert 1 <= len(masks) <= MAX_ANNOTATORS, masks.shape
     bits = np.packbits(masks, axis=0, bitorder="little")[0]
     return {
-        "image": Image.fromarray(image),
+        "image": Image.fromarray(composite(image)),
+        "bands": b"" if image.shape[-1] == 3 else _below_one_another(image),
         "mask": Image.fromarray(bits),
         "annotators": np.int32(len(masks)),
         "name": name,
@@ -273,6 +276,11 @@ def record(
         "objects": b"" if objects is None else _encoded(objects),
         "classes": b"" if classes is None else pillow_files.encode_stored(classes),
     }
+
+
+def _below_one_another(image: np.ndarray) -> bytes:
+    """Returns the channels of an image [H, W, C] as a PNG [C H, W]."""
+    return pillow_files.encode_stored(np.concatenate(list(np.moveaxis(image, -1, 0))))
 
 
 def stored_masks(bits: np.ndarray, annotators: int) -> np.ndarray:

@@ -42,8 +42,8 @@ from segdiff_jax.data.datasets import (
 )
 from segdiff_jax.data.datasets.folder_classes import SeenClasses
 from segdiff_jax.data.datasets.folder_seen import Seen
+from segdiff_jax.data.image_io import bands, reading
 from segdiff_jax.data.image_io import masks as mask_files
-from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import UserError
 
 
@@ -122,7 +122,7 @@ def _read(
     split: str,
     pair: folder_pairs.Pair,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    image, note = reading.read(pair.image, options["limits"])
+    image, note = bands.read(pair.image, options.get("channels", ()), options["limits"])
     seen.image(split, pair.image, note)
     shape, objects, classes = image.shape[:2], None, None
     if seen_classes is not None:

@@ -149,7 +149,7 @@ class Source:
 
 
 def statistics(examples: Sequence[Example]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns (mean, standard deviation) of the RGB channels over all pixels, in 0..255.
+    """Returns (mean, standard deviation) of the channels over all pixels, in 0..255.
 
     Rounded to two digits, as a config stores them; a constant channel has deviation 1.
     """

@@ -89,6 +89,9 @@ def _example(record: dict[str, Any]) -> Example:
     image, mask = (pillow_files.decode_stored(record[key]) for key in ("image", "mask"))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"an image is {image.dtype} {image.shape}, not RGB")
+    if bands := record.get("bands", b""):  # sets of earlier versions have none
+        stacked = pillow_files.decode_stored(bands)
+        image = np.moveaxis(stacked.reshape(-1, *image.shape[:2]), 0, -1)
     annotators = int(record.get("annotators", 1))  # sets of earlier versions have one
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() >= 2**annotators:
         raise ValueError(f"a mask is {mask.dtype} {mask.shape}, not one channel of 0 and 1")

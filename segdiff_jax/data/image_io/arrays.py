@@ -49,7 +49,7 @@ def to_rgb(image: Any, setting: str = "auto") -> np.ndarray:
         raise ValueError(f"the image has the shape {shape}{hint}; {ALLOWED}")
     values = values if values.ndim == 3 else values[..., None]
     rgb = np.empty((*shape[:2], 3), np.uint8)
-    rgb[:] = _of_8_bits(values, setting)
+    rgb[:] = of_8_bits(values, setting)
     return rgb
 
 
@@ -85,7 +85,7 @@ def _check_opaque(image: Image.Image) -> None:
         raise ValueError(f"{of}, in mode {image.mode}: put it on a background first")
 
 
-def _of_8_bits(values: np.ndarray, setting: str) -> np.ndarray:
+def of_8_bits(values: np.ndarray, setting: str) -> np.ndarray:
     """Returns values of an allowed type as uint8."""
     dtype = values.dtype
     if dtype == np.uint8:

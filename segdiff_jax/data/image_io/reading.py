@@ -128,7 +128,7 @@ def read(path: Path, limits: Limits = NO_LIMITS) -> ReadImage:
     elif values.dtype == bool:
         values = values * np.uint8(255)
     elif values.dtype != np.uint8:
-        values, note = _of_8_bits(path, pixels, limits)
+        values, note = of_8_bits(path, pixels, limits)
     if pixels.mode == "CMYK":
         cmyk = np.ascontiguousarray(values)
         values = np.asarray(Image.frombuffer("CMYK", cmyk.shape[1::-1], cmyk).convert("RGB"))
@@ -162,7 +162,7 @@ def _opaque(dtype: np.dtype) -> float:
     return np.iinfo(dtype).max if dtype.kind in "ui" else 1.0
 
 
-def _of_8_bits(path: Path, pixels: Pixels, limits: Limits) -> tuple[np.ndarray, str]:
+def of_8_bits(path: Path, pixels: Pixels, limits: Limits) -> tuple[np.ndarray, str]:
     """Returns values of more than 8 bits as uint8, and what they were."""
     try:
         if pixels.values.dtype.kind == "f" and limits.float_range:

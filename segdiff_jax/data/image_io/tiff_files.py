@@ -65,6 +65,14 @@ def count_pages(file: BinaryIO) -> int:
         return tiff_pages.count(tiff_pages.stack(tiff_pages.open_file(file)))
 
 
+def count_channels(file: BinaryIO, limits: headers.Limits) -> int:
+    """Returns how many channels an image has, over all pages of its plane."""
+    with _quiet():
+        tiff = tiff_pages.open_file(file)
+        places = tiff_pages.chosen(tiff_pages.stack(tiff), limits.page)
+        return len(places) * tiff_pages.read_page(tiff, places[0]).samplesperpixel
+
+
 def decode(file: BinaryIO, limits: headers.Limits) -> headers.Pixels:
     """Decodes an image of a TIFF file: one page, or those of the channels of one plane."""
     with _quiet():

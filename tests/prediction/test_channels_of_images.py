@@ -1,0 +1,52 @@
+"""Images of named channels are predicted, shown as composites, or refused with one line."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from stand_in import StandIn
+from tiny_config import tiny
+
+from segdiff_jax import predict
+from segdiff_jax.cli.predict_args import parse
+from segdiff_jax.data.composite import composite
+from segdiff_jax.errors import UserError
+from segdiff_jax.prediction.rescaling import picture
+
+NAMES = ("DAPI", "FITC", "TRITC", "Cy5")
+IMAGE = np.zeros((20, 30, 4), np.uint8)
+IMAGE[5:15, 8:20], IMAGE[..., 3] = 255, 90
+
+
+def test_a_picture_of_another_number_of_channels_fails_alone_with_one_line(tmp_path):
+    (run := tmp_path / "run").mkdir()
+    (folder := tmp_path / "images").mkdir()
+    (run / "config.json").write_text(json.dumps(tiny().to_dict()))
+    stored = {"photometric": "minisblack", "planarconfig": "separate"}
+    tifffile.imwrite(folder / "a.tif", np.moveaxis(IMAGE, -1, 0), **stored)
+    Image.fromarray(IMAGE[..., :3]).save(folder / "b.png")
+    model = StandIn(whole=True)
+    model.channel_names = NAMES
+    words = [f"--workdir={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]
+    with pytest.raises(UserError, match="1 of 2 images done; 1 failed") as caught:
+        predict.predict(parse(words), model)
+    (line,) = caught.value.details
+    assert line == (
+        f"{folder / 'b.png'}: has 3 channels; allowed are the 4 of config.data.channels: "
+        "DAPI, FITC, TRITC, Cy5"
+    )
+    mask = tifffile.imread(tmp_path / "out/mask/a.tif")
+    np.testing.assert_array_equal(mask > 0, IMAGE[..., 0] > 0)
+    drawn = tifffile.imread(tmp_path / "out/overlay/a.tif")
+    np.testing.assert_array_equal(drawn[0, 0], composite(IMAGE)[0, 0])
+    assert drawn.shape == (20, 30, 3)
+
+
+def test_channels_are_brought_to_another_scale_each_by_itself():
+    large = picture(IMAGE, 2.0)
+    assert large.shape == (40, 60, 4)
+    for k in range(4):
+        three = np.repeat(IMAGE[..., k : k + 1], 3, axis=-1)
+        np.testing.assert_array_equal(large[..., k], picture(three, 2.0)[..., 0])
