@@ -25,7 +25,7 @@
   --help           this text
 
 Every part has a process of its own, whose memory is free after it. The machine needs what
-requirements.txt names and JAX for its GPU; not TensorFlow. docs/performance.md tells how to bring
+requirements.lock names and JAX for its GPU; not TensorFlow. docs/performance.md tells how to bring
 packages and data to a machine without a network.
 """
 
@@ -50,17 +50,33 @@ RESERVE = 60.0  # seconds of a part's time for its last scores
 
 
 def missing() -> list[str]:
-    """Returns what requirements.txt names and this Python does not have."""
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    names = [re.split(r"[<>=]", line)[0] for line in lines if line and not line.startswith("#")]
+    """Returns what the package needs, and needs in turn, and this Python does not have.
 
-    def has(name: str) -> bool:
-        try:
-            return bool(importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            return False
+    Versions may be others than those of requirements.lock.
+    """
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = [line.rstrip(" \\") for line in lines if re.match(r"[\w.-]+==", line)]
+    return sorted({name for name in map(_wanted, locked) if name and not _has(name)})
 
-    return [name for name in names if not has(name)]
+
+def _wanted(line: str) -> str:
+    """Returns the package of a line of the lock; "" if it is for other systems or Pythons."""
+    name, _, marker = line.partition(" ; ")
+    name = name.partition("==")[0]
+    if not marker:
+        return name
+    try:
+        from packaging.markers import Marker
+    except ImportError:
+        return ""  # packaging is in the lock, too
+    return name if Marker(marker).evaluate() else ""
+
+
+def _has(name: str) -> bool:
+    try:
+        return bool(importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -213,7 +229,7 @@ def part(values: argparse.Namespace) -> None:
 def main(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
     if not {"--help", "-h"} & set(arguments) and (names := missing()):
-        install = "pip install -r requirements.txt; without a network see docs/performance.md"
+        install = "pip install -r requirements.lock; without a network see docs/performance.md"
         print(f"not installed: {', '.join(names)}: {install}", file=sys.stderr)
         return 64
     from segdiff_jax.cli import app
