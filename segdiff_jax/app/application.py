@@ -4,6 +4,7 @@ gradio is an extra of the package; `listening.quiet` comes before this module is
 """
 
 import socket
+import threading
 from typing import Any
 
 import gradio as gr  # pyright: ignore[reportMissingImports]
@@ -49,5 +50,17 @@ def settings(app: Any) -> Any:
 
 
 def serve(app: Any, listening: socket.socket) -> None:
-    """Serves until a signal comes, which is then raised again."""
-    uvicorn.Server(settings(app)).run(sockets=[listening])
+    """Serves until a signal raises an exception.
+
+    The server has a thread of its own: an event loop in this one would wait at its end for the
+    picture that is being predicted, which takes minutes if it is large.
+    """
+    server = uvicorn.Server(settings(app))
+    thread = threading.Thread(target=server.run, args=([listening],), name="page", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.5)
+    finally:
+        server.should_exit = True
+        thread.join(ENDING_SECONDS)
