@@ -329,7 +329,9 @@ def train_into(trouble, prepared, workdir, reports):
     os._exit(0)  # of several writes that fail, Orbax lets the others wait for minutes
 
 
-@pytest.mark.parametrize("trouble", [full_disk, read_only_disk])
+@pytest.mark.parametrize(
+    "trouble", [full_disk, pytest.param(read_only_disk, marks=pytest.mark.slow)]
+)
 def test_a_disk_that_takes_no_more_ends_the_run_at_once_and_the_same_command_goes_on(
     prepared, finished, tmp_path, trouble
 ):

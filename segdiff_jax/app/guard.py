@@ -11,6 +11,10 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from absl import logging
+
+from segdiff_jax.errors import one_line
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -61,7 +65,23 @@ class Guard:
             receive = _again(body or b"", receive)
         if refused is not None:
             return await _answer(send, *refused)
-        return await self.app(scope, receive, _with_headers(send))
+        return await self._answered(scope, receive, _with_headers(send))
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Has a request answered; an error of whatever answers it is a line."""
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+        except Exception as error:  # of a request that no page makes
+            logging.warning("%s %s: %s", scope["method"], scope["path"], one_line(error))
+            if not begun:
+                await _answer(send, 500, "this cannot be answered")
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Returns status and line of a request that is refused; None: it may go on."""

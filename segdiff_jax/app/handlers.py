@@ -30,17 +30,20 @@ class Handlers:
 
     Attributes:
       sessions: of the pages.
-      uploads: files that were sent.
       models: that predict.
       limits: of what is read.
       samples: how many alternatives are drawn of a picture.
     """
 
     sessions: Sessions
-    uploads: Uploads
     models: Models
     limits: Limits
     samples: int
+
+    @property
+    def uploads(self) -> Uploads:
+        """Files that were sent."""
+        return self.sessions.uploads
 
     def begin(self, key: str) -> Parts:
         """Answers a page that was opened."""
@@ -51,10 +54,7 @@ class Handlers:
 
     def end(self, key: str) -> None:
         """Forgets a page that is gone."""
-        session = self.sessions.find(key)
         self.sessions.close(key)
-        if session is not None:
-            self.uploads.drop_all(session.token)
 
     def take(self, key: str, budget: Any) -> Iterator[Parts]:
         """Predicts the files that were sent, one after the other."""

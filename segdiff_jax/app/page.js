@@ -5,9 +5,9 @@ window.segdiff = (() => {
   // Sends files one after the other; tells that some came.
   async function send(files, zone, trigger) {
     const note = zone.querySelector(".sd-sent"), most = Number(zone.dataset.most), lines = [];
-    let came = 0;
+    let came = 0, sent = 0;
     const say = (text) => { note.textContent = [...lines.slice(-5), text].filter(Boolean).join("\n"); };
-    const tell = () => { if (came) trigger("upload", {}); came = 0; };
+    const tell = () => { if (came) trigger("upload", {}); sent += came; came = 0; };
     for (const [index, file] of files.entries()) {
       say(`sending ${index + 1} of ${files.length}: ${file.name}`);
       if (file.size > most) {
@@ -26,7 +26,7 @@ window.segdiff = (() => {
       if (came >= AT_ONCE || index === 0) tell();
     }
     tell();
-    say("");
+    say(sent ? `${sent} sent` : "");
   }
 
   // Makes the place where files are dropped; what it holds may be written anew.

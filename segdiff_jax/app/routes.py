@@ -11,6 +11,7 @@ from fastapi.responses import (  # pyright: ignore[reportMissingImports]
     PlainTextResponse,
 )
 from starlette.background import BackgroundTask  # pyright: ignore[reportMissingImports]
+from starlette.requests import ClientDisconnect  # pyright: ignore[reportMissingImports]
 
 from segdiff_jax.app import exports, layers
 from segdiff_jax.app.handlers import Handlers
@@ -48,6 +49,8 @@ def add(app: Any, handlers: Handlers) -> None:
             return PlainTextResponse("")
         except UserError as error:
             return PlainTextResponse(str(error), 400)
+        except ClientDisconnect:  # nobody reads the answer
+            return PlainTextResponse("the sender is gone", 400)
 
     async def doing(request: Request) -> Any:
         session = handlers.sessions.by_token(request.path_params["token"])

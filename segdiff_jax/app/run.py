@@ -67,11 +67,11 @@ def serve(command: Command, socket: Any, folder: Path) -> None:
     models = Models(load)
     with signals.raise_on_signal():
         model = models.get(command.budget, 0)
-        sessions = Sessions(Store(places[0]), command.threshold)
+        uploads = Uploads(places[1], command.max_bytes)
+        sessions = Sessions(Store(places[0]), uploads, command.threshold)
         chosen = {} if command.max_pixels is None else {"max_pixels": command.max_pixels}
         limits = limits_of(model.config.reading, chosen)
-        uploads = Uploads(places[1], command.max_bytes)
-        handlers = Handlers(sessions, uploads, models, limits, command.samples)
+        handlers = Handlers(sessions, models, limits, command.samples)
         from segdiff_jax.app import application, page
 
         shown = page.build(handlers, command.title, command.budget, command.threshold)

@@ -5,17 +5,28 @@ import time
 
 from segdiff_jax.app.session import Session
 from segdiff_jax.app.store import Store
+from segdiff_jax.app.uploads import Uploads
 from segdiff_jax.errors import BAD_DATA, UserError
 
 MOST = 32  # pages
-IDLE_SECONDS = 3600.0  # without a call, after which a page may be forgotten for another one
+# without a call, after which a page makes room for another: an empty one, and one with pictures
+EMPTY_SECONDS, IDLE_SECONDS = 60.0, 3600.0
 
 
 class Sessions:
     """Keeps sessions by the key of the browser's page, and finds them by their token."""
 
-    def __init__(self, store: Store, threshold: float, most: int = MOST) -> None:
-        self.store, self.threshold, self._most = store, threshold, most
+    def __init__(self, store: Store, uploads: Uploads, threshold: float, most: int = MOST) -> None:
+        """Begins without sessions.
+
+        Args:
+          store: of their predictions.
+          uploads: of their files.
+          threshold: that they begin with.
+          most: how many there may be.
+        """
+        self.store, self.uploads = store, uploads
+        self.threshold, self._most = threshold, most
         self._of: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -40,14 +51,17 @@ class Sessions:
     def by_token(self, token: str) -> Session | None:
         """Returns the session of a token; None: there is none."""
         with self._lock:
-            return next((one for one in self._of.values() if one.token == token), None)
+            found = next((one for one in self._of.values() if one.token == token), None)
+            if found is not None:
+                found.used = time.monotonic()
+            return found
 
     def close(self, key: str) -> None:
         """Forgets the session of a page that is gone."""
         with self._lock:
             session = self._of.pop(key, None)
         if session is not None:
-            session.close()
+            self._end(session)
 
     def close_all(self) -> None:
         """Forgets all sessions."""
@@ -59,10 +73,20 @@ class Sessions:
         return len(self._of)
 
     def _make_room(self) -> None:
-        """Forgets the session that was unused for longest, if there are too many."""
+        """Forgets the session that could go for longest, if there are too many."""
         if len(self._of) < self._most:
             return
-        key, oldest = min(self._of.items(), key=lambda item: (bool(item[1].entries), item[1].used))
-        if oldest.entries and time.monotonic() - oldest.used < IDLE_SECONDS:
+        now = time.monotonic()
+        ages = {key: now - one.used for key, one in self._of.items()}
+        over = {
+            key: ages[key] - (IDLE_SECONDS if one.entries or one.doing else EMPTY_SECONDS)
+            for key, one in self._of.items()
+        }
+        key = max(over, key=over.__getitem__)
+        if over[key] < 0:
             raise UserError(f"{self._most} pages are open, the most: close one", BAD_DATA)
-        self._of.pop(key).close()
+        self._end(self._of.pop(key))
+
+    def _end(self, session: Session) -> None:
+        session.close()
+        self.uploads.drop_all(session.token)

@@ -10,6 +10,7 @@ import numpy as np
 from segdiff_jax.certainty import (
     evidence,
     objects,
+    of_classes,
     pixels,
     quality,
     quantities,
@@ -52,6 +53,7 @@ class Observation(NamedTuple):
       spoilt: features of spoilt annotations and of the right one, see `rating.spoilt_features`.
       others: agreement and Dice of other masks of the picture, and whether a mask is likely, see
         `rating.other_masks`.
+      classes: measured and true quantities of each class, see `of_classes`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Observation(NamedTuple):
     statistics: dict[str, float]
     spoilt: dict[str, dict[str, float]]
     others: list[tuple[dict[str, float], float, bool]]
+    classes: dict[str, of_classes.Observed] = {}
 
 
 class Calibration(NamedTuple):
@@ -83,6 +86,7 @@ class Calibration(NamedTuple):
       n: pictures.
       fingerprint: of their names, their annotations and images, see `run_data.fingerprint`.
       source: where they come from, for people.
+      classes: of the intervals of each class.
     """
 
     quality: QualityModel | None
@@ -97,10 +101,15 @@ class Calibration(NamedTuple):
     n: int
     fingerprint: str
     source: str
+    classes: of_classes.Models = {}
 
 
 def observe(
-    name: str, found: Evidence, truth: np.ndarray, labels: np.ndarray | None = None
+    name: str,
+    found: Evidence,
+    truth: np.ndarray,
+    labels: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
 ) -> Observation:
     """Returns what a score needs of an annotated picture: all but `spoilt` and `others`.
 
@@ -109,8 +118,9 @@ def observe(
       found: its evidence, of maps as large as the truth.
       truth: mask [H, W].
       labels: [H, W] integers, its objects, 0 is background; None: they are its components.
+      classes: class map [H, W]; None: it has no classes.
     """
-    own = label(truth) if labels is None else sequential(labels)
+    own = label(truth, classes=classes) if labels is None else sequential(labels)
     mask, true = found.probability > 0.5, np.asarray(truth, bool)
     agreement, of_mask = evidence.agreement(found, mask), objects.find(found, mask)
     return Observation(
@@ -126,6 +136,7 @@ def observe(
         strangers.statistics(found, agreement),
         {},
         [],
+        of_classes.observe(found, classes, own),
     )
 
 
@@ -135,6 +146,7 @@ def learn(
     truth: np.ndarray,
     other: np.ndarray | None = None,
     labels: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
 ) -> Observation:
     """Returns what a fit needs of an annotated picture; arguments as those of `observe`.
 
@@ -142,7 +154,7 @@ def learn(
     """
     seed, true = zlib.crc32(name.encode()), np.asarray(truth, bool)
     masks = rating.other_masks(found, other, seed)
-    return observe(name, found, truth, labels)._replace(
+    return observe(name, found, truth, labels, classes)._replace(
         spoilt=rating.spoilt_features(found, true, other, seed),
         others=[
             (evidence.agreement(found, mask), dice(mask, true), likely) for mask, likely in masks
@@ -155,7 +167,10 @@ def fit_examples(
 ) -> Calibration:
     """Predicts examples and fits all parts on them; `source` says where they come from."""
     observed = [
-        learn(example.name, found, example.mask, _neighbour(examples, i), example.objects)
+        learn(
+            *(example.name, found, example.mask, _neighbour(examples, i)),
+            *(example.objects, example.classes),
+        )
         for i, (example, found) in enumerate(predicted(predictor, examples, key))
     ]
     return fit(observed, run_data.fingerprint(digests(examples)), source)
@@ -205,4 +220,5 @@ def fit(observed: Iterable[Observation], fingerprint: str = "", source: str = ""
         len(rows),
         fingerprint,
         source,
+        of_classes.fit([row.classes for row in rows]),
     )

@@ -5,10 +5,11 @@ from functools import cached_property
 
 import numpy as np
 
-from segdiff_jax.certainty import answers, rating
+from segdiff_jax.certainty import answers, of_classes, rating
 from segdiff_jax.certainty.answers import Answer, Objects, RatedMask
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.certainty.of_classes import OfClass
 from segdiff_jax.certainty.quality import Quality
 from segdiff_jax.certainty.quantities import Interval
 
@@ -79,6 +80,12 @@ class Prediction:
         """The probability of each class, [C, H, W] float32; they add up to `probability`."""
         of = self.evidence.classes
         return None if of is None else of.shares * self.probability
+
+    @cached_property
+    def of_classes(self) -> dict[str, OfClass]:
+        """Area and number of objects by class, with intervals; {} if it learnt no classes."""
+        models = {} if self.calibration is None else self.calibration.classes
+        return of_classes.intervals(self.evidence, models)
 
     @property
     def disagreement(self) -> np.ndarray | None:

@@ -133,10 +133,25 @@ def to_json(calibration: Calibration) -> dict[str, Any]:
     for name in ("quality", "rated"):
         if found[name] is not None:
             found[name]["line"] = found[name]["line"]._asdict()
+    classes = {
+        name: {key: None if part is None else _of_interval(part) for key, part in parts.items()}
+        for name, parts in found.pop("classes").items()
+    }
+    found |= {"classes": classes} if classes else {}  # else as of versions without them
     if found["risk"] is not None:
         for name in ("missed", "false"):
             found["risk"][name] = [round(value, 6) for value in found["risk"][name]]
     return found
+
+
+def _of_interval(model: IntervalModel) -> dict[str, Any]:
+    return model._asdict() | {"width": {str(k): v for k, v in model.width.items()}}
+
+
+def _interval(part: Mapping[str, Any] | None) -> IntervalModel | None:
+    if part is None:
+        return None
+    return IntervalModel(**{key: _read(key, value) for key, value in part.items()})
 
 
 def from_json(content: Mapping[str, Any]) -> Calibration:
@@ -146,7 +161,11 @@ def from_json(content: Mapping[str, Any]) -> Calibration:
         part = found[name]
         if part is not None:
             found[name] = kind(**{key: _read(key, value) for key, value in part.items()})
-    return Calibration(**found)
+    classes = {
+        name: {key: _interval(part) for key, part in parts.items()}
+        for name, parts in found.pop("classes", {}).items()
+    }
+    return Calibration(**found, classes=classes)
 
 
 def _read(key: str, value: Any) -> Any:

@@ -102,6 +102,9 @@ def describe(fitted: Any) -> list[str]:
         basis = f", {part.centre} by {part.scale}" if name != "quality" else ""
         missing = f"; too few pictures for {', '.join(less)}" if less else ""
         lines.append(f"{name}: intervals of {', '.join(held)}{basis}{missing}")
+    for name, parts in fitted.classes.items():
+        said = [f"{key} {'not ' if part is None else ''}calibrated" for key, part in parts.items()]
+        lines.append(f"class {name}: {', '.join(said)}")
     for name, what in (
         ("confidence", "too few wrong objects, or right ones"),
         ("suspicion", "too few pictures"),

@@ -141,6 +141,21 @@ def test_the_length_of_what_is_sent_must_be_said(length):
         assert status == 411 and not asked
 
 
+def test_an_error_of_what_answers_is_a_line_in_the_log_and_on_the_page(caplog):
+    messages = []
+
+    async def page(scope, receive, send):
+        raise KeyError(9999)
+
+    async def send(message):
+        messages.append(message)
+
+    scope = {"type": "http", "path": "/", "method": "GET", "headers": [(b"host", HOST.encode())]}
+    asyncio.run(Guard(page, {HOST})(scope, None, send))
+    assert messages[0]["status"] == 500 and messages[1]["body"] == b"this cannot be answered"
+    assert [record.getMessage() for record in caplog.records] == ["GET /: KeyError: 9999"]
+
+
 def test_a_websocket_is_not_answered_and_the_start_is_handed_on():
     seen = []
 

@@ -10,6 +10,7 @@ from stand_in import StandIn
 from segdiff_jax.app import session as sessions_of_pages
 from segdiff_jax.app.sessions import Sessions
 from segdiff_jax.app.store import Recent, Store
+from segdiff_jax.app.uploads import Uploads
 from segdiff_jax.errors import UserError
 
 
@@ -298,15 +299,35 @@ def test_a_page_takes_so_many_pictures(tmp_path, monkeypatch):
 
 
 def test_so_many_pages_are_open_and_an_empty_one_makes_room(tmp_path):
-    sessions = Sessions(Store(tmp_path), 0.5, most=3)
+    (tmp_path / "sent").mkdir()
+    sessions = Sessions(Store(tmp_path), Uploads(tmp_path / "sent", 99), 0.5, most=3)
     for key in "abc":
         sessions.of(key).entries[1] = key
     with pytest.raises(UserError, match="3 pages are open"):
         sessions.of("d")
-    sessions.of("b").entries.clear()
+    second = sessions.of("b")
+    second.entries.clear()
+    with pytest.raises(UserError, match="3 pages are open"):  # it was used just now
+        sessions.of("d")
+    second.used -= 61
+    sessions.find("a").used -= 3000
     first = sessions.of("d")
     assert len(sessions) == 3 and sessions.find("b") is None and sessions.of("d") is first
     assert sessions.by_token(first.token) is first and sessions.by_token("x") is None
+    assert second.closed and not first.closed
+    sessions.find("a").used -= 3000
+    sessions.of("e")
+    assert sessions.find("a") is None
+
+
+def test_the_files_of_a_page_that_makes_room_are_removed(tmp_path):
+    handlers, session = page(tmp_path)
+    send(handlers, session, a_png=png(picture()))
+    handlers.sessions._most = 1
+    session.used -= 61
+    assert len(kept(tmp_path / "sent")) == 1
+    handlers.begin("two")
+    assert not kept(tmp_path) and session.closed and handlers.sessions.find("two")
 
 
 def test_lines_about_what_failed_have_an_end(tmp_path):

@@ -1,9 +1,12 @@
 """What a prediction of classes says: shares, maps of each sample, objects and their number."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from segdiff_jax.certainty import quantities
+from segdiff_jax.certainty import calibration, of_classes, quantities, store
 from segdiff_jax.certainty.evidence import evidence
 from segdiff_jax.certainty.prediction import Prediction
 from segdiff_jax.data.channels import Channels
@@ -100,3 +103,50 @@ def test_the_number_of_objects_counts_those_of_each_class():
     assert measured.centres["mask"] == measured.centres["decisions"] == 2
     alone = touching()._replace(further=None)
     assert quantities.measure(evidence(IMAGE, alone, False))["count"].centres["mask"] == 1
+
+
+def test_the_evidence_of_one_class_is_that_of_its_pixels_alone():
+    found = evidence(IMAGE, rows(), False)
+    kinds = found.classes.of(np.ones(SHAPE, bool))
+    for k in (1, 2, 3):
+        of = of_classes.alone(found, k)
+        np.testing.assert_array_equal(of.probability, np.where(kinds == k, found.probability, 0))
+        for masks, maps in ((of.samples, found.samples), (of.decisions, found.decisions)):
+            np.testing.assert_array_equal(masks, maps & (found.classes.decisions == k))
+        areas = quantities.measure(of)["area"].centres
+        assert areas["mask"] == np.count_nonzero((kinds == k) & (found.probability > 0.5))
+
+
+def test_area_and_count_of_each_class_are_answered_without_a_calibration_too():
+    found = prediction(touching()).of_classes
+    values = {name: (of.area[0.8].value, of.count[0.8].value) for name, of in found.items()}
+    assert values == {"a": (0, 0), "b": (132, 1), "c": (132, 1)}
+    assert np.isnan(found["b"].area[0.8].low)
+    assert prediction(touching()._replace(further=None)).of_classes == {}
+
+
+def test_intervals_of_each_class_are_those_of_a_fit_on_it_alone_and_are_stored():
+    """Of 24 random pictures, fitted as `quantities` fits a set of masks of that class."""
+    observed, alone = [], []
+    for i in range(24):
+        found = rows()
+        seen = evidence(IMAGE, found, False)
+        true = RANDOM.integers(0, 4, SHAPE).astype(np.uint8)
+        observed.append(calibration.learn(str(i), seen, true > 0, classes=true))
+        of = of_classes.alone(seen, 2)
+        alone.append((quantities.measure(of)["area"], float(np.count_nonzero(true == 2))))
+    fitted = calibration.fit(observed)
+    assert set(fitted.classes) == set(NAMES)
+    expected = quantities.fit(*(list(side) for side in zip(*alone, strict=True)), False)
+    assert fitted.classes["b"]["area"] == expected
+    content = json.loads(json.dumps(store.to_json(fitted)))
+    assert store.from_json(content).classes == fitted.classes
+    one = prediction(rows())
+    answers = replace(one, calibration=fitted).of_classes["b"].area
+    assert answers == expected(quantities.measure(of_classes.alone(one.evidence, 2))["area"])
+
+
+def test_a_calibration_without_classes_is_stored_as_before():
+    seen = [evidence(IMAGE, rows()._replace(further=None), False) for _ in range(3)]
+    observed = [calibration.observe(str(i), of, of.probability > 0.6) for i, of in enumerate(seen)]
+    assert "classes" not in store.to_json(calibration.fit(observed))

@@ -66,7 +66,10 @@ def test_a_save_killed_at_a_file_operation_leaves_a_whole_state(shim, tmp_path, 
     assert rows[-1]["said it was saved"]  # all operations were reached
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOSPC, *(pytest.param(n, marks=pytest.mark.slow) for n in (errno.EIO, errno.EROFS))],
+)
 @pytest.mark.parametrize("every", [41, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_save_that_the_disk_refuses_leaves_a_whole_state(shim, tmp_path, number, every):
     rows, said = points(shim, tmp_path, number, every)

@@ -127,7 +127,7 @@ def test_a_hung_process_is_found_and_its_line_is_named(folder, tmp_path):
     assert re.search(rf"\[1\] segdiff: hung: no progress for {limit} s since update \d+", output)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_signalled_save_one_update_and_the_same_command_goes_on(folder, tmp_path, kind):
     job = Running(folder, tmp_path, LONG)
     job.until("update 3 of")

@@ -7,7 +7,6 @@ SEVERAL = f"{STEP}::test_several_draws_an_image_are_the_mean_of_single_draws"
 DEVICES = f"{STEP}::test_eight_devices_take_the_steps_of_one"
 AVERAGE = f"{STEP}::test_the_average_of_the_weights_follows_its_formula"
 WARM_UP = f"{STEP}::test_the_warm_up_of_the_average_starts_at_two_elevenths_and_ends_at_the_decay"
-NORM = f"{STEP}::test_the_gradient_norm_is_that_of_the_step_taken"
 ZERO = f"{STEP}::test_a_network_that_predicts_zero_has_the_loss_of_its_target"
 PARTS, ONE_PASS = "training/test_any_batch.py", "training/test_one_pass.py"
 SCHEDULES = "training/test_schedules.py"
@@ -163,7 +162,7 @@ STEPS = [
         "an infinite gradient is taken",
         '& jnp.isfinite(metrics["grad_norm"])',
         "",
-        "training/test_nonfinite.py",
+        "training/test_learner.py",
     ),
     (
         "a step that is not finite is taken",
@@ -193,7 +192,7 @@ STEPS = [
         "the gradient norm is that of the update",
         "optax.tree.norm(grads)}",
         "optax.tree.norm(updates)}",
-        NORM,
+        "training/test_learner.py",
     ),
     (
         "a checkpoint holds the last weights in place of the average",

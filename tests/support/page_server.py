@@ -20,9 +20,9 @@ def handlers_of(load, folder, most_of_file=10**8, samples=4, threshold=0.5):
     """Returns handlers whose files are in a folder; `load` returns the model of its arguments."""
     for name in ("predicted", "sent", "gradio"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    sessions = Sessions(Store(folder / "predicted"), threshold)
     uploads = Uploads(folder / "sent", most_of_file)
-    return Handlers(sessions, uploads, Models(load), Limits(), samples)
+    sessions = Sessions(Store(folder / "predicted"), uploads, threshold)
+    return Handlers(sessions, Models(load), Limits(), samples)
 
 
 @contextlib.contextmanager
