@@ -82,12 +82,11 @@ window.segdiff = (() => {
     style.setProperty("--sd-uncertainty", within(value - 1));
   }
 
-  function outlines(shown) {
-    document.documentElement.style.setProperty("--sd-outlines", shown ? 1 : 0);
-  }
-
-  function bright(on) {
-    document.documentElement.style.setProperty("--sd-bright", on ? 3 : 1);
+  // Shows outlines or hides them, and makes the picture brighter.
+  function layers(names) {
+    const style = document.documentElement.style;
+    style.setProperty("--sd-outlines", names.includes("outlines") ? 1 : 0);
+    style.setProperty("--sd-bright", names.includes("brighter") ? 3 : 1);
   }
 
   // Says what is being done while something is.
@@ -109,5 +108,5 @@ window.segdiff = (() => {
     (place?.querySelector("button") ?? place)?.click();
   });
 
-  return { drop, pick, fade, outlines, bright };
+  return { drop, pick, fade, layers };
 })();

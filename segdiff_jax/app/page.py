@@ -88,11 +88,14 @@ def _controls(budget: str, threshold: float) -> dict[str, Any]:
                 *(("whole", "Whole picture"), ("alternatives", "Alternatives")),
             )
         }
-        outlines, bright = (
-            gr.Checkbox(value, label=text, min_width=80, container=False, elem_classes="sd-check")
-            for value, text in ((True, "outlines"), (False, "brighter"))
+        layers = gr.CheckboxGroup(
+            ["outlines", "brighter"],
+            value=["outlines"],
+            show_label=False,
+            container=False,
+            min_width=190,
+            elem_id="sd-layers",
         )
     fade.input(None, fade, None, js="(value) => { segdiff.fade(value); }")
-    outlines.input(None, outlines, None, js="(shown) => { segdiff.outlines(shown); }")
-    bright.input(None, bright, None, js="(on) => { segdiff.bright(on); }")
+    layers.input(None, layers, None, js="(shown) => { segdiff.layers(shown); }")
     return {"level": level, "budget": chosen, **buttons}

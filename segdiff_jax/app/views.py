@@ -72,6 +72,7 @@ def viewer(session: Session, entry: Entry | None, answered: Answered | None) -> 
         "width": seen.width,
         "height": seen.height,
         "part": session.window is not None,
+        "chosen": session.chosen,
         "alternative": alternative,
         "thumbnails": [
             f"layers/{at}/alternative-{k}{of_window}" for k in range(1, entry.drawn + 1)

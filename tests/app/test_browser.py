@@ -118,7 +118,7 @@ def test_a_picture_is_shown_with_its_outlines_and_fades_into_its_maps(page):
     page.evaluate("segdiff.fade(2)")
     assert np.abs(on_screen(page)[10, 40].astype(int) - palette("magma")[0]).max() < 12
     page.evaluate("segdiff.fade(0)")
-    page.locator(".sd-check input").first.uncheck()
+    page.locator("#sd-layers input").first.uncheck()
     page.wait_for_timeout(200)
     assert on_screen(page)[10, 5].min() > 200  # no outline
 
@@ -178,7 +178,8 @@ def test_alternatives_objects_and_pictures_are_a_key_or_a_click_away(page):
     page.locator("#sd-pictures tr[data-key]", has_text="a.png").click()
     page.wait_for_selector("#sd-pictures tr.sd-shown:has-text('a.png')")
     page.locator("#sd-objects tr[data-key='2']").click()
-    page.wait_for_selector(".sd-view.sd-part")
+    page.wait_for_selector(".sd-view.sd-part .sd-badge:has-text('around object 2')")
+    page.wait_for_selector("#sd-objects tr.sd-shown[data-key='2']")
     assert page.locator(".sd-view").get_attribute("style") == "--w: 96; --h: 96"
     page.keyboard.press("w")
     page.wait_for_selector(".sd-view:not(.sd-part)")
@@ -235,4 +236,8 @@ def test_nothing_is_cut_off_at_any_width(browser, address, width):
     send(page, ("a.png", png(picture())))
     wait_for(page, 1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in page.locator("button, #sd-layers label, .sd-files a, .sd-view").all():
+        box = part.bounding_box()
+        assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= width)
+    assert min(box.bounding_box()["width"] for box in page.locator("#sd-layers label").all()) > 60
     context.close()
