@@ -49,7 +49,9 @@ def test_every_file_of_the_package_is_of_the_wheel(given):
             assert ".".join(path.parent.relative_to(ROOT).parts) in given["packages"], path
         else:
             name = path.relative_to(PACKAGE).as_posix()
-            of_all = any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns["*"])
+            of_all = (path.parent / "__init__.py").exists() and any(
+                fnmatch.fnmatch(path.name, pattern) for pattern in patterns["*"]
+            )
             assert of_all or any(fnmatch.fnmatch(name, p) for p in patterns["segdiff_jax"]), path
 
 
