@@ -48,11 +48,16 @@ def test_every_file_of_the_package_is_of_the_wheel(given):
         if path.suffix == ".py":
             assert ".".join(path.parent.relative_to(ROOT).parts) in given["packages"], path
         else:
-            name = path.relative_to(PACKAGE).as_posix()
-            of_all = (path.parent / "__init__.py").exists() and any(
-                fnmatch.fnmatch(path.name, pattern) for pattern in patterns["*"]
-            )
-            assert of_all or any(fnmatch.fnmatch(name, p) for p in patterns["segdiff_jax"]), path
+            assert any(listed(path, package, of) for package, of in patterns.items()), path
+
+
+def listed(path, package, patterns):
+    """Returns whether a pattern of a package names a file; those of "*" are of every package."""
+    folder = path.parent if package == "*" else ROOT.joinpath(*package.split("."))
+    if folder not in path.parents or not (folder / "__init__.py").exists():
+        return False
+    name = path.relative_to(folder).as_posix()
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def test_the_configs_are_a_package_of_the_wheel(given):
