@@ -21,7 +21,7 @@ from segdiff_jax import errors, predict
 from segdiff_jax.checkpoint import run_config
 from segdiff_jax.cli import app
 from segdiff_jax.cli.predict_args import parse
-from segdiff_jax.data.image_io import reading, writing
+from segdiff_jax.data.image_io import bands, writing
 from segdiff_jax.prediction import inputs, pipeline, summary
 from segdiff_jax.prediction.output_maps import MapStatistics
 
@@ -412,18 +412,18 @@ def test_the_summary_says_what_became_black_and_white(call, folder, caplog):
 def test_large_images_are_read_one_at_a_time(call, monkeypatch):
     """Of two that are in memory at once, the second is read while the first is predicted."""
     events = []
-    read, finish = reading.read, pipeline.FolderPrediction._finish
+    read, finish = bands.read, pipeline.FolderPrediction._finish
 
-    def recording(path, limits):
+    def recording(path, channels, limits):
         events.append(f"read {path.name}")
-        return read(path, limits)
+        return read(path, channels, limits)
 
     def finishing(self, job, *results):
         time.sleep(0.2)  # for the reader, if it reads
         events.append(f"done {job.input.name}")
         finish(self, job, *results)
 
-    monkeypatch.setattr(pipeline, "read", recording)
+    monkeypatch.setattr(bands, "read", recording)
     monkeypatch.setattr(pipeline.FolderPrediction, "_finish", finishing)
     call(StandIn(), output="small")
     assert events.index("read ü d.png") < events.index("done c.JPG")
@@ -460,10 +460,10 @@ def test_a_file_that_goes_away_is_one_that_cannot_be_read(call, folder):
 
 
 def test_an_internal_error_while_reading_names_the_file(call, monkeypatch):
-    def broken(path, limits):
+    def broken(path, channels, limits):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pipeline, "read", broken)
+    monkeypatch.setattr(bands, "read", broken)
     with pytest.raises(errors.UserError) as error:
         call(StandIn())
     assert error.value.details[0].endswith("a.x.tif: ZeroDivisionError")
@@ -471,9 +471,9 @@ def test_an_internal_error_while_reading_names_the_file(call, monkeypatch):
 
 def test_a_prediction_that_is_not_finite_names_the_image(call):
     model = StandIn()
-    bands = model.bands
+    predicted = model.bands
     model.bands = lambda images, first: (
-        b._replace(generations=b.generations * np.nan) for b in bands(images, first)
+        b._replace(generations=b.generations * np.nan) for b in predicted(images, first)
     )
     with pytest.raises(errors.UserError) as error:
         call(model)

@@ -45,4 +45,5 @@ def listen(port: int = 0) -> socket.socket:
 
 def quiet(folder: Path) -> None:
     """Makes gradio, which is not imported yet, call nobody, and write in a folder alone."""
-    os.environ.update({**SWITCHES, "GRADIO_TEMP_DIR": str(folder)})
+    for name, value in {**SWITCHES, "GRADIO_TEMP_DIR": str(folder)}.items():
+        os.environ[name] = value

@@ -58,6 +58,7 @@ def test_a_flattened_state_is_deleted_and_its_host_copy_shares_no_memory_with_th
     assert_equal(layout.to_host(flat), fresh)
 
 
+@pytest.mark.slow  # golden tests and bit-equal stops hold it too
 def test_an_update_of_vectors_is_the_update_of_trees(fresh):
     config, mesh = tiny(), mesh_of(8)
     layout, rows = flat_state.FlatLayout(fresh.params), distributed.split_rows(BATCH, mesh)
