@@ -91,7 +91,10 @@ KINDS = [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]  #
 
 @pytest.mark.parametrize(
     "fault, place, code",
-    [("kill", 1, 137), ("kill", 0, 137), ("stop", 1, 134), ("raise", 1, 70), ("raise", 0, 70)],
+    [
+        *(("kill", 1, 137), ("kill", 0, 137), ("stop", 1, 134), ("raise", 1, 70)),
+        pytest.param("raise", 0, 70, marks=pytest.mark.slow),
+    ],
 )
 def test_when_one_is_lost_the_other_ends_and_the_last_line_says_which(
     folder, tmp_path, fault, place, code

@@ -38,7 +38,7 @@ def killed(folder, workdir, flags, moment, by_hand):
     return process.returncode, len(list(workdir.glob("checkpoints/*orbax-checkpoint-tmp*")))
 
 
-@pytest.mark.parametrize("kills, steps", [(5, 75), pytest.param(50, 600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills, steps", [(3, 45), pytest.param(50, 600, marks=pytest.mark.slow)])
 def test_a_run_killed_many_times_ends_bit_equal_to_one_never_killed(folder, kills, steps):
     flags, draw = (*FLAGS, f"--config.train.steps={steps}"), random.Random(0)
     whole, workdir = folder / f"whole{steps}", folder / f"killed{steps}"

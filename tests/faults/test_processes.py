@@ -102,6 +102,7 @@ def test_a_signalled_run_saves_and_logs_it_within_ten_seconds(folder, kind):
     assert last and (workdir / "checkpoints" / last[1]).is_dir()
 
 
+@pytest.mark.slow  # tests/faults/test_pod_life.py has this layout, too
 def test_two_processes_of_four_devices_take_the_steps_of_one_of_eight(folder, alone):
     workdir, output = folder / "pair", io.StringIO()
     job = Job(
