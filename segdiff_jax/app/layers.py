@@ -11,6 +11,7 @@ from scipy import ndimage
 from segdiff_jax.app.answers import Answered
 from segdiff_jax.app.predicted import Predicted
 from segdiff_jax.certainty.doubtful import Doubtful
+from segdiff_jax.data.composite import composite
 from segdiff_jax.prediction.object_table import Row
 from segdiff_jax.prediction.overlay import (
     INSIDE,
@@ -19,6 +20,7 @@ from segdiff_jax.prediction.overlay import (
     block_labels,
     colour_table,
     reduced,
+    rim,
 )
 
 LONGEST = 2048  # pixels of the longer side that is sent; larger windows are reduced
@@ -76,7 +78,7 @@ def layer(name: str, found: Predicted, answered: Answered, window: Window) -> tu
             _outline(drawn, one, window)
         return _png(drawn), "image/png"
     if name == "picture":
-        return _jpeg(reduced(found.image[place], factor)), "image/jpeg"
+        return _jpeg(reduced(composite(found.image[place]), factor)), "image/jpeg"
     values = reduced(getattr(found, name)[place], factor)
     return _png(palette(COLOURS[name])[values]), "image/png"
 
@@ -89,7 +91,7 @@ def sample_outlines(sample: np.ndarray, window: Window) -> bytes:
 def thumbnail(image: np.ndarray, sample: np.ndarray, window: Window) -> bytes:
     """Returns a small picture of a window with the outlines of a sample, as JPEG."""
     factor = -(-max(window.height, window.width) // THUMBNAIL)
-    small = reduced(image[window.place], factor)
+    small = reduced(composite(image[window.place]), factor)
     lines = outlines(sample[window.place].astype(np.uint8), np.array([TINT]), factor)
     return _jpeg(np.where(lines[..., 3:] > 0, lines[..., :3], small))
 
@@ -130,9 +132,8 @@ def _edges(labels: np.ndarray) -> np.ndarray:
 
 def _outline(drawn: np.ndarray, one: Doubtful, window: Window) -> None:
     """Draws the thin outline of a doubtful object where it lies in a window, as `overlay` does."""
-    pixels = np.pad(one.pixels, 1)
-    rows, columns = np.nonzero(pixels & ~ndimage.binary_erosion(pixels))
-    rows, columns = rows - 1 + one.top - window.top, columns - 1 + one.left - window.left
+    rows, columns = rim(one)
+    rows, columns = rows - window.top, columns - window.left
     there = (rows >= 0) & (rows < window.height) & (columns >= 0) & (columns < window.width)
     drawn[rows[there] // window.factor, columns[there] // window.factor] = (*TINT, 255)
 

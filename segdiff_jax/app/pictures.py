@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.data.image_io import pixel_size, reading, writing
+from segdiff_jax.data.image_io import bands, pixel_size, writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.data.image_io.pixel_size import Scale
 from segdiff_jax.errors import UserError, printable
@@ -23,7 +24,7 @@ class Picture(NamedTuple):
 
     Attributes:
       name: of its file, of characters that can be shown; unique among those of a page.
-      pixels: [H, W, 3] uint8.
+      pixels: [H, W, 3] uint8; or [H, W, C] of other channels.
       tags: that files made of it get.
       scale: how large its pixels are; None: the file does not say.
       values: what more than 8 bits became, see `reading.ReadImage`.
@@ -36,19 +37,20 @@ class Picture(NamedTuple):
     values: str
 
 
-def read(path: Path, name: str, limits: Limits) -> Picture:
+def read(path: Path, name: str, limits: Limits, channels: Sequence[str] = ()) -> Picture:
     """Reads a file that was sent.
 
     Args:
       path: where it lies.
       name: of the file where it came from, as `shown_name` gives it.
       limits: of what is read.
+      channels: names of those of the network's images; (): RGB.
 
     Raises:
       UserError: it cannot be read exactly, or is beyond the limits; the line begins with the name.
     """
     try:
-        image, values = reading.read(path, limits)
+        image, values = bands.read(path, channels, limits)
         tags = writing.usable_tags(writing.read_tags(path, limits.page), ".tif", name)
         scale = pixel_size.read(path, limits.page)
     except Exception as error:  # libraries raise nearly anything

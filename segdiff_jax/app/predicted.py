@@ -16,7 +16,7 @@ from segdiff_jax.prediction.certainty_columns import CertaintyColumns
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.pipeline import LARGE
 
-Report = Callable[[float], object]  # is told the share that is done, 0..1, and may raise
+Report = Callable[[float], object]  # gets the share that is done, 0..1; may raise
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Predicted:
     """What was predicted of a picture.
 
     Attributes:
-      image: [H, W, 3] uint8.
+      image: [H, W, 3] uint8; or [H, W, C] of other channels.
       shown: [H, W] float32 in 0..1, the probability, which the threshold is of.
       probability, uncertainty: [H, W] uint16, as `OutputMaps` has them.
       interior: [H, W] uint16 likewise, by which objects are told apart; None: the network has none.
@@ -53,8 +53,8 @@ def predict(model: Any, image: np.ndarray, report: Report) -> Predicted:
 
     Args:
       model: an `api.Model`.
-      image: [H, W, 3] uint8.
-      report: is told after each row of tiles.
+      image: [H, W, 3] uint8; or [H, W, C] of other channels.
+      report: is called after each row of tiles.
 
     Raises:
       UserError: it has to be predicted as a whole and is too large for it, or a number is not

@@ -71,7 +71,7 @@ def take(
         yield text
         try:
             with _reported(session, name):
-                picture = pictures.read(sent.path, name, limits)
+                picture = pictures.read(sent.path, name, limits, model.channel_names)
                 found = predict(model, picture.pixels, _report(session, text))
                 entry = session.add(picture, found, budget, model.calibration)
                 session.answered(entry.number)

@@ -108,9 +108,15 @@ def block_labels(labels: np.ndarray, factor: int) -> np.ndarray:
 
 def _outline(picture: np.ndarray, one: Doubtful, factor: int) -> None:
     """Draws the thin outline of a doubtful object into a picture, in the colour of the tint."""
+    rows, columns = rim(one)
+    picture[rows // factor, columns // factor] = TINT
+
+
+def rim(one: Doubtful) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows and columns of the pixels of a doubtful object beside its outside."""
     pixels = np.pad(one.pixels, 1)
     rows, columns = np.nonzero(pixels & ~ndimage.binary_erosion(pixels))
-    picture[(one.top + rows - 1) // factor, (one.left + columns - 1) // factor] = TINT
+    return rows - 1 + one.top, columns - 1 + one.left
 
 
 def grid(pictures: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -4,11 +4,14 @@ import io
 
 import numpy as np
 import pytest
+import tifffile
 from page_pictures import page, picture, png, send, take
 from PIL import Image
+from stand_in import StandIn
 
 from segdiff_jax.app import layers
 from segdiff_jax.app.layers import Window, around, whole
+from segdiff_jax.data.composite import composite
 from segdiff_jax.prediction.object_table import OBJECT, Row
 from segdiff_jax.prediction.overlay import INSIDE, OUTSIDE, TINT
 
@@ -42,6 +45,32 @@ def test_each_layer_has_the_pixels_of_its_window(shown):
     probability = read(drawn["probability"][0])
     levels = (found.probability[2:22, 3:33] >> 8).astype(np.uint8)
     np.testing.assert_array_equal(probability, layers.palette("viridis")[levels])
+
+
+def test_a_picture_of_named_channels_is_predicted_and_shown_as_a_composite(tmp_path):
+    def load(budget, samples):
+        model = StandIn(samples=samples, whole=True)
+        model.channel_names = ("DAPI", "FITC", "TRITC", "Cy5")
+        return model
+
+    image = np.concatenate([picture(), np.full((40, 50, 1), 90, np.uint8)], axis=-1)
+    stream = io.BytesIO()
+    stored = {"photometric": "minisblack", "planarconfig": "separate"}
+    tifffile.imwrite(stream, np.moveaxis(image, -1, 0), **stored)
+    handlers, session = page(tmp_path, load=load)
+    send(handlers, session, a=stream.getvalue(), b_png=png(picture()))
+    take(handlers)
+    assert len(session.entries) == 1
+    assert session.problems == [
+        "b.png: has 3 channels; allowed are the 4 of config.data.channels: DAPI, FITC, TRITC, Cy5"
+    ]
+    content, _ = layers.layer(
+        "picture", session.predicted(1), session.answered(1), whole(image.shape)
+    )
+    assert np.abs(read(content).astype(int) - composite(image)).max() < 60  # JPEG
+    list(handlers.alternatives("one", "balanced"))
+    drawn = session.samples(1)
+    assert read(layers.thumbnail(image, drawn.samples[0], whole(image.shape))).shape == (40, 50, 3)
 
 
 def test_outlines_are_within_the_objects_with_a_dark_line_around():
