@@ -12,8 +12,8 @@
                    while it learns and at the end by every budget; twin, its network of one pass,
                    for as long; throughput, pictures a second of --model, and one large picture;
                    speed, python -m benchmarks.run --only=monuseg
-  --seconds=N      for everything; default 840. What does not fit is left out or ends early, with a
-                   line that says so
+  --seconds=N      for all parts; default 840. A part without time is left out or ends early, and
+                   a line says so
   --minutes=N      of training, of the network and of its twin each; default 10
   --config=NAME    default monuseg:gpu
   --updates=N      of it; as in the config if not given
@@ -99,9 +99,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument(
-        "--part", default="", choices=("", *PARTS[:3])
-    )  # that this process measures
+    # that this process measures
+    parser.add_argument("--part", default="", choices=("", *PARTS[:3]))
     values = options.read(parser, arguments)
     chosen = [name for name in values.only.split(",") if name]
     if wrong := [name for name in chosen if name not in PARTS]:
@@ -156,7 +155,7 @@ def measure(values: argparse.Namespace) -> None:
 def _command(part: str, values: argparse.Namespace, left: float) -> list[str]:
     """Returns the command line of the process of a part that may take `left` seconds.
 
-    It is told of fewer, so that what it has trained is still scored.
+    Its own limit is lower, so that what it has trained is still scored.
     """
     if part == "speed":
         more = [f"--repeats={values.repeats}", f"--out={values.out.absolute() / 'speed.json'}"]

@@ -28,7 +28,6 @@ from segdiff_jax.experiments import recipe
 from segdiff_jax.factory import datasets, networks, samplers
 from segdiff_jax.factory.training import TrainSetup
 from segdiff_jax.models.segdiff import Params
-from segdiff_jax.runtime import distributed
 from segdiff_jax.training.nonfinite import MetricsBuffer
 from segdiff_jax.training.step import TrainState, split_state
 
@@ -59,10 +58,8 @@ def config_of(source: str, part: str, updates: int) -> ConfigDict:
     config.train.steps = updates or config.train.steps
     config.data.validation_split, config.train.evaluate_every = "", 0
     if part == "twin":
-        with config.ignore_type():
-            for name, value in recipe.ONE_PASS.items():
-                group, key = name.split(".")
-                config[group][key] = value
+        fields = {name.replace(".", "__"): value for name, value in recipe.ONE_PASS.items()}
+        config = ours.changed(config, **fields)
         config.train.steps = round(config.train.steps / recipe.OF_TWIN["logit-T-first"])
     validate.check(config)
     return config
@@ -87,7 +84,7 @@ def learn(config: ConfigDict, workdir: Path, limit: Limit, part: str, results: R
 
     def mark(state: TrainState, updates: int, spent: float) -> None:
         checkpoints.save(updates, *split_state(setup.layout.to_host(state)), None)
-        found = scores(config, "fast", averaged(setup, state), setup.mesh, test)
+        found = scores(config, "fast", train.averaged_weights(setup, state), setup.mesh, test)
         means = {name: found[name] for name in ("dice", "iou")}
         time_ = {"seconds": spent, "minutes": spent / 60}
         results.add(part, "mark", updates=updates, **time_, **means)
@@ -102,7 +99,7 @@ def learn(config: ConfigDict, workdir: Path, limit: Limit, part: str, results: R
     about |= {"devices": [device.device_kind for device in jax.devices()]}
     about |= {"device_bytes": peak.device_peak(), "model": config.model.to_dict()}
     results.add(part, "weights", **about)
-    params = averaged(setup, state)
+    params = train.averaged_weights(setup, state)
     for budget in ("fast", "balanced", "paper")[: 2 if networks.one_pass(config) else 3]:
         found = scores(config, budget, params, setup.mesh, test)
         results.add(part, "scores", budget=budget, pictures=len(test), **found)
@@ -138,11 +135,6 @@ def _updates(
         if over:
             return state, n, spent
     return state, last, spent
-
-
-def averaged(setup: TrainSetup, state: TrainState) -> Params:
-    """Returns the averaged weights of a flat state, on every device."""
-    return distributed.replicate(setup.layout.to_host(state.ema_params), setup.mesh)
 
 
 def scores(

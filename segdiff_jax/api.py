@@ -106,7 +106,7 @@ class Model:
           ValueError: the image is of another shape or type, or transparent.
         """
         # one tile a call, so that small images bring no padding
-        pixels = self._rgb(image)
+        pixels = self._pixels(image)
         rows = self.predictor.one_tile_a_call().predict(pixels, self.key(), number)
         generations, probability = np.clip(rows.generations, 0.0, 1.0), self.shown(rows.probability)
         return Prediction(
@@ -164,7 +164,7 @@ class Model:
           tolerance of the samples, or the fusion "staple" or "medoid", all rows of an image come
           together, and it has to fit into memory.
         """
-        return self.predictor.bands(map(self._rgb, images), self.key(), first)
+        return self.predictor.bands(map(self._pixels, images), self.key(), first)
 
     def eps(self, x_t: Array, t: Array, image: Array) -> jax.Array:
         """Returns the network's estimate of the noise in x_t: the function eps of the paper.
@@ -185,7 +185,7 @@ class Model:
         sampler = self.segmenter.sampler
         return at_precision(sampler.model.precision, _eps)(sampler, self.params, x_t, t, image)
 
-    def _rgb(self, image: Any) -> np.ndarray:
+    def _pixels(self, image: Any) -> np.ndarray:
         c = self.config
         return bands.of_array(image, self.channel_names, c.reading.value_range)
 

@@ -23,8 +23,7 @@ from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import annotator_scores, class_scores, joint_scores, object_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
 from segdiff_jax.evaluation.class_scores import ClassCounts, majority
-from segdiff_jax.evaluation.labelling import label
-from segdiff_jax.evaluation.overlaps import sequential
+from segdiff_jax.evaluation.labelling import of_truth
 from segdiff_jax.evaluation.panels import ClassPanel, panel
 from segdiff_jax.evaluation.report import FURTHER, save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, sample_masks, score_examples
@@ -185,7 +184,7 @@ def count_classes(seen: Evidence, example: Example) -> list[ClassCounts]:
     assert classes is not None and true is not None
     mask, count = seen.probability > 0.5, len(classes.names)
     labels = seen.labelled(mask)
-    own = label(true > 0, classes=true) if example.objects is None else sequential(example.objects)
+    own = of_truth(true > 0, example.objects, true)
     kinds = majority(own, true, count)
     found = labels, of_objects(labels, classes.shares)
     return class_scores.count(classes.of(mask), true, found, (own, kinds), count)

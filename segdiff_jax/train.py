@@ -22,6 +22,7 @@ from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.evaluation import object_sizes, scoring
 from segdiff_jax.factory import datasets, memory, training
 from segdiff_jax.factory.training import TrainOptions, TrainSetup
+from segdiff_jax.models.segdiff import Params
 from segdiff_jax.runtime import (
     consistency,
     distributed,
@@ -282,6 +283,11 @@ def row_names(options: TrainOptions, examples: list[Example], step: int) -> list
     return [examples[i].name for i in chosen]
 
 
+def averaged_weights(setup: TrainSetup, state: TrainState) -> Params:
+    """Returns the averaged weights of a flat state, on every device."""
+    return distributed.replicate(setup.layout.to_host(state.ema_params), setup.mesh)
+
+
 def validator(setup: TrainSetup) -> Callable[[TrainState], dict[str, float]]:
     """Returns the function that scores a flat state on the validation split; it compiles once."""
     if not setup.options.evaluate_every:
@@ -289,8 +295,7 @@ def validator(setup: TrainSetup) -> Callable[[TrainState], dict[str, float]]:
     segmenter, examples = setup.validation()
 
     def validate(state: TrainState) -> dict[str, float]:
-        params = distributed.replicate(setup.layout.to_host(state.ema_params), setup.mesh)
-        with_params = replace(segmenter, params=params)
+        with_params = replace(segmenter, params=averaged_weights(setup, state))
         scores = scoring.mean_scores(with_params, examples, setup.options.seed)
         logging.info("validation: %s", ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
         return scores

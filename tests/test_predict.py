@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from bounds import assert_within
 from PIL import Image, TiffImagePlugin
-from stand_in import StandIn
+from stand_in import StandIn, run_of
 from tiny_config import ROOT, tiny
 
 from segdiff_jax import errors, predict
@@ -31,10 +31,7 @@ RNG = np.random.default_rng(2)
 
 @pytest.fixture
 def run_dir(tmp_path):
-    directory = tmp_path / "run"
-    directory.mkdir()
-    (directory / "config.json").write_text(json.dumps(tiny().to_dict()))
-    return directory
+    return run_of(tmp_path)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from segdiff_jax.certainty.quality import LEVEL
 from segdiff_jax.data.classes import decided
 from segdiff_jax.data.image_io.pixel_size import Scale
 from segdiff_jax.errors import BAD_DATA, UserError
+from segdiff_jax.evaluation.sample_scores import soft_dice_confidence
 from segdiff_jax.prediction import object_outputs
 from segdiff_jax.prediction.object_files import Colours, Outlined
 from segdiff_jax.prediction.object_outputs import MAX_PIXELS, ObjectMaps
@@ -132,9 +133,7 @@ def _line(
         if not math.isnan(of.quality.dice):
             dice = of.quality.dice, of.quality.low, of.quality.high
             return Line(threshold, True, *dice, count, number.low, number.high, share, of.unlike)
-    total = float(found.shown.sum(dtype=np.float64)) + np.count_nonzero(mask)
-    common = float(found.shown.sum(dtype=np.float64, where=inside))
-    dice = 2 * common / total if total > 0 else 1.0  # the Soft Dice Confidence, arXiv 2402.10665
+    dice = soft_dice_confidence(found.shown, inside)
     return Line(threshold, False, dice, nan, nan, count, nan, nan, share, ())
 
 

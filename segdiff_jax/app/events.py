@@ -22,7 +22,7 @@ def connect(page: Any, handlers: Handlers, parts: Components, controls: Componen
     Args:
       page: a `gr.Blocks`.
       handlers: to be named.
-      parts: the components of `PARTS`, which handlers write anew.
+      parts: the components of `PARTS`, which handlers replace.
       controls: what a person moves and presses.
     """
     quick = {**SHARED, **QUICK, "outputs": [parts[name] for name in PARTS]}

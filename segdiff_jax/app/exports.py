@@ -5,17 +5,13 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
-
 from segdiff_jax.app.answers import Answered
 from segdiff_jax.app.pictures import file_stem
-from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.pixel_size import Scale
 from segdiff_jax.data.image_io.writing import Tags
 from segdiff_jax.prediction import object_files
-from segdiff_jax.prediction.object_outputs import with_resolution
+from segdiff_jax.prediction.object_outputs import save_labels
 from segdiff_jax.prediction.object_table import TABLE, ObjectTable
-from segdiff_jax.prediction.output_maps import UINT16_MAX
 
 # kind -> (end of the file, media type)
 KINDS = {
@@ -44,12 +40,11 @@ def encode(kind: str, source: Source, folder: Path) -> bytes:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         if kind == "labels":
             path = Path(place, "labels.tif")
-            few = answered.labels.max(initial=0) <= UINT16_MAX
-            labels = answered.labels.astype(np.uint16 if few else np.uint32)
-            writing.save(path, labels, with_resolution(tags, scale))
+            save_labels(path, answered.labels, tags, scale)
         else:
-            path = Path(place, TABLE)
-            _write_table(path, [source])
+            table = _table(Path(place))
+            _add(table, source)
+            path = table.path
         return path.read_bytes()
 
 
@@ -69,8 +64,7 @@ def write_all(
         tempfile.TemporaryDirectory(dir=folder) as place,
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
     ):
-        table = ObjectTable(Path(place), fresh=True)
-        table.keep(())
+        table = _table(Path(place))
         for number in numbers:
             one = source(number)
             stem = file_stem(one[0])
@@ -79,12 +73,17 @@ def write_all(
             for kind in ("labels", "geojson", "rois"):
                 end = KINDS[kind][0].rpartition(".")[2]
                 file.writestr(f"{kind}/{stem}.{end}", encode(kind, one, folder))
-            table.add(one[0], [each.row for each in one[3].objects])
+            _add(table, one)
         file.write(table.path, TABLE)
 
 
-def _write_table(path: Path, sources: Iterable[Source]) -> None:
-    table = ObjectTable(path.parent, fresh=True)
+def _table(folder: Path) -> ObjectTable:
+    """Begins the objects.csv of a folder."""
+    table = ObjectTable(folder, fresh=True)
     table.keep(())
-    for name, _, _, answered in sources:
-        table.add(name, [one.row for one in answered.objects])
+    return table
+
+
+def _add(table: ObjectTable, source: Source) -> None:
+    name, _, _, answered = source
+    table.add(name, [one.row for one in answered.objects])

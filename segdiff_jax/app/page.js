@@ -1,6 +1,6 @@
 // What the page does in the browser: it sends files, takes keys, and fades layers into each other.
 window.segdiff = (() => {
-  const AT_ONCE = 10; // files after which the page is told again that some came
+  const AT_ONCE = 10; // files after which the page takes what has come
 
   // Sends files one after the other; tells that some came.
   async function send(files, zone, trigger) {
@@ -29,7 +29,7 @@ window.segdiff = (() => {
     say(sent ? `${sent} sent` : "");
   }
 
-  // Makes the place where files are dropped; what it holds may be written anew.
+  // Makes the place where files are dropped; what it holds may be replaced.
   function drop(element, trigger) {
     const zone = () => element.querySelector(".sd-drop");
     const take = (files) => { if (files.length && zone()) send([...files], zone(), trigger); };

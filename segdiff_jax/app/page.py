@@ -12,7 +12,7 @@ import gradio as gr  # pyright: ignore[reportMissingImports]
 from segdiff_jax.app import events
 from segdiff_jax.app.handlers import BUDGETS, Handlers
 
-QUEUE = 64  # events that wait, of all pages; further ones are told that it is full
+QUEUE = 64  # events that wait, of all pages; further ones are refused
 FOLDER = Path(__file__).parent
 STYLE, SCRIPT = (FOLDER / name for name in ("page.css", "page.js"))
 PICK = "segdiff.pick(element, trigger)"

@@ -27,8 +27,7 @@ from segdiff_jax.checkpoint import run_data
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import object_scores, pixel_scores
-from segdiff_jax.evaluation.labelling import label
-from segdiff_jax.evaluation.overlaps import sequential
+from segdiff_jax.evaluation.labelling import of_truth
 from segdiff_jax.evaluation.sample_scores import dice
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import watchdog
@@ -120,7 +119,7 @@ def observe(
       labels: [H, W] integers, its objects, 0 is background; None: they are its components.
       classes: class map [H, W]; None: it has no classes.
     """
-    own = label(truth, classes=classes) if labels is None else sequential(labels)
+    own = of_truth(truth, labels, classes)
     mask, true = found.probability > 0.5, np.asarray(truth, bool)
     agreement, of_mask = evidence.agreement(found, mask), objects.find(found, mask)
     return Observation(

@@ -19,6 +19,7 @@ import warnings
 import numpy as np
 from scipy import ndimage
 
+from segdiff_jax.evaluation.overlaps import sequential
 from segdiff_jax.metrics import regions
 
 SMALLEST = 4  # pixels of a component that counts as an object
@@ -65,6 +66,19 @@ def label(
         of_place[own] = -(pieces[own] + count)
         count += int(pieces.max())
     return np.negative(labels, out=labels)
+
+
+def of_truth(
+    mask: np.ndarray, objects: np.ndarray | None = None, classes: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns the true objects of a mask [H, W] by 1..N: those that are known, else `label`'s.
+
+    Args:
+      mask: [H, W], foreground is what is not 0.
+      objects: [H, W] integers, their labels, 0 is background; None: they are not known.
+      classes: [H, W], the class map of the mask; None: it has none.
+    """
+    return label(mask, classes=classes) if objects is None else sequential(objects)
 
 
 def of_one_class(classes: np.ndarray) -> np.ndarray:

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segdiff_jax.data.example import Example
-from segdiff_jax.evaluation.labelling import label
-from segdiff_jax.evaluation.overlaps import sequential
+from segdiff_jax.evaluation.labelling import of_truth
 
 MOST = 500  # pictures that are measured, evenly spaced
 FEWEST = 5  # objects of a picture whose size is compared
@@ -34,10 +33,7 @@ def diameters(labels: np.ndarray) -> np.ndarray:
 def typical(examples: Sequence[Example]) -> Sizes:
     """Returns the sizes of the objects of examples, by their labels or else their components."""
     some = examples[:: -(-len(examples) // MOST)] if examples else []
-    found = [
-        diameters(label(one.mask) if one.objects is None else sequential(one.objects))
-        for one in some
-    ]
+    found = [diameters(of_truth(one.mask, one.objects)) for one in some]
     joined = np.concatenate([*found, np.zeros(0)])
     if not len(joined):
         return Sizes(0.0, 0.0)

@@ -149,9 +149,9 @@ def soft_dice_confidence(probability: np.ndarray, mask: np.ndarray) -> float:
     Returns:
       A number in 0..1; 1 if the mask is empty and no pixel is expected.
     """
-    p, m = np.asarray(probability, np.float64), np.asarray(mask, bool)
-    total = p.sum() + m.sum()
-    return float(2 * p[m].sum() / total) if total > 0 else 1.0
+    p, m = np.asarray(probability), np.asarray(mask, bool)
+    total = p.sum(dtype=np.float64) + m.sum()
+    return float(2 * p[m].sum(dtype=np.float64) / total) if total > 0 else 1.0
 
 
 def independent_pixels(probability: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -140,8 +140,13 @@ class ObjectOutputs:
             paths["labels"].unlink(missing_ok=True)
             self.table.add(input.name, [one.row for one in objects])
         if "labels" in paths:
-            dtype = np.uint16 if labels.max(initial=0) <= UINT16_MAX else np.uint32
-            writing.save(paths["labels"], labels.astype(dtype), with_resolution(tags, scale))
+            save_labels(paths["labels"], labels, tags, scale)
+
+
+def save_labels(path: Path, labels: np.ndarray, tags: writing.Tags, scale: Scale | None) -> None:
+    """Writes labels [H, W] as TIFF of 16 bits, or of 32 if they are too many; with the scale."""
+    dtype = np.uint16 if labels.max(initial=0) <= UINT16_MAX else np.uint32
+    writing.save(path, labels.astype(dtype), with_resolution(tags, scale))
 
 
 def measured(
@@ -193,15 +198,8 @@ def _doubtful(one: Doubtful, number: int, scale: Scale | None, picture: str) -> 
     place = one.left + columns.mean() + 0.5, one.top + rows.mean() + 0.5
     rings = [ring + (one.left, one.top) for ring in outlines.rings(one.pixels)]
     row = Row(
-        *(
-            picture,
-            number,
-            DOUBTFUL,
-            "",
-            area,
-            round(float(place[0]), 3),
-            round(float(place[1]), 3),
-        ),
+        *(picture, number, DOUBTFUL, "", area),
+        *(round(float(place[0]), 3), round(float(place[1]), 3)),
         *(one.left, one.top, width, height, round(outlines.perimeter(rings), 3)),
         *(round(one.probability, 5), round(one.held, 4), round(one.area_std, 4)),
     )

@@ -55,7 +55,7 @@ def calibrate(command: Command, model: Any) -> None:
         examples, source = split_examples(model, command.split or default_split(model))
     else:
         files = pairs.pair(command.images, command.masks, command.mask_suffix)
-        examples = list(pairs.read(files, **pairs.settings_of(model.config, command.values)))
+        examples = list(pairs.read(files, **pairs.settings_of(model, command.values)))
         source = f"{command.images.resolve()}"
     logging.info("predicting %d pictures of %s", len(examples), source)
     fitted = calibration.fit_examples(model.predictor, examples, model.key(), source)

@@ -53,19 +53,20 @@ def pair(images: Path, masks: Path, suffix: str) -> list[PairedFiles]:
     return pairs
 
 
-def settings_of(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `read` besides the pairs.
 
     Args:
-      config: of the run.
+      model: an `api.Model`.
       given: values of the command line, which take the place of the run's.
     """
+    config = model.config
     foreground = given.get("foreground", config.folder.foreground)
     return {
         "limits": headers.limits_of(config.reading, given),
         "foreground": foreground,
         "classes": "" if "foreground" in given else config.folder.classes,
-        "channels": tuple(filter(None, config.data.channels.split(","))),
+        "channels": model.channel_names,
     }
 
 

@@ -87,7 +87,7 @@ def _examples(command: Command, model: Any) -> Iterable[Any]:
 
     if command.images is not None and command.masks is not None:
         found = pairs.pair(command.images, command.masks, command.mask_suffix)
-        return pairs.read(found, **pairs.settings_of(model.config, command.values))
+        return pairs.read(found, **pairs.settings_of(model, command.values))
     return datasets.scored_examples(model.config, command.split or model.config.data.train_split)
 
 

@@ -1,7 +1,6 @@
 """What the page says and gives back of a picture is what `segdiff predict` writes of it."""
 
 import io
-import json
 import zipfile
 
 import numpy as np
@@ -9,8 +8,7 @@ import pytest
 import tifffile
 from page_pictures import page, picture, png, send, take
 from PIL import Image
-from stand_in import StandIn
-from tiny_config import tiny
+from stand_in import StandIn, run_of
 
 from segdiff_jax import predict
 from segdiff_jax.app import answers, exports, predicted
@@ -26,8 +24,7 @@ from segdiff_jax.prediction.object_table import DOUBTFUL, OBJECT, Row
 def test_files_are_those_of_predict_with_that_threshold(tmp_path, options, threshold):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(png(picture()))
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(json.dumps(tiny().to_dict()))
+    run_of(tmp_path)
     words = [f"--workdir={tmp_path / 'run'}", f"--input={tmp_path / 'in'}"]
     words += [f"--output={tmp_path / 'out'}", "--outputs=labels,objects,geojson,rois"]
     model = StandIn(**options)

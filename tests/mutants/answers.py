@@ -35,8 +35,8 @@ SAMPLE_SCORES = [
     ("specks are objects", ">= SMALLEST))", ">= 1))", SAMPLES),
     (
         "the expected Dice lacks its factor",
-        "float(2 * p[m].sum() / total)",
-        "float(p[m].sum() / total)",
+        "float(2 * p[m].sum(dtype=np.float64) / total)",
+        "float(p[m].sum(dtype=np.float64) / total)",
         SAMPLES,
     ),
 ]

@@ -1,13 +1,10 @@
 """Images of named channels are predicted, shown as composites, or refused with one line."""
 
-import json
-
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from stand_in import StandIn
-from tiny_config import tiny
+from stand_in import StandIn, run_of
 
 from segdiff_jax import predict
 from segdiff_jax.cli.predict_args import parse
@@ -21,9 +18,8 @@ IMAGE[5:15, 8:20], IMAGE[..., 3] = 255, 90
 
 
 def test_a_picture_of_another_number_of_channels_fails_alone_with_one_line(tmp_path):
-    (run := tmp_path / "run").mkdir()
+    run = run_of(tmp_path)
     (folder := tmp_path / "images").mkdir()
-    (run / "config.json").write_text(json.dumps(tiny().to_dict()))
     stored = {"photometric": "minisblack", "planarconfig": "separate"}
     tifffile.imwrite(folder / "a.tif", np.moveaxis(IMAGE, -1, 0), **stored)
     Image.fromarray(IMAGE[..., :3]).save(folder / "b.png")

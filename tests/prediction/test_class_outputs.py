@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from stand_in import StandIn
-from tiny_config import tiny
+from stand_in import StandIn, run_of
 
 from segdiff_jax import predict
 from segdiff_jax.cli.predict_args import parse
@@ -31,10 +30,8 @@ def picture():
 @pytest.fixture
 def call(tmp_path):
     """call("--flag"...) predicts a folder; returns the output and the numbers predicted."""
-    run, folder = tmp_path / "run", tmp_path / "images"
-    run.mkdir()
+    run, folder = run_of(tmp_path), tmp_path / "images"
     folder.mkdir()
-    (run / "config.json").write_text(json.dumps(tiny().to_dict()))
     Image.fromarray(picture()).save(folder / "a.png")
     tifffile.imwrite(folder / "b.tif", picture()[:, ::-1], photometric="rgb")
 

@@ -14,8 +14,7 @@ from outline_pixels import filled
 from PIL import Image
 from roifile import ImagejRoi
 from scipy import ndimage
-from stand_in import StandIn
-from tiny_config import tiny
+from stand_in import StandIn, run_of
 
 from segdiff_jax import predict
 from segdiff_jax.certainty.answers import Objects
@@ -55,9 +54,7 @@ def folder(tmp_path):
 @pytest.fixture
 def call(tmp_path, folder):
     """call("--flag"...) predicts the folder; returns the output and the numbers predicted."""
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.json").write_text(json.dumps(tiny().to_dict()))
+    run = run_of(tmp_path)
 
     def call(*argv, samples=3, **has):
         given = [f"--workdir={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
-from stand_in import StandIn
-from tiny_config import tiny
+from stand_in import StandIn, run_of
 
 from segdiff_jax import predict
 from segdiff_jax.cli.predict_args import parse
@@ -30,10 +29,8 @@ def squares():
 @pytest.fixture
 def call(tmp_path):
     """call("--flag"...) predicts squares.png; returns the output and the sizes predicted."""
-    run, folder = tmp_path / "run", tmp_path / "images"
-    run.mkdir()
+    run, folder = run_of(tmp_path), tmp_path / "images"
     folder.mkdir()
-    (run / "config.json").write_text(json.dumps(tiny().to_dict()))
     Image.fromarray(squares()).save(folder / "squares.png")
 
     def call(*argv, diameter=0.0, count=0.0):

@@ -1,5 +1,6 @@
 """A model that predicts the colours of an image, to test what is written of predictions."""
 
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,14 @@ from tiny_config import tiny
 from segdiff_jax.data.channels import Channels
 from segdiff_jax.factory import samplers
 from segdiff_jax.inference.predicted_rows import Further, PredictedRows
+
+
+def run_of(folder):
+    """Makes the directory of a run that a `StandIn` predicts for; returns it."""
+    run = folder / "run"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps(tiny().to_dict()))
+    return run
 
 
 class Predictor(NamedTuple):
