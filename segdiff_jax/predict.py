@@ -6,6 +6,7 @@
 only once the command line is known to be correct: that takes seconds.
 """
 
+from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -15,6 +16,7 @@ from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits, limits_of
 from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
 from segdiff_jax.prediction import inputs
+from segdiff_jax.prediction.class_table import ClassTable
 from segdiff_jax.prediction.inputs import AUTO, FOLDERS, GENERATIONS, OBJECTS, OF_OBJECTS
 from segdiff_jax.prediction.object_table import TABLE, ObjectTable
 from segdiff_jax.prediction.summary import FILES, SUMMARY, Summary, check_settings
@@ -70,19 +72,19 @@ def predict(command: Command, model: Any) -> None:
     same = check_settings(output, settings(command, model, limits), command.overwrite)
     fresh = command.overwrite and not same
     objects = _object_outputs(command, model, limits, fresh)
-    if names := model.class_names:
-        numbered = ", ".join(f"{k} {name}" for k, name in enumerate(names, 1))
-        logging.info("%s: 0 background, %s", output / inputs.CLASSES, numbered)
+    classes = _class_table(output, model, fresh)
     with Summary(output, fresh) as summary:
         more = {"limits": limits, "summary": summary, "bounds": bounds, "objects": objects}
         more |= {"scale": scale, "diameter": 0.0 if given else model.config.data.objects[0]}
+        more |= {"class_table": classes}
         work = _work(command, model, more)
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
         total = len(command.inputs)
         if skipped := total - len(left):
             logging.info("%d of %d images were done before", skipped, total)
-        if objects is not None and objects.table is not None:
-            objects.table.keep(summary.rows.keys() - {one.name for one in left})
+        for table in (classes, None if objects is None else objects.table):
+            if table is not None:
+                table.keep(summary.rows.keys() - {one.name for one in left})
         work.run(left)
     log_lines.review_order(summary.path, summary.rows.values())
     if work.problems:
@@ -111,6 +113,15 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
         calibration=model.calibration if more["scale"] == 1 else None,
         **more,
     )
+
+
+def _class_table(output: Path, model: Any, fresh: bool) -> ClassTable | None:
+    """Returns the table of the classes, whose numbers are logged; None: there are none."""
+    if not model.class_names:
+        return None
+    numbered = ", ".join(f"{k} {name}" for k, name in enumerate(model.class_names, 1))
+    logging.info("%s: 0 background, %s", output / inputs.CLASSES, numbered)
+    return ClassTable(output, fresh)
 
 
 def _object_outputs(command: Command, model: Any, limits: Limits, fresh: bool) -> Any:

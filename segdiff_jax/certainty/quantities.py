@@ -72,7 +72,8 @@ class IntervalModel(NamedTuple):
             low = float(np.clip(value - width * scale, 0, measured.largest))
             high = float(np.clip(value + width * scale, 0, measured.largest))
             if self.whole:  # the same whole numbers lie within
-                low, high = np.ceil(low - 1e-9), max(np.ceil(low - 1e-9), np.floor(high + 1e-9))
+                low = np.ceil(low - 1e-9) + 0.0  # which is no -0
+                high = max(low, np.floor(high + 1e-9))
             found[level] = Interval(value, float(low), float(high))
         return found
 

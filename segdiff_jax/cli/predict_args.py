@@ -42,7 +42,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
                              summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG;
-                             by a run that learnt classes also with classes/ (docs/classes.md).
+                             by a run that learnt classes also with classes/ and classes.csv
+                             (docs/classes.md).
                              After segdiff calibrate, summary.csv has predicted Dice and intervals.
                              The same command again skips finished images;
   --overwrite                predicts them again

@@ -1,14 +1,16 @@
 """Collects what is known of an image besides its maps: columns of summary.csv, and its objects."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.certainty import answers
+from segdiff_jax.certainty import answers, of_classes
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.evidence import Evidence, evidence
+from segdiff_jax.certainty.of_classes import OfClass
 from segdiff_jax.certainty.quality import LEVEL
 from segdiff_jax.inference.predictor import PredictedRows, stacked
 
@@ -23,10 +25,12 @@ class Known(NamedTuple):
     Attributes:
       columns: of summary.csv from predicted_dice on; () if nothing is.
       objects: of the mask; None: not asked for, or the maps are too large to be held together.
+      classes: area and number of objects by class; {} if nothing is.
     """
 
     columns: Columns = ()
     objects: Objects | None = None
+    classes: Mapping[str, OfClass] = {}
 
 
 @dataclass
@@ -70,4 +74,4 @@ class CertaintyColumns:
         of = answers.answer(found, mask > 0, self.calibration)
         numbers = (*of.quality, *of.area[LEVEL], *of.count[LEVEL])
         columns = (*(round(float(value), 4) for value in numbers), ", ".join(of.unlike))
-        return Known(columns, objects)
+        return Known(columns, objects, of_classes.intervals(found, self.calibration.classes))

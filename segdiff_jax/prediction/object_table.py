@@ -5,14 +5,9 @@ these are, the lines are complete.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from segdiff_jax.errors import UserError
-from segdiff_jax.prediction import csv_files
-from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
-from segdiff_jax.runtime.files import write_bytes
+from segdiff_jax.prediction.picture_table import PictureTable
 
 TABLE = "objects.csv"
 OBJECT, DOUBTFUL = "object", "doubtful"  # of the column status
@@ -63,46 +58,8 @@ class Row(NamedTuple):
     unit_y: float = math.nan
 
 
-COLUMNS = tuple({"class_": "class"}.get(name, name) for name in Row._fields)
+class ObjectTable(PictureTable):
+    """Keeps objects.csv."""
 
-
-class ObjectTable:
-    """Keeps objects.csv; entering its `with` block writes the lines that are kept."""
-
-    def __init__(self, output: Path, fresh: bool = False) -> None:
-        """Reads the existing lines, unless `fresh`; an incomplete last one is dropped.
-
-        Raises:
-          UserError: the file was written by something else.
-        """
-        self.path = output / TABLE
-        lines = [] if fresh or not self.path.exists() else _read(self.path)
-        self.lines: dict[str, list[Sequence[Any]]] = {}  # by name of the picture
-        for line in lines:
-            self.lines.setdefault(name_of_cell(line[0]), []).append(line)
-
-    def keep(self, names: Collection[str]) -> None:
-        """Writes the table with the lines of these pictures alone; the others are written again."""
-        self.lines = {name: lines for name, lines in self.lines.items() if name in names}
-        kept = [line for lines in self.lines.values() for line in lines]
-        write_bytes(self.path, csv_files.encode([COLUMNS, *map(_cells, kept)]))
-
-    def add(self, name: str, rows: Iterable[Row]) -> None:
-        """Appends the lines of a picture that has none."""
-        self.lines[name] = [row._replace(picture=cell_of_name(name)) for row in rows]
-        csv_files.append(self.path, map(_cells, self.lines[name]))
-
-
-def _cells(row: Sequence[Any]) -> list[Any]:
-    """Returns the cells of a row: numbers with 12 digits at most, nan as nothing."""
-    return [("" if math.isnan(x) else f"{x:.12g}") if isinstance(x, float) else x for x in row]
-
-
-def _read(path: Path) -> list[list[str]]:
-    header, *lines = csv_files.read(path) or [[]]
-    if tuple(header) != COLUMNS or any(len(line) != len(header) for line in lines):
-        raise UserError(
-            f"{path}: is not in the format this program writes: choose another --output, or remove "
-            "it to predict all images again"
-        )
-    return lines
+    NAME = TABLE
+    COLUMNS = tuple({"class_": "class"}.get(name, name) for name in Row._fields)

@@ -26,8 +26,9 @@ from segdiff_jax.data.image_io.reading import read_size
 from segdiff_jax.errors import BAD_DATA, UserError, one_line
 from segdiff_jax.evaluation.class_colours import PALETTE
 from segdiff_jax.inference.predictor import PredictedRows
-from segdiff_jax.prediction import log_lines, summary
+from segdiff_jax.prediction import class_table, log_lines, summary
 from segdiff_jax.prediction.certainty_columns import CertaintyColumns, Known
+from segdiff_jax.prediction.class_table import ClassTable
 from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.object_outputs import ObjectMaps, ObjectOutputs
 from segdiff_jax.prediction.output_maps import OutputMaps
@@ -126,6 +127,7 @@ class FolderPrediction:
     classes: tuple[str, ...] = ()  # names of those that the network learnt
     channels: tuple[str, ...] = ()  # names of those of images; (): RGB
     by_distance: bool = False  # see `PredictedRows`
+    class_table: ClassTable | None = None  # of the classes; None: there are none
     diameter: float = 0.0  # of the objects of the training, pixels; 0: sizes are not compared
     problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
@@ -140,6 +142,8 @@ class FolderPrediction:
             return False
         if self.save_samples:
             files += input.samples(self.output, row.samples)
+        if self.class_table is not None and input.name not in self.class_table.lines:
+            return False
         if self.objects and not self.objects.is_done(input, self.output, row.width * row.height):
             return False
         return self.summary.is_done(input.name, input.path, files)
@@ -271,9 +275,7 @@ class FolderPrediction:
         for name in ("probability", "uncertainty", "mask"):
             writing.save(paths[name], getattr(maps, name), file.tags)
         if maps.classes is not None:
-            (path,) = input.classes(self.output).values()
-            palette = PALETTE[: len(self.classes) + 1]
-            writing.save(path, maps.classes, file.tags, palette=palette)
+            self._save_classes(input, maps.classes, known, file.tags)
         if maps.generations is not None:
             outputs = input.generations(self.output, self.saved_generations)
             for path, generation in zip(outputs, maps.generations, strict=True):
@@ -291,6 +293,16 @@ class FolderPrediction:
         row = summary.row(input.name, job.shape, maps.statistics(), seconds, *more)
         self.summary.add(row)
         self.done.append(row)
+
+    def _save_classes(
+        self, input: Input, classes: np.ndarray, known: Known, tags: writing.Tags
+    ) -> None:
+        """Writes the class map of an image, and its lines of classes.csv."""
+        (path,) = input.classes(self.output).values()
+        writing.save(path, classes, tags, palette=PALETTE[: len(self.classes) + 1])
+        if self.class_table is not None:
+            lines = class_table.rows(input.name, self.classes, classes, known.classes)
+            self.class_table.add(input.name, lines)
 
     def _save_samples(self, input: Input, samples: np.ndarray, tags: writing.Tags) -> None:
         """Writes samples [S, H, W], and removes those beyond S of an earlier command."""
