@@ -16,7 +16,6 @@ from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits, limits_of
 from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
 from segdiff_jax.prediction import inputs
-from segdiff_jax.prediction.class_table import ClassTable
 from segdiff_jax.prediction.inputs import AUTO, FOLDERS, GENERATIONS, OBJECTS, OF_OBJECTS
 from segdiff_jax.prediction.object_table import TABLE, ObjectTable
 from segdiff_jax.prediction.summary import FILES, SUMMARY, Summary, check_settings
@@ -115,8 +114,10 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
     )
 
 
-def _class_table(output: Path, model: Any, fresh: bool) -> ClassTable | None:
-    """Returns the table of the classes, whose numbers are logged; None: there are none."""
+def _class_table(output: Path, model: Any, fresh: bool) -> Any:
+    """Returns the `ClassTable` of the classes, whose numbers are logged; None: there are none."""
+    from segdiff_jax.prediction.class_table import ClassTable
+
     if not model.class_names:
         return None
     numbered = ", ".join(f"{k} {name}" for k, name in enumerate(model.class_names, 1))

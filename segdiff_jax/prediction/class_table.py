@@ -11,9 +11,8 @@ import numpy as np
 
 from segdiff_jax.certainty.of_classes import OfClass
 from segdiff_jax.certainty.quality import LEVEL
+from segdiff_jax.prediction.inputs import CLASS_TABLE
 from segdiff_jax.prediction.picture_table import PictureTable
-
-TABLE = "classes.csv"
 
 
 class Row(NamedTuple):
@@ -41,7 +40,7 @@ class Row(NamedTuple):
 class ClassTable(PictureTable):
     """Keeps classes.csv."""
 
-    NAME = TABLE
+    NAME = CLASS_TABLE
     COLUMNS = tuple({"class_": "class"}.get(name, name) for name in Row._fields)
 
 

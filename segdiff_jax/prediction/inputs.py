@@ -22,6 +22,7 @@ ENDS = ", ".join(reading.SUFFIXES)
 SAMPLES = "samples"  # only with --outputs=samples
 BOUNDS = ("inner", "outer")  # only with --risk
 CLASSES = "classes"  # only of a run that learnt classes
+CLASS_TABLE = "classes.csv"  # likewise; no folder
 OBJECTS = "objects"  # with --outputs=objects: a table, objects.csv, no folder
 MAPS_ALONE, ALL, AUTO = "maps", "all", "auto"  # values of --outputs; AUTO: it is not given
 # with --outputs of that name: the end of its files

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segdiff_jax.errors import UserError
-from segdiff_jax.prediction import class_table, csv_files
+from segdiff_jax.prediction import csv_files
 from segdiff_jax.prediction.csv_cells import cell_of_name, name_of_cell
+from segdiff_jax.prediction.inputs import CLASS_TABLE
 from segdiff_jax.prediction.object_table import TABLE
 from segdiff_jax.prediction.output_maps import MapStatistics
 from segdiff_jax.runtime.files import atomic_write, write_bytes
 
 SUMMARY, SETTINGS = "summary.csv", "settings.json"  # of an output folder
-FILES = SUMMARY, SETTINGS, TABLE, class_table.TABLE
+FILES = SUMMARY, SETTINGS, TABLE, CLASS_TABLE
 
 
 class Row(NamedTuple):
@@ -224,7 +225,7 @@ def unrelated_content(output: Path, folders: Iterable[str]) -> str:
     """Returns a name in `output` that would be overwritten and is no prediction's, or ""."""
     if (output / SETTINGS).exists():
         return ""
-    for name in (SUMMARY, TABLE, class_table.TABLE):
+    for name in (SUMMARY, TABLE, CLASS_TABLE):
         if (output / name).exists():
             return name
     taken = (name for name in folders if (output / name).is_dir() and os.listdir(output / name))
