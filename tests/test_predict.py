@@ -528,8 +528,8 @@ BAD = [  # (argv, what the line says, exit code)
     (["--workdir=."], "holds no run: it has no config.json", 66),
     (["--input=not/there"], "--input=not/there: no such file or folder", 64),
     (["--input=run/config.json"], "must be a file with the end .png, .jpg, .jpeg", 64),
-    (["--input=run"], ".webp (there are 1 .json)", 65),
-    (["--input=."], ".gif, .webp; 2 folders below it do, such as images: add", 65),
+    (["--input=run"], ".webp, .npy (there are 1 .json)", 65),
+    (["--input=."], ".gif, .webp, .npy; 2 folders below it do, such as images: add", 65),
     (
         ["--output=gs://b/c"],
         "--output=gs://b/c: must be a place in a file system of this machine",

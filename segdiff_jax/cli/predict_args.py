@@ -36,8 +36,9 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --model=MODEL[,MODEL...]   a name of segdiff models, the directory of a run or of segdiff export,
                              or hf://OWNER/NAME; the probabilities of several are averaged
   --workdir=RUN[,RUN...]     the same, of directories alone
-  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF or WebP; --recursive: sub-folders, too.
-                             Several: with commas or --input again; patterns: 'plate?/*.tif'
+  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF, WebP or NPY (an array of NumPy);
+                             --recursive: sub-folders, too. Several: with commas or --input
+                             again; patterns: 'plate?/*.tif'
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and

@@ -101,6 +101,7 @@ READERS = {
     "JPEG": Reader({n: IMAGES[n] for n in ("JPEG", "progressive JPEG")}, OF_IMAGES),
     "GIF, BMP, WebP": Reader(named("GIF", "BMP", "WebP"), OF_IMAGES),
     "TIFF": Reader(named("TIFF", "ImageJ", "OME", "several pages"), OF_IMAGES),
+    "NPY": Reader(named("NPY"), OF_IMAGES, ANY_AND_VALUES),
     "XML": Reader({"Aperio": ANNOTATIONS.encode()}, (outlines,), ANY_AND_VALUES),
     "pt": Reader(
         {"state": torch_archives.archive()},

@@ -12,6 +12,12 @@ PICTURE = _RNG.integers(0, 256, (12, 15, 3)).astype(np.uint8)
 DEEP = PICTURE.astype(np.uint16) * 16
 
 
+def by_numpy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def by_tifffile(array, **options):
     file = io.BytesIO()
     tifffile.imwrite(file, array, **options)
@@ -46,5 +52,9 @@ IMAGES = {
     "TIFF of PackBits": by_pillow(PICTURE, "TIFF", compression="packbits"),
     "ImageJ": by_tifffile(DEEP[..., 0][None].repeat(3, 0), imagej=True, metadata={"axes": "CYX"}),
     "OME": by_tifffile(np.moveaxis(DEEP, -1, 0), ome=True, metadata={"axes": "CYX"}),
+    "NPY": by_numpy(PICTURE),
+    "NPY of 16 bits": by_numpy(np.asfortranarray(DEEP[..., 0]).astype(">u2")),
+    "NPY of floats": by_numpy(PICTURE / 255),
+    "NPY of labels": by_numpy(np.arange(12 * 15).reshape(12, 15) // 60),
     "several pages": by_tifffile(np.moveaxis(PICTURE, -1, 0), photometric="minisblack"),
 }

@@ -10,8 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from segdiff_jax.data.image_io import arrays, headers, pillow_files, reading, tiff_files
-from segdiff_jax.data.image_io.headers import Limits, Pixels
+from segdiff_jax.data.image_io import (
+    arrays,
+    headers,
+    numpy_files,
+    pillow_files,
+    reading,
+    tiff_files,
+)
+from segdiff_jax.data.image_io.headers import Limits, Pixels, RefusedError
 from segdiff_jax.data.image_io.reading import ReadImage
 from segdiff_jax.errors import bad_data
 
@@ -29,10 +36,12 @@ def read(path: Path, names: Sequence[str], limits: Limits = reading.NO_LIMITS) -
     if not names:
         return reading.read(path, limits)
     with headers.open_image(path) as (file, format):
-        if format == "TIFF":
-            count = tiff_files.count_channels(file, limits)
-            chosen = limits._replace(channels=tuple(range(count)))
-            pixels = tiff_files.decode(file, chosen)
+        if format in ("TIFF", "NPY"):
+            library = tiff_files if format == "TIFF" else numpy_files
+            count = library.count_channels(file, limits)
+            if count > len(names):
+                raise RefusedError(f"has {_counted(count)}; allowed are {_wanted(names)}")
+            pixels = library.decode(file, limits._replace(channels=tuple(range(count))))
         else:
             pixels = pillow_files.decode(file, limits._replace(channels=()))
     if pixels.palette is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from segdiff_jax.errors import bad_data
 
-ALLOWED = "allowed are whole PNG, JPEG, TIFF, BMP, GIF and WebP files"
+ALLOWED = "allowed are whole PNG, JPEG, TIFF, BMP, GIF, WebP and NPY files"
 _FORMATS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -24,6 +24,7 @@ _FORMATS = {
     b"BM": "BMP",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
+    b"\x93NUMPY": "NPY",
 }
 # Axes to flip by EXIF orientation, after rows and columns changed places for 5 to 8.
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}

@@ -70,6 +70,8 @@ def read(path: Path, page: int = 0) -> Scale | None:
     with headers.open_image(path) as (file, format):
         if format == "TIFF":
             return _of_tiff(file, page)
+        if format == "NPY":
+            return None
         dpi, orientation = pillow_files.read_resolution(file)
     if not dpi or min(dpi) <= 0:
         return None

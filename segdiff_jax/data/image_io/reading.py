@@ -13,11 +13,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from segdiff_jax.data.image_io import headers, pillow_files, tiff_files, value_range
+from segdiff_jax.data.image_io import (
+    headers,
+    numpy_files,
+    pillow_files,
+    tiff_files,
+    value_range,
+)
 from segdiff_jax.data.image_io.headers import Limits, Pixels, RefusedError
 from segdiff_jax.errors import bad_data
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")  # in any case
+# in any case
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy")
+OF_CELLPOSE = "_seg.npy"  # the end of files of Python objects beside images, which are no images
 NO_LIMITS = Limits()
 
 
@@ -36,7 +44,8 @@ class ReadImage(NamedTuple):
 
 def is_image_name(path: Path) -> bool:
     """Returns whether a name has the suffix of an image and is not hidden; opens no file."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    hidden = path.name.startswith(".") or path.name.lower().endswith(OF_CELLPOSE)
+    return path.suffix.lower() in SUFFIXES and not hidden
 
 
 def list_images(directory: Path) -> list[Path]:
@@ -98,7 +107,7 @@ def decode(path: Path, limits: Limits = NO_LIMITS) -> Pixels:
 
 
 def _library(format: str):
-    return tiff_files if format == "TIFF" else pillow_files
+    return {"TIFF": tiff_files, "NPY": numpy_files}.get(format, pillow_files)
 
 
 def read_image(path: Path, limits: Limits = NO_LIMITS) -> np.ndarray:

@@ -54,6 +54,8 @@ def read_tags(path: Path, page: int = 0) -> Tags:
     with headers.open_image(path) as (file, format):
         if format == "TIFF":
             return _tiff_tags(file, page)
+        if format == "NPY":
+            return NO_TAGS
         dpi, orientation = pillow_files.read_resolution(file)
     if dpi and 5 <= orientation <= 8:
         dpi = dpi[1], dpi[0]

@@ -93,6 +93,23 @@ def test_one_folder_of_images_is_read(tmp_path, layout, inside):
     assert_holds(plan(tmp_path), train=expected)
 
 
+def test_images_and_masks_may_be_arrays_of_numpy_or_one_of_both(tmp_path):
+    expected = flat(tmp_path, ["a", "b", "c"])
+    for name, kinds in (("a", ("images", "masks")), ("b", ("images",)), ("c", ("masks",))):
+        for kind, values in zip(("images", "masks"), expected[name], strict=True):
+            if kind in kinds:
+                (tmp_path / kind / f"{name}.png").unlink()
+                np.save(tmp_path / kind / f"{name}.npy", values)
+    labels = np.repeat(np.arange(4), 12).reshape(6, 8)
+    np.save(tmp_path / "masks" / "a.npy", labels)
+    np.save(tmp_path / "images" / "a_seg.npy", np.array({"masks": labels}), allow_pickle=True)
+    expected["a"] = expected["a"][0], (labels > 0).astype(np.uint8)
+    planned = plan(tmp_path)
+    assert_holds(planned, train=expected)
+    _, record = next(planned.splits["train"][0].read())
+    np.testing.assert_array_equal(pillow_files.decode_stored(record["objects"]), labels)
+
+
 def test_a_mask_may_be_a_folder_of_one_file_an_object(tmp_path):
     expected = flat(tmp_path, ["a.b", "c", "d"])
     for name in ("a.b", "c"):
@@ -218,7 +235,7 @@ def test_all_that_does_not_fit_is_listed_a_line_each(tmp_path):
     write(masks / "other size.png", mask(9, (8, 6))[1])
     write(masks / "grey mask.png", png(np.full((6, 8), 3, np.uint8), GREY))
     write(images / "more" / "y.png", image(9)[1])
-    suffixes = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
+    suffixes = ".png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp, .npy"
     assert sorted(lines(plan(tmp_path))) == sorted(
         [
             f"{images / 'no mask.png'}: its mask is missing; it must be masks/no mask with the end "

@@ -168,7 +168,7 @@ def test_a_set_of_an_earlier_version_is_read(tmp_path, monkeypatch):
 def test_a_missing_mask_of_one_annotator_is_named(tmp_path):
     suffixes(tmp_path / "a", 2)
     (tmp_path / "a/masks/b.2_1HO.png").unlink()
-    ends = "the end .png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp"
+    ends = "the end .png, .jpg, .jpeg, .tif, .tiff, .bmp, .gif, .webp, .npy"
     assert lines(tmp_path / "a", mask_suffix="_0HO,_1HO") == [
         f"{tmp_path / 'a/images/b.2.png'}: its mask is missing; it must be masks/b.2_1HO with "
         f"{ends}, or a folder masks/b.2_1HO"
