@@ -15,9 +15,11 @@ from segdiff_jax.cli import app, predict_args
 from segdiff_jax.cli.predict_args import Command
 from segdiff_jax.data.image_io.headers import Limits, limits_of
 from segdiff_jax.errors import BAD_DATA, CANNOT_WRITE, INTERNAL, UserError
-from segdiff_jax.prediction import inputs
+from segdiff_jax.prediction import inputs, scales
 from segdiff_jax.prediction.inputs import AUTO, FOLDERS, GENERATIONS, OBJECTS, OF_OBJECTS
 from segdiff_jax.prediction.object_table import TABLE, ObjectTable
+from segdiff_jax.prediction.scales import AUTO as AUTO_SCALE
+from segdiff_jax.prediction.scales import Scales
 from segdiff_jax.prediction.summary import FILES, SUMMARY, Summary, check_settings
 from segdiff_jax.runtime import lock, own_files
 
@@ -64,17 +66,17 @@ def predict(command: Command, model: Any) -> None:
     from segdiff_jax.prediction import log_lines
 
     output, limits = command.output, limits_of(model.config.reading, command.values)
-    scale, given = _scale(command, model), any(name in command.values for name in SIZES)
+    chosen, given = _scales(command, model), any(name in command.values for name in SIZES)
     bounds = _checked_bounds(command, model)
     if "object_size" in command.values:
-        logging.info("--object_size: images are predicted %.3g times as large", scale)
+        logging.info("--object_size: images are predicted %.3g times as large", chosen.fixed)
     same = check_settings(output, settings(command, model, limits), command.overwrite)
     fresh = command.overwrite and not same
     objects = _object_outputs(command, model, limits, fresh)
     classes = _class_table(output, model, fresh)
     with Summary(output, fresh) as summary:
         more = {"limits": limits, "summary": summary, "bounds": bounds, "objects": objects}
-        more |= {"scale": scale, "diameter": 0.0 if given else model.config.data.objects[0]}
+        more |= {"scales": chosen, "diameter": 0.0 if given else model.config.data.objects[0]}
         more |= {"class_table": classes}
         work = _work(command, model, more)
         left = [one for one in command.inputs if command.overwrite or not work.is_done(one)]
@@ -95,9 +97,9 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
     from segdiff_jax.prediction.pipeline import FolderPrediction
     from segdiff_jax.prediction.rescaling import rescaled
 
-    predictor = model.predictor
+    predictor, chosen = model.predictor, more["scales"]
     return FolderPrediction(
-        bands=rescaled(model.bands, more["scale"]) if more["scale"] != 1 else model.bands,
+        bands=rescaled(model.bands, chosen) if chosen.fixed != 1 else model.bands,
         output=command.output,
         threshold=model.threshold,
         saved_generations=predictor.generations if "generations" in command.outputs else 0,
@@ -109,7 +111,7 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
         classes=model.class_names,
         channels=model.channel_names,
         by_distance=predictor.by_distance,
-        calibration=model.calibration if more["scale"] == 1 else None,
+        calibration=model.calibration if chosen.fixed in (None, 1) else None,
         **more,
     )
 
@@ -145,22 +147,11 @@ def _object_outputs(command: Command, model: Any, limits: Limits, fresh: bool) -
     return ObjectOutputs(kinds, None, limits.page) if kinds else None
 
 
-def _scale(command: Command, model: Any) -> float:
-    """Returns the scale at which pictures are predicted, by --scale or --object_size.
-
-    Raises:
-      UserError: the run does not know the size of its objects.
-    """
-    if "object_size" not in command.values:
-        return command.values.get("scale", 1.0)
-    size, trained = command.values["object_size"], model.config.data.objects[0]
-    if not trained:
-        where = command.workdirs[0]
-        raise UserError(
-            f"--object_size={size:g}: {where} does not know the size of the objects it was trained "
-            "on; allowed is --scale=F"
-        )
-    return trained / size
+def _scales(command: Command, model: Any) -> Scales:
+    """Returns the scales at which pictures are predicted, see `scales.of_command`."""
+    data, page = model.config.data, limits_of(model.config.reading, command.values).page
+    trained = data.objects[0], data.pixel_size
+    return scales.of_command(command.values, trained, page, command.workdirs[0])
 
 
 def _failures(problems: list[UserError], total: int) -> UserError:
@@ -177,8 +168,9 @@ def _checked_bounds(command: Command, model: Any) -> tuple[float, float] | None:
         logging.warning("uncertainty is 0 everywhere: it takes more than one generation")
     if model.calibration is None:
         logging.info("no predicted Dice and no intervals: %s", model.uncalibrated)
-    elif _scale(command, model) != 1:
-        logging.info("no predicted Dice and no intervals: they hold without another scale")
+    elif (scale := _scales(command, model).fixed) != 1:
+        which = "of an image at another scale " if scale is None else ""
+        logging.info("no predicted Dice and no intervals %s: they hold without one", which)
     risk = command.values.get("risk")
     return None if risk is None else model.risk_thresholds(risk)
 
@@ -202,7 +194,7 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "float_range": list(limits.float_range),
         **({"channels": list(limits.channels)} if limits.channels else {}),
         **({"classes": list(model.class_names)} if model.class_names else {}),
-        **({"scale": scale} if (scale := _scale(command, model)) != 1 else {}),
+        **({"scale": scale or AUTO_SCALE} if (scale := _scales(command, model).fixed) != 1 else {}),
         **_of_calibration(command, model),
     }
 

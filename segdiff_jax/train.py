@@ -134,6 +134,7 @@ def record_data(config: ConfigDict, examples: list[Example], workdir: Path) -> C
     config = config.copy_and_resolve_references()
     config.data.fingerprint = run_data.fingerprint(now[run_data.TRAIN])
     config.data.objects = tuple(round(one, 2) for one in object_sizes.typical(examples))
+    config.data.pixel_size = object_sizes.pixel_size(examples)
     return config
 
 

@@ -281,10 +281,10 @@ def test_the_last_two_checkpoints_are_kept(finished):
 
 def test_the_config_comes_back_from_json_as_it_was(prepared, finished):
     found, given = read_config(finished[0]), config_for(prepared)
-    for name in ("fingerprint", "objects"):  # the run adds them
+    for name in ("fingerprint", "objects", "pixel_size"):  # the run adds them
         given.data[name] = found.data[name]
     assert found.to_dict() == given.to_dict() and found.data.fingerprint
-    assert min(found.data.objects) > 0
+    assert min(found.data.objects) > 0 and found.data.pixel_size == 0  # drawings have none
 
 
 def test_a_work_directory_of_other_settings_is_refused_with_both_values(prepared, finished):

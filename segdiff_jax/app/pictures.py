@@ -12,7 +12,7 @@ from segdiff_jax.data.image_io import bands, pixel_size, writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.data.image_io.pixel_size import Scale
 from segdiff_jax.errors import UserError, printable
-from segdiff_jax.prediction import pipeline
+from segdiff_jax.prediction import image_reader
 
 MOST_CHARACTERS = 100  # of a name
 _UNUSUAL = re.compile(r"[^\w.() -]")  # in names of files that are given back
@@ -54,7 +54,7 @@ def read(path: Path, name: str, limits: Limits, channels: Sequence[str] = ()) ->
         tags = writing.usable_tags(writing.read_tags(path, limits.page), ".tif", name)
         scale = pixel_size.read(path, limits.page)
     except Exception as error:  # libraries raise nearly anything
-        found = pipeline.problem(path, error)
+        found = image_reader.problem(path, error)
         line = str(found).replace(str(path), name)
         raise UserError(line if line.startswith(name) else f"{name}: {line}", found.code) from error
     return Picture(name, image, tags, scale, values)

@@ -25,7 +25,7 @@ MUTABLE = (
     *("train.map", "train.result", "train.skip_nonfinite", "train.max_seconds"),
     *("train.draws_at_once", "train.accumulate", "sampling.", "reading.", "job.", *SCORING_FIELDS),
     *("data.dir", "data.prepared_dir", "data.test_split"),
-    *("data.fingerprint", "data.objects", "data.allow_change"),  # see run_data
+    *("data.fingerprint", "data.objects", "data.pixel_size", "data.allow_change"),  # see run_data
     *("diffusion.clip_x0", "model.rrdb_form", "model.remat"),
 )
 # the predictions of trained weights depend on these fields and groups, but not on the second

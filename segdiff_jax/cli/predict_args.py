@@ -13,6 +13,7 @@ from segdiff_jax.cli.options import whole_number
 from segdiff_jax.config.allowed import SIDE, STEPS, Allowed, integer, is_range, number
 from segdiff_jax.config.schema import FIELDS, MAX_SEED
 from segdiff_jax.errors import UserError
+from segdiff_jax.prediction import scales
 from segdiff_jax.prediction.inputs import (
     ALL,
     AUTO,
@@ -65,7 +66,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --steps=N                  reverse steps of a mask (0: all)
   --overlap=PIXELS           width of the overlap of neighbouring tiles
   --seed=N                   of the noise. All these are as in the run if not given
-  --scale=F                  images are predicted F times as large, and the results brought back
+  --scale=F                  images are predicted F times as large, and the results brought back;
+                             auto: so that their pixels become as large as those of the training
   --object_size=PIXELS       likewise: objects of this diameter become as large as in training
   --threshold=P              foreground is where the probability is above it; 0.5
   --calibrated               probability and threshold as segdiff calibrate fitted them
@@ -98,6 +100,15 @@ def _are_channels(v: tuple[int, ...]) -> bool:
     return len(v) > 0 and FIELDS["reading.channels"].allowed.accepts(v)
 
 
+def _scale(text: str) -> float | str:
+    return text if text == scales.AUTO else float(text)
+
+
+_SCALE_NUMBER = number(scales.LEAST, scales.MOST)
+_SCALE = Allowed(
+    f"{_SCALE_NUMBER.text}, or {scales.AUTO}",
+    lambda v: v == scales.AUTO or _SCALE_NUMBER.accepts(v),
+)
 PATHS = ("model", "workdir", "input", "output")
 NEEDED = ("input", "output")
 SWITCHES = ("save_generations", "recursive", "overwrite", "calibrated")
@@ -121,7 +132,7 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     ),
     "seed": (whole_number, integer(0, MAX_SEED)),
     "threshold": (float, number(0, 1, below=True)),
-    "scale": (float, number(0.05, 20)),
+    "scale": (_scale, _SCALE),
     "object_size": (float, number(1, 10**5)),
     "risk": (float, number(0, 1, above=True, below=True)),
     "max_pixels": (whole_number, FIELDS["reading.max_pixels"].allowed),

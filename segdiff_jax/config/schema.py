@@ -80,6 +80,7 @@ FIELDS: dict[str, Field] = {
     "data.fingerprint": Field("", _TEXT,
         "of the images and masks to train on: a run records it, and resumes with no others"),
     "data.objects": Field((0.0, 0.0), several(number(0, 1e9), 2), "diameter, number; recorded"),
+    "data.pixel_size": Field(0.0, number(0, 1e12), "micrometres; recorded; 0: not known"),
     "data.allow_change": Field(False, _BOOL, "whether a run resumes on other data, with a warning"),
     "data.channels": Field("", CHANNEL_NAMES, "of images: 'DAPI,FITC', docs/channels.md; '': RGB"),
     "data.mean": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255))),

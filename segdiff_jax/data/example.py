@@ -31,6 +31,7 @@ class Example(NamedTuple):
         objects: [h, w] integers, the objects of the mask by their labels 1, 2, ..., 0 elsewhere;
             None: they are not known.
         classes: [h, w] uint8, the class map of the mask, see `classes`; None: it has no classes.
+        pixel_size: side of a pixel of the image, micrometres; 0: it is not known.
     """
 
     image: np.ndarray
@@ -41,6 +42,7 @@ class Example(NamedTuple):
     annotations: np.ndarray | None = None
     objects: np.ndarray | None = None
     classes: np.ndarray | None = None
+    pixel_size: float = 0.0
 
     @property
     def masks(self) -> np.ndarray:

@@ -1,15 +1,17 @@
-"""Measures how large the objects of pictures are, and whether others are far from that."""
+"""Measures how large objects and pixels of pictures are, and whether others are far from that."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation.labelling import of_truth
 
 MOST = 500  # pictures that are measured, evenly spaced
 FEWEST = 5  # objects of a picture whose size is compared
+APART = 1.1  # times as large as others are pixels that are not of one size
 FAR = 2.0  # times as large, or as small
 
 
@@ -38,6 +40,21 @@ def typical(examples: Sequence[Example]) -> Sizes:
     if not len(joined):
         return Sizes(0.0, 0.0)
     return Sizes(float(np.median(joined)), len(joined) / len(some))
+
+
+def pixel_size(examples: Sequence[Example]) -> float:
+    """Returns the median side of a pixel of those examples that state one, micrometres.
+
+    Rounded to six digits; 0 where fewer than half of them do. Those that differ get a line.
+    """
+    known = [one.pixel_size for one in examples if one.pixel_size > 0]
+    if not known or 2 * len(known) < len(examples):
+        return 0.0
+    median = float(f"{np.median(known):.6g}")
+    if max(known) > APART * min(known):
+        found = f"{min(known):.4g} to {max(known):.4g} um, half of them at most {median:.4g}"
+        logging.warning("the pixels of the images to train on measure %s", found)
+    return median
 
 
 def factor(labels: np.ndarray, trained: float) -> float | None:

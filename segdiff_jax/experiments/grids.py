@@ -134,6 +134,7 @@ NO_EFFECT = (
     *("train.max_seconds", "train.skip_nonfinite", "sampling.rows_at_once", "job."),
     *("model.rrdb_form", "model.remat", "data.fingerprint", "data.allow_change"),
     "data.objects",
+    "data.pixel_size",
 )
 
 

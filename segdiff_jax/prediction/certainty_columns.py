@@ -64,14 +64,18 @@ class CertaintyColumns:
         parts = self.parts.pop(index, None)
         return None if parts is None else evidence(image, stacked(parts), self.random)
 
-    def known(self, index: int, image: np.ndarray, mask: np.ndarray) -> Known:
-        """Returns what is known of an image [H, W, 3] and its mask [H, W]."""
+    def known(self, index: int, image: np.ndarray, mask: np.ndarray, holds: bool = True) -> Known:
+        """Returns what is known of an image [H, W, 3] and its mask [H, W].
+
+        `holds` says whether the calibration does, of an image at the scale of the training.
+        """
         if (found := self.found(index, image)) is None:
             return Known()
-        objects = answers.objects(found, mask > 0, self.calibration) if self.objects else None
-        if self.calibration is None:
+        fitted = self.calibration if holds else None
+        objects = answers.objects(found, mask > 0, fitted) if self.objects else None
+        if fitted is None:
             return Known((), objects)
-        of = answers.answer(found, mask > 0, self.calibration)
+        of = answers.answer(found, mask > 0, fitted)
         numbers = (*of.quality, *of.area[LEVEL], *of.count[LEVEL])
         columns = (*(round(float(value), 4) for value in numbers), ", ".join(of.unlike))
-        return Known(columns, objects, of_classes.intervals(found, self.calibration.classes))
+        return Known(columns, objects, of_classes.intervals(found, fitted.classes))

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import logging
 
 from segdiff_jax.certainty.answers import STRANGER, Objects
 from segdiff_jax.evaluation import object_sizes
-from segdiff_jax.evaluation.labelling import label
 from segdiff_jax.prediction import summary
+from segdiff_jax.prediction.object_outputs import ObjectMaps
 from segdiff_jax.prediction.summary import Row
 
 NAMED_FOR_REVIEW = 5  # images that the log names at the end
@@ -46,18 +45,18 @@ def review_order(path: Path, rows: Iterable[Row]) -> None:
         logging.warning("%d images are %s: %s", len(strangers), STRANGER, ", ".join(strangers[:10]))
 
 
-def size(name: str, mask: np.ndarray, objects: Objects | None, trained: float) -> None:
+def size(name: str, maps: ObjectMaps, objects: Objects | None, trained: float) -> None:
     """Logs a line if the objects of an image are far from those of the training.
 
     Args:
       name: of the image.
-      mask: [H, W].
-      objects: of the mask, if they are known; of a large image without them nothing is said.
+      maps: of the image, which say what its objects are.
+      objects: these, if they are known; of a large image without them nothing is said.
       trained: median diameter of the objects of the training, pixels.
     """
-    if objects is None and mask.size > MAX_PIXELS:
+    if objects is None and maps.mask.size > MAX_PIXELS:
         return
-    labels = label(mask) if objects is None else objects.labels
+    labels = maps.labelled() if objects is None else objects.labels
     if (scale := object_sizes.factor(labels, trained)) is not None:
         found = f"its objects measure {trained / scale:.3g} pixels, those of the training"
         logging.warning("%s: %s %.3g: try --scale=%.2g", name, found, trained, scale)

@@ -4,15 +4,12 @@ Memory: of an image larger than `LARGE` pixels, one is held at a time, with thre
 its own and five of its maps; the file of a smaller one is read while the device predicts others.
 """
 
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -20,19 +17,21 @@ from tqdm import tqdm
 
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.data.composite import composite
-from segdiff_jax.data.image_io import bands, writing
+from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
 from segdiff_jax.data.image_io.reading import read_size
-from segdiff_jax.errors import BAD_DATA, UserError, one_line
+from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.evaluation.class_colours import PALETTE
 from segdiff_jax.inference.predictor import PredictedRows
 from segdiff_jax.prediction import class_table, log_lines, summary
 from segdiff_jax.prediction.certainty_columns import CertaintyColumns, Known
 from segdiff_jax.prediction.class_table import ClassTable
+from segdiff_jax.prediction.image_reader import ImageFile, ImageReader, Job, as_flags, problem
 from segdiff_jax.prediction.inputs import Input
 from segdiff_jax.prediction.object_outputs import ObjectMaps, ObjectOutputs
 from segdiff_jax.prediction.output_maps import OutputMaps
 from segdiff_jax.prediction.overlay import overlay
+from segdiff_jax.prediction.scales import Scales
 from segdiff_jax.prediction.summary import Row, Summary
 from segdiff_jax.runtime import compilation
 from segdiff_jax.runtime.files import WriteError
@@ -41,68 +40,6 @@ LARGE = 2**24  # pixels of an image that is read only once all before it are fin
 
 # Predicts images [H, W, 3] uint8, the first of which has the given number: see `api.Model.bands`.
 Bands = Callable[[Iterable[np.ndarray], int], Iterable[PredictedRows]]
-
-
-class Job(NamedTuple):
-    """Describes an image to predict: its file, and its shape (H, W)."""
-
-    input: Input
-    shape: tuple[int, int]
-
-    @property
-    def pixels(self) -> int:
-        """Returns H * W."""
-        return self.shape[0] * self.shape[1]
-
-
-class ImageFile(NamedTuple):
-    """Holds an image [H, W, 3] uint8, the tags to copy, and the state of its file before."""
-
-    image: np.ndarray
-    tags: writing.Tags
-    state: os.stat_result
-    values: str  # see `reading.ReadImage`
-
-
-class ImageReader:
-    """Iterates over the images of jobs, up to the first unreadable one; reads one file ahead.
-
-    Attributes:
-      count: how many files have been read or tried.
-      files: those read, by their index in `jobs`; the consumer removes what it has finished.
-      error: why the last file cannot be used, if it cannot.
-    """
-
-    def __init__(self, jobs: Sequence[Job], limits: Limits, channels: tuple[str, ...] = ()) -> None:
-        self.jobs, self.limits, self.channels, self.count = jobs, limits, channels, 0
-        self.files: dict[int, ImageFile] = {}
-        self.error: UserError | None = None
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields the images [H, W, 3] uint8 in order."""
-        with ThreadPoolExecutor(1) as executor:
-            ahead = [executor.submit(self._read, self.jobs[0].input)]
-            for index in range(len(self.jobs)):
-                self.count += 1
-                try:
-                    file = self.files[index] = ahead.pop().result()
-                except UserError as error:
-                    self.error = error
-                    return
-                for job in self.jobs[index + 1 : index + 2]:
-                    ahead.append(executor.submit(self._read, job.input))
-                yield file.image
-
-    def _read(self, input: Input) -> ImageFile:
-        path = input.path
-        try:
-            state = path.stat()
-            image, values = bands.read(path, self.channels, self.limits)
-            tags = writing.read_tags(path, self.limits.page)
-            tags = writing.usable_tags(tags, input.suffix, input.name)
-            return ImageFile(image, tags, state, values)
-        except Exception as error:  # libraries raise nearly anything
-            raise problem(path, error) from error
 
 
 @dataclass
@@ -123,7 +60,7 @@ class FolderPrediction:
     calibration: Calibration | None = None  # of the certainty; None: its columns are empty
     bounds: tuple[float, float] | None = None  # thresholds of the inner and the outer mask
     objects: ObjectOutputs | None = None  # what is written of them
-    scale: float = 1.0  # of the pictures that the network sees, see `rescaling`
+    scales: Scales = field(default_factory=Scales)  # of the pictures that the network sees
     classes: tuple[str, ...] = ()  # names of those that the network learnt
     channels: tuple[str, ...] = ()  # names of those of images; (): RGB
     by_distance: bool = False  # see `PredictedRows`
@@ -176,16 +113,17 @@ class FolderPrediction:
     def _jobs(self, inputs: Iterable[Input]) -> Iterator[Job]:
         for input in inputs:
             try:
-                job = Job(input, read_size(input.path, self.limits))
+                shape = read_size(input.path, self.limits)
+                job = Job(input, shape, self.scales.choose(input))
                 if self.whole and job.pixels > LARGE:
                     raise UserError(
                         f"{input.path}: its {job.pixels} pixels are more than {LARGE}, the most "
                         "with --tolerance, and with --fusion=staple and medoid",
                         BAD_DATA,
                     )
-                if job.pixels * max(self.scale, 1) ** 2 > self.limits.max_pixels:
+                if job.pixels * max(job.scale, 1) ** 2 > self.limits.max_pixels:
                     raise UserError(
-                        f"{input.path}: its {job.pixels} pixels, {self.scale:g} times as large in "
+                        f"{input.path}: its {job.pixels} pixels, {job.scale:g} times as large in "
                         f"both directions, are more than --max_pixels={self.limits.max_pixels}",
                         BAD_DATA,
                     )
@@ -227,7 +165,8 @@ class FolderPrediction:
                 maps.add(rows.top, rows.generations, shown, *more)
                 certainty.add(rows, job.pixels)
                 if rows.last:
-                    known = certainty.known(rows.image, file.image, maps.mask)
+                    holds = job.scale == 1
+                    known = certainty.known(rows.image, file.image, maps.mask, holds)
                     self._finish(job, file, maps, started, known)
             except Exception as error:
                 return self._give_up(jobs, rows.image, error, progress)
@@ -250,7 +189,8 @@ class FolderPrediction:
     def _maps(self, shape: tuple[int, int], interior: bool) -> OutputMaps:
         """Returns the maps of an image of shape (H, W), which are empty."""
         wanted = {"generations": self.saved_generations > 0, "samples": self.save_samples}
-        wanted |= {"interior": self.objects is not None and interior}
+        sized = self.diameter > 0 and shape[0] * shape[1] <= log_lines.MAX_PIXELS
+        wanted |= {"interior": (self.objects is not None or sized) and interior}
         wanted |= {"shares": self.objects is not None}
         keep = [name for name, kept in wanted.items() if kept]
         more = self.random, self.expected, self.bounds, len(self.classes)
@@ -282,12 +222,12 @@ class FolderPrediction:
                 writing.save(path, generation, file.tags)
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
+        of_classes = maps.classes, maps.shares, self.classes, self.by_distance
+        of_objects = ObjectMaps(maps.mask, maps.probability, maps.interior, *of_classes)
         if self.objects is not None:
-            of_classes = maps.classes, maps.shares, self.classes, self.by_distance
-            of_objects = ObjectMaps(maps.mask, maps.probability, maps.interior, *of_classes)
             self.objects.write(input, self.output, of_objects, known.objects, file.tags)
         if self.diameter:
-            log_lines.size(input.name, maps.mask, known.objects, self.diameter)
+            log_lines.size(input.name, of_objects, known.objects, self.diameter)
         seconds = time.monotonic() - started
         more = file.state, as_flags(file.values), known.columns
         row = summary.row(input.name, job.shape, maps.statistics(), seconds, *more)
@@ -319,17 +259,6 @@ def describe(progress: tqdm, compiled: str) -> None:
     progress.set_description(f"compiling for {compiled}" if compiled else "predicting")
 
 
-def problem(path: Path, error: Exception) -> UserError:
-    """Returns the line of an image that failed, for whatever reason; its path comes first."""
-    # the reader names config fields, which are flags of the program
-    text = as_flags(one_line(error))
-    if isinstance(error, OSError) and not isinstance(error, UserError):
-        text = error.strerror or text
-    code = error.code if isinstance(error, UserError) else BAD_DATA
-    named = str(path) in text or isinstance(error, WriteError)
-    return UserError(text if named else f"{path}: {text}", code)
-
-
 def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
     """Yields jobs of consecutive numbers together; an image larger than `LARGE` comes alone."""
     batch: list[Job] = []
@@ -341,8 +270,3 @@ def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         batch.append(job)
     if batch:
         yield batch
-
-
-def as_flags(text: str) -> str:
-    """Returns what the reader says of config fields with the flags of this program."""
-    return text.replace("config.reading.", "--")

@@ -20,27 +20,36 @@ if TYPE_CHECKING:
 Bands = Callable[[Iterable[np.ndarray], int], Iterable[PredictedRows]]
 
 
-def rescaled(bands: Bands, factor: float) -> Bands:
+def rescaled(bands: Bands, factor: float | Callable[[int], float]) -> Bands:
     """Returns bands of rows as `bands` yields them, of pictures predicted `factor` times as large.
 
     Args:
       bands: takes images [H, W, 3] uint8 and the number of the first; yields their rows in order.
-      factor: above 0; of the sides of pictures.
+      factor: above 0; of the sides of pictures; or that of each picture by its number.
     """
+
+    def of(number: int) -> float:
+        return factor(number) if callable(factor) else factor
 
     def predict(images: Iterable[np.ndarray], first: int = 0) -> Iterator[PredictedRows]:
         shapes: list[tuple[int, int]] = []
+        sizes: list[tuple[int, int]] = []  # at which they are predicted
 
         def resized() -> Iterator[np.ndarray]:
-            for image in images:
+            for number, image in enumerate(images, first):
                 shapes.append(image.shape[:2])
-                yield picture(image, factor)
+                sizes.append(scaled_size(shapes[-1], of(number)))
+                yield picture(image, of(number))
 
         back: dict[int, PictureRows] = {}
         for rows in bands(resized(), first):
-            own = shapes[rows.image]
-            of = back.setdefault(rows.image, PictureRows(scaled_size(own, factor), own))
-            if (ready := of.add(rows)) is not None:
+            own, size = shapes[rows.image], sizes[rows.image]
+            if size == own:
+                yield rows
+                continue
+            if rows.image not in back:
+                back[rows.image] = PictureRows(size, own)
+            if (ready := back[rows.image].add(rows)) is not None:
                 yield ready
             if rows.last:
                 del back[rows.image]

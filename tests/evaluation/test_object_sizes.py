@@ -5,7 +5,7 @@ import pytest
 
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import object_sizes
-from segdiff_jax.evaluation.object_sizes import diameters, factor, typical
+from segdiff_jax.evaluation.object_sizes import diameters, factor, pixel_size, typical
 
 
 def discs(diameter, count):
@@ -40,6 +40,19 @@ def test_at_most_some_hundreds_of_examples_are_measured(monkeypatch):
     monkeypatch.setattr(object_sizes, "MOST", 3)
     asked = [example(discs(12, 1 + i)) for i in range(8)]
     assert typical(asked).count == pytest.approx((1 + 4 + 7) / 3)
+
+
+def test_the_pixel_of_the_training_is_the_median_where_half_of_the_images_state_one(caplog):
+    def of(*sizes):
+        return pixel_size([example(discs(12, 1))._replace(pixel_size=one) for one in sizes])
+
+    assert of() == of(0, 0) == of(0.5, 0, 0) == 0
+    assert of(0.25, 0.25, 0.26, 0) == of(0.25, 0) == 0.25 and not caplog.records
+    assert of(1 / 3, 1 / 3) == 0.333333
+    assert of(0.25, 0.25, 0.5) == 0.25
+    assert caplog.messages == [
+        "the pixels of the images to train on measure 0.25 to 0.5 um, half of them at most 0.25"
+    ]
 
 
 def test_the_factor_brings_objects_to_the_size_of_the_training_if_they_are_far_from_it():

@@ -17,7 +17,7 @@ from segdiff_jax import predict as predict_program
 from segdiff_jax.cli.predict_args import parse
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
-from segdiff_jax.prediction import pipeline
+from segdiff_jax.prediction import image_reader, pipeline
 from segdiff_jax.prediction.inputs import find_images
 from segdiff_jax.prediction.summary import Summary
 from segdiff_jax.runtime import files
@@ -211,4 +211,4 @@ def test_every_error_of_one_image_has_one_line_with_its_path(tmp_path):
         (errors.bad_data(path, "config.reading.page: no"), f"{path}: --page: no"),
         (KeyError("a\nb"), f"{path}: KeyError: 'a\\nb'"),
     ):
-        assert str(pipeline.problem(path, error)) == wanted
+        assert str(image_reader.problem(path, error)) == wanted

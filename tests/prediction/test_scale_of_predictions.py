@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scipy import ndimage
 from stand_in import StandIn, run_of
@@ -33,10 +34,10 @@ def call(tmp_path):
     folder.mkdir()
     Image.fromarray(squares()).save(folder / "squares.png")
 
-    def call(*argv, diameter=0.0, count=0.0):
+    def call(*argv, diameter=0.0, count=0.0, pixel=0.0, **has):
         given = [f"--workdir={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]
-        model, seen = StandIn(samples=3), []
-        model.config.data.objects = (float(diameter), count)
+        model, seen = StandIn(samples=3, **has), []
+        model.config.data.objects, model.config.data.pixel_size = (float(diameter), count), pixel
         bands = model.bands
 
         def watched(images, first=0):
@@ -98,6 +99,81 @@ def test_an_image_that_would_be_too_large_is_refused(call):
         call("--scale=3", "--max_pixels=46655")
     assert "5184 pixels, 3 times as large in both directions" in error.value.details[0]
     assert call("--scale=3", "--max_pixels=46656")[1] == [(216, 216)]
+
+
+@pytest.fixture
+def sized(tmp_path, call):
+    """squares.png, which states nothing, and pictures of 0.5, 0.25 and 0.2525 um a pixel."""
+    for name, size in (("a", 0.5), ("b", 0.25), ("c", 0.2525)):
+        stated = {"resolution": (1e4 / size, 1e4 / size), "resolutionunit": 3}
+        path = tmp_path / "images" / f"{name}.tif"
+        tifffile.imwrite(path, squares(), photometric="rgb", **stated)
+    return call
+
+
+def test_pictures_are_brought_to_the_pixels_of_the_training_each_by_its_own(sized, caplog):
+    caplog.set_level(logging.INFO, "absl")
+    output, seen = sized("--scale=auto", "--outputs=all", pixel=0.25)
+    assert seen == [(144, 144), (72, 72), (72, 72), (72, 72)]
+    said = [one for one in caplog.messages if " um, those" in one or "does not say" in one]
+    assert said == [
+        "a.tif: its pixels measure 0.5 um, those of the training 0.25: it is predicted 2 times as "
+        "large",
+        "squares.png: does not say how large its pixels are: it is predicted as it is",
+    ]
+    assert json.loads((output / "settings.json").read_text())["scale"] == "auto"
+    expected = np.asarray(Image.open(output / "mask/squares.png"))
+    for name in "bc":
+        np.testing.assert_array_equal(tifffile.imread(output / f"mask/{name}.tif"), expected)
+    assert tifffile.imread(output / "mask/a.tif").shape == (72, 72)
+    assert sized("--scale=auto", pixel=0.25)[1] == []
+    with pytest.raises(UserError, match="scale was auto, now None"):
+        sized(pixel=0.25)
+
+
+def test_a_picture_at_the_scale_of_the_training_is_predicted_as_without_a_scale(sized, tmp_path):
+    for name in ("a.tif", "c.tif", "squares.png"):
+        (tmp_path / "images" / name).unlink()
+    output, _ = sized("--scale=auto", "--outputs=all", pixel=0.25)
+    places = [path for path in sorted(output.rglob("b*")) if path.is_file()]
+    before = [path.read_bytes() for path in places]
+    sized("--overwrite", "--outputs=all", pixel=0.25)
+    assert len(places) > 6 and [path.read_bytes() for path in places] == before
+
+
+def test_other_pixels_than_those_of_the_training_get_a_line_without_a_scale(sized, caplog):
+    sized(pixel=0.25)
+    sized("--scale=1", "--overwrite", pixel=0.25)
+    sized("--overwrite")
+    said = [message for message in caplog.messages if " um, those" in message]
+    found = "a.tif: its pixels measure 0.5 um, those of the training 0.25"
+    assert said == [f"{found}: try --scale=auto"]
+
+
+def test_pixels_that_cannot_be_brought_to_those_of_the_training_are_one_line(sized):
+    with pytest.raises(UserError, match="--scale=auto: .* does not know how large the pixels are"):
+        sized("--scale=auto")
+    with pytest.raises(UserError, match="--scale=own: must be a number, .* at most 20, or auto"):
+        sized("--scale=own", pixel=0.25)
+    with pytest.raises(UserError, match="1 of 4 images done; 3 failed") as caught:
+        sized("--scale=auto", pixel=0.01)
+    wanted = "measure 0.5 um, those of the training 0.01; allowed is a scale of 0.05 to 20, not 50"
+    assert wanted in caught.value.details[0]
+    with pytest.raises(UserError, match="3 of 4 images done; 1 failed") as caught:
+        sized("--scale=auto", "--max_pixels=20735", "--overwrite", pixel=0.25)
+    assert "5184 pixels, 2 times as large in both directions" in caught.value.details[0]
+
+
+def test_the_size_of_objects_is_that_of_those_that_interiors_divide(call, caplog, tmp_path):
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[4:36, 4:56] = 255
+    image[4:36, 15:56:10, 2] = 0  # seams, which are no interiors
+    Image.fromarray(image).save(tmp_path / "images" / "squares.png")
+    call(diameter=50.0)  # one object is too few to compare
+    call("--overwrite", diameter=20.0, interior=True)  # of about 10 x 32, nearly as large as those
+    call("--overwrite", diameter=50.0, interior=True)
+    lines = [message for message in caplog.messages if "its objects measure" in message]
+    assert len(lines) == 1 and lines[0].endswith("those of the training 50: try --scale=2.5")
 
 
 @pytest.mark.parametrize(("diameter", "said"), [(7.0, "0.39"), (40.0, "2.2"), (12.0, ""), (0, "")])

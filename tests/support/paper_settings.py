@@ -11,7 +11,7 @@ from segdiff_jax.config import flatten
 
 # fields of these groups decide no number of a training or of its scores
 ASIDE = ("job.", "reading.", "folder.", "data.dir", "data.prepared_dir", "data.fingerprint")
-ASIDE = (*ASIDE, "data.allow_change", "data.name", "data.objects")
+ASIDE = (*ASIDE, "data.allow_change", "data.name", "data.objects", "data.pixel_size")
 DEFAULTS = {
     "seed": (0, "ours: the authors' is the rank of the process"),
     "data.train_split": ("train", "ours"),

@@ -164,6 +164,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                     "objects": tfds.features.Text(),  # a PNG of 16 bits, or nothing
                     "classes": tfds.features.Text(),  # a PNG of 8 bits, or nothing
                     "bands": tfds.features.Text(),  # a PNG of all channels, or nothing
+                    "pixel_size": tfds.features.Scalar(dtype=np.float64),  # micrometres, or 0
                 }
             ),
             metadata=tfds.core.MetadataDict(),
@@ -244,6 +245,7 @@ def record(
     group: str = "",
     objects: np.ndarray | None = None,
     classes: np.ndarray | None = None,
+    pixel_size: float = 0.0,
 ) -> dict[str, Any]:
     """Returns the record of one example, for TFDS to write.
 
@@ -253,29 +255,34 @@ def record(
         name: unique in its split; a split is read in the order of its names.
         box: (top, left, height, width) of the object, pixels; None: no single object.
         group: see `Example`.
-        objects: [h, w] integers, labels of the mask's objects and 0, which become 1, 2, ...; or
-            None.
+        objects: [h, w] integers, labels of objects and 0, which become 1, 2, ...; or None.
         classes: [h, w] uint8, a class map, see `data.classes`; or None.
+        pixel_size: of the image, see `Example`.
 
     Images become Pillow's, as TFDS would encode arrays with TensorFlow; other channels than three
     are stored beside what is shown of them. Bit k of a stored mask is the mask of annotator k.
     """
-    assert image.dtype == np.uint8 and image.ndim == 3, image.shape
-    assert mask.dtype == np.uint8 and mask.ndim in (2, 3) and mask.max(initial=0) <= 1, mask.shape
-    masks = mask if mask.ndim == 3 else mask[None]
-    assert 1 <= len(masks) <= MAX_ANNOTATORS, masks.shape
-    bits = np.packbits(masks, axis=0, bitorder="little")[0]
+    assert image.dtype == mask.dtype == np.uint8 and image.ndim == 3, image.shape
+    masks = mask.reshape(-1, *mask.shape[-2:])
     return {
         "image": Image.fromarray(composite(image)),
         "bands": b"" if image.shape[-1] == 3 else _below_one_another(image),
-        "mask": Image.fromarray(bits),
+        "mask": Image.fromarray(_as_bits(masks)),
         "annotators": np.int32(len(masks)),
         "name": name,
         "box": np.array(NO_BOX if box is None else box, np.int32),
         "group": group,
         "objects": b"" if objects is None else _encoded(objects),
         "classes": b"" if classes is None else pillow_files.encode_stored(classes),
+        "pixel_size": np.float64(pixel_size),
     }
+
+
+def _as_bits(masks: np.ndarray) -> np.ndarray:
+    """Returns masks [A, h, w] of 0 and 1 as [h, w] uint8, with that of annotator k as bit k."""
+    assert masks.ndim == 3 and masks.max(initial=0) <= 1, masks.shape
+    assert 1 <= len(masks) <= MAX_ANNOTATORS, masks.shape
+    return np.packbits(masks, axis=0, bitorder="little")[0]
 
 
 def _below_one_another(image: np.ndarray) -> bytes:

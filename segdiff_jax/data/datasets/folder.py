@@ -42,7 +42,7 @@ from segdiff_jax.data.datasets import (
 )
 from segdiff_jax.data.datasets.folder_classes import SeenClasses
 from segdiff_jax.data.datasets.folder_seen import Seen
-from segdiff_jax.data.image_io import bands, reading
+from segdiff_jax.data.image_io import bands, pixel_size, reading
 from segdiff_jax.data.image_io import masks as mask_files
 from segdiff_jax.errors import UserError
 
@@ -50,7 +50,7 @@ from segdiff_jax.errors import UserError
 class Folder(base.SegmentationBuilder):
     """A folder of images and masks."""
 
-    VERSION = tfds.core.Version("1.2.0")
+    VERSION = tfds.core.Version("1.3.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"set config.data.dir to a folder that holds {folder_layout.LAYOUTS}"
     )
@@ -134,7 +134,10 @@ def _read(
     if classes is not None and pair.classes is not None:
         folder_classes.check_foreground(pair.classes, classes, mask[0])
         objects = folder_classes.regions(classes) if objects is None else objects
-    yield pair.name, base.record(image, mask, pair.name, objects=objects, classes=classes)
+    scale = pixel_size.read(pair.image, options["limits"].page)
+    more = {"objects": objects, "classes": classes}
+    more |= {"pixel_size": pixel_size.micrometres(scale) or 0.0}
+    yield pair.name, base.record(image, mask, pair.name, **more)
 
 
 def _conclude(seen: Seen, seen_classes: SeenClasses | None) -> tuple[list[str], list[str]]:

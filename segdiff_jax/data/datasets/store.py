@@ -106,7 +106,8 @@ def _example(record: dict[str, Any]) -> Example:
     objects = pillow_files.decode_stored(labels).astype(np.uint16) if labels else None
     map_ = record.get("classes", b"")  # likewise
     classes = pillow_files.decode_stored(map_).astype(np.uint8) if map_ else None
-    return Example(image, mask, name, box, group, annotations, objects, classes)
+    pixel = float(record.get("pixel_size", 0))  # likewise
+    return Example(image, mask, name, box, group, annotations, objects, classes, pixel)
 
 
 def _reader(home: Path) -> Any:

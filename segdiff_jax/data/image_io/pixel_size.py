@@ -24,6 +24,8 @@ _MICROMETRES = {
     **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer"), 1.0),
     **{"nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0},
 }
+# micrometres of a unit of `Scale`; a foot of the US survey is 1200 / 3937 m
+_OF_LENGTH = {MICROMETRE: 1.0, "m": 1e6, "ft": 304_800.0, "us-ft": 1.2e9 / 3937}
 _OF_UNIT = {2: 25400.0, 3: 1e4}  # micrometres of an inch, of a centimetre
 # GeoTIFF 1.1: GTModelTypeGeoKey, GTRasterTypeGeoKey, codes of ProjLinearUnitsGeoKey
 _GEOGRAPHIC, _POINT = 2, 2
@@ -76,6 +78,13 @@ def read(path: Path, page: int = 0) -> Scale | None:
     if not dpi or min(dpi) <= 0:
         return None
     return _not_printed(_micrometres(25400 / dpi[0], 25400 / dpi[1], orientation))
+
+
+def micrometres(scale: Scale | None) -> float | None:
+    """Returns the side of a square of the area of a pixel, micrometres; None: it is not known."""
+    if scale is None or scale.unit not in _OF_LENGTH:
+        return None
+    return math.sqrt(scale.pixel_area) * _OF_LENGTH[scale.unit]
 
 
 def _of_tiff(file: BinaryIO, number: int) -> Scale | None:

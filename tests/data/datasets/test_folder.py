@@ -9,6 +9,7 @@ import statistics
 import numpy as np
 import pytest
 import tfds_calls
+import tifffile
 from image_files import GREY, RGB, png, tiff
 from tiny_config import ROOT, config_of
 
@@ -108,6 +109,16 @@ def test_images_and_masks_may_be_arrays_of_numpy_or_one_of_both(tmp_path):
     assert_holds(planned, train=expected)
     _, record = next(planned.splits["train"][0].read())
     np.testing.assert_array_equal(pillow_files.decode_stored(record["objects"]), labels)
+
+
+def test_an_image_that_states_how_large_its_pixels_are_keeps_that(tmp_path):
+    flat(tmp_path / "in", ["a", "b"])
+    pixels = image(0)[0]
+    (tmp_path / "in" / "images" / "a.png").unlink()
+    stated = {"resolution": (2e4, 2e4), "resolutionunit": 3}  # a centimetre has 20,000 pixels
+    tifffile.imwrite(tmp_path / "in" / "images" / "a.tif", pixels, photometric="rgb", **stated)
+    source = registry.Source("folder", str(tmp_path / "in"), str(tmp_path / "out"), OPTIONS)
+    assert [one.pixel_size for one in source.load("train")] == [pytest.approx(0.5), 0]
 
 
 def test_a_mask_may_be_a_folder_of_one_file_an_object(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segdiff_jax.data.image_io.pixel_size import Scale, read
+from segdiff_jax.data.image_io.pixel_size import Scale, micrometres, read
 
 PIXELS = np.zeros((4, 6), np.uint8)
 KEYS = (1, 1, 0)
@@ -33,6 +33,15 @@ def test_a_tie_point_and_the_size_of_pixels_place_a_map(tmp_path):
     assert scale == Scale("m", ((2, 0, 98), (0, -3, 206)), 2154, True)
     np.testing.assert_array_equal(scale.place(np.array([[1, 2], [0, 0]])), [[100, 200], [98, 206]])
     assert scale.pixel_area == 6
+
+
+def test_lengths_are_micrometres_and_degrees_and_unknown_units_are_none():
+    for unit, expected in (("um", 2), ("m", 2e6), ("ft", 609_600), ("us-ft", 609_601.2192)):
+        turned = Scale(unit, ((0.0, 1.0, 5.0), (-4.0, 0.0, 7.0)))  # of 1 x 4: 2 x 2 of that area
+        assert micrometres(turned) == pytest.approx(expected, rel=1e-9)
+    for unit in ("degree", "map unit"):
+        assert micrometres(Scale(unit, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))) is None
+    assert micrometres(None) is None
 
 
 def test_where_a_pixel_is_a_point_its_centre_is_placed(tmp_path):
