@@ -547,6 +547,7 @@ BAD = [  # (argv, what the line says, exit code)
     (["--workdir=run,not/there"], "--workdir=not/there: must be the directory of a run", 64),
     (["--budget=slow"], "--budget=slow: must be one of fast, balanced, paper", 64),
     (["--fusion=vote"], "--fusion=vote: must be one of mean, median, majority, staple, medoi", 64),
+    (["--separate=seeds"], "--separate=seeds: must be one of auto, distance", 64),
     (["--samples=-1"], "--samples=-1: must be an integer, at least 0", 64),
     (["--tolerance=-0.1"], "--tolerance=-0.1: must be a number, at least 0", 64),
     (
