@@ -692,19 +692,17 @@ def test_an_internal_error_shows_its_traceback(capsys):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, synthetic_set):
     """Two updates of the tiny network, which know nothing but have all a run has."""
     import jax
 
     from segdiff_jax import train
-    from segdiff_jax.factory import datasets
 
     config = tiny()
-    config.data.prepared_dir = str(tmp_path_factory.mktemp("prepared"))
+    config.data.prepared_dir = str(synthetic_set)
     config.train.steps = 2
     workdir = tmp_path_factory.mktemp("trained")
     jax.config.update("jax_disable_most_optimizations", True)
-    datasets.source(config).prepare()
     train.train(config, workdir)
     yield workdir
     jax.config.update("jax_disable_most_optimizations", False)

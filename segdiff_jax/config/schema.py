@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segdiff_jax.config.allowed import (
+    BUDGETS,
     CHANNEL_NAMES,
     CHANNELS,
     CLASS_VALUES,
@@ -39,8 +40,7 @@ SPLITS = ("train", "validation", "test")
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 MARGIN = 20  # percent by which a prepared object of Cityscapes is larger than its box
 MAX_SEED = 2**32 - 1
-# fields of data sets that are read when a split is scored, not when it is prepared or trained on
-SCORING_FIELDS = ("cityscapes.test_expansion",)
+SCORING_FIELDS = ("cityscapes.test_expansion",)  # of data sets: read only when a split is scored
 
 _BOOL = Allowed("true or false", lambda v: isinstance(v, bool))
 _TEXT = Allowed("text", lambda v: isinstance(v, str))
@@ -184,7 +184,7 @@ FIELDS: dict[str, Field] = {
         "whether the network reads zeros at t=T, where x_T tells it nothing"),
     "diffusion.clip_x0": Field(False, _BOOL, "whether sampling clips estimates of x0 to [-1, 1]"),
     "sampling.sampler": Field("ddpm", choice("ddpm", "ddim"), "reverse process"),
-    "sampling.budget": Field("paper", choice("fast", "balanced", "paper"),
+    "sampling.budget": Field("paper", choice(*BUDGETS),
         "passes of the probability: 'fast', one at t=T; 'balanced', one at t=T of each of "
         "sampling.orientations; 'paper', the mean of generations, each of sampling.steps"),
     "sampling.orientations": Field(8, integer(1, 8),
