@@ -37,15 +37,13 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --model=MODEL[,MODEL...]   a name of segdiff models, the directory of a run or of segdiff export,
                              or hf://OWNER/NAME; the probabilities of several are averaged
   --workdir=RUN[,RUN...]     the same, of directories alone
-  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF, WebP or NPY (an array of NumPy);
-                             --recursive: sub-folders, too. Several: with commas or --input
-                             again; patterns: 'plate?/*.tif'
+  --input=FILE_OR_FOLDER     PNG, JPEG, TIFF, BMP, GIF, WebP, NPY; --recursive: sub-folders, too.
+                             Several: with commas or --input again; patterns: 'plate?/*.tif'
   --output=DIR               is filled with probability/ (16 bit: 65535 is 1), mask/ (0, 255),
                              uncertainty/ (16 bit: 65535 is a standard deviation of 0.5 between
                              generations; sqrt(p(1-p)) if these are no samples), overlay/ and
                              summary.csv; as TIFF for TIFF, with its GeoTIFF tags, else as PNG;
-                             by a run that learnt classes also with classes/ and classes.csv
-                             (docs/classes.md).
+                             by a run of classes also with classes/, classes.csv (docs/classes.md).
                              After segdiff calibrate, summary.csv has predicted Dice and intervals.
                              The same command again skips finished images;
   --overwrite                predicts them again
@@ -61,8 +59,7 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --fusion=NAME              of these: mean, median, majority, staple or medoid
   --samples=N                whole masks besides, by the reverse process
   --tolerance=T              fewer, once the standard error of their mean area is below T of it
-  --separate=distance        objects that touch are told apart by their distance to the background
-                             (docs/objects.md); auto: by what the network learnt of them
+  --separate=distance        tells objects apart that touch, see docs/objects.md; auto: as learnt
   --steps=N                  reverse steps of a mask (0: all)
   --overlap=PIXELS           width of the overlap of neighbouring tiles
   --seed=N                   of the noise. All these are as in the run if not given

@@ -134,10 +134,9 @@ def _read(
     if classes is not None and pair.classes is not None:
         folder_classes.check_foreground(pair.classes, classes, mask[0])
         objects = folder_classes.regions(classes) if objects is None else objects
-    scale = pixel_size.read(pair.image, options["limits"].page)
-    more = {"objects": objects, "classes": classes}
-    more |= {"pixel_size": pixel_size.micrometres(scale) or 0.0}
-    yield pair.name, base.record(image, mask, pair.name, **more)
+    size = pixel_size.micrometres(pixel_size.read(pair.image, options["limits"].page)) or 0.0
+    found = base.record(image, mask, pair.name, objects=objects, classes=classes, pixel_size=size)
+    yield pair.name, found
 
 
 def _conclude(seen: Seen, seen_classes: SeenClasses | None) -> tuple[list[str], list[str]]:
