@@ -32,7 +32,6 @@ packages and data to a machine without a network.
 import argparse
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine, with_devices
 from benchmarks.results_file import ResultsFile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,18 +193,6 @@ def _of_speed(out: Path) -> dict[str, Any]:
     return {"table": json.loads(path.read_text())} if path.exists() else {}
 
 
-def machine() -> dict[str, Any]:
-    """Returns the GPU and its driver, the processor's cores, and versions; imports no jax."""
-    words = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(words, capture_output=True, text=True, timeout=30).stdout.split("\n")
-    except (OSError, subprocess.TimeoutExpired):
-        said = []
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")}
-    gpus = [line for line in said if line]
-    return {"gpus": gpus, "cores": os.cpu_count(), "python": sys.version.split()[0], **versions}
-
-
 def part(values: argparse.Namespace) -> None:
     """Measures a part in this process."""
     from benchmarks import learning, throughput
@@ -236,9 +224,7 @@ def main(arguments: list[str]) -> int:
     def run(arguments: list[str]) -> None:
         values = parse(arguments)
         if values.check:
-            import jax
-
-            print(json.dumps({**machine(), "jax devices": [str(d) for d in jax.devices()]}))
+            print(json.dumps(with_devices()))
         elif values.part:
             part(values)
         else:

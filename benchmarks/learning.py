@@ -21,6 +21,7 @@ from segdiff_jax import metrics, train
 from segdiff_jax.checkpoint import manager
 from segdiff_jax.cli import options
 from segdiff_jax.config import validate
+from segdiff_jax.config.allowed import BUDGETS
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import pixel_scores
 from segdiff_jax.evaluation.scoring import score_examples
@@ -100,7 +101,7 @@ def learn(config: ConfigDict, workdir: Path, limit: Limit, part: str, results: R
     about |= {"device_bytes": peak.device_peak(), "model": config.model.to_dict()}
     results.add(part, "weights", **about)
     params = train.averaged_weights(setup, state)
-    for budget in ("fast", "balanced", "paper")[: 2 if networks.one_pass(config) else 3]:
+    for budget in BUDGETS[: 2 if networks.one_pass(config) else 3]:
         found = scores(config, budget, params, setup.mesh, test)
         results.add(part, "scores", budget=budget, pictures=len(test), **found)
 

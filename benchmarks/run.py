@@ -18,14 +18,13 @@ docs/performance.md describes the parts and how to read the table.
 """
 
 import os
-import platform
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks import options
+from benchmarks.machine import with_devices
 from segdiff_jax.cli import app
 from segdiff_jax.errors import UserError
 from segdiff_jax.runtime import startup
@@ -87,19 +86,6 @@ def _parts(only: str, full: bool) -> tuple[str, ...]:
     return tuple(name for name in (*PARTS, *LARGE) if name in (named or usual))
 
 
-def machine() -> dict[str, Any]:
-    """Returns the devices and versions that the times depend on."""
-    import jax
-
-    return {
-        "devices": [device.device_kind for device in jax.devices()],
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "jaxlib", "flax")},
-    }
-
-
 def measure(request: Request) -> None:
     """Measures the parts of a request and prints each when it is done.
 
@@ -142,7 +128,7 @@ def measure(request: Request) -> None:
         "tile": lambda: measured.full_tile(plan),
         "monuseg": lambda: full.rows(plan, monuseg.get_config(), 512),
     }
-    about, sections = machine(), []
+    about, sections = with_devices(), []
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     for name in request.parts:
         before = load()

@@ -9,8 +9,8 @@ from benchmarks import ours, peak
 from benchmarks.results_file import ResultsFile
 from benchmarks.timing import Sample, alternate
 from segdiff_jax import api
+from segdiff_jax.config.allowed import BUDGETS
 
-BUDGETS = ("fast", "balanced", "paper")
 COUNT = 16  # pictures of one measurement
 
 

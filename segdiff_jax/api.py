@@ -214,24 +214,25 @@ def load(
     tolerance: float | None = None,
     generations: int | None = None,
     fusion: str | None = None,
+    separate: str | None = None,
     steps: int | None = None,
     overlap: int | None = None,
     threshold: float | None = None,
     seed: int | None = None,
     calibrated: bool = False,
 ) -> Model:
-    """Loads the averaged weights of a run, or of several, and turns the compilation cache on.
-
-    Several share the first one's tiles and seed. What is None is as in the config of each.
+    """Loads the averaged weights of a run, or of several; they share the first one's tiles, seed.
 
     Args:
-      workdir: of the run, or the folder of an exported model; as a string also the name of one
-        that the package ships, or hf://OWNER/NAME; or a list of such. A path is always a folder.
-      budget: what makes the probability: "fast", "balanced" or "paper".
+      workdir: a run, or the folder of an exported model; as a string also the name of one of the
+        package, or hf://OWNER/NAME; or a list of such. A path is always a folder.
+      budget: what makes the probability: "fast", "balanced" or "paper"; None: as in the config of
+        each, as all that follows. The compilation cache is turned on.
       samples: masks of each image besides, at most; drawn by the runs of diffusion in turn.
       tolerance: of their mean area, with which fewer are enough.
       generations: masks that "paper" makes the probability of.
       fusion: how it does.
+      separate: objects that touch: "auto", as learnt; "distance", by that to the background.
       steps: reverse steps of each mask, 0: all T.
       overlap: pixels that neighbouring tiles share; None: a quarter if the run has no tiles.
       threshold: of the probability, in 0..1; None: 0.5, or that of the calibration if `calibrated`.
@@ -241,11 +242,14 @@ def load(
     Raises:
       UserError: there is no such run, or a value is out of range; see config/schema.py.
     """
-    names = [workdir] if isinstance(workdir, str | PathLike) else workdir
-    sampling = {"budget": budget, "samples": samples, "tolerance": tolerance, "fusion": fusion}
-    sampling |= {"generations": generations, "steps": steps}
-    configs = _configs([_folder(name) for name in names], sampling, overlap, seed)
+    of = {"budget": budget, "samples": samples, "tolerance": tolerance, "fusion": fusion}
+    of |= {"generations": generations, "steps": steps, "separate": separate}
+    configs = _configs(_folders(workdir), of, overlap, seed)
     return _with_calibration(_restore(configs), next(iter(configs)), threshold, calibrated)
+
+
+def _folders(workdir: str | PathLike | Sequence[str | PathLike]) -> list[Path]:
+    return [_folder(n) for n in ([workdir] if isinstance(workdir, str | PathLike) else workdir)]
 
 
 def _folder(name: str | PathLike) -> Path:

@@ -107,6 +107,7 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
         shown=model.shown,
         classes=model.class_names,
         channels=model.channel_names,
+        by_distance=predictor.by_distance,
         calibration=model.calibration if more["scale"] == 1 else None,
         **more,
     )

@@ -28,3 +28,16 @@ def run_of_chance(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run_of_chance")
     write_run(tiny(), workdir, step=7)
     return workdir
+
+
+@pytest.fixture(scope="session")
+def synthetic_set(tmp_path_factory):
+    """The folder of the prepared synthetic set; all workers share it: it takes seconds to draw."""
+    from segdiff_jax.factory import datasets
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    config = tiny()
+    config.data.prepared_dir = str(folder / "synthetic_set")
+    datasets.source(config).prepare()  # the first worker: the others wait for it, and find it
+    return folder / "synthetic_set"

@@ -129,6 +129,7 @@ def test_the_weights_and_their_age_are_there(model):
         ({"overlap": 16}, "overlap=16: must be at least 0 and less than a tile, 16"),
         ({"threshold": 1.0}, "threshold=1.0: must be at least 0 and below 1"),
         ({"budget": "quick"}, "config.sampling.budget='quick': must be one of fast, balanced, pap"),
+        ({"separate": "size"}, "config.sampling.separate='size': must be one of auto, distance"),
         ({"samples": -1}, "config.sampling.samples=-1: must be an integer, at least 0"),
         ({"tolerance": 0.1}, "config.sampling.tolerance=0.1: must be 0 unless sampling.samples"),
         (
@@ -158,9 +159,11 @@ def test_samples_are_whole_masks_beside_the_map_and_the_budget_decides_the_map(r
     assert paper.samples.shape == (3, 40, 27) and paper.samples.dtype == np.uint8
     assert set(np.unique(paper.samples)) <= {0, 1}
     assert paper.generations.shape == (2, 40, 27)
-    fast = segdiff_jax.load(run_of_chance, budget="fast", samples=3)
+    fast = segdiff_jax.load(run_of_chance, budget="fast", samples=3, separate="distance")
     found = fast.predict(IMAGE)
     assert found.generations.shape == (1, 40, 27) and not fast.random
+    assert found.evidence.by_distance and not paper.evidence.by_distance
+    assert fast.settings()["runs"][0]["separate"] == "distance"
     p = found.probability
     np.testing.assert_allclose(found.uncertainty, np.sqrt(p * (1 - p)), atol=1e-6)
     # the mean of 3 x 40 x 27 draws, at worst one for each sample

@@ -53,7 +53,7 @@ MAY_IMPORT = {
         (*BELOW_PROGRAMS, "certainty", "trained_run", "metrics", "config", "torch_weights", "cli"),
     ),
     "predict": ("api", "prediction", "cli", "data.image_io", "runtime", "errors"),
-    "napari_plugin": ("api", "certainty", "checkpoint", "data.image_io", "errors"),
+    "napari_plugin": ("api", "certainty", "checkpoint", "config", "data.image_io", "errors"),
     "export": (
         *("api", "trained_run", "import_torch", "certainty", "inference", "factory", "checkpoint"),
         *("metrics", "models", "config", "cli", "runtime", "errors"),

@@ -18,7 +18,7 @@ from segdiff_jax import errors, evaluate, import_torch, predict, train, trained_
 from segdiff_jax.checkpoint import manager, run_config
 from segdiff_jax.cli import app, import_args
 from segdiff_jax.data.example import Example
-from segdiff_jax.factory import datasets, networks, training
+from segdiff_jax.factory import networks, training
 from segdiff_jax.torch_weights import matching, names
 from segdiff_jax.torch_weights.pt_reader import read_tensors
 from segdiff_jax.torch_weights.pt_writer import write_tensors
@@ -163,11 +163,10 @@ def test_training_goes_on_from_imported_weights_with_a_fresh_optimizer(exported,
 
 
 @pytest.mark.slow
-def test_an_imported_run_is_evaluated(exported, tmp_path):
+def test_an_imported_run_is_evaluated(exported, tmp_path, synthetic_set):
     config = tiny()
-    config.data.prepared_dir = str(tmp_path / "data")
+    config.data.prepared_dir = str(synthetic_set)
     run_import(exported, tmp_path / "run", config)
-    datasets.source(config).prepare()
     page = evaluate.evaluate(config, tmp_path / "run")
     assert page.exists()
 

@@ -547,6 +547,7 @@ BAD = [  # (argv, what the line says, exit code)
     (["--workdir=run,not/there"], "--workdir=not/there: must be the directory of a run", 64),
     (["--budget=slow"], "--budget=slow: must be one of fast, balanced, paper", 64),
     (["--fusion=vote"], "--fusion=vote: must be one of mean, median, majority, staple, medoi", 64),
+    (["--separate=seeds"], "--separate=seeds: must be one of auto, distance", 64),
     (["--samples=-1"], "--samples=-1: must be an integer, at least 0", 64),
     (["--tolerance=-0.1"], "--tolerance=-0.1: must be a number, at least 0", 64),
     (
@@ -691,19 +692,17 @@ def test_an_internal_error_shows_its_traceback(capsys):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, synthetic_set):
     """Two updates of the tiny network, which know nothing but have all a run has."""
     import jax
 
     from segdiff_jax import train
-    from segdiff_jax.factory import datasets
 
     config = tiny()
-    config.data.prepared_dir = str(tmp_path_factory.mktemp("prepared"))
+    config.data.prepared_dir = str(synthetic_set)
     config.train.steps = 2
     workdir = tmp_path_factory.mktemp("trained")
     jax.config.update("jax_disable_most_optimizations", True)
-    datasets.source(config).prepare()
     train.train(config, workdir)
     yield workdir
     jax.config.update("jax_disable_most_optimizations", False)

@@ -100,7 +100,7 @@ def answer(
 def _maps(found: Predicted, mask: np.ndarray) -> ObjectMaps:
     """Returns the maps that objects are made of."""
     classes = None if found.shares is None else decided(mask > 0, found.shares)
-    more = found.interior, classes, found.shares, found.names
+    more = found.interior, classes, found.shares, found.names, found.by_distance
     return ObjectMaps(mask, found.probability, *more)
 
 

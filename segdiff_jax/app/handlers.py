@@ -21,7 +21,6 @@ from segdiff_jax.errors import UserError, one_line
 from segdiff_jax.runtime import compilation
 
 Parts = dict[str, str]  # HTML by name of a part
-BUDGETS = ("fast", "balanced", "paper")
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,9 @@ class Handlers:
 
 
 def _budget(given: Any) -> str:
-    if given not in BUDGETS:
-        raise UserError(f"budget {str(given)[:50]!r}: must be one of {', '.join(BUDGETS)}")
+    allowed = predict_args.VALUES["budget"][1]
+    if not allowed.accepts(given):
+        raise UserError(f"budget {str(given)[:50]!r}: must be {allowed.text}")
     return given
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr  # pyright: ignore[reportMissingImports]
 
 from segdiff_jax.app import events
-from segdiff_jax.app.handlers import BUDGETS, Handlers
+from segdiff_jax.app.handlers import Handlers
+from segdiff_jax.cli import predict_args
 
 QUEUE = 64  # events that wait, of all pages; further ones are refused
 FOLDER = Path(__file__).parent
@@ -78,7 +79,11 @@ def _controls(budget: str, threshold: float) -> dict[str, Any]:
         )
         level = gr.Slider(0, 0.99, threshold, step=0.01, label="threshold", min_width=200)
         chosen = gr.Radio(
-            list(BUDGETS), value=budget, label="budget", min_width=320, elem_id="sd-budget"
+            list(predict_args.VALUES["budget"][1].choices),
+            value=budget,
+            label="budget",
+            min_width=320,
+            elem_id="sd-budget",
         )
     with gr.Row():
         buttons = {

@@ -31,6 +31,7 @@ class Predicted:
       evidence: what certainty is made of; None: the picture is too large for it.
       shares: [C, H, W] uint16 likewise, of the classes; None: the network learnt none.
       names: of the classes.
+      by_distance: see `PredictedRows`.
     """
 
     image: np.ndarray
@@ -41,6 +42,7 @@ class Predicted:
     evidence: Evidence | None
     shares: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    by_distance: bool = False
 
     @property
     def samples(self) -> np.ndarray | None:
@@ -81,7 +83,8 @@ def predict(model: Any, image: np.ndarray, report: Report) -> Predicted:
     assert maps is not None  # an image has rows
     found = certainty.found(0, image)
     of_maps = maps.probability, maps.uncertainty, maps.interior
-    return Predicted(image, shown, *of_maps, found, maps.shares, names)
+    way = model.predictor.by_distance
+    return Predicted(image, shown, *of_maps, found, maps.shares, names, way)
 
 
 _MAPS = ("image", "shown", "probability", "uncertainty", "interior", "shares")
@@ -110,20 +113,21 @@ def load(path: Path) -> Predicted:
     with np.load(path, allow_pickle=False) as file:
         arrays: dict[str, Any] = {name: file[name] for name in file.files}
     of: dict[str, Any] = {name: arrays.get(name) for name in _MAPS}
-    names = tuple(map(str, arrays["names"]))
+    names, way = tuple(map(str, arrays["names"])), bool(arrays["by_distance"])
     parts: dict[str, dict[str, Any]] = {
         part: {name: arrays.get(f"{part}_{name}") for name in of_part}
         for part, of_part in _PARTS.items()
         if f"{part}_{of_part[0]}" in arrays
     }
     if "evidence" not in parts:
-        return Predicted(**of, evidence=None, names=names)
+        return Predicted(**of, evidence=None, names=names, by_distance=way)
     more: dict[str, Any] = {"image": arrays["image"], **parts["evidence"]}
     if "interiors" in parts:
         more["interiors"] = Interiors(**parts["interiors"])
     if "classes" in parts:
         more["classes"] = Classes(names=names, **parts["classes"])
-    return Predicted(**of, evidence=Evidence(**more), names=names)
+    evidence = Evidence(**more, by_distance=way)
+    return Predicted(**of, evidence=evidence, names=names, by_distance=way)
 
 
 def _arrays(found: Predicted) -> dict[str, np.ndarray]:
@@ -135,4 +139,5 @@ def _arrays(found: Predicted) -> dict[str, np.ndarray]:
         if of is not None:
             arrays |= {f"{part}_{name}": getattr(of, name) for name in names}
     arrays["names"] = np.array(found.names, str)
+    arrays["by_distance"] = np.array(found.by_distance)
     return {name: array for name, array in arrays.items() if array is not None}

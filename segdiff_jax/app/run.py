@@ -8,6 +8,7 @@ be correct: that takes seconds.
 
 import importlib.util
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,16 @@ def run_command(argv: list[str]) -> None:
         serve(command, socket, Path(folder))
 
 
+def load(command: Command, budget: str, samples: int) -> Any:
+    """Loads the model of a command line by a budget, and with samples if there are to be some."""
+    from segdiff_jax import api
+
+    more: dict[str, Any] = {"samples": samples} if samples else {}
+    return api.load(command.workdirs, budget=budget, threshold=command.threshold, **more)
+
+
 def serve(command: Command, socket: Any, folder: Path) -> None:
     """Serves the page; everything that it writes is in a folder."""
-    from segdiff_jax import api
     from segdiff_jax.app import listening
     from segdiff_jax.app.handlers import Handlers
     from segdiff_jax.app.sessions import Sessions
@@ -60,11 +68,7 @@ def serve(command: Command, socket: Any, folder: Path) -> None:
         place.mkdir()
     listening.quiet(places[2])
 
-    def load(budget: str, samples: int) -> Any:
-        more: dict[str, Any] = {"samples": samples} if samples else {}
-        return api.load(command.workdirs, budget=budget, threshold=command.threshold, **more)
-
-    models = Models(load)
+    models = Models(partial(load, command))
     with signals.raise_on_signal():
         model = models.get(command.budget, 0)
         uploads = Uploads(places[1], command.max_bytes)

@@ -62,6 +62,8 @@ class Evidence(NamedTuple):
         their agreement ranks pictures; the samples' own follows the probability. None likewise.
       interiors: by which objects that touch are told apart; None: the network learnt none.
       classes: of the foreground; None likewise.
+      by_distance: whether objects that touch are told apart by the distance to the background, and
+        by neither of the two.
     """
 
     image: np.ndarray
@@ -71,9 +73,12 @@ class Evidence(NamedTuple):
     decisions: np.ndarray | None
     interiors: Interiors | None = None
     classes: Classes | None = None
+    by_distance: bool = False
 
     def labelled(self, mask: np.ndarray) -> np.ndarray:
         """Returns the labels [H, W] of the objects of a mask [H, W], see `labelling.label`."""
+        if self.by_distance:
+            return label(mask, by_distance=True)
         if self.interiors is not None:
             return label(mask, self.interiors.probability)
         return label(mask, classes=None if self.classes is None else self.classes.of(mask))
@@ -82,14 +87,27 @@ class Evidence(NamedTuple):
         """Yields the labels of the objects of each pass; of any size where nothing divides them."""
         maps = None if self.classes is None else self.classes.passes
         interiors = None if self.interiors is None else self.interiors.passes
-        yield from _labelled(self.passes > 0.5, interiors, maps)
+        yield from self._labelled(self.passes > 0.5, interiors, maps)
 
     def of_decisions(self) -> Iterator[np.ndarray]:
         """Yields the labels of the objects of each decision, likewise; none without samples."""
         if self.decisions is not None:
             maps = None if self.classes is None else self.classes.decisions
             interiors = None if self.interiors is None else self.interiors.decisions
-            yield from _labelled(self.decisions, interiors, maps)
+            yield from self._labelled(self.decisions, interiors, maps)
+
+    def _labelled(
+        self, masks: np.ndarray, interiors: np.ndarray | None, classes: np.ndarray | None
+    ) -> Iterator[np.ndarray]:
+        for k, mask in enumerate(masks):
+            if self.by_distance:
+                yield label(mask, by_distance=True)
+            elif interiors is not None:
+                yield label(mask, interiors[k])
+            elif classes is not None:
+                yield label(mask, classes=np.where(mask, classes[k], 0))
+            else:
+                yield regions(mask)
 
     @property
     def disagreement(self) -> np.ndarray | None:
@@ -98,18 +116,6 @@ class Evidence(NamedTuple):
             return None
         share = self.decisions.mean(axis=0, dtype=np.float32)
         return np.sqrt(share * (1 - share))
-
-
-def _labelled(
-    masks: np.ndarray, interiors: np.ndarray | None, classes: np.ndarray | None
-) -> Iterator[np.ndarray]:
-    for k, mask in enumerate(masks):
-        if interiors is not None:
-            yield label(mask, interiors[k])
-        elif classes is not None:
-            yield label(mask, classes=np.where(mask, classes[k], 0))
-        else:
-            yield regions(mask)
 
 
 def evidence(
@@ -144,7 +150,8 @@ def evidence(
         of_decided = None if decision is None or of_soft is None else sized(of_soft)
         interiors = Interiors(q[0], q if random else of_passes, of_decided)
     kinds = None if found.further is None else _classes(found.further, random, are_samples, sized)
-    return Evidence(image, p[0], p if random else passes, masks, decision, interiors, kinds)
+    maps = p[0], p if random else passes, masks, decision
+    return Evidence(image, *maps, interiors, kinds, found.by_distance)
 
 
 def _classes(

@@ -85,7 +85,8 @@ def measure(found: Evidence) -> dict[str, Measured]:
     of, maps = found.interiors, found.classes
     whole = None if of is None else of.probability[None]
     kinds = None if maps is None else maps.of(np.ones(p.shape, bool))[None]
-    counts = {"mask": float(object_counts(p[None], interiors=whole, classes=kinds)[0])}
+    way = {"by_distance": found.by_distance}
+    counts = {"mask": float(object_counts(p[None], interiors=whole, classes=kinds, **way)[0])}
     area_scales = {CONSTANT: 1.0, VARIANCE: 1 + doubt}
     count_scales = {CONSTANT: 1.0, VARIANCE: 1 + doubt, "root": np.sqrt(1 + counts["mask"])}
     sets = {"samples": found.samples, "decisions": found.decisions}
@@ -95,7 +96,7 @@ def measure(found: Evidence) -> dict[str, Measured]:
             continue
         interiors = None if of is None else of.passes if name == "passes" else of.decisions
         kinds = None if maps is None else maps.passes if name == "passes" else maps.decisions
-        of_count = object_counts(masks, interiors=interiors, classes=kinds)
+        of_count = object_counts(masks, interiors=interiors, classes=kinds, **way)
         of_area = expected_area(masks)
         areas[name], counts[name] = float(of_area.mean()), float(of_count.mean())
         area_scales[name] = 1 + float(of_area.std(ddof=1))

@@ -58,6 +58,8 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --fusion=NAME              of these: mean, median, majority, staple or medoid
   --samples=N                whole masks besides, by the reverse process
   --tolerance=T              fewer, once the standard error of their mean area is below T of it
+  --separate=distance        objects that touch are told apart by their distance to the background
+                             (docs/objects.md); auto: by what the network learnt of them
   --steps=N                  reverse steps of a mask (0: all)
   --overlap=PIXELS           width of the overlap of neighbouring tiles
   --seed=N                   of the noise. All these are as in the run if not given
@@ -106,6 +108,7 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "tolerance": (float, FIELDS["sampling.tolerance"].allowed),
     "generations": (whole_number, FIELDS["sampling.generations"].allowed),
     "fusion": (str, FIELDS["sampling.fusion"].allowed),
+    "separate": (str, FIELDS["sampling.separate"].allowed),
     "steps": (
         whole_number,
         integer(0, STEPS)._replace(text="an integer, at least 1, or 0 for all"),

@@ -9,7 +9,10 @@ from segdiff_jax.cli import options
 from segdiff_jax.cli.predict_args import OF_MASKS, read_models, values_of
 from segdiff_jax.errors import UserError
 
-SETTINGS = ("budget", "samples", "tolerance", "generations", "fusion", "steps", "overlap", "seed")
+SETTINGS = (
+    *("budget", "samples", "tolerance", "generations", "fusion", "separate", "steps", "overlap"),
+    "seed",
+)
 READING = ("max_pixels", "page", "value_range", "float_range", "channels")
 FLAGS: dict[str, tuple[str, ...]] = {
     "calibrate": (
@@ -26,8 +29,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "check": ("workdir", "split", "output", "device"),
 }
 COMMON = """\
-  --budget, --samples, --tolerance, --generations, --fusion, --steps, --overlap, --seed: as of
-                             segdiff predict, for which they count; as in the run if not given
+  --budget, --samples, --tolerance, --generations, --fusion, --separate, --steps, --overlap,
+  --seed                     as of segdiff predict, for which they count; as in the run if not given
   --device=NAME              cpu, gpu or tpu; what JAX chooses if not given
   --max_pixels, --page, --value_range, --float_range, --channels: of image files, likewise
   --help                     prints this text

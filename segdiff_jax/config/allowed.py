@@ -13,6 +13,7 @@ STEPS = 10**5  # of the diffusion; masks
 SECONDS = 10**8  # three years
 LARGE = 1e30
 MOST_VALUES = 64  # of a field that is a tuple
+BUDGETS = ("fast", "balanced", "paper")  # of the passes that make a probability, least first
 
 
 class Allowed(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from segdiff_jax.config.allowed import (
+    BUDGETS,
     CHANNEL_NAMES,
     CHANNELS,
     CLASS_VALUES,
@@ -39,8 +40,7 @@ SPLITS = ("train", "validation", "test")
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 MARGIN = 20  # percent by which a prepared object of Cityscapes is larger than its box
 MAX_SEED = 2**32 - 1
-# fields of data sets that are read when a split is scored, not when it is prepared or trained on
-SCORING_FIELDS = ("cityscapes.test_expansion",)
+SCORING_FIELDS = ("cityscapes.test_expansion",)  # of data sets: read only when a split is scored
 
 _BOOL = Allowed("true or false", lambda v: isinstance(v, bool))
 _TEXT = Allowed("text", lambda v: isinstance(v, str))
@@ -87,8 +87,7 @@ FIELDS: dict[str, Field] = {
     "data.std": Field((127.5, 127.5, 127.5), or_none(several(number(0, 255, above=True))),
         "like mean"),
     # image files, in data sets of folders and for prediction
-    "reading.max_pixels": Field(64_000_000, integer(1, 10**12),
-        "larger images are refused undecoded"),
+    "reading.max_pixels": Field(64_000_000, integer(1, 10**12), "larger ones are not decoded"),
     "reading.page": Field(-1, integer(-1, 10**6),
         "page of TIFF files with several, from 0; -1: such files are refused"),
     "reading.value_range": Field("auto", VALUE_RANGE,
@@ -122,8 +121,7 @@ FIELDS: dict[str, Field] = {
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),
     "folder.seed": Field(0, integer(0, MAX_SEED), "of the choice by name"),
     # training only, on the device; image and mask are transformed alike
-    "augment.crop": Field(0, integer(0, SIDE),
-        "pixels; side of a random crop, on the host; 0: none"),
+    "augment.crop": Field(0, integer(0, SIDE), "pixels; side of a random crop; 0: none"),
     "augment.horizontal_flip": Field(False, _BOOL, "with probability 1/2"),
     "augment.vertical_flip": Field(False, _BOOL, "with probability 1/2"),
     "augment.rotate": Field(0.0, number(0, 360), "degrees; uniform in -rotate..+rotate"),
@@ -168,8 +166,7 @@ FIELDS: dict[str, Field] = {
     "model.remat": Field("none", choice("none", "rrdb", "unet", "all"),
         "rematerialization, less memory for more time: the backward pass recomputes each RRDB "
         "('rrdb'), each level of the U-Net ('unet') or both ('all') from its input"),
-    "model.dtype": Field("float32", choice("float32", "bfloat16"),
-        "of activations, not parameters"),
+    "model.dtype": Field("float32", choice("float32", "bfloat16"), "of activations alone"),
     "model.precision": Field("default", choice("default", "high", "highest"),
         "of products of float32 (JAX's names): a TPU rounds their factors to bfloat16 by default "
         "and a GPU to TF32; 'highest': not at all; a CPU never does"),
@@ -186,7 +183,7 @@ FIELDS: dict[str, Field] = {
         "whether the network reads zeros at t=T, where x_T tells it nothing"),
     "diffusion.clip_x0": Field(False, _BOOL, "whether sampling clips estimates of x0 to [-1, 1]"),
     "sampling.sampler": Field("ddpm", choice("ddpm", "ddim"), "reverse process"),
-    "sampling.budget": Field("paper", choice("fast", "balanced", "paper"),
+    "sampling.budget": Field("paper", choice(*BUDGETS),
         "passes of the probability: 'fast', one at t=T; 'balanced', one at t=T of each of "
         "sampling.orientations; 'paper', the mean of generations, each of sampling.steps"),
     "sampling.orientations": Field(8, integer(1, 8),
@@ -215,11 +212,13 @@ FIELDS: dict[str, Field] = {
     "sampling.tolerance": Field(0.0, number(0, 1000),
         "samples of an image are drawn, 4 at a time, until the standard error of their mean area "
         "is at most this share of it, or all are drawn; 0: all"),
+    "sampling.separate": Field("auto", choice("auto", "distance"),
+        "objects that touch: 'auto', by the interiors of model.objects; 'distance', by the "
+        "distance to the background, for about convex ones, see docs/objects.md"),
     "sampling.rows_at_once": Field(0, integer(0, SIDE),
         "(tile, generation) pairs that a device denoises together, which takes memory; 0: 16, but "
         "1 on a CPU, where a prediction then does not depend on its batch, to the last bit"),
-    "sampling.tile": Field(256, integer(0, SIDE),
-        "pixels; larger images are cut into tiles; 0: never"),
+    "sampling.tile": Field(256, integer(0, SIDE), "pixels; larger images are cut; 0: never"),
     "sampling.stride": Field(256, integer(0, SIDE), "from tile to tile; overlaps are blended"),
     "train.steps": Field(300_000, integer(1, MANY), "updates"),
     "train.batch_size": Field(8, integer(1, 2**20),
@@ -247,8 +246,7 @@ FIELDS: dict[str, Field] = {
     "train.decay": Field("constant", choice("constant", "cosine"),
         "of the learning rate after the warm-up; 'cosine': to 0"),
     "train.weight_decay": Field(0.0, number(0, 1000), "of AdamW"),
-    "train.clip_norm": Field(0.0, number(0, LARGE),
-        "largest norm of the whole gradient; 0: no limit"),
+    "train.clip_norm": Field(0.0, number(0, LARGE), "largest norm of the gradient; 0: no limit"),
     "train.ema_decay": Field(0.9999, number(0, 1, below=True),
         "of the averaged weights, which are the ones evaluated"),
     "train.ema_warmup": Field(False, _BOOL,
@@ -268,8 +266,7 @@ FIELDS: dict[str, Field] = {
     # one process or several; the results are equal up to rounding
     "job.hang_seconds": Field(1800.0, number(0, SECONDS),
         "without an update or image: stack traces, exit code 142; 0: never"),
-    "job.heartbeat_seconds": Field(100, integer(2, 10**6),
-        "after which a silent process counts as lost"),
+    "job.heartbeat_seconds": Field(100, integer(2, 10**6), "a silent process then counts as lost"),
     "job.join_seconds": Field(300, integer(1, 10**6), "to wait until all processes have started"),
     "job.cpu_devices": Field(0, integer(0, 256),
         "made of a CPU, each with a share of batch and generations and a copy of the state; "

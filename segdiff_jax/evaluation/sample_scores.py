@@ -82,6 +82,7 @@ def object_counts(
     threshold: float = 0.5,
     interiors: np.ndarray | None = None,
     classes: np.ndarray | None = None,
+    by_distance: bool = False,
 ) -> np.ndarray:
     """Returns the number of 4-connected components of `SMALLEST` pixels or more: [S] int64.
 
@@ -91,7 +92,11 @@ def object_counts(
       interiors: [S, H, W] in 0..1, which divide components, see `labelling.label`; None: they do
         not.
       classes: [S, H, W], the number of the class of each pixel, which divide them likewise.
+      by_distance: whether the distance to the background divides them, in place of these.
     """
+    if by_distance:
+        counts = [label(mask > threshold, by_distance=True).max(initial=0) for mask in masks]
+        return np.array(counts, np.int64)
     if interiors is None and classes is not None:
         maps = np.where(masks > threshold, classes, 0)
         return np.array([label(one > 0, classes=one).max(initial=0) for one in maps], np.int64)

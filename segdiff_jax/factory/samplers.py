@@ -120,6 +120,7 @@ def predictor(runs: Sequence[tuple[ConfigDict, Params]], mesh: Mesh) -> Predicto
         samples=first.samples,
         coupled=choose({"coupled": True, "soft": False}, first.masks, "sampling.masks"),
         tolerance=first.tolerance,
+        by_distance=runs[0][0].sampling.separate == "distance",
     )
 
 
@@ -202,4 +203,5 @@ def of_sampling(config: ConfigDict, predictor: Predictor) -> dict[str, Any]:
         found |= {"x0": c.x0} if c.x0 != "soft" else {}
     if diffuses and predictor.samples:
         found |= {"samples": predictor.samples, "masks": c.masks, "tolerance": predictor.tolerance}
+    found |= {"separate": c.separate} if c.separate != "auto" else {}
     return found

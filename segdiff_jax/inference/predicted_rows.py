@@ -74,6 +74,7 @@ class PredictedRows(NamedTuple):
       last: whether these are the image's last rows.
       soft: [S, rows, W] float32, about 0..1: the samples as the chain ended; None likewise.
       further: what masks have besides the foreground, see `Further`; None: nothing.
+      by_distance: whether objects that touch are told apart by the distance to the background.
     """
 
     image: int
@@ -84,6 +85,7 @@ class PredictedRows(NamedTuple):
     last: bool
     soft: np.ndarray | None = None
     further: Further | None = None
+    by_distance: bool = False
 
     @property
     def interior(self) -> np.ndarray | None:

@@ -50,12 +50,14 @@ class Predictor:
       coupled: whether samples have the probability at each pixel, see `coupling`; if not, they are
         foreground where the soft sample is above 1/2.
       tolerance: if above 0, samples are drawn until `is_settled`.
+      by_distance: see `PredictedRows`.
     """
 
     runs: tuple[Run, ...]
     samples: int = 0
     coupled: bool = True
     tolerance: float = 0.0
+    by_distance: bool = False
 
     @property
     def random(self) -> bool:
@@ -217,8 +219,9 @@ class Predictor:
                 samples = couple(soft, probability, rng)
             if samples is None:
                 samples = (soft > 0.5).astype(np.uint8)
+        maps = generations, probability, samples
         return PredictedRows(
-            rows.image, rows.top, generations, probability, samples, rows.last, soft, further
+            rows.image, rows.top, *maps, rows.last, soft, further, self.by_distance
         )
 
 

@@ -22,10 +22,11 @@ from napari.viewer import Viewer
 from segdiff_jax import api
 from segdiff_jax.certainty.prediction import Prediction
 from segdiff_jax.checkpoint import places
+from segdiff_jax.config.allowed import BUDGETS
 from segdiff_jax.errors import UserError, one_line
 from segdiff_jax.napari_plugin import layers
 
-BUDGETS = ("as trained", "fast", "balanced", "paper")
+AS_TRAINED = "as trained"
 OF_IMAGE = ("scale", "rotate", "shear", "affine", "units")  # what results have as the image has it
 
 
@@ -74,7 +75,7 @@ class Segment(Container):
         self.image = ComboBox(choices=lambda _: self._images(), label="image")
         self.model = ComboBox(choices=places.shipped(), label="model")
         self.folder = FileEdit(mode="d", label="or a run's folder", value="")
-        self.budget = ComboBox(choices=BUDGETS, label="budget")
+        self.budget = ComboBox(choices=(AS_TRAINED, *BUDGETS), label="budget")
         # napari's style leaves no room for the number beside a slider: the label has it
         limits = {"min": 0.01, "max": 0.99, "step": 0.01}
         self.threshold = FloatSlider(value=0.5, **limits, readout=False, label="threshold 0.50")
@@ -123,7 +124,7 @@ class Segment(Container):
             raise UserError("no image layer is chosen: open a picture, or drop one on the viewer")
         data, rgb = layer.data[0] if layer.multiscale else layer.data, layer.rgb
         index = self._index(layer, len(data.shape) - (3 if rgb else 2), data.shape)
-        budget = "" if self.budget.value == BUDGETS[0] else self.budget.value
+        budget = "" if self.budget.value == AS_TRAINED else self.budget.value
         folder, threshold = str(self.folder.value), self.threshold.value
         chosen = (Path(folder) if folder not in ("", ".") else self.model.value), budget
 

@@ -45,6 +45,7 @@ class ObjectMaps(NamedTuple):
       mask: [H, W] uint8.
       probability, interior: [H, W] uint16.
       classes: [H, W] uint8; shares: [C, H, W] uint16; names: of the C classes.
+      by_distance: see `labelling.label`; then neither `interior` nor `classes` divides objects.
     """
 
     mask: np.ndarray
@@ -53,10 +54,12 @@ class ObjectMaps(NamedTuple):
     classes: np.ndarray | None = None
     shares: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    by_distance: bool = False
 
     def labelled(self) -> np.ndarray:
         """Returns the labels of the objects, see `labelling.label`."""
-        return label(self.mask, self.interior, classes=self.classes)
+        interior = None if self.by_distance else self.interior
+        return label(self.mask, interior, self.by_distance, self.classes)
 
     def classes_of(self, labels: np.ndarray) -> tuple[str, ...]:
         """Returns the names of the classes of objects; "" where there are no classes."""

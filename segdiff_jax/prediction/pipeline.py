@@ -125,6 +125,7 @@ class FolderPrediction:
     scale: float = 1.0  # of the pictures that the network sees, see `rescaling`
     classes: tuple[str, ...] = ()  # names of those that the network learnt
     channels: tuple[str, ...] = ()  # names of those of images; (): RGB
+    by_distance: bool = False  # see `PredictedRows`
     diameter: float = 0.0  # of the objects of the training, pixels; 0: sizes are not compared
     problems: list[UserError] = field(default_factory=list)  # of the images that failed so far
     done: list[Row] = field(default_factory=list)  # of each image finished so far
@@ -280,7 +281,7 @@ class FolderPrediction:
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
         if self.objects is not None:
-            of_classes = maps.classes, maps.shares, self.classes
+            of_classes = maps.classes, maps.shares, self.classes, self.by_distance
             of_objects = ObjectMaps(maps.mask, maps.probability, maps.interior, *of_classes)
             self.objects.write(input, self.output, of_objects, known.objects, file.tags)
         if self.diameter:

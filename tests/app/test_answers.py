@@ -18,8 +18,10 @@ from segdiff_jax.cli.predict_args import parse
 from segdiff_jax.prediction.object_files import Outlined
 from segdiff_jax.prediction.object_table import DOUBTFUL, OBJECT, Row
 
+OPTIONS = ({"interior": True}, {"classes": ("green", "blue")}, {"separate": "distance"})
 
-@pytest.mark.parametrize("options", [{}, {"interior": True}, {"classes": ("green", "blue")}])
+
+@pytest.mark.parametrize("options", [{}, *OPTIONS])
 @pytest.mark.parametrize("threshold", [0.3, 0.7])
 def test_files_are_those_of_predict_with_that_threshold(tmp_path, options, threshold):
     (tmp_path / "in").mkdir()
@@ -47,7 +49,7 @@ def test_files_are_those_of_predict_with_that_threshold(tmp_path, options, thres
     np.testing.assert_array_equal(source[3].labels, labels)
 
 
-@pytest.mark.parametrize("options", [{"interior": True}, {"classes": ("green", "blue")}])
+@pytest.mark.parametrize("options", OPTIONS)
 def test_predictions_are_the_same_after_they_were_written_and_read(tmp_path, options):
     model = StandIn(samples=3, whole=True, **options)
     found = predicted.predict(model, picture(), lambda share: None)

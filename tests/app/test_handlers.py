@@ -132,6 +132,57 @@ def test_another_budget_predicts_all_pictures_again_the_one_that_is_shown_first(
     assert list(handlers.predict_again("one", "fast"))[-1]["problems"] == ""
 
 
+def test_each_prediction_is_by_the_model_of_the_budget_that_was_chosen(tmp_path):
+    asked = []
+
+    def loading(budget, samples):
+        asked.append((budget, samples))
+        return load(budget, samples)
+
+    handlers, session = page(tmp_path, load=loading, samples=3)
+    send(handlers, session, a_png=png(picture()))
+    take(handlers, budget="paper")
+    list(handlers.predict_again("one", "fast"))
+    list(handlers.alternatives("one", "balanced"))
+    assert asked == [("paper", 0), ("fast", 0), ("balanced", 3)]
+
+
+def test_another_prediction_of_a_picture_is_answered_for_anew(tmp_path):
+    """The model of the other budget finds nothing."""
+
+    def loading(budget, samples):
+        model = load(budget, samples)
+        if budget == "fast":
+            model.bands = lambda images, first=0: load("", 0).bands([0 * images[0]], first)
+        return model
+
+    handlers, session = page(tmp_path, load=loading)
+    send(handlers, session, a_png=png(picture()))
+    take(handlers)
+    assert len(session.answered(1).objects) == 2
+    list(handlers.predict_again("one", "fast"))
+    assert len(session.answered(1).objects) == 0
+
+
+def test_a_page_gives_back_its_own_pictures_and_each_its_own_files(tmp_path):
+    handlers, one = page(tmp_path)
+    handlers.begin("two")
+    two = handlers.sessions.find("two")
+    send(handlers, one, a_png=png(picture()), b_png=png(picture(20)))
+    send(handlers, two, a_png=png(picture(9)))
+    take(handlers)
+    take(handlers, key="two")
+    for again in (False, True):
+        if again:  # from the disk
+            handlers.sessions.store.recent.drop(lambda _: True)
+        for session, number, shift in ((one, 1, 0), (one, 2, 20), (two, 1, 9)):
+            assert np.array_equal(session.predicted(number).image, picture(shift))
+            name, *_, answered = session.source(number)
+            assert name == ("b.png" if shift == 20 else "a.png")
+            rows, columns = np.nonzero(answered.mask[:18])
+            assert (rows.min(), columns.min()) == (4, 5 + shift)
+
+
 @pytest.mark.parametrize("budget", ["slow", None, 3, "../x", ["fast"], "<b>"])
 def test_another_word_for_a_budget_is_a_line(tmp_path, budget):
     handlers, session = page(tmp_path)

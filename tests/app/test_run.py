@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from tiny_config import ROOT, slack
 
-from segdiff_jax import errors
+from segdiff_jax import api, errors
 from segdiff_jax.app import listening, run
 from segdiff_jax.checkpoint import places
 from segdiff_jax.cli import page_args
@@ -32,6 +32,19 @@ def test_a_run_is_named_by_its_folder():
     command = page_args.parse([*words, "--budget=fast", "--threshold=.3", "--max_pixels=1e6"])
     assert command.title == "nuclei" and command.port == 8000
     assert command[2:7] == ("fast", 0.3, 8, 10**6, 20_000_000)
+
+
+def test_models_are_loaded_by_the_budget_of_the_page_and_the_threshold_of_the_command(monkeypatch):
+    calls = []
+    monkeypatch.setattr(api, "load", lambda *of, **more: calls.append((of, more)))
+    words = [f"--workdir={places.SHIPPED / 'nuclei'}", "--budget=paper", "--threshold=0.3"]
+    command = page_args.parse(words)
+    run.load(command, "fast", 0)
+    run.load(command, "paper", 8)
+    assert calls == [
+        ((command.workdirs,), {"budget": "fast", "threshold": 0.3}),
+        ((command.workdirs,), {"budget": "paper", "threshold": 0.3, "samples": 8}),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from doubtful_pictures import picture
 
-from segdiff_jax.certainty import answers, calibration, conformal, objects, store
+from segdiff_jax.certainty import answers, calibration, conformal, objects, quantities, store
 from segdiff_jax.errors import BAD_CHECKPOINT, UserError
 from segdiff_jax.evaluation import ranking_scores
 from segdiff_jax.evaluation.labelling import label
@@ -191,6 +191,28 @@ def test_objects_say_how_sure_each_is(pictures):
     assert listed.held[0] == np.mean(np.array(brute) >= 0.5)
     nothing = objects.find(found, np.zeros_like(mask))
     assert len(nothing.area) == 0 and len(objects.confidence(nothing, None)) == 0
+
+
+def test_objects_divided_by_distance_are_so_in_masks_passes_and_samples_alike(pictures):
+    y, x = np.mgrid[:40, :40]
+    discs = ((y - 20) ** 2 + (x - 11) ** 2 <= 49) | ((y - 20) ** 2 + (x - 25) ** 2 <= 49)
+    maps = {name: getattr(pictures[0][0], name) for name in ("passes", "samples", "decisions")}
+    maps = {name: discs * of for name, of in maps.items()} | {"probability": 0.9 * discs}
+    found, mask = pictures[0][0]._replace(**maps, by_distance=True), discs
+    assert found.labelled(mask).max() == 2
+    np.testing.assert_array_equal(found.labelled(mask), label(mask, by_distance=True))
+    counts = quantities.measure(found)["count"].centres
+    divided = {"mask": [mask], "passes": found.passes > 0.5}
+    divided |= {"samples": found.samples, "decisions": found.decisions}
+    for name in counts:
+        expected = [label(one, by_distance=True).max() for one in divided[name]]
+        assert counts[name] == np.mean(expected), name
+    for one, labels in zip(found.decisions, found.of_decisions(), strict=True):
+        np.testing.assert_array_equal(labels, label(one, by_distance=True))
+    np.testing.assert_array_equal(
+        [labels.max() for labels in found.of_passes()],
+        [label(one, by_distance=True).max() for one in found.passes > 0.5],
+    )
 
 
 def test_right_objects_and_their_number_are_those_of_the_labels_of_the_truth(pictures):

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("grids"), "c.diffusion.T = 30")
+def folder(tmp_path_factory, synthetic_set):
+    return prepare(tmp_path_factory.mktemp("grids"), synthetic_set, "c.diffusion.T = 30")
 
 
 def start(folder, log, *more):

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.fault
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("jobs"))
+def folder(tmp_path_factory, synthetic_set):
+    return prepare(tmp_path_factory.mktemp("jobs"), synthetic_set)
 
 
 class Running:
@@ -79,6 +79,7 @@ class Running:
 
 
 LONG = "--config.train.steps=1000000"
+UNSAVED = LONG, "--config.train.checkpoint_every=1000"  # a save takes longer than an update
 # many groups of tiles, each of which takes its time
 VALIDATES = (
     *(LONG, "--config.data.validation_split=train", "--config.train.evaluate_every=3"),
@@ -102,7 +103,8 @@ def test_when_one_is_lost_the_other_ends_and_the_last_line_says_which(
     heartbeat = "--config.job.heartbeat_seconds=10"
     # a stopped process cannot end by itself: the launcher kills it
     grace = 5.0 if fault == "stop" else 40.0
-    job = Running(folder, tmp_path, LONG, heartbeat, fault=fault, place=place, step=8, grace=grace)
+    flags = *UNSAVED, heartbeat
+    job = Running(folder, tmp_path, *flags, fault=fault, place=place, step=8, grace=grace)
     began = job.until("first update after")
     got, output = job.end()
     seconds = time.monotonic() - began
@@ -118,10 +120,9 @@ def test_when_one_is_lost_the_other_ends_and_the_last_line_says_which(
 
 
 def test_a_hung_process_is_found_and_its_line_is_named(folder, tmp_path):
-    limit = round(15 * slack())  # what compiles is given ten times as long
-    job = Running(
-        folder, tmp_path, LONG, f"--config.job.hang_seconds={limit}", fault="hang", place=1, step=20
-    )
+    limit = round(8 * slack())  # what compiles is given ten times as long
+    flags = *UNSAVED, f"--config.job.hang_seconds={limit}"
+    job = Running(folder, tmp_path, *flags, fault="hang", place=1, step=12)
     began = job.until("first update after")
     code, output = job.end(6 * limit)
     print(f"hang: all ended after {time.monotonic() - began:.1f} s with {code}")

@@ -15,8 +15,8 @@ FLAGS = "--mode=train", "--config.train.checkpoint_every=2"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("kill9"))
+def folder(tmp_path_factory, synthetic_set):
+    return prepare(tmp_path_factory.mktemp("kill9"), synthetic_set)
 
 
 def newest(workdir):
@@ -38,7 +38,7 @@ def killed(folder, workdir, flags, moment, by_hand):
     return process.returncode, len(list(workdir.glob("checkpoints/*orbax-checkpoint-tmp*")))
 
 
-@pytest.mark.parametrize("kills, steps", [(3, 45), pytest.param(50, 600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills, steps", [(3, 15), pytest.param(50, 600, marks=pytest.mark.slow)])
 def test_a_run_killed_many_times_ends_bit_equal_to_one_never_killed(folder, kills, steps):
     flags, draw = (*FLAGS, f"--config.train.steps={steps}"), random.Random(0)
     whole, workdir = folder / f"whole{steps}", folder / f"killed{steps}"

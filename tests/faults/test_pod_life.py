@@ -23,8 +23,8 @@ ROUNDING = 1e-6
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("pod"), f"c.train.batch_size = {BATCH}")
+def folder(tmp_path_factory, synthetic_set):
+    return prepare(tmp_path_factory.mktemp("pod"), synthetic_set, f"c.train.batch_size = {BATCH}")
 
 
 def run(folder, workdir, processes, devices, fault="- 0 0", last=LAST):

@@ -36,8 +36,8 @@ VALIDATES = *LONG, "--config.data.validation_split=validation", "--config.train.
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = prepare(tmp_path_factory.mktemp("preemption"))
+def folder(tmp_path_factory, synthetic_set):
+    folder = prepare(tmp_path_factory.mktemp("preemption"), synthetic_set)
     write_run(tiny(), folder / "trained", step=7)
     Image.new("RGB", (40, 30)).save(folder / "new.png")
     return folder

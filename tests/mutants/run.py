@@ -21,6 +21,7 @@ from queue import Queue
 
 import answers
 import data
+import programs
 import sampling
 import training
 from mutation import Mutation
@@ -32,6 +33,7 @@ MUTATIONS: list[Mutation] = [
     *sampling.MUTATIONS,
     *data.MUTATIONS,
     *answers.MUTATIONS,
+    *programs.MUTATIONS,
 ]
 FAILED, PASSED = 1, 0  # exit statuses of pytest; any other is no verdict
 MARK = "<!-- faults -->\n"  # of the page; what follows it is replaced

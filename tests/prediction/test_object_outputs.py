@@ -212,6 +212,29 @@ def test_interiors_divide_the_objects_that_touch(call, folder, monkeypatch, larg
     assert [line["agreement"] for line in lines] == ["" if large else "1"] * 2
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_the_distance_divides_discs_that_touch_whatever_the_network_learnt(
+    call, folder, monkeypatch, large
+):
+    y, x = np.mgrid[:30, :44]
+    discs = ((y - 15) ** 2 + (x - 13) ** 2 <= 81) | ((y - 15) ** 2 + (x - 30) ** 2 <= 81)
+    Image.fromarray(np.repeat(discs[..., None] * np.uint8(255), 3, 2)).save(folder / "a.png")
+    if large:
+        monkeypatch.setattr(certainty_columns, "MAX_VALUES", 1)
+    assert tifffile.imread(call(ALL, interior=True)[0] / "labels/a.tif").max() == 1
+    for interior in (False, True):
+        has = {"interior": interior, "separate": "distance"}
+        output, _ = call(ALL, "--overwrite", **has)
+        labels = tifffile.imread(output / "labels/a.tif")
+        np.testing.assert_array_equal(labels > 0, discs)
+        np.testing.assert_array_equal(labels == labels[15, 13], discs & (x <= 21))
+        lines = [line for line in lines_of(output) if line["picture"] == "a.png"]
+        assert [line["agreement"] for line in lines] == ["" if large else "1"] * 2
+    assert call(ALL, **has)[1] == []
+    with pytest.raises(UserError, match="separate was distance, now None"):
+        call(ALL, interior=True)
+
+
 def test_an_image_too_large_gets_a_line_and_no_objects(call, monkeypatch, caplog):
     monkeypatch.setattr(object_outputs, "MAX_PIXELS", 40 * 50 - 1)
     output, _ = call(ALL)

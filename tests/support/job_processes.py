@@ -9,8 +9,7 @@ from tiny_config import ROOT, SECRETS, tiny
 from launch.local import MAIN
 from segdiff_jax import train
 from segdiff_jax.checkpoint.manager import Checkpoints
-from segdiff_jax.data.datasets.registry import Source
-from segdiff_jax.factory import training
+from segdiff_jax.factory import datasets, training
 from segdiff_jax.runtime import distributed
 
 # Runs the program with a fault in one of its processes, given by the environment: at an update,
@@ -59,9 +58,9 @@ def get_config():
     return file
 
 
-def prepare(folder, changes=""):
-    """Writes the config file, changed or not, and the prepared data into a folder; returns it."""
-    Source("synthetic", "", str(folder / "data")).prepare()
+def prepare(folder, prepared, changes=""):
+    """Writes the config file, changed or not, and links the prepared data; returns the folder."""
+    (folder / "data").symlink_to(prepared)
     write_config(folder, changes)
     return folder
 
@@ -103,7 +102,8 @@ def finish(process):
 def final_state(folder, workdir):
     """Returns the state of the last checkpoint on the host, read by eight devices."""
     config = tiny()
-    examples = Source("synthetic", "", str(folder / "data")).load("train")
+    config.data.prepared_dir = str(folder / "data")
+    examples = datasets.examples(config, "train")
     checkpoints = Checkpoints(workdir)
     setup = training.setup(config, examples, distributed.all_devices())
     state = setup.layout.to_host(train.start(setup, checkpoints))

@@ -75,6 +75,7 @@ DEFAULTS = {
     "sampling.samples": (0, "ours: the paper's generations are averaged only"),
     "sampling.masks": ("coupled", "ours: of samples"),
     "sampling.tolerance": (0.0, "ours: of samples"),
+    "sampling.separate": ("auto", "ours: of objects"),
     "sampling.tile": (256, "paper, code: windows of 256"),
     "sampling.stride": (256, "paper, code"),
     "sampling.rows_at_once": (0, "ours: changes no number that matters"),

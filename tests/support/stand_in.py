@@ -24,6 +24,7 @@ class Predictor(NamedTuple):
     samples: int
     tolerance: float
     whole: bool
+    by_distance: bool = False
 
 
 class StandIn:
@@ -42,11 +43,12 @@ class StandIn:
         whole=False,
         interior=False,
         classes=(),
+        separate="auto",
     ):
         self.class_names, self.channel_names = classes, ()
         self.config, self.step, self.threshold = tiny(), 6, 0.5
         self.config.sampling.generations = generations
-        self.config.sampling.samples = samples
+        self.config.sampling.samples, self.config.sampling.separate = samples, separate
         self.rows, self.stop_at, self.asked = 10**9 if whole else rows, stop_at, []
         self.random, self.whole, self.interior = True, whole, interior
         self.calibration, self.uncalibrated, self.calibrated = None, "it is a stand-in", False
@@ -54,7 +56,8 @@ class StandIn:
     @property
     def predictor(self):
         c = self.config.sampling
-        return Predictor(c.generations, c.samples, c.tolerance, self.whole)
+        apart = c.separate == "distance"
+        return Predictor(c.generations, c.samples, c.tolerance, self.whole, apart)
 
     @property
     def configs(self):
@@ -91,4 +94,5 @@ class StandIn:
                     each = np.stack([more] * 3)
                     kinds = Channels(self.class_names, self.interior)
                     further = Further(kinds, more, each, None if soft_samples is None else each)
-                yield PredictedRows(place, top, rows, mean, masks, last, soft_samples, further)
+                found = PredictedRows(place, top, rows, mean, masks, last, soft_samples, further)
+                yield found._replace(by_distance=self.predictor.by_distance)

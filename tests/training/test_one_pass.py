@@ -11,7 +11,6 @@ from training_steps import run_steps
 
 import segdiff_jax
 from segdiff_jax import evaluate, train
-from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.data.example import Batch
 from segdiff_jax.errors import UserError
 from segdiff_jax.evaluation import panels
@@ -80,13 +79,11 @@ def test_a_batch_is_learned_by_heart():
 
 
 @pytest.fixture(scope="module", params=["twin", pytest.param("unet", marks=pytest.mark.slow)])
-def trained(request, tmp_path_factory):
+def trained(request, tmp_path_factory, synthetic_set):
     """Two updates on the synthetic set, by the functions that the command line calls."""
     workdir = tmp_path_factory.mktemp(request.param)
-    directory = str(tmp_path_factory.mktemp("prepared"))
-    Source("synthetic", "", directory).prepare()
     config = config_for(request.param, steps=2)
-    config.data.prepared_dir = directory
+    config.data.prepared_dir = str(synthetic_set)
     state = train.train(config, workdir)
     return config, workdir, jax.tree.map(np.asarray, state.ema_params)
 

@@ -156,19 +156,21 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rou
         moved, truth = shared.augment(augment_key, image.astype(jnp.float32), mask)
         x0 = 2.0 * truth[..., None] - 1
         pixels = (moved - jnp.array(shared.mean)) / jnp.array(shared.std)
-        total = 0.0
-        for draw_key in jax.random.split(draws_key, K):
+
+        def single(draw_key):
             t_key, eps_key, dropout_key = jax.random.split(draw_key, 3)
             t = jax.random.randint(t_key, (), 1, 101)
             eps = jax.random.normal(eps_key, x0.shape)
             features = shared.model.apply({"params": params}, pixels[None], method="encode")
             row = x0[None], features, t[None], eps[None], dropout_key[None]
-            total += shared.denoising_losses(params, *row)[0]
-        return total / K
+            return shared.denoising_losses(params, *row)[0]
+
+        # each by itself, in a loop: eight copies of the network would take long to compile
+        return jax.lax.map(single, jax.random.split(draws_key, K)).sum() / K
 
     def mean(params):
-        errors = [apart(params, rows.image[i], rows.mask[i], keys[i]) for i in range(2)]
-        return sum(errors) / 2, jnp.stack(errors)
+        errors = jax.lax.map(lambda of: apart(params, *of), (rows.image, rows.mask, keys))
+        return errors.sum() / 2, errors
 
     one = jax.jit(together)(fresh.params)
     assert turns == ([(rounds, K // rounds, 2)] if rounds > 1 else [])

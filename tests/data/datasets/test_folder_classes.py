@@ -17,6 +17,9 @@ LABELS = np.where(CLASSES > 0, CLASSES, 0).astype(np.uint8)
 LABELS[4:8, 13:16] = 3
 
 
+COLUMNS = (np.arange(16) < 9).astype(np.uint8), (np.arange(16) > 5).astype(np.uint8)
+
+
 def save(path, values):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values).save(path)
@@ -62,6 +65,26 @@ def test_one_file_an_object_holds_the_value_of_its_class(tmp_path):
     (found,) = examples(home, tmp_path)
     np.testing.assert_array_equal(found.classes, CLASSES)
     np.testing.assert_array_equal(found.objects, LABELS)
+
+
+def test_what_two_files_of_objects_share_is_the_first_one_s_and_those_that_touch_are_two(tmp_path):
+    home, whole = pictures(tmp_path / "own", "a"), np.ones((12, 16), np.uint8)
+    first, second = (whole * part for part in COLUMNS)
+    save(home / "masks" / "a" / "1.png", first)
+    save(home / "masks" / "a" / "2.png", 4 * second)
+    (found,) = examples(home, tmp_path)
+    np.testing.assert_array_equal(found.classes, np.where(first, 1, 2))
+    np.testing.assert_array_equal(found.objects, np.where(first, 1, 2))
+    values = np.zeros((12, 16), np.uint8)
+    values[1, 1] = values[2, 2] = 1  # a corner
+    values[5, 5:9] = 4
+    save(home / "masks" / "a" / "1.png", values * (values == 1))
+    save(home / "masks" / "a" / "2.png", values * (values == 4))
+    (found,) = examples(home, tmp_path)
+    assert found.objects.max() == 2  # a file is an object
+    (home / "masks" / "a" / "1.png").unlink()
+    save(home / "masks" / "a" / "2.png", values)
+    assert examples(home, tmp_path)[0].objects.max() == 3  # values are classes of regions
 
 
 def test_a_folder_of_classes_beside_masks_gives_the_class_of_each_labelled_object(tmp_path):
