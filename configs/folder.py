@@ -18,8 +18,9 @@ train.steps       500 an image to train on, 20 000     5 an image, 1000 to 2000
 Without a folder for tests, 20 % of the images are held out. For a GPU, without one for validation,
 another 10 % are, and the weights with the best score on them are the result; the result of the
 small network is its last weights. Mean and standard deviation of the colours are computed from the
-training images. Override fields as needed, such as --config.augment.rotate=0 for objects that have
-an upright orientation.
+training images. Where images have masks of several annotators (masks_1, masks_2), samples are
+learnt from the first update on: train.share_at_T is 0. Override fields as needed, such as
+--config.augment.rotate=0 for objects that have an upright orientation.
 """
 
 import statistics
@@ -51,7 +52,8 @@ def get_config(argument: str = "") -> ConfigDict:
     directory = Path(place).expanduser()
     if not directory.is_dir():
         raise UserError(f"configs/folder.py:{argument}: {place!r} must be a directory that exists")
-    images = {split: found.images for split, found in folder_layout.find(directory).items()}
+    layout = folder_layout.find(directory)
+    images = {split: found.images for split, found in layout.items()}
     to_train = images.get("train", images.get("", []))
     c = default()
     c.data.name = "folder"
@@ -68,6 +70,8 @@ def get_config(argument: str = "") -> ConfigDict:
         _small(c, side, len(to_train))
     else:
         _large(c, side, len(to_train))
+    if any(len(pair.masks) > 1 for found in layout.values() for pair in found.pairs):
+        c.train.share_at_T = 0.0  # what annotators do alike is learnt late: docs/answers.md
     return c
 
 

@@ -15,9 +15,9 @@ from segdiff_jax import __version__, metrics, trained_run
 from segdiff_jax.certainty import calibration, evidence
 from segdiff_jax.certainty import scores as certainty_scores
 from segdiff_jax.certainty.calibration import Observation
-from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.certainty.evidence import Classes, Evidence
+from segdiff_jax.certainty.objects import Objects, find
 from segdiff_jax.checkpoint import trust
-from segdiff_jax.data.classes import of_objects
 from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import annotator_scores, class_scores, joint_scores, object_scores
@@ -141,9 +141,12 @@ def evaluate_split(
         example = found.example
         group = {"group": example.group} if example.group else {}
         seen = evidence_of(found, predictor.random)
-        observed.append(calibration.observe(example.name, seen, example.mask, example.objects))
+        of_mask = find(seen, seen.probability > 0.5)
+        own = of_truth(example.mask, example.objects, example.classes)
+        of = example.name, seen, example.mask
+        observed.append(calibration.observe_objects(*of, of_mask, own))
         if seen.classes is not None and example.classes is not None:
-            of_classes.append(count_classes(seen, example))
+            of_classes.append(count_classes(seen.classes, seen.probability, example, of_mask, own))
             names = seen.classes.names
         of_objects = object_scores.scores(observed[-1].scored)
         scores = found.scores | further(found) | of_objects
@@ -178,16 +181,22 @@ def evidence_of(found: ScoredPrediction, random: bool) -> Evidence:
     return evidence.evidence(example.image, found.rows, random, example.mask.shape)
 
 
-def count_classes(seen: Evidence, example: Example) -> list[ClassCounts]:
-    """Counts the pixels and objects of each class; prediction and example have classes."""
-    classes, true = seen.classes, example.classes
-    assert classes is not None and true is not None
-    mask, count = seen.probability > 0.5, len(classes.names)
-    labels = seen.labelled(mask)
-    own = of_truth(true > 0, example.objects, true)
-    kinds = majority(own, true, count)
-    found = labels, of_objects(labels, classes.shares)
-    return class_scores.count(classes.of(mask), true, found, (own, kinds), count)
+def count_classes(
+    classes: Classes, probability: np.ndarray, example: Example, found: Objects, own: np.ndarray
+) -> list[ClassCounts]:
+    """Counts the pixels and objects of each class.
+
+    Args:
+      classes: predicted.
+      probability: of the foreground, [H, W].
+      example: has classes.
+      found: objects of the mask.
+      own: labels [H, W] of the true objects.
+    """
+    true, count = example.classes, len(classes.names)
+    assert true is not None
+    of_mask, kinds = (found.labels, found.classes), majority(own, true, count)
+    return class_scores.count(classes.of(probability > 0.5), true, of_mask, (own, kinds), count)
 
 
 def class_panel(seen: Evidence, example: Example) -> ClassPanel | None:

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from segdiff_jax import evaluate, metrics
+from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.data.channels import Channels
 from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example, majority
 from segdiff_jax.evaluation import annotator_scores, joint_scores, object_scores, report
 from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.inference.predicted_rows import Further
 from segdiff_jax.inference.predictor import PredictedRows, Predictor, Run
 
 PLACES = [("test", 3), ("test", 7)]
@@ -130,3 +133,35 @@ def test_objects_are_scored_against_their_labels_where_the_truth_has_them(tmp_pa
         true = sum(row["true_objects"] for row in found.rows)
         assert found.objects.true == true
     assert true == 4  # two stripes in each
+
+
+class ExactClasses(Exact):
+    """Returns the true classes of a picture."""
+
+    def __init__(self, classes):
+        super().__init__(random=False)
+        object.__setattr__(self, "classes", classes)
+
+    def __call__(self, images, key):
+        del key
+        for i, _ in enumerate(images):
+            soft = np.stack([self.classes == 1, self.classes == 2]).astype(np.float32)
+            further, mask = Further(Channels(("a", "b")), soft, soft[None], None), soft.sum(axis=0)
+            yield PredictedRows(i, 0, mask[None], mask, None, False, None, further)
+
+
+def test_objects_of_two_classes_that_touch_are_two_and_are_labelled_once(tmp_path, monkeypatch):
+    classes = np.zeros((20, 30), np.uint8)
+    classes[4:15, 3:14], classes[4:15, 14:26] = 1, 2
+    mask, image = (classes > 0).astype(np.uint8), np.zeros((20, 30, 3), np.uint8)
+    chosen = [Example(image, mask, "x", classes=classes)]  # no file tells its objects
+    calls, labelled = [], Evidence.labelled
+    monkeypatch.setattr(Evidence, "labelled", lambda *of: calls.append(1) or labelled(*of))
+    found = evaluate.evaluate_split(ExactClasses(classes), chosen, 0, tmp_path, lambda _: {})
+    assert found.objects.true == 2 and found.objects.hits[0] == 2 and len(calls) == 1
+    assert found.rows[0]["ap50"] == found.rows[0]["pq"] == 1
+    rows = found.classes["classes"]
+    assert [*rows] == ["a", "b"]
+    assert all(
+        rows[name]["together"]["dice"] == rows[name]["together"]["ap50"] == 1 for name in rows
+    )

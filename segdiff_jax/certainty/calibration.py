@@ -119,9 +119,21 @@ def observe(
       labels: [H, W] integers, its objects, 0 is background; None: they are its components.
       classes: class map [H, W]; None: it has no classes.
     """
-    own = of_truth(truth, labels, classes)
+    of_mask = objects.find(found, found.probability > 0.5)
+    return observe_objects(name, found, truth, of_mask, of_truth(truth, labels, classes), classes)
+
+
+def observe_objects(
+    name: str,
+    found: Evidence,
+    truth: np.ndarray,
+    of_mask: objects.Objects,
+    own: np.ndarray,
+    classes: np.ndarray | None = None,
+) -> Observation:
+    """Returns the same by objects that are known: of the mask, and labels [H, W] of the truth."""
     mask, true = found.probability > 0.5, np.asarray(truth, bool)
-    agreement, of_mask = evidence.agreement(found, mask), objects.find(found, mask)
+    agreement = evidence.agreement(found, mask)
     return Observation(
         name,
         agreement,

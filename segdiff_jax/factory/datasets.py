@@ -43,6 +43,9 @@ def training_examples(config: ConfigDict) -> list[Example]:
     if (known := sum(one.objects is not None for one in found)) and not channels.interior:
         hint = "--config.model.objects=interior learns to tell apart those that touch"
         logging.info("%d of %d images have labels of objects: %s", known, len(found), hint)
+    if any(one.annotations is not None for one in found) and config.train.share_at_T:
+        hint = "--config.train.share_at_T=0 learns better what an annotator does in all of them"
+        logging.info("images have masks of several annotators: %s", hint)
     return channels.packed(found)
 
 

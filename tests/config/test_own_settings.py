@@ -258,13 +258,25 @@ CONFIGS = {
 }
 
 
+def ten_pairs(home, folders):
+    for folder in ("images", *folders):
+        (home / folder).mkdir()
+        for i in range(10):
+            Image.fromarray(np.zeros((200, 300), np.uint8)).save(home / folder / f"{i}.png")
+
+
 @pytest.mark.parametrize("source", CONFIGS)
 def test_every_setting_is_the_one_that_was_measured(source, tmp_path):
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-        for i in range(10):
-            Image.fromarray(np.zeros((200, 300), np.uint8)).save(tmp_path / folder / f"{i}.png")
+    ten_pairs(tmp_path, ["masks"])
     expected = {key: value for key, (value, _) in DEFAULTS.items()} | CONFIGS[source]
+    assert settings(source.replace("DIR", str(tmp_path))) == expected
+
+
+@pytest.mark.parametrize("source", ["folder:DIR", "folder:DIR,small"])
+def test_of_several_annotators_samples_are_learnt_from_the_first_update(source, tmp_path):
+    ten_pairs(tmp_path, ["masks_1", "masks_2"])
+    expected = {key: value for key, (value, _) in DEFAULTS.items()} | CONFIGS[source]
+    expected["train.share_at_T"] = 0.0
     assert settings(source.replace("DIR", str(tmp_path))) == expected
 
 

@@ -38,6 +38,13 @@ def test_adaptive_bins_hold_equally_many_pixels():
     assert constant.ace == pytest.approx(abs(0.25 - Y.mean()), abs=ROUNDING)
 
 
+def test_of_the_predicted_class_it_is_the_adaptive_error_of_torch_uncertainty():
+    # torch_uncertainty 0.13.0 AdaptiveCalibrationError("binary", 15): it takes the probability of the
+    # predicted class, and this package that of the foreground, as torchmetrics does for its ECE
+    found = pixel_scores.scores(counted(np.maximum(P, 1 - P), np.round(P) == Y)).ace
+    assert found == pytest.approx(0.0444, abs=ROUNDING + 1 / 400)
+
+
 def test_a_calibrated_probability_replaces_that_of_each_level():
     squared = pixel_scores.scores(counted(), pixel_scores.probability_of_levels() ** 2)
     assert squared.brier == pytest.approx(np.mean((P**2 - Y) ** 2), abs=2 * ROUNDING)

@@ -1,6 +1,7 @@
 """A run that learns the interiors of objects: config, training on a folder, prediction."""
 
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -59,6 +60,18 @@ def test_labels_that_are_not_used_get_a_line(tmp_path, caplog):
     c, labels = folder_config(tmp_path, "none")
     assert datasets.training_examples(c)[0].mask.max() == 1
     assert "4 of 4 images have labels of objects: --config.model.objects=int" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_masks_of_several_annotators_ask_for_samples_from_the_first_update(tmp_path, caplog, share):
+    caplog.set_level(logging.INFO, "absl")
+    c, labels = folder_config(tmp_path, "none")
+    for k in (1, 2):
+        shutil.copytree(tmp_path / "own" / "masks", tmp_path / "own" / f"masks_{k}")
+    shutil.rmtree(tmp_path / "own" / "masks")
+    c.train.share_at_T = share
+    datasets.training_examples(c)
+    assert ("--config.train.share_at_T=0 learns" in caplog.text) == bool(share)
 
 
 def test_a_set_that_knows_no_objects_is_refused():

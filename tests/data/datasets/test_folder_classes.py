@@ -132,6 +132,11 @@ def test_files_of_classes_that_do_not_fit_the_masks_are_one_line(tmp_path):
     save(home / "classes" / "b.png", np.where(LABELS == 3, 0, VALUES))
     with pytest.raises(UserError, match=r"classes.b\.png: at 12 of 192 pixels it has a class and"):
         examples(home, tmp_path)
+    beyond = VALUES.copy()
+    beyond[0, :5] = 4  # a class where there is no mask
+    save(home / "classes" / "b.png", beyond)
+    with pytest.raises(UserError, match=r"classes.b\.png: at 5 of 192 pixels it has a class and"):
+        examples(home, tmp_path)
 
 
 def test_a_lossy_mask_is_refused(tmp_path):
