@@ -24,6 +24,7 @@ from segdiff_jax.prediction.summary import FILES, SUMMARY, Summary, check_settin
 from segdiff_jax.runtime import lock, own_files
 
 SIZES = ("scale", "object_size")  # flags
+CONFIDENCE = "confidence"  # a flag
 FEWEST = 2  # objects in an image of the training, on average, from which on they are written
 LESS_MEMORY = (
     "lower sampling.rows_at_once in the config.json of the run, or --generations or --samples"
@@ -45,7 +46,7 @@ def run_command(argv: list[str]) -> None:
 
     distributed.check_platform(command.device)
 
-    left_out = (*Limits._fields, "risk", *SIZES)
+    left_out = (*Limits._fields, CONFIDENCE, "risk", *SIZES)
     chosen = {k: v for k, v in command.values.items() if k not in left_out}
     own_files.check(command.output, FILES, FOLDERS, CANNOT_WRITE)
     with lock.locked(command.output), signals.raise_on_signal():  # before minutes of compilation
@@ -111,9 +112,24 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
         classes=model.class_names,
         channels=model.channel_names,
         by_distance=predictor.by_distance,
-        calibration=model.calibration if chosen.fixed in (None, 1) else None,
+        calibration=_calibration(command, model) if chosen.fixed in (None, 1) else None,
         **more,
     )
+
+
+def _calibration(command: Command, model: Any) -> Any:
+    """Returns the calibration of a model, with the --confidence of the command; None: it has none.
+
+    Raises:
+      UserError: a confidence is asked for, and there is none.
+    """
+    fitted, least = model.calibration, command.values.get(CONFIDENCE)
+    if least is None:
+        return fitted
+    if fitted is None or fitted.confidence is None:
+        reason = model.uncalibrated or "its calibration has too few wrong objects"
+        raise UserError(f"--confidence={least:g}: objects have none: {reason}")
+    return fitted._replace(least=least)
 
 
 def _class_table(output: Path, model: Any, fresh: bool) -> Any:
@@ -205,7 +221,9 @@ def _of_calibration(command: Command, model: Any) -> dict[str, Any]:
         return {}
     fitted = model.calibration
     chosen = {"calibrated": True} if model.calibrated else {}
-    chosen |= {"risk": command.values["risk"]} if "risk" in command.values else {}
+    chosen |= {
+        name: command.values[name] for name in ("risk", CONFIDENCE) if name in command.values
+    }
     return {"calibration": [fitted.source, fitted.n, fitted.fingerprint], **chosen}
 
 

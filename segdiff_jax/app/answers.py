@@ -110,12 +110,14 @@ def _known(
     """Returns the objects of a mask: confidence of the one prediction, agreement of the other."""
     if found.evidence is None:
         return None
-    own = answers.objects(found.evidence, mask, calibration)
     if drawn is None or drawn.evidence is None:
-        return own
+        return answers.objects(found.evidence, mask, calibration)
+    of_all = None if calibration is None else calibration._replace(least=0.0)
+    own = answers.objects(found.evidence, mask, of_all)
     of_samples = answers.objects(drawn.evidence, mask, None)
     more = {"held": of_samples.held, "area_std": of_samples.area_std}
-    return own._replace(**more, doubtful=of_samples.doubtful)
+    joined = own._replace(**more, doubtful=of_samples.doubtful)
+    return joined if calibration is None else answers.sure(joined, calibration.least)
 
 
 def _line(
@@ -141,10 +143,10 @@ def sureness(row: Row) -> float:
     """Returns how probable it is that the answer about an object is right, in 0..1.
 
     Of an object of the mask: its confidence, its agreement or its mean probability, the first that
-    is known. A doubtful one was left out: it is right if none of the samples that hold it is.
+    is known. A doubtful one was left out: it is right if it is none.
     """
     if row.status == DOUBTFUL:
-        return 1 - row.agreement
+        return 1 - (row.agreement if math.isnan(row.confidence) else row.confidence)
     known = (row.confidence, row.agreement, row.probability)
     return next(value for value in known if not math.isnan(value))
 

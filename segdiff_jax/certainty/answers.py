@@ -25,7 +25,8 @@ class Objects(NamedTuple):
     """The objects of a mask; see `objects.Objects` for the other fields.
 
     Attributes:
-      doubtful: objects that some samples hold and the mask does not; none without samples.
+      doubtful: objects of the mask whose confidence is below `Calibration.least`, the surest
+        first, which the labels lack; then those that some samples hold and the mask does not.
       confidence: [N], probability that a true object has an IoU of at least 1/2 with it; nan where
         the run is not calibrated.
       classes: [N], the name of the class of each; "" where the network learnt no classes.
@@ -85,16 +86,30 @@ def answer(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -
 
 
 def objects(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> Objects:
-    """Returns the objects of a mask [H, W] of a picture."""
+    """Returns the objects of a mask [H, W] of a picture, see `sure`."""
     listed = of_objects.find(found, mask)
     line = None if calibration is None else calibration.confidence
-    kept = listed.labels, listed.area, listed.probability, listed.held, listed.area_std
+    columns = listed.labels, listed.area, listed.probability, listed.held, listed.area_std
     drawn = [*of_objects.of_decisions(found)]
     doubtful = of_doubtful.find(listed.labels, drawn, found.probability)
     classes = ("",) * len(listed.area)
     if found.classes is not None:
         classes = tuple(found.classes.names[k - 1] for k in listed.classes.tolist())
-    return Objects(*kept, of_objects.confidence(listed, line), tuple(doubtful), classes)
+    of_all = Objects(*columns, of_objects.confidence(listed, line), tuple(doubtful), classes)
+    return sure(of_all, 0.0 if calibration is None else calibration.least)
+
+
+def sure(of_all: Objects, least: float) -> Objects:
+    """Returns objects of which those whose confidence is below `least` are doubtful."""
+    kept = ~(of_all.confidence < least)
+    if kept.all():
+        return of_all
+    number = np.cumsum([0, *kept]) * [True, *kept]
+    columns = of_all.area, of_all.probability, of_all.held, of_all.area_std, of_all.confidence
+    unsure = of_doubtful.unsure(of_all.labels, *columns[1:], least)
+    classes = tuple(name for name, own in zip(of_all.classes, kept, strict=True) if own)
+    of_kept = (column[kept] for column in columns)
+    return Objects(number[of_all.labels], *of_kept, (*unsure, *of_all.doubtful), classes)
 
 
 def rated(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> RatedMask:

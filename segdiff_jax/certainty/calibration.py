@@ -78,6 +78,7 @@ class Calibration(NamedTuple):
       rated: of the Dice of masks from elsewhere.
       area, count: of their intervals.
       confidence: of an object, log odds.
+      least: the confidence below which an object of the mask is doubtful, see `objects.least`.
       pixels: of the probability and the threshold.
       risk: of inner and outer masks.
       suspicion: that an annotation is wrong, log odds.
@@ -101,6 +102,7 @@ class Calibration(NamedTuple):
     fingerprint: str
     source: str
     classes: of_classes.Models = {}
+    least: float = 0.0
 
 
 def observe(
@@ -213,6 +215,8 @@ def fit(observed: Iterable[Observation], fingerprint: str = "", source: str = ""
         for name, whole in WHOLE.items()
     }
     whole_image = [row.counts.sum(axis=0) for row in rows]
+    listed, right = [row.objects for row in rows], [row.right for row in rows]
+    line = objects.fit(listed, right)
     return Calibration(
         quality.fit([row.agreement for row in rows], [row.dice for row in rows]),
         quality.fit(
@@ -223,7 +227,7 @@ def fit(observed: Iterable[Observation], fingerprint: str = "", source: str = ""
         ),
         intervals["area"],
         intervals["count"],
-        objects.fit([row.objects for row in rows], [row.right for row in rows]),
+        line,
         pixels.fit(whole_image),
         risk.fit(whole_image),
         rating.fit([row.spoilt for row in rows if row.spoilt]),
@@ -232,4 +236,5 @@ def fit(observed: Iterable[Observation], fingerprint: str = "", source: str = ""
         fingerprint,
         source,
         of_classes.fit([row.classes for row in rows]),
+        objects.least(listed, right, [row.truth["count"] for row in rows], line),
     )

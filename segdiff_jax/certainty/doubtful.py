@@ -1,4 +1,4 @@
-"""Finds the objects that some samples hold and the mask does not.
+"""Finds objects that may be there: in some samples, or in the mask with too little confidence.
 
 A candidate is an object of a sample that has an IoU of less than 1/2 with every object of the mask.
 Candidates of several samples are one doubtful object where their IoU is at least 1/2: the one that
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from segdiff_jax.certainty.objects import HELD
 from segdiff_jax.evaluation.labelling import SMALLEST
@@ -18,7 +19,7 @@ RARE = 0.1  # share of the samples; objects that fewer hold are not listed
 
 
 class Doubtful(NamedTuple):
-    """An object that some samples hold.
+    """An object that some samples hold, or the mask with too little confidence.
 
     Attributes:
       top, left: of its bounding box, pixels.
@@ -26,6 +27,7 @@ class Doubtful(NamedTuple):
       probability: mean over its pixels.
       held: share of the samples that hold it, with an IoU of at least 1/2.
       area_std: standard deviation of the areas in those, pixels; nan where only one does.
+      confidence: of an object of the mask, which has too little of it; nan: the mask has it not.
     """
 
     top: int
@@ -34,6 +36,7 @@ class Doubtful(NamedTuple):
     probability: float
     held: float
     area_std: float
+    confidence: float = float("nan")
 
 
 class _Pairs(NamedTuple):
@@ -83,6 +86,33 @@ def find(
         spread = float(np.std(pairs.area[own], ddof=1)) if held[i] > 1 else float("nan")
         share = float(held[i] / len(samples))
         found.append(_cut(samples[sample] == label, probability, share, spread))
+    return found
+
+
+def unsure(
+    labels: np.ndarray,
+    probability: np.ndarray,
+    held: np.ndarray,
+    area_std: np.ndarray,
+    confidence: np.ndarray,
+    least: float,
+) -> list[Doubtful]:
+    """Returns the objects of a mask whose confidence is below `least`, the surest first.
+
+    Args:
+      labels: [H, W], 1..N.
+      probability: [N], see `Doubtful`.
+      held: [N], likewise.
+      area_std: [N], likewise.
+      confidence: [N].
+      least: in 0..1.
+    """
+    places, found = ndimage.find_objects(labels), []
+    low = np.flatnonzero(confidence < least)
+    for i in low[np.argsort(-confidence[low], kind="stable")]:
+        box, of = places[i], (probability[i], held[i], area_std[i], confidence[i])
+        own = labels[box] == i + 1
+        found.append(Doubtful(box[0].start, box[1].start, own, *map(float, of)))
     return found
 
 

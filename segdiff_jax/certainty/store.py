@@ -138,6 +138,7 @@ def to_json(calibration: Calibration) -> dict[str, Any]:
         for name, parts in found.pop("classes").items()
     }
     found |= {"classes": classes} if classes else {}  # else as of versions without them
+    found |= {"least": least} if (least := found.pop("least")) else {}
     if found["risk"] is not None:
         for name in ("missed", "false"):
             found["risk"][name] = [round(value, 6) for value in found["risk"][name]]
@@ -165,6 +166,7 @@ def from_json(content: Mapping[str, Any]) -> Calibration:
         name: {key: _interval(part) for key, part in parts.items()}
         for name, parts in found.pop("classes", {}).items()
     }
+    found["least"] = _number(found.get("least", 0.0))
     return Calibration(**found, classes=classes)
 
 

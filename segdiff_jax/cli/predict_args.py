@@ -68,6 +68,7 @@ HELP = """SegDiff: predicts the masks of new images with a trained run.
   --object_size=PIXELS       likewise: objects of this diameter become as large as in training
   --threshold=P              foreground is where the probability is above it; 0.5
   --calibrated               probability and threshold as segdiff calibrate fitted them
+  --confidence=C             objects of less are doubtful (docs/objects.md); as fitted
   --risk=R                   also inner/, of which at most R is not foreground, and outer/, which
                              misses at most R, on average; overlay/ has both outlines
   --max_pixels=N             larger images are refused (64000000)
@@ -131,6 +132,7 @@ VALUES: dict[str, tuple[Callable[[str], Any], Allowed]] = {
     "threshold": (float, number(0, 1, below=True)),
     "scale": (_scale, _SCALE),
     "object_size": (float, number(1, 10**5)),
+    "confidence": (float, number(0, 1)),
     "risk": (float, number(0, 1, above=True, below=True)),
     "max_pixels": (whole_number, FIELDS["reading.max_pixels"].allowed),
     "page": (whole_number, integer(0, 10**6)),

@@ -205,6 +205,7 @@ def _doubtful(one: Doubtful, number: int, scale: Scale | None, picture: str) -> 
         *(round(float(place[0]), 3), round(float(place[1]), 3)),
         *(one.left, one.top, width, height, round(outlines.perimeter(rings), 3)),
         *(round(one.probability, 5), round(one.held, 4), round(one.area_std, 4)),
+        round(one.confidence, 4),
     )
     row = row if scale is None else _scaled(row, rings, scale, np.array(place))
     return Outlined(row, rings)

@@ -19,7 +19,8 @@ class Row(NamedTuple):
     Attributes:
       picture: name of the file, as in summary.csv.
       label: value of its pixels in labels/; those of doubtful objects follow, and are not there.
-      status: "object", or "doubtful": in some samples only, see `certainty.doubtful`.
+      status: "object", or "doubtful": in some samples only, or of too little confidence, see
+        `certainty.doubtful`.
       class_: name of its class; the column is called class.
       area: pixels.
       centroid_x, centroid_y: pixels from the left and the upper edge of the picture; the centre of

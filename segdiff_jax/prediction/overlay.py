@@ -73,7 +73,8 @@ def _with_outlines(
 ) -> np.ndarray:
     """Draws the outlines of a mask [h, w] into a picture, and returns it; see `overlay`."""
     for one in () if objects is None else objects.doubtful:
-        _outline(picture, one, factor)
+        if math.isnan(one.confidence):  # else it is in the mask
+            _outline(picture, one, factor)
     for _ in range(max(1, round(max(inside.shape) / 1000))):  # the width of the lines
         shrunk = ndimage.binary_erosion(inside, border_value=1)
         picture[ndimage.binary_dilation(inside) & ~inside] = OUTSIDE
@@ -85,7 +86,13 @@ def _with_outlines(
 
 def _colours(objects: Objects, factor: int) -> np.ndarray:
     """Returns the colour of the object at each pixel, [h, w, 3] uint8; `INSIDE` beside objects."""
-    return colour_table(objects)[block_labels(objects.labels, factor)]
+    colours = colour_table(objects)[block_labels(objects.labels, factor)]
+    for one in objects.doubtful:
+        if not math.isnan(one.confidence):
+            rows, columns = np.nonzero(one.pixels)
+            place = (one.top + rows) // factor, (one.left + columns) // factor
+            colours[place] = _tone(np.array([one.confidence]))
+    return colours
 
 
 def colour_table(objects: Objects) -> np.ndarray:
@@ -95,7 +102,12 @@ def colour_table(objects: Objects) -> np.ndarray:
     """
     of = (objects.confidence, objects.held, objects.probability)
     sure = next((x for x in of if len(x) == len(objects.area) and np.isfinite(x).all()), of[-1])
-    weight = np.clip(np.concatenate([[1.0], sure]), 0, 1)[:, None]
+    return _tone(np.concatenate([[1.0], sure]))
+
+
+def _tone(sure: np.ndarray) -> np.ndarray:
+    """Returns the colours [N, 3] uint8 of outlines of objects that are so sure, [N]."""
+    weight = np.clip(sure, 0, 1)[:, None]
     return np.rint(np.array(UNSURE) * (1 - weight) + np.array(INSIDE) * weight).astype(np.uint8)
 
 

@@ -146,6 +146,41 @@ def test_each_way_of_predicting_has_its_own(fitted, tmp_path):
     assert len(json.loads((tmp_path / store.FILE).read_text())["entries"]) == 2
 
 
+def test_the_least_confidence_is_kept_and_a_file_without_one_has_none(fitted, tmp_path):
+    path = store.write(tmp_path, SETTINGS, fitted._replace(least=0.35))
+    assert store.read(tmp_path, SETTINGS)[0].least == 0.35
+    store.write(tmp_path, SETTINGS, fitted._replace(least=0.0))
+    assert "least" not in json.loads(path.read_text())["entries"][0]["calibration"]
+    assert store.read(tmp_path, SETTINGS)[0].least == 0.0
+
+
+@pytest.mark.parametrize("specks", [0, 3, 40])
+def test_objects_are_left_out_where_that_raises_the_precision_of_new_ones(specks):
+    rng = np.random.default_rng(specks)
+    listed, right, counts = [], [], []
+    for _ in range(30):
+        sure = rng.random(12 + specks) * np.repeat([1.0, 0.3], [12, specks])
+        p = np.clip(sure, 0.01, 0.99)
+        ones = np.ones(len(p))
+        listed.append(objects.Objects(ones[None], 30 * ones, p, *(np.nan * ones,) * 4, ones[:0]))
+        right.append(rng.random(len(p)) < sure)
+        counts.append(float(right[-1].sum() + 1))
+    line = objects.fit(listed, right)
+    found = objects.least(listed, right, counts, line)
+    precision = {}
+    for cut in objects.CUTS:
+        of = []
+        for one, t, n in zip(listed, right, counts, strict=True):
+            kept = objects.confidence(one, line) >= cut
+            hit = int((t & kept).sum())
+            of.append(hit / (hit + (int(kept.sum()) - hit) + (n - hit)))
+        precision[cut] = np.mean(of)
+    assert precision[found] == max(precision.values()) and found > 0
+    assert objects.least(listed, right, counts, None) == 0.0
+    perfect = [np.ones(len(t), bool) for t in right]
+    assert objects.least(listed, perfect, [len(t) for t in right], line) == 0.0
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 2, "entries": []}', '{"format": 1}'])
 def test_a_file_that_is_no_calibration_is_named(text, tmp_path):
     (tmp_path / store.FILE).write_text(text)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from object_scenes import numbers
 
+from segdiff_jax.certainty import answers
 from segdiff_jax.certainty.doubtful import RARE, find
 from segdiff_jax.evaluation.labelling import label
 
@@ -112,3 +113,25 @@ def test_the_list_is_that_of_the_definition(seed):
     wanted = brute(labels, samples)
     assert len(wanted) > 1 and sorted(c for _, c in got) == sorted(c for _, c in wanted)
     assert got == wanted
+
+
+def test_objects_of_too_little_confidence_are_doubtful_and_no_longer_labelled():
+    labels = label(mask(SURE, FIRST, SECOND))
+    n, nan = np.arange(3), np.full(3, np.nan)
+    confidence = np.array([0.3, 0.9, 0.4])
+    listed = answers.Objects(
+        labels, *(n + 10, n / 10, nan, nan, confidence), ("first",), ("a", "b", "c")
+    )
+    found = answers.sure(listed, 0.4)
+    np.testing.assert_array_equal(found.labels, np.where(labels == 1, 0, np.maximum(labels - 1, 0)))
+    np.testing.assert_array_equal(found.confidence, [0.9, 0.4])
+    np.testing.assert_array_equal(found.area, [11, 12])
+    assert found.classes == ("b", "c") and found.doubtful[1] == "first"
+    one = found.doubtful[0]
+    assert (one.top, one.left, one.confidence, one.probability) == (2, 2, 0.3, 0.0)
+    np.testing.assert_array_equal(one.pixels, np.ones((10, 10), bool))
+    surest = [other.confidence for other in answers.sure(listed, 0.95).doubtful[:3]]
+    assert surest == [0.9, 0.4, 0.3]
+    assert answers.sure(listed, 0.0) is listed
+    unknown = listed._replace(confidence=nan)
+    assert answers.sure(unknown, 0.9) is unknown

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pixel_network import predictor_of
 from tiny_config import tiny
@@ -172,6 +174,29 @@ def test_predict_writes_the_columns_and_the_masks_of_a_risk(place, tmp_path):
         np.testing.assert_array_equal(found // 255, expected)
 
 
+@pytest.mark.parametrize(("flags", "least"), [((), 0.5), (("--confidence=0",), 0.0)])
+def test_objects_of_too_little_confidence_are_doubtful(flags, least, place, tmp_path):
+    content = json.loads((place / "run" / store.FILE).read_text())
+    by_area = {"names": ["log area"], "centre": [3.0], "spread": [1.0], "weights": [9.0]}
+    content["entries"][0]["calibration"] |= {"confidence": {**by_area, "offset": 0.0}, "least": 0.5}
+    shutil.copytree(place / "run", tmp_path / "run")
+    (tmp_path / "run" / store.FILE).write_text(json.dumps(content))
+    words = f"--workdir={tmp_path / 'run'}", f"--input={place / 'images'}"
+    asked = *words, f"--output={tmp_path / 'out'}", *SETTINGS, "--outputs=objects", *flags
+    assert segdiff.main(["predict", *asked]) == 0
+    rows = [row for row in rows_of(tmp_path / "out" / "objects.csv") if row["confidence"]]
+    unsure = [row for row in rows if float(row["confidence"]) < least]
+    assert unsure == [row for row in rows if row["status"] == "doubtful"]
+    assert {int(row["area"]) <= 20 for row in unsure} == ({True} if least else set())
+    for path in (tmp_path / "out" / "labels").iterdir():
+        kept = [r for r in rows if r["status"] == "object" and r["picture"][:3] == path.name[:3]]
+        areas = np.bincount(tifffile.imread(path).ravel())[1:]
+        assert [int(row["area"]) for row in kept] == areas.tolist()
+        mask = np.asarray(Image.open(tmp_path / "out" / "mask" / f"{path.stem}.png")) > 0
+        own = [r for r in rows if r["picture"][:3] == path.name[:3]]
+        assert np.count_nonzero(mask) >= sum(int(row["area"]) for row in own)
+
+
 def test_without_a_calibration_the_columns_are_empty(place, tmp_path):
     words = f"--workdir={place / 'run'}", f"--input={place / 'images'}", f"--output={tmp_path}"
     assert segdiff.main(["predict", *words, "--samples=3"]) == 0
@@ -222,11 +247,16 @@ def test_check_of_a_run_rates_its_own_annotations(place, monkeypatch):
         (["calibrate", "--workdir=RUN", "--split=train"], "was trained on it", errors.USAGE),
         (["calibrate", "--workdir=RUN", "--images=IMAGES", "--masks=RUN"], "no mask", 65),
         (["check", "--workdir=RUN", "--samples=-1"], "--samples=-1: must be", errors.USAGE),
+        (
+            ["predict", "--workdir=RUN", "--input=IMAGES", "--output=OUT", "--confidence=0.5"],
+            "--confidence=0.5: objects have none",
+            64,
+        ),
         (["predict", "--workdir=RUN", "--risk=0"], "--risk=0: must be a number, above 0", 64),
     ],
 )
-def test_mistakes_are_named(command, message, code, place, capsys):
-    places = {"RUN": place / "run", "IMAGES": place / "images"}
+def test_mistakes_are_named(command, message, code, place, tmp_path, capsys):
+    places = {"RUN": place / "run", "IMAGES": place / "images", "OUT": tmp_path / "out"}
     words = command[:1]
     for word in command[1:]:
         name, _, value = word.partition("=")
