@@ -105,11 +105,19 @@ def sure(of_all: Objects, least: float) -> Objects:
     if kept.all():
         return of_all
     number = np.cumsum([0, *kept]) * [True, *kept]
-    columns = of_all.area, of_all.probability, of_all.held, of_all.area_std, of_all.confidence
-    unsure = of_doubtful.unsure(of_all.labels, *columns[1:], least)
+    known = of_all.probability, of_all.held, of_all.area_std, of_all.confidence
+    unsure = of_doubtful.unsure(of_all.labels, *known, least)
     classes = tuple(name for name, own in zip(of_all.classes, kept, strict=True) if own)
-    of_kept = (column[kept] for column in columns)
-    return Objects(number[of_all.labels], *of_kept, (*unsure, *of_all.doubtful), classes)
+    return of_all._replace(
+        labels=number[of_all.labels],
+        area=of_all.area[kept],
+        probability=of_all.probability[kept],
+        held=of_all.held[kept],
+        area_std=of_all.area_std[kept],
+        confidence=of_all.confidence[kept],
+        doubtful=(*unsure, *of_all.doubtful),
+        classes=classes,
+    )
 
 
 def rated(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> RatedMask:
