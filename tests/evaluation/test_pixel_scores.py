@@ -39,8 +39,8 @@ def test_adaptive_bins_hold_equally_many_pixels():
 
 
 def test_of_the_predicted_class_it_is_the_adaptive_error_of_torch_uncertainty():
-    # torch_uncertainty 0.13.0 AdaptiveCalibrationError("binary", 15) takes the probability of the
-    # predicted class, this package that of the foreground, as torchmetrics does for its ECE
+    # torch_uncertainty 0.13.0 AdaptiveCalibrationError("binary", 15): it takes the probability of
+    # the predicted class, and this package that of the foreground, as torchmetrics does for its ECE
     found = pixel_scores.scores(counted(np.maximum(P, 1 - P), np.round(P) == Y)).ace
     assert found == pytest.approx(0.0444, abs=ROUNDING + 1 / 400)
 

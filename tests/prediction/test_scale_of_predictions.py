@@ -12,6 +12,8 @@ from scipy import ndimage
 from stand_in import StandIn, run_of
 
 from segdiff_jax import predict
+from segdiff_jax.certainty import calibration, conformal
+from segdiff_jax.certainty.quantities import IntervalModel
 from segdiff_jax.cli.predict_args import parse
 from segdiff_jax.errors import UserError
 
@@ -34,11 +36,11 @@ def call(tmp_path):
     folder.mkdir()
     Image.fromarray(squares()).save(folder / "squares.png")
 
-    def call(*argv, diameter=0.0, count=0.0, pixel=0.0, **has):
+    def call(*argv, diameter=0.0, count=0.0, pixel=0.0, fitted=None, **has):
         given = [f"--workdir={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]
         model, seen = StandIn(samples=3, **has), []
         model.config.data.objects, model.config.data.pixel_size = (float(diameter), count), pixel
-        bands = model.bands
+        bands, model.calibration = model.bands, fitted
 
         def watched(images, first=0):
             def each():
@@ -129,6 +131,18 @@ def test_pictures_are_brought_to_the_pixels_of_the_training_each_by_its_own(size
     assert sized("--scale=auto", pixel=0.25)[1] == []
     with pytest.raises(UserError, match="scale was auto, now None"):
         sized(pixel=0.25)
+
+
+def test_what_a_calibration_says_is_left_out_of_pictures_at_another_scale_alone(sized):
+    parts = dict.fromkeys(calibration.Calibration._fields)
+    width = dict.fromkeys(conformal.LEVELS, 10.0)
+    parts |= {"area": IntervalModel("mask", "constant", width, False, 50)}
+    parts |= {"n": 50, "fingerprint": "", "source": "", "classes": {}}
+    fitted = calibration.Calibration(**parts)
+    output, _ = sized("--scale=auto", pixel=0.25, fitted=fitted)
+    with open(output / "summary.csv", newline="") as file:
+        areas = {line["name"]: line["area_low"] for line in csv.DictReader(file)}
+    assert areas == {"a.tif": "", **dict.fromkeys(("b.tif", "c.tif", "squares.png"), "2294.0")}
 
 
 def test_a_picture_at_the_scale_of_the_training_is_predicted_as_without_a_scale(sized, tmp_path):
