@@ -14,6 +14,7 @@ from segdiff_jax import predict
 from segdiff_jax.app import answers, exports, predicted
 from segdiff_jax.app.predicted import Predicted
 from segdiff_jax.certainty.answers import Objects
+from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.cli.predict_args import parse
 from segdiff_jax.prediction.object_files import Outlined
 from segdiff_jax.prediction.object_table import DOUBTFUL, OBJECT, Row
@@ -101,19 +102,27 @@ def test_a_person_looks_first_at_what_is_most_probably_wrong():
     assert [one.label for one in order] == [4, 2, 6, 5, 3, 1]
 
 
-def test_confidence_is_of_the_map_and_agreement_of_the_samples(monkeypatch):
+@pytest.mark.parametrize("least", [0.0, 0.5])
+def test_confidence_is_of_the_map_and_agreement_of_the_samples(monkeypatch, least):
+    labels, one, two = np.array([[1, 0, 2]]), np.array([0.1, 0.9]), np.array([0.2, 0.3])
+
     def objects(found, mask, calibration):
-        labels = np.ones((2, 2), np.int64)
-        of = "of the map" if calibration else "of the samples"
-        return Objects(labels, *([of],) * 5, (of,))
+        of = two if calibration is None else one
+        return Objects(labels, np.ones(2, np.int64), of, of, of, of, (), ("", ""))
 
     found = predicted.predict(StandIn(), picture(), lambda share: None)
     monkeypatch.setattr(answers.answers, "objects", objects)
-    known = answers._known(found, found, found.shown > 0.5, "a calibration")
-    assert known.confidence == ["of the map"] and known.probability == ["of the map"]
-    assert known.held == known.area_std == ["of the samples"]
-    assert known.doubtful == ("of the samples",)
-    assert answers._known(found, None, found.shown > 0.5, "one").held == ["of the map"]
+    fitted = Calibration(*[None] * 9, 1, "", "", {}, least)
+    known = answers._known(found, found, found.shown > 0.5, fitted)
+    kept = slice(1 if least else 0, None)
+    for of, expected in ((known.confidence, one), (known.probability, one)):
+        np.testing.assert_array_equal(of, expected[kept])
+    for of, expected in ((known.held, two), (known.area_std, two)):
+        np.testing.assert_array_equal(of, expected[kept])
+    assert known.labels.max() == (1 if least else 2)
+    assert [unsure.confidence for unsure in known.doubtful] == ([0.1] if least else [])
+    alone = answers._known(found, None, found.shown > 0.5, fitted)
+    np.testing.assert_array_equal(alone.held, one)
 
 
 def test_the_zip_of_all_has_the_files_of_each_picture_and_one_table(tmp_path):

@@ -111,7 +111,7 @@ def test_an_output_continues_and_misses_a_class_map(call):
 
 def fit():
     """A calibration of one class alone, whose 80 % intervals are +- 20 pixels and +- 1 object."""
-    none = dict.fromkeys(calibration.Calibration._fields)
+    none = dict.fromkeys(calibration.Calibration._fields) | {"least": 0.0}
     width = dict(zip(conformal.LEVELS, (10.0, 20.0, None), strict=True))
     models = {
         "area": IntervalModel("mask", "constant", width, False, 50),

@@ -134,7 +134,7 @@ def test_pictures_are_brought_to_the_pixels_of_the_training_each_by_its_own(size
 
 
 def test_what_a_calibration_says_is_left_out_of_pictures_at_another_scale_alone(sized):
-    parts = dict.fromkeys(calibration.Calibration._fields)
+    parts = dict.fromkeys(calibration.Calibration._fields) | {"least": 0.0}
     width = dict.fromkeys(conformal.LEVELS, 10.0)
     parts |= {"area": IntervalModel("mask", "constant", width, False, 50)}
     parts |= {"n": 50, "fingerprint": "", "source": "", "classes": {}}
