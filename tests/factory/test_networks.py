@@ -67,7 +67,7 @@ def test_products_have_the_precision_of_the_config(precision):
     assert network(precision=precision).precision == precision
 
 
-def test_the_time_is_embedded_up_to_T_and_masks_are_read_at_the_scales_of_the_config():
+def test_the_time_is_embedded_up_to_the_last_and_masks_are_read_at_the_scales_of_the_config():
     config = tiny()
     config.diffusion.T, config.model.mask_scales = 321, (1, 5)
     made = networks.model(config)
