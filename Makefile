@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 DEMO := runs/demo
 JOBS := 2
 FAULT_JOBS := 3  # a third of their time they wait for a process that hangs or is lost
-FAULTS := tests/faults tests/launch tests/checkpoint
+FAULTS := tests/checkpoint tests/faults tests/launch  # the longest first
 UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
   --custom-compile-command "make lock"

@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_gives_its_own_values_or_those_of_the_one_before(te
     assert set(steps) == {10, 20}  # all values were compared; some damages touch what is not needed
 
 
-@pytest.mark.fault
+@pytest.mark.slow  # the sixty above are of the same kinds
 def test_three_hundred_damages_give_no_wrong_value_and_no_stop(template, tmp_path):
     steps = [damage_and_restore(template, tmp_path / str(seed), seed) for seed in range(300)]
     print(f"damages: 300, newest {steps.count(20)}, the one before {steps.count(10)}")

@@ -122,8 +122,13 @@ PHASES = {
     "evaluating": Phase("main", ("--mode=evaluate", *SLOW), says(ANSWERS), "test: "),
     "compiling a prediction": compiles("predict", (), "sample_rows"),
 }
-BY_HAND = "importing", "making an update"
-ALSO_BY_HAND = "compiling the step", "compiling the validation"  # slow: the handler is the same
+# slow: the handler is the same, and so is the program of an evaluation
+SLOW_PHASES = [
+    (signal.SIGTERM, "compiling the validation"),
+    *((signal.SIGINT, f"compiling the {what}") for what in ("step", "validation")),
+    (signal.SIGINT, "making an update"),
+]
+QUICK_PHASES = [(signal.SIGTERM, phase) for phase in PHASES if phase != SLOW_PHASES[0][1]]
 
 
 def started(folder, tmp_path, phase):
@@ -150,9 +155,9 @@ def started(folder, tmp_path, phase):
 @pytest.mark.parametrize(
     ("kind", "phase"),
     [
-        *((signal.SIGTERM, phase) for phase in PHASES),
-        *((signal.SIGINT, phase) for phase in BY_HAND),
-        *(pytest.param(signal.SIGINT, phase, marks=pytest.mark.slow) for phase in ALSO_BY_HAND),
+        *QUICK_PHASES,
+        (signal.SIGINT, "importing"),
+        *(pytest.param(*phase, marks=pytest.mark.slow) for phase in SLOW_PHASES),
     ],
 )
 def test_a_signal_ends_any_phase_within_seconds_and_loses_nothing(folder, tmp_path, kind, phase):

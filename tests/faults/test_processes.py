@@ -82,7 +82,10 @@ def test_a_run_killed_with_minus_9_ends_as_if_it_had_not_been(folder, alone):
     assert losses(workdir) == losses(alone[0])
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "kind",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],  # one handler
+)
 def test_a_signalled_run_saves_and_logs_it_within_ten_seconds(folder, kind):
     workdir = folder / kind.name
     flags = "--mode=train", "--config.train.steps=1000000"

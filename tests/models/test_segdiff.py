@@ -165,7 +165,7 @@ def plain_gradient(network):
         ("rrdb_form", "parts", None),
         ("rrdb_form", "spread", None),
         ("remat", "rrdb", 0.95),
-        ("remat", "unet", 0.5),
+        pytest.param("remat", "unet", 0.5, marks=pytest.mark.slow),  # "all" is both
         ("remat", "all", 0.45),
     ],
 )

@@ -30,19 +30,27 @@ def fresh():
     return perturbed_state(tiny(), 0.05)
 
 
+SMALL_STEPS = optax.sgd(0.01)
+
+
 @pytest.fixture(scope="module")
 def eight(fresh):
-    return run_steps(fresh, 2, 8, optimizer=optax.sgd(0.01))
+    return run_steps(fresh, 2, 8, optimizer=SMALL_STEPS)
+
+
+@pytest.fixture(scope="module")
+def moved_by_the_gradient(fresh):
+    return run_steps(fresh, 1, 1, optimizer=optax.sgd(1.0))
 
 
 def test_pmap_and_shard_map_take_the_same_steps_to_the_last_bit(fresh, eight):
-    mapped, seen = run_steps(fresh, 2, 8, "pmap", optax.sgd(0.01))
+    mapped, seen = run_steps(fresh, 2, 8, "pmap", SMALL_STEPS)
     assert seen == eight[1]
     assert largest_difference(mapped, eight[0]) == 0
 
 
 def test_eight_devices_take_the_steps_of_one(fresh, eight):
-    alone, seen = run_steps(fresh, 2, 1, optimizer=optax.sgd(0.01))
+    alone, seen = run_steps(fresh, 2, 1, optimizer=SMALL_STEPS)
     for one, other in zip(seen, eight[1], strict=True):
         for name in one:
             assert one[name] == pytest.approx(other[name], rel=2e-5)
@@ -59,7 +67,7 @@ def test_thirty_updates_have_the_same_losses_on_any_number_of_devices(fresh):
 
 
 def test_devices_communicate_once_a_step(fresh):
-    mesh, optimizer = mesh_of(8), optax.sgd(0.01)
+    mesh, optimizer = mesh_of(8), SMALL_STEPS
     state = distributed.replicate(fresh.replace(opt_state=optimizer.init(fresh.params)), mesh)
     rows = distributed.split_rows(BATCH, mesh)
     step = mapped_step(mesh, optimizer=optimizer)
@@ -71,7 +79,7 @@ def test_devices_communicate_once_a_step(fresh):
 
 
 def test_the_guard_changes_no_update_that_is_finite(fresh, eight):
-    unguarded, seen = run_steps(fresh, 2, 8, optimizer=optax.sgd(0.01), guarded=False)
+    unguarded, seen = run_steps(fresh, 2, 8, optimizer=SMALL_STEPS, guarded=False)
     for part in ("params", "ema_params"):
         before, one, other = (getattr(s, part) for s in (fresh, unguarded, eight[0]))
         moved = largest_difference(one, before)
@@ -82,7 +90,7 @@ def test_the_guard_changes_no_update_that_is_finite(fresh, eight):
 
 
 def test_the_same_step_twice_is_the_same_to_the_last_bit(fresh, eight):
-    again, _ = run_steps(fresh, 2, 8, optimizer=optax.sgd(0.01))
+    again, _ = run_steps(fresh, 2, 8, optimizer=SMALL_STEPS)
     assert largest_difference(again, eight[0]) == 0
 
 
@@ -94,8 +102,8 @@ def test_the_loss_falls_when_one_batch_is_learned_by_heart(fresh):
     assert np.mean([m["mse"] for m in seen[-5:]]) < 0.5 * np.mean([m["mse"] for m in seen[:5]])
 
 
-def test_the_average_of_the_weights_follows_its_formula(fresh):
-    state, _ = run_steps(fresh, 1)
+def test_the_average_of_the_weights_follows_its_formula(fresh, moved_by_the_gradient):
+    state, _ = moved_by_the_gradient
     for before, now, average in zip(
         *map(jax.tree.leaves, (fresh.params, state.params, state.ema_params)), strict=True
     ):
@@ -110,8 +118,8 @@ def test_the_warm_up_of_the_average_starts_at_two_elevenths_and_ends_at_the_deca
     assert float(decay(jnp.array(10_000))) == pytest.approx(0.99)
 
 
-def test_the_gradient_norm_is_that_of_the_step_taken(fresh):
-    state, seen = run_steps(fresh, 1, 1, optimizer=optax.sgd(1.0))
+def test_the_gradient_norm_is_that_of_the_step_taken(fresh, moved_by_the_gradient):
+    state, seen = moved_by_the_gradient
     moved = jax.tree.map(lambda a, b: a - b, fresh.params, state.params)
     assert float(optax.tree.norm(moved)) == pytest.approx(seen[0]["grad_norm"], rel=1e-4)
 
@@ -185,6 +193,6 @@ def test_several_draws_an_image_are_the_mean_of_single_draws(fresh, at_once, rou
 @pytest.mark.slow  # `faults/test_pmap.py` compares whole runs
 def test_pmap_reads_rows_in_the_order_of_the_batch(fresh):
     """A permuted batch has another loss, because randomness belongs to the row."""
-    _, seen = run_steps(fresh, 1, 4, "pmap", optax.sgd(0.01))
-    _, other = run_steps(fresh, 1, 2, "shard_map", optax.sgd(0.01))
+    _, seen = run_steps(fresh, 1, 4, "pmap", SMALL_STEPS)
+    _, other = run_steps(fresh, 1, 2, "shard_map", SMALL_STEPS)
     assert seen[0]["loss"] == pytest.approx(other[0]["loss"], rel=2e-5)
