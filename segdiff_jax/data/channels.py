@@ -12,10 +12,12 @@ construction.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from segdiff_jax.data.classes import member
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import BAD_DATA, UserError
 
@@ -29,22 +31,35 @@ class Channels:
     """The channels of a mask besides the foreground.
 
     Attributes:
-        classes: names of exclusive classes, see `classes`; (): there are none.
+        classes: names of classes, see `classes`; (): there are none.
         interior: whether the last channel is the interior of objects.
+        overlap: whether a pixel may belong to several classes.
     """
 
     classes: tuple[str, ...] = ()
     interior: bool = False
+    overlap: bool = False
 
     def __str__(self) -> str:
         """Returns what is learnt, for messages."""
-        parts = ["masks", *([f"the classes {', '.join(self.classes)}"] if self.classes else [])]
+        kind = "overlapping classes" if self.overlap else "classes"
+        parts = ["masks", *([f"the {kind} {', '.join(self.classes)}"] if self.classes else [])]
         return " and ".join([*parts, *(["interiors of objects"] if self.interior else [])])
 
     @property
     def count(self) -> int:
         """Returns K, the number of all channels."""
         return 1 + len(self.classes) + self.interior
+
+    def foreground(self, maps: Any) -> Any:
+        """Returns the foreground [..., H, W] of the maps [..., K, H, W] of all channels.
+
+        It is the first; of classes that overlap the highest of them, so that a mask of it is their
+        union, which the first channel only comes close to.
+        """
+        if not self.overlap:
+            return maps[..., 0, :, :]
+        return maps[..., 1 : 1 + len(self.classes), :, :].max(axis=-3)
 
     def packed(self, examples: Sequence[Example]) -> list[Example]:
         """Returns examples whose masks hold all channels as bits; themselves if there is only one.
@@ -76,7 +91,8 @@ class Channels:
         if self.classes:
             if example.classes is None:
                 raise UserError(f"{example.name}: its mask has no classes", BAD_DATA)
-            channels += [example.classes == k for k in range(1, len(self.classes) + 1)]
+            numbers = range(1, len(self.classes) + 1)
+            channels += [member(example.classes, k, self.overlap) for k in numbers]
         if self.interior:
             labels = example.objects
             if labels is None:

@@ -30,7 +30,8 @@ class Example(NamedTuple):
         annotations: [A, h, w] uint8 in {0, 1}, the masks of several annotators; None: of one.
         objects: [h, w] integers, the objects of the mask by their labels 1, 2, ..., 0 elsewhere;
             None: they are not known.
-        classes: [h, w] uint8, the class map of the mask, see `classes`; None: it has no classes.
+        classes: [h, w] uint8, of more than 8 classes that overlap uint16: the class map of the
+            mask, see `classes`; None: it has no classes.
         pixel_size: side of a pixel of the image, micrometres; 0: it is not known.
     """
 
