@@ -5,6 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := runs/demo
 JOBS := 2
+FAULT_JOBS := 3  # a third of their time they wait for a process that hangs or is lost
 FAULTS := tests/faults tests/launch tests/checkpoint
 UV := uv>=0.9,<1
 LOCK = $(PY) -m uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
@@ -35,7 +36,7 @@ test: install-dev  ## the fast tests
 	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal --durations=12 -m "not slow and not fault"
 
 faults: install-dev  ## kills, damage, lost and hung processes, launchers; prints its figures
-	$(UNOPTIMISED) $(PY) -m pytest -q -n $(JOBS) --dist worksteal --durations=15 -m "fault and not slow" -rP \
+	$(UNOPTIMISED) $(PY) -m pytest -q -n $(FAULT_JOBS) --dist worksteal --durations=15 -m "fault and not slow" -rP \
 	  --show-capture=stdout $(FAULTS)
 
 # The numbers of the authors' code on the accelerator of this machine, in full float32, and what its

@@ -9,7 +9,7 @@ are not among them: the documents give their commands. Exit code 1: a figure dif
 import re
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import reduced, shapes
 from configs import monuseg, synthetic
 from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.evaluation.baselines import baseline_rows
@@ -73,6 +74,38 @@ def spread_of_area() -> tuple[float, ...]:
     return (float(np.mean(spreads)),)
 
 
+@cache
+def of_shapes() -> dict[str, float]:
+    """Returns what `benchmarks.run --only=shapes` prints, by the name of its row."""
+    return {row.name: row.sample.median for row in shapes.rows()}
+
+
+def images_that_fit(name: str) -> tuple[float, ...]:
+    """Returns the batches of a configuration by model.remat, and by memory."""
+    fits = "{}: batch in {} GB, remat {}".format
+    return tuple(of_shapes()[fits(name, gb, r)] for r in shapes.REMAT for gb in shapes.MEMORIES)
+
+
+def links(name: str) -> tuple[float, ...]:
+    """Returns the MB of the gradients, those that a chip sends, and the efficiencies, percent."""
+    rows = of_shapes()
+    sent = [rows[f"{name}: sent by a chip, {cores} cores"] for cores in shapes.CORES]
+    kept = [rows[f"{name}: efficiency on paper, {cores} cores"] for cores in shapes.CORES]
+    return 4 * rows[f"{name}: parameters"], *sent, *kept
+
+
+def products_of_gpu() -> tuple[float, ...]:
+    """Returns the GFLOP of configs/monuseg.py:gpu, of G and of a pass of the U-Net."""
+    one = shapes.forward(monuseg.get_config("gpu"))
+    return one.encode / 1e9, one.denoise / 1e9
+
+
+def products_of_reduced() -> tuple[float, ...]:
+    """Returns the GFLOP of the reduced configuration, of G and of all."""
+    one = shapes.forward(reduced.get_config())
+    return one.encode / 1e9, (one.encode + one.denoise) / 1e9
+
+
 VARIANTS = {
     "SegDiff: F(x_t) + G(I)": {},
     "variant one: F(x_t) beside G(I)": {"conditioning": "concat"},
@@ -81,6 +114,9 @@ VARIANTS = {
     "deterministic twin: G and the U-Net in one pass": {"kind": "twin"},
     "plain U-Net of the image in one pass": {"kind": "unet"},
 }
+SPEED = "docs/performance.md"
+FITS = r" \| ".join([", ".join([NUMBER] * len(shapes.MEMORIES))] * len(shapes.REMAT))
+LINKS = r" \| ".join([f"{NUMBER} MB"] * 4 + [f"{NUMBER} %"] * 3)
 FIGURES = [
     *(
         Figure(
@@ -96,6 +132,16 @@ FIGURES = [
         nuclei_thresholds,
         0.0008,
     ),
+    *(
+        Figure(SPEED, rf"\| {name} \| {FITS} \|", partial(images_that_fit, name))
+        for name in shapes.CONFIGS
+    ),
+    *(
+        Figure(SPEED, rf"\| {name} \| {LINKS} \|", partial(links, name), 8e-4)
+        for name in shapes.CONFIGS
+    ),
+    Figure(SPEED, rf"{NUMBER} GFLOP of G and {NUMBER} of a pass", products_of_gpu, 0.004),
+    Figure(SPEED, rf"{NUMBER} of {NUMBER} GFLOP of a forward pass", products_of_reduced, 0.002),
     Figure("docs/predict.md", rf"their areas spread by {NUMBER} pixels", spread_of_area, 0.02),
     Figure("docs/answers.md", rf"is 159 of {NUMBER} ", spread_of_area, 0.02),
 ]

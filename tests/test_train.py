@@ -397,20 +397,6 @@ def test_the_report_scores_every_test_image_beside_the_baselines(prepared, finis
     assert again["images"] == report["images"]
 
 
-def test_the_best_checkpoint_on_validation_is_kept_and_can_be_scored(tmp_path):
-    """Scores are handed in, so that the best is known: the one in the middle."""
-    checkpoints = Checkpoints(tmp_path)
-    for step, dice in ((1, 0.2), (2, 0.9), (3, 0.5), (4, 0.4), (5, None)):
-        ema = {"w": np.full(3, float(step), np.float32)}
-        scores = None if dice is None else {"dice": dice}
-        checkpoints.save(step, ema, {"step": np.array(step)}, scores)
-    checkpoints.close()
-    like = {"w": jax.ShapeDtypeStruct((3,), np.float32)}
-    again = Checkpoints(tmp_path)
-    assert [again.restore_ema(like, which)[0] for which in ("best", "last")] == [2, 5]
-    np.testing.assert_array_equal(again.restore_ema(like, "best")[1]["w"], 2.0)
-
-
 def test_from_the_first_update_on_garbage_is_collected(prepared, tmp_path):
     gc.disable()
     try:

@@ -1,9 +1,9 @@
 """Makes several XLA devices of a CPU, which share the rows of a batch and the generations.
 
-Small maps do not keep two cores busy: a reverse step of one row takes 22 ms with both cores and
-27 ms with one. Two devices sample two rows in 28 ms (docs/performance.md). XLA still splits the
-operations of a device over all cores, therefore `MAX_DEVICES` suffice; each holds a copy of the
-state.
+Small maps do not keep two cores busy: a reverse step of one row takes nearly as long with one core
+as with both, and two devices sample two rows in about that time (docs/performance_log.md tells how
+to compare). XLA still splits the operations of a device over all cores, therefore `MAX_DEVICES`
+suffice; each holds a copy of the state.
 """
 
 import os

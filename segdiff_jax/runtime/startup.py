@@ -1,8 +1,8 @@
 """Restarts the program with huge pages, before jax is imported.
 
-XLA allocates the arrays of a CPU with malloc. Huge pages make a training step there 1.23 times as
-fast (docs/performance_log.md), but glibc reads the setting only when a process starts. The switch
-is that setting: with `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` the program does not restart.
+XLA allocates the arrays of a CPU with malloc. Huge pages spare a training step there most of its
+page faults (docs/performance_log.md), but glibc reads the setting only when a process starts. The
+switch is that setting: with `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` the program does not restart.
 """
 
 import contextlib

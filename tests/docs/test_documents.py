@@ -1,5 +1,6 @@
 """The documents: links lead somewhere, the site lists them all, and commands exist."""
 
+import ast
 import contextlib
 import io
 import re
@@ -26,6 +27,14 @@ def blocks(text):
 
 
 COMMANDS = sorted({(path.name, line) for path in DOCUMENTS for line in blocks(path.read_text())})
+BENCHMARK = re.compile(r"python -m benchmarks\.(\w+)([^`\n#|]*)")
+BENCHMARKS = sorted(
+    {
+        (path.name, *found)
+        for path in (*DOCUMENTS, ROOT / "MODELS.md")
+        for found in BENCHMARK.findall(path.read_text().replace("\\\n", " "))
+    }
+)
 
 
 def page_of_the_site(item):
@@ -94,3 +103,12 @@ def test_every_command_and_flag_in_a_document_exists(document, line):
         flag = re.match(r"--(no)?([\w.]+)", word)
         if flag and not flag[2].startswith("config."):
             assert flag[2] in known | {"config", "help", "version"}, f"{document}: {line}"
+
+
+@pytest.mark.parametrize(("document", "program", "words"), BENCHMARKS)
+def test_every_benchmark_and_option_in_a_document_exists(document, program, words):
+    text = ast.get_docstring(ast.parse((ROOT / "benchmarks" / f"{program}.py").read_text()))
+    for flag, value in re.findall(r"--(\w+)=?([\w,]*)", words):
+        assert f"--{flag}" in text, f"{document}: {program} has no --{flag}"
+        if flag == "only":
+            assert set(value.split(",")) <= set(re.findall(r"\w+", text)), f"{document}: {value}"

@@ -287,12 +287,16 @@ def trained(folder, workdir, *parts):
 PMAP = "--config.train.map=pmap"
 
 
-def test_one_process_of_two_devices_and_two_of_one_learn_the_same_and_take_turns(folder, tmp_path):
-    """The last turn is mapped by pmap."""
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([(2, 1, 6)], id="2x1", marks=pytest.mark.slow),  # the turns have its updates
+        pytest.param([(2, 1, 2), (1, 2, 3), (2, 1, 6, PMAP)], id="2x1, 1x2, 2x1 by pmap"),
+    ],
+)
+def test_two_processes_learn_what_one_of_two_devices_learns_also_in_turns(folder, tmp_path, parts):
     one = trained(folder, tmp_path / "one", (1, 2, 6))
-    two = trained(folder, tmp_path / "two", (2, 1, 6))
-    turns = trained(folder, tmp_path / "turns", (2, 1, 2), (1, 2, 3), (2, 1, 6, PMAP))
-    for name, (seen, state) in {"two": two, "turns": turns}.items():
-        assert seen == one[0] and len(seen) == 6, name
-        assert all(map(np.array_equal, state, one[1])), name
-    print("1x2 against 2x1 against 2x1 -> 1x2 -> 2x1: losses and states bit-equal after 6 updates")
+    seen, state = trained(folder, tmp_path / "two", *parts)
+    assert seen == one[0] and len(seen) == 6
+    assert all(map(np.array_equal, state, one[1]))
+    print(f"1x2 against {parts}: losses and states bit-equal after 6 updates")

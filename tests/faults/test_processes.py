@@ -48,25 +48,21 @@ def alone(folder):
     return folder / "alone", output
 
 
-def test_one_command_prepares_trains_evaluates_and_reports(alone):
+def test_one_command_prepares_trains_evaluates_and_reports_and_once_more_says_it_is_done(
+    folder, alone
+):
+    """Neither the log nor a file of it holds a secret of the environment."""
     workdir, output = alone
     assert (workdir / "report" / "report.html").stat().st_size > 100_000
     assert (workdir / "config.json").exists() and (workdir.parent / "data" / "synthetic").is_dir()
     assert "update 6 of 6" in output and "test: iou" in output
     assert losses(workdir)[-1][0] == 6
-
-
-def test_no_secret_of_the_environment_is_in_a_log_or_a_file(alone):
-    workdir, output = alone
     files = [path for path in workdir.rglob("*") if path.is_file()]
     holding = [path for path in files if CANARY.encode() in path.read_bytes()]
     print(f"secrets: {len(SECRETS)}, {len(files)} files and the log hold {len(holding)}")
     assert len(files) > 30 and not holding and CANARY not in output
-
-
-def test_the_same_command_again_says_that_it_is_done_and_exits_with_0(folder, alone):
-    output = finish(start_run(folder, alone[0], "--mode=train"))
-    assert "already trained, 6 of 6 updates" in output
+    again = finish(start_run(folder, workdir, "--mode=train"))
+    assert "already trained, 6 of 6 updates" in again
 
 
 @pytest.mark.slow  # `test_kill9` is of five kills

@@ -185,13 +185,13 @@ AVERAGE = [
         "generations are not clipped",
         "np.clip(bilinear(one, size), 0, 1)",
         "bilinear(one, size)",
-        "evaluation/test_scoring.py models/test_golden.py evaluation/test_report.py",
+        "test_metrics.py",
     ),
     (
         "generations are clipped before the resize",
         "np.clip(bilinear(one, size), 0, 1)",
         "bilinear(np.clip(one, 0, 1), size)",
-        "models/test_golden.py evaluation/test_report.py",
+        "test_metrics.py",
     ),
     (
         "the uncertainty is a variance",
@@ -272,19 +272,49 @@ FACTORY = [
         "'balanced' has one orientation",
         '"balanced": (c.orientations,) * 2',
         '"balanced": (1, 1)',
-        "factory/test_factory.py inference/test_budgets.py",
+        "factory/test_samplers.py",
     ),
     (
         "the steps are always even",
         '"snr": lambda: diffusion.respaced_by_snr(forward, steps)',
         '"snr": lambda: diffusion.respaced(forward.T, steps)',
-        "factory/test_factory.py",
+        "factory/test_samplers.py",
     ),
     (
         "the signal scale does not reach the schedule",
         "diffusion.with_signal_scale(forward, c.signal_scale)",
         "forward",
-        "factory/test_factory.py",
+        "factory/test_samplers.py",
+    ),
+    (
+        "the statistics of the images do not reach the sampler",
+        "tuple(config.data.mean), tuple(config.data.std)",
+        "(0.0,) * 3, tuple(config.data.std)",
+        "factory/test_samplers.py",
+    ),
+    (
+        "x0 is never drawn",
+        'drawn=config.sampling.x0 == "drawn"',
+        "drawn=False",
+        "factory/test_samplers.py",
+    ),
+    (
+        "each run draws all samples",
+        "share = -(-first.samples // count)",
+        "share = first.samples",
+        "factory/test_samplers.py",
+    ),
+    (
+        "samples are drawn to the end",
+        "tolerance=first.tolerance",
+        "tolerance=0.0",
+        "factory/test_samplers.py",
+    ),
+    (
+        "a call may have too many rows",
+        "mesh.size * max(rows, ROWS) // generations",
+        "mesh.size * max(rows, ROWS)",
+        "factory/test_samplers.py",
     ),
 ]
 

@@ -238,11 +238,26 @@ FACTORY = [
         "test_train.py",
     ),
 ]
+NETWORK = "factory/test_networks.py"
+NETWORKS = [
+    ("the network has no dropout", "dropout=c.dropout", "dropout=0.0", NETWORK),
+    ("the time is embedded up to 1000", "T=config.diffusion.T", "T=1000", NETWORK),
+    ("the width of G's trunk is the schema's", "        c.rrdb_features,", "        64,", NETWORK),
+    (
+        "the U-Net keeps all activations",
+        'remat=c.remat in ("unet", "all")',
+        "remat=False",
+        NETWORK,
+    ),
+    ("masks are read at one scale", "scales=tuple(c.mask_scales)", "scales=(1,)", NETWORK),
+    ("products are of the default precision", "c.precision, ", '"default", ', NETWORK),
+]
 
 MUTATIONS = listed(
     {
         "training/loss": LOSS,
         "training/step": STEPS,
         "factory/training": FACTORY,
+        "factory/networks": NETWORKS,
     }
 )

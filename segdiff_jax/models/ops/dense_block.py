@@ -1,7 +1,7 @@
 """Computes residual dense blocks in one of three forms; the CPU's form is in this file.
 
 The reference is `dense_block_reference`. All forms have the same parameters and the same result but
-for rounding. Which is fastest depends on the device (docs/performance.md has the figures):
+for rounding. Which is fastest depends on the device (docs/performance_log.md):
 
   concat  the reference: all maps so far are joined and convolved for every layer, 5 convolutions of
           32 and 64 output channels, and every layer copies all maps before it

@@ -2,8 +2,8 @@
 
 The reference is `dense_block_reference`. The gradient is written by hand with the same layout: the
 gradient of a layer is convolved once into all inner maps before it. The gradient that JAX derives
-joins more maps, and sums them over pixels in the pass that joins them, at a fifth of the speed of a
-GPU's memory (docs/performance.md).
+joins more maps, and sums them over pixels in the pass that joins them, far below the speed of a
+GPU's memory (docs/performance_log.md).
 """
 
 import jax
