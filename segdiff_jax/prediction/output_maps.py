@@ -94,15 +94,14 @@ class OutputMaps:
         self.generations: np.ndarray | None = None
         self.samples: np.ndarray | None = None
         self.interior = np.zeros(shape, np.uint16) if "interior" in keep else None
-        self.overlap, dtype = overlap, np.uint16 if overlap else np.uint8
-        self.classes = np.zeros(shape, dtype) if classes else None
+        self.classes = np.zeros(shape, np.uint16 if overlap else np.uint8) if classes else None
         of_shares = classes and "shares" in keep
         self.shares = np.zeros((classes, *shape), np.uint16) if of_shares else None
         self.inner, self.outer = (np.zeros(shape, np.uint8) if bounds else None for _ in range(2))
-        self._bounds, self._random, self._expected = bounds, random, expected
-        self._threshold, self._keep_in, self._keep = threshold, keep_in, keep
-        self._rows = self._samples = 0  # finished; of each pixel; then sums over pixels
-        self._confidence = self._deviation = 0.0
+        self.overlap, self._random, self._expected = overlap, random, expected
+        self._threshold, self._bounds, self._keep_in, self._keep = threshold, bounds, keep_in, keep
+        self._rows = self._samples = 0  # finished; of each pixel
+        self._confidence = self._deviation = 0.0  # sums over pixels
         self._common = self._own = np.zeros(0)  # [G] or [S] pixels: in own and final mask; in own
 
     def add(

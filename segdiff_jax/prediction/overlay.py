@@ -59,14 +59,19 @@ def overlay(
             inside = reduced(of_risk, factor) > 127
             picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
         return picture
-    colours = None
     if classes is not None and overlap:
         return _of_each(picture, classes, objects, factor)
-    if classes is not None:
-        colours = PALETTE[block_labels(classes, factor)]
-    elif objects is not None:
-        colours = _colours(objects, factor)
+    colours = _of_outlines(classes, objects, factor)
     return _with_outlines(picture, reduced(mask, factor) > 127, objects, factor, colours)
+
+
+def _of_outlines(
+    classes: np.ndarray | None, objects: Objects | None, factor: int
+) -> np.ndarray | None:
+    """Returns the colours [h, w, 3] uint8 of outlines; None: all are as if sure."""
+    if classes is not None:
+        return PALETTE[block_labels(classes, factor)]
+    return None if objects is None else _colours(objects, factor)
 
 
 def _of_each(
