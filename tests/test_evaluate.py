@@ -8,8 +8,8 @@ import pytest
 
 from segdiff_jax import evaluate, metrics
 from segdiff_jax.certainty.evidence import Evidence
-from segdiff_jax.data.channels import Channels, pack
-from segdiff_jax.data.classes import member
+from segdiff_jax.data.channels import Channels
+from segdiff_jax.data.classes import member, pack
 from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example, majority
 from segdiff_jax.evaluation import annotator_scores, joint_scores, object_scores, report

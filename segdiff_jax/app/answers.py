@@ -10,8 +10,7 @@ from segdiff_jax.certainty import answers
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.quality import LEVEL
-from segdiff_jax.data.channels import pack
-from segdiff_jax.data.classes import decided, decided_each, members
+from segdiff_jax.data.classes import decided, decided_each, members, pack
 from segdiff_jax.data.image_io.pixel_size import Scale
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.evaluation.sample_scores import soft_dice_confidence

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.data.channels import pack
-from segdiff_jax.data.classes import decided, decided_each, members, shares
+from segdiff_jax.data.classes import decided, decided_each, members, pack, shares
 from segdiff_jax.evaluation import sample_scores
 from segdiff_jax.evaluation.labelling import label, label_each, of_truth
 from segdiff_jax.inference.averaging import average

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from segdiff_jax.data.classes import member
+from segdiff_jax.data.classes import member, pack
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import BAD_DATA, UserError
 
 DEPTH = 0.3  # share of the largest distance to the border of an object up to which is no interior
 LEAST = 1.0  # pixels, likewise; a pixel at the border has the distance 1
-MOST = 16  # channels that a mask can hold
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,6 @@ class Channels:
                 labels, _ = ndimage.label(example.mask)  # type: ignore[misc]
             channels.append(interior(labels))
         return example._replace(mask=pack(channels))
-
-
-def pack(channels: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the mask [H, W] with channel k as bit k; uint8, of more than 8 channels uint16."""
-    assert 1 <= len(channels) <= MOST, len(channels)
-    dtype = np.uint8 if len(channels) <= 8 else np.uint16
-    mask = np.zeros(channels[0].shape, dtype)
-    for k, channel in enumerate(channels):
-        mask |= np.asarray(channel, bool).astype(dtype) << dtype(k)
-    return mask
 
 
 def interior(labels: np.ndarray) -> np.ndarray:

@@ -6,15 +6,16 @@ channel has the highest value there. So the mask, and all that is made of it, do
 how well the classes are told apart.
 
 Of classes that overlap a map is [H, W] unsigned integers with class k as bit k - 1, as of
-`channels.pack`: a pixel may belong to several. Each class is decided by itself, and the foreground
+`pack`: a pixel may belong to several. Each class is decided by itself, and the foreground
 is their union.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+MOST = 16  # channels that a mask can hold
 BACKGROUND = "background"  # the name of values that belong to no class, beside 0
 # of data sets whose classes are always the same
 CITYSCAPES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
@@ -96,6 +97,16 @@ def decided_each(mask: np.ndarray, values: np.ndarray, threshold: float) -> np.n
         place = np.nonzero(lone)
         found[(np.argmax(values[:, *place], axis=0), *place)] = True
     return found
+
+
+def pack(channels: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the mask [H, W] with channel k as bit k; uint8, of more than 8 channels uint16."""
+    assert 1 <= len(channels) <= MOST, len(channels)
+    dtype = np.uint8 if len(channels) <= 8 else np.uint16
+    mask = np.zeros(channels[0].shape, dtype)
+    for k, channel in enumerate(channels):
+        mask |= np.asarray(channel, bool).astype(dtype) << dtype(k)
+    return mask
 
 
 def member(classes: np.ndarray, k: int, overlap: bool) -> np.ndarray:

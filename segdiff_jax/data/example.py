@@ -87,7 +87,7 @@ def normalise(
 def to_signed(mask: Array, channels: int = 1) -> jax.Array:
     """Returns a mask [..., H, W] of {0, 1} as float32 [..., H, W, K] of {-1, +1}.
 
-    Of K = 1 channel; of more, the mask holds channel k as bit k (`channels.pack`).
+    Of K = 1 channel; of more, the mask holds channel k as bit k (`classes.pack`).
     """
     return 2.0 * to_bits(mask, channels) - 1.0
 

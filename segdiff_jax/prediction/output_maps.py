@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.data.channels import pack
-from segdiff_jax.data.classes import decided, decided_each
+from segdiff_jax.data.classes import decided, decided_each, pack
 from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.runtime.files import reporting_write_errors

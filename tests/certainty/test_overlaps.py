@@ -7,8 +7,8 @@ from scipy import ndimage
 from segdiff_jax.certainty import answers, calibration, objects, of_classes, quantities
 from segdiff_jax.certainty.evidence import evidence
 from segdiff_jax.certainty.prediction import Prediction
-from segdiff_jax.data.channels import Channels, pack
-from segdiff_jax.data.classes import members
+from segdiff_jax.data.channels import Channels
+from segdiff_jax.data.classes import members, pack
 from segdiff_jax.evaluation.labelling import label, label_each
 from segdiff_jax.inference.predicted_rows import Further, PredictedRows
 

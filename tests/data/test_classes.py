@@ -5,7 +5,7 @@ import pytest
 
 from segdiff_jax.config.allowed import CLASS_VALUES
 from segdiff_jax.data import classes
-from segdiff_jax.data.channels import Channels, pack
+from segdiff_jax.data.channels import Channels
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import UserError
 
@@ -108,7 +108,7 @@ def test_each_class_that_overlaps_is_decided_by_itself_and_their_union_is_the_ma
 
 def test_bits_of_a_class_map_and_its_numbers_give_the_pixels_of_a_class():
     masks = RANDOM.random((11, 5, 6)) > 0.5
-    bits = pack([*masks])
+    bits = classes.pack([*masks])
     np.testing.assert_array_equal(classes.members(bits, 11), masks)
     for k in range(1, 12):
         np.testing.assert_array_equal(classes.member(bits, k, True), masks[k - 1])
@@ -122,7 +122,7 @@ def test_an_example_of_overlapping_classes_has_a_bit_of_each_and_of_their_union(
     assert (
         channels.count == 3 and str(channels) == "masks and the overlapping classes organ, lesion"
     )
-    (one,) = channels.packed([Example(image, mask, "a", classes=pack([*masks]))])
+    (one,) = channels.packed([Example(image, mask, "a", classes=classes.pack([*masks]))])
     np.testing.assert_array_equal(classes.members(one.mask, 3), np.stack([mask > 0, *masks]))
 
 

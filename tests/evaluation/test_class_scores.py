@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from segdiff_jax.data.channels import pack
+from segdiff_jax.data.classes import pack
 from segdiff_jax.evaluation import class_scores, object_scores
 from segdiff_jax.evaluation.class_colours import COLOURS, coloured
 from segdiff_jax.evaluation.labelling import label, label_each

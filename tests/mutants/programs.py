@@ -104,7 +104,6 @@ CHANNELS = [
         "range(len(self.classes), 0, -1)",
         "data/test_classes.py",
     ),
-    ("all channels are one bit", "astype(dtype) << dtype(k)", "astype(dtype)", MASK_CHANNELS),
 ]
 NAMED = [
     (
@@ -156,6 +155,7 @@ VALUES = [
         "int(values.split('+')[0])",
         "data/test_classes.py",
     ),
+    ("all channels are one bit", "astype(dtype) << dtype(k)", "astype(dtype)", MASK_CHANNELS),
     (
         "of classes that overlap a pixel has only the most probable",
         "found = (values > threshold) & mask",

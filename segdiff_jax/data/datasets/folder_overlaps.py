@@ -11,8 +11,7 @@ the end, says that an image without a mask has none of that class.
 
 import numpy as np
 
-from segdiff_jax.data.channels import pack
-from segdiff_jax.data.classes import parse
+from segdiff_jax.data.classes import pack, parse
 from segdiff_jax.data.datasets import folder_pairs
 from segdiff_jax.data.image_io.class_masks import FIELD
 
