@@ -13,7 +13,10 @@ from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import bad_data
 
 SUFFIX = "config.folder.mask_suffix"
-NO_FOLDER = "there is no such folder, of which config.folder.classes takes the masks of a class"
+NO_FOLDER = (
+    "there is no such folder; masks must lie in it, or, of classes that overlap, in those that "
+    "config.folder.classes names"
+)
 IMAGES = ("images", "image", "imgs", "img")  # names of folders, in any case
 MASKS = ("masks", "labels", "annotations", "groundtruth", "ground_truth", "gt")
 Masks = Path | tuple[Path, ...]  # of an image: a file or folder, or files of one object each
@@ -90,7 +93,7 @@ def folders(place: Path, mask_folders: Sequence[Path], where: Where, found: Foun
     for folder in subfolders(place):
         line = f"{folder}: is a folder; images must lie in {place.name}/ itself"
         found.problems.append(line)
-    if missing := [folder for folder in mask_folders if where.folders and not folder.is_dir()]:
+    if missing := [folder for folder in mask_folders if not folder.is_dir()]:
         found.images.extend(files)
         found.problems.extend(f"{folder}: {NO_FOLDER}" for folder in missing)
         return

@@ -5,7 +5,9 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_config import config_of
 
+from segdiff_jax.config import validate
 from segdiff_jax.config.allowed import CLASS_VALUES
 from segdiff_jax.data.classes import members, parse
 from segdiff_jax.data.datasets.folder import Folder
@@ -153,7 +155,9 @@ def test_an_image_that_has_a_mask_of_no_class_is_refused_though_each_may_be_abse
 def test_a_folder_that_is_not_there_is_one_line(text, tmp_path):
     in_folders(tmp_path / "own", "a", MASKS)
     shutil.rmtree(tmp_path / "own" / "masks_lesion")
-    with pytest.raises(UserError, match=r"masks_lesion: there is no such folder, of which config"):
+    with pytest.raises(
+        UserError, match=r"masks_lesion: there is no such folder; masks must lie in it"
+    ):
         examples(tmp_path / "own", tmp_path, text)
 
 
@@ -213,3 +217,22 @@ def test_values_of_255_and_of_1_are_one_line_only_within_a_class(tmp_path):
     save(tmp_path / "own" / "masks_lesion" / "b_LE.png", MASKS[1] * np.uint8(255))
     with pytest.raises(UserError, match=r"b_LE\.png: 1 masks hold 0 and 255, and 1 hold 0 and 1"):
         examples(tmp_path / "own", tmp_path, FOLDERS)
+
+
+@pytest.mark.parametrize(("layout", "text"), LAYOUTS)
+def test_the_config_of_a_folder_counts_its_images_before_it_knows_the_classes(
+    layout, text, tmp_path
+):
+    for name in ("a1", "b2", "c3"):
+        layout(tmp_path / "own", name, MASKS)
+    config = config_of("folder", f"{tmp_path / 'own'},small")
+    assert config.data.test_split == "test"  # held out of three images, and of none fewer
+    config.folder.classes = text
+    validate.check(config)
+    assert config.data.dir == str(tmp_path / "own")
+
+
+def test_a_folder_without_any_masks_is_one_line_of_what_is_missing(tmp_path):
+    save(tmp_path / "own" / "images" / "a.png", np.full((12, 16, 3), 9, np.uint8))
+    with pytest.raises(UserError, match=r"own.masks: there is no such folder; masks must lie in"):
+        examples(tmp_path / "own", tmp_path, "")
