@@ -82,6 +82,11 @@ class Model:
         return self.segmenter.sampler.channels.classes
 
     @property
+    def overlap(self) -> bool:
+        """Whether a pixel may belong to several of the classes."""
+        return self.segmenter.sampler.channels.overlap
+
+    @property
     def channel_names(self) -> tuple[str, ...]:
         """The names of the channels of images; () if they are RGB."""
         return networks.image_channels(self.config)
@@ -109,6 +114,7 @@ class Model:
         pixels = self._pixels(image)
         rows = self.predictor.one_tile_a_call().predict(pixels, self.key(), number)
         generations, probability = np.clip(rows.generations, 0.0, 1.0), self.shown(rows.probability)
+        each = rows.shown_shares(self.shown) if self.overlap else None
         return Prediction(
             probability,
             (probability > self.threshold).astype(np.uint8),
@@ -117,6 +123,8 @@ class Model:
             rows.samples,
             evidence.evidence(pixels, rows, self.random),
             self.calibration,
+            self.threshold,
+            each,
         )
 
     def shown(self, probability: np.ndarray) -> np.ndarray:

@@ -22,8 +22,7 @@ from segdiff_jax.data.datasets.registry import Source
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import annotator_scores, class_scores, joint_scores, object_scores
 from segdiff_jax.evaluation.baselines import baseline_rows
-from segdiff_jax.evaluation.class_scores import ClassCounts, majority
-from segdiff_jax.evaluation.labelling import of_truth
+from segdiff_jax.evaluation.class_scores import ClassCounts, by_plane, majority
 from segdiff_jax.evaluation.panels import ClassPanel, panel
 from segdiff_jax.evaluation.report import FURTHER, save_panel, write_report
 from segdiff_jax.evaluation.scoring import ScoredPrediction, sample_masks, score_examples
@@ -141,8 +140,8 @@ def evaluate_split(
         example = found.example
         group = {"group": example.group} if example.group else {}
         seen = evidence_of(found, predictor.random)
-        of_mask = find(seen, seen.probability > 0.5)
-        own = of_truth(example.mask, example.objects, example.classes)
+        of_mask = find(seen, seen.half)
+        own = seen.true_objects(example.mask, example.objects, example.classes)
         of = example.name, seen, example.mask
         observed.append(calibration.observe_objects(*of, of_mask, own))
         if seen.classes is not None and example.classes is not None:
@@ -191,12 +190,13 @@ def count_classes(
       probability: of the foreground, [H, W].
       example: has classes.
       found: objects of the mask.
-      own: labels [H, W] of the true objects.
+      own: labels of the true objects, see `Evidence.true_objects`.
     """
     true, count = example.classes, len(classes.names)
     assert true is not None
-    of_mask, kinds = (found.labels, found.classes), majority(own, true, count)
-    return class_scores.count(classes.of(probability > 0.5), true, of_mask, (own, kinds), count)
+    of_mask, way = (found.labels, found.classes), (count, classes.overlap)
+    kinds = by_plane(own) if classes.overlap else majority(own, true, count)
+    return class_scores.count(classes.of(probability > 0.5), true, of_mask, (own, kinds), *way)
 
 
 def class_panel(seen: Evidence, example: Example) -> ClassPanel | None:
@@ -204,7 +204,7 @@ def class_panel(seen: Evidence, example: Example) -> ClassPanel | None:
     if seen.classes is None or example.classes is None:
         return None
     found = seen.classes.of(seen.probability > 0.5)
-    return ClassPanel(seen.classes.names, example.classes, found)
+    return ClassPanel(seen.classes.names, example.classes, found, seen.classes.overlap)
 
 
 def further_scores(

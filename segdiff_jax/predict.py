@@ -110,6 +110,7 @@ def _work(command: Command, model: Any, more: dict[str, Any]) -> Any:
         whole=predictor.whole,
         shown=model.shown,
         classes=model.class_names,
+        overlap=model.overlap,
         channels=model.channel_names,
         by_distance=predictor.by_distance,
         calibration=_calibration(command, model) if chosen.fixed in (None, 1) else None,
@@ -139,7 +140,9 @@ def _class_table(output: Path, model: Any, fresh: bool) -> Any:
     if not model.class_names:
         return None
     numbered = ", ".join(f"{k} {name}" for k, name in enumerate(model.class_names, 1))
-    logging.info("%s: 0 background, %s", output / inputs.CLASSES, numbered)
+    said = f"a folder of masks of each: {', '.join(model.class_names)}"
+    said = said if model.overlap else f"0 background, {numbered}"
+    logging.info("%s: %s", output / inputs.CLASSES, said)
     return ClassTable(output, fresh)
 
 
@@ -151,6 +154,7 @@ def _object_outputs(command: Command, model: Any, limits: Limits, fresh: bool) -
     from segdiff_jax.prediction.object_outputs import ObjectOutputs
 
     kinds = command.outputs & {OBJECTS, *OF_OBJECTS}
+    planes = len(model.class_names) if model.overlap else 1
     new = not (command.output / SUMMARY).exists()
     of_objects = model.config.data.objects[1] >= FEWEST
     if of_objects and new and command.outputs <= {AUTO, GENERATIONS}:
@@ -159,8 +163,8 @@ def _object_outputs(command: Command, model: Any, limits: Limits, fresh: bool) -
         table, predictor = ObjectTable(command.output, fresh), model.predictor
         if not (predictor.samples or (model.random and predictor.generations > 1)):
             logging.info("%s: no agreement and no area_std: add --samples=N", table.path)
-        return ObjectOutputs(kinds | {OBJECTS, "labels"}, table, limits.page)
-    return ObjectOutputs(kinds, None, limits.page) if kinds else None
+        return ObjectOutputs(kinds | {OBJECTS, "labels"}, table, limits.page, planes)
+    return ObjectOutputs(kinds, None, limits.page, planes) if kinds else None
 
 
 def _scales(command: Command, model: Any) -> Scales:
@@ -210,6 +214,7 @@ def settings(command: Command, model: Any, limits: Limits) -> dict[str, Any]:
         "float_range": list(limits.float_range),
         **({"channels": list(limits.channels)} if limits.channels else {}),
         **({"classes": list(model.class_names)} if model.class_names else {}),
+        **({"overlap": True} if model.overlap else {}),
         **({"scale": scale or AUTO_SCALE} if (scale := _scales(command, model).fixed) != 1 else {}),
         **_of_calibration(command, model),
     }

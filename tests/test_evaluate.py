@@ -9,6 +9,7 @@ import pytest
 from segdiff_jax import evaluate, metrics
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.data.channels import Channels
+from segdiff_jax.data.classes import member, pack
 from segdiff_jax.data.datasets import ambiguous
 from segdiff_jax.data.example import Example, majority
 from segdiff_jax.evaluation import annotator_scores, joint_scores, object_scores, report
@@ -138,15 +139,17 @@ def test_objects_are_scored_against_their_labels_where_the_truth_has_them(tmp_pa
 class ExactClasses(Exact):
     """Returns the true classes of a picture."""
 
-    def __init__(self, classes):
+    def __init__(self, classes, overlap=False):
         super().__init__(random=False)
         object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "overlap", overlap)
 
     def __call__(self, images, key):
         del key
         for i, _ in enumerate(images):
-            soft = np.stack([self.classes == 1, self.classes == 2]).astype(np.float32)
-            further, mask = Further(Channels(("a", "b")), soft, soft[None], None), soft.sum(axis=0)
+            soft = np.stack([member(self.classes, k, self.overlap) for k in (1, 2)])
+            soft, channels = soft.astype(np.float32), Channels(("a", "b"), overlap=self.overlap)
+            further, mask = Further(channels, soft, soft[None], None), soft.max(axis=0)
             yield PredictedRows(i, 0, mask[None], mask, None, False, None, further)
 
 
@@ -165,3 +168,21 @@ def test_objects_of_two_classes_that_touch_are_two_and_are_labelled_once(tmp_pat
     assert all(
         rows[name]["together"]["dice"] == rows[name]["together"]["ap50"] == 1 for name in rows
     )
+
+
+def test_objects_of_classes_that_overlap_are_scored_by_class(tmp_path):
+    masks = np.zeros((2, 20, 30), bool)
+    masks[0, 3:17, 3:20], masks[1, 5:10, 5:10], masks[1, 12:16, 18:25] = True, True, True
+    image, bits = np.zeros((20, 30, 3), np.uint8), pack([*masks])
+    mask = masks.any(axis=0).astype(np.uint8)
+    found = masks.copy()
+    found[1, 5:10, 5:10] = False  # a lesion within an organ is missed
+    chosen = [Example(image, mask, "x", classes=bits)]
+    predictor = ExactClasses(pack([*found]), overlap=True)
+    scored = evaluate.evaluate_split(predictor, chosen, 0, tmp_path, lambda _: {})
+    rows = scored.classes["classes"]
+    assert rows["a"]["together"] == {"dice": 1, "iou": 1, "ap50": 1, "pq": 1}
+    assert rows["b"]["together"]["dice"] == 2 * 28 / (28 + 53)
+    assert rows["b"]["together"]["ap50"] == 0.5
+    assert scored.rows[0]["dice"] == 1 and scored.objects.true == 3 and scored.objects.found == 2
+    assert scored.panels[0].exists()

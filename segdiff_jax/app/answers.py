@@ -10,7 +10,7 @@ from segdiff_jax.certainty import answers
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.quality import LEVEL
-from segdiff_jax.data.classes import decided
+from segdiff_jax.data.classes import decided, decided_each, members, pack
 from segdiff_jax.data.image_io.pixel_size import Scale
 from segdiff_jax.errors import BAD_DATA, UserError
 from segdiff_jax.evaluation.sample_scores import soft_dice_confidence
@@ -18,6 +18,7 @@ from segdiff_jax.prediction import object_outputs
 from segdiff_jax.prediction.object_files import Colours, Outlined
 from segdiff_jax.prediction.object_outputs import MAX_PIXELS, ObjectMaps
 from segdiff_jax.prediction.object_table import DOUBTFUL, Row
+from segdiff_jax.prediction.output_maps import UINT16_MAX
 
 
 class Line(NamedTuple):
@@ -50,7 +51,7 @@ class Answered(NamedTuple):
     Attributes:
       line: for the list.
       mask: [H, W] uint8 of 0 and 255.
-      labels: [H, W] int64, 0 is background.
+      labels: [H, W] int64, 0 is background; of each class that overlaps, [C, H, W].
       known: the objects, with how sure each is; None: the picture is too large for it.
       objects: measured and outlined, those of the mask and the doubtful ones.
       colours: RGB by the name of a class; {}: there are none.
@@ -87,20 +88,25 @@ def answer(
     mask = (found.shown > threshold) * np.uint8(255)
     if mask.size > MAX_PIXELS:
         raise UserError(f"its {mask.size} pixels are more than {MAX_PIXELS}, the most", BAD_DATA)
-    known = _known(found, drawn, mask > 0, calibration)
-    maps = _maps(found, mask)
+    maps = _maps(found, mask, threshold)
+    of_objects = mask > 0
+    if found.overlap and maps.classes is not None:
+        of_objects = members(maps.classes, len(found.names))
+    known = _known(found, drawn, of_objects, calibration)
     labels = maps.labelled() if known is None else known.labels
     classes = maps.classes_of(labels) if known is None else known.classes
     name, scale = of
-    objects = object_outputs.measured(labels, found.probability, known, scale, name, classes)
+    objects = object_outputs.measured(labels, maps.of_objects, known, scale, name, classes)
     line = _line(found, mask, threshold, calibration, labels)
     return Answered(line, mask, labels, known, objects, maps.colours)
 
 
-def _maps(found: Predicted, mask: np.ndarray) -> ObjectMaps:
+def _maps(found: Predicted, mask: np.ndarray, threshold: float) -> ObjectMaps:
     """Returns the maps that objects are made of."""
     classes = None if found.shares is None else decided(mask > 0, found.shares)
-    more = found.interior, classes, found.shares, found.names, found.by_distance
+    if found.overlap and found.shares is not None:
+        classes = pack([*decided_each(mask > 0, found.shares, threshold * UINT16_MAX)])
+    more = found.interior, classes, found.shares, found.names, found.by_distance, found.overlap
     return ObjectMaps(mask, found.probability, *more)
 
 

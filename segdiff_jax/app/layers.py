@@ -73,7 +73,7 @@ def layer(name: str, found: Predicted, answered: Answered, window: Window) -> tu
     if name == "outlines":
         known = answered.known
         table = np.array([INSIDE]) if known is None else colour_table(known)
-        drawn = outlines(answered.labels[place], table, factor)
+        drawn = _all_outlines(answered.labels[..., *place], table, factor)
         for one in () if known is None else known.doubtful:
             _outline(drawn, one, window)
         return _png(drawn), "image/png"
@@ -117,6 +117,15 @@ def outlines(labels: np.ndarray, table: np.ndarray, factor: int = 1) -> np.ndarr
         drawn[line, :3] = table[np.minimum(small[line], len(table) - 1)]
         drawn[line, 3] = 255
         left = np.where(line, 0, left)
+    return drawn
+
+
+def _all_outlines(labels: np.ndarray, table: np.ndarray, factor: int) -> np.ndarray:
+    """Draws the outlines of labels [H, W], or of each class [C, H, W], the last above the rest."""
+    first, *others = labels.reshape(-1, *labels.shape[-2:])
+    drawn = outlines(first, table, factor)
+    for own in (outlines(plane, table, factor) for plane in others):
+        drawn = np.where(own[..., 3:] > 0, own, drawn)
     return drawn
 
 

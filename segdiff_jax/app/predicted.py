@@ -32,6 +32,7 @@ class Predicted:
       shares: [C, H, W] uint16 likewise, of the classes; None: the network learnt none.
       names: of the classes.
       by_distance: see `PredictedRows`.
+      overlap: whether a pixel may belong to several classes.
     """
 
     image: np.ndarray
@@ -43,6 +44,7 @@ class Predicted:
     shares: np.ndarray | None = None
     names: tuple[str, ...] = ()
     by_distance: bool = False
+    overlap: bool = False
 
     @property
     def samples(self) -> np.ndarray | None:
@@ -72,22 +74,24 @@ def predict(model: Any, image: np.ndarray, report: Report) -> Predicted:
         if maps is None:
             names = () if rows.further is None else rows.further.channels.classes
             keep = ("shares",) if rows.interior is None else ("shares", "interior")
-            kinds = {"random": model.random, "classes": len(names)}
+            kinds = {"random": model.random, "classes": len(names), "overlap": rows.overlap}
             maps = OutputMaps((height, width), model.threshold, keep=keep, **kinds)
         stop = rows.top + len(rows.probability)
         of_rows = shown[rows.top : stop]
         of_rows[:] = model.shown(rows.probability)
-        maps.add(rows.top, rows.generations, of_rows, rows.samples, rows.interior, rows.shares)
+        more = rows.samples, rows.interior, rows.shown_shares(model.shown)
+        maps.add(rows.top, rows.generations, of_rows, *more)
         certainty.add(rows, height * width)
         report(stop / height)
     assert maps is not None  # an image has rows
     found = certainty.found(0, image)
     of_maps = maps.probability, maps.uncertainty, maps.interior
-    way = model.predictor.by_distance
-    return Predicted(image, shown, *of_maps, found, maps.shares, names, way)
+    way = model.predictor.by_distance, maps.overlap
+    return Predicted(image, shown, *of_maps, found, maps.shares, names, *way)
 
 
 _MAPS = ("image", "shown", "probability", "uncertainty", "interior", "shares")
+_FLAGS = "by_distance", "overlap"
 # arrays of the parts of `Evidence`
 _PARTS = {
     "evidence": ("probability", "passes", "samples", "decisions"),
@@ -113,21 +117,21 @@ def load(path: Path) -> Predicted:
     with np.load(path, allow_pickle=False) as file:
         arrays: dict[str, Any] = {name: file[name] for name in file.files}
     of: dict[str, Any] = {name: arrays.get(name) for name in _MAPS}
-    names, way = tuple(map(str, arrays["names"])), bool(arrays["by_distance"])
+    of["names"] = tuple(map(str, arrays["names"]))
+    of |= {name: bool(arrays[name]) for name in _FLAGS}
     parts: dict[str, dict[str, Any]] = {
         part: {name: arrays.get(f"{part}_{name}") for name in of_part}
         for part, of_part in _PARTS.items()
         if f"{part}_{of_part[0]}" in arrays
     }
     if "evidence" not in parts:
-        return Predicted(**of, evidence=None, names=names, by_distance=way)
+        return Predicted(**of, evidence=None)
     more: dict[str, Any] = {"image": arrays["image"], **parts["evidence"]}
     if "interiors" in parts:
         more["interiors"] = Interiors(**parts["interiors"])
     if "classes" in parts:
-        more["classes"] = Classes(names=names, **parts["classes"])
-    evidence = Evidence(**more, by_distance=way)
-    return Predicted(**of, evidence=evidence, names=names, by_distance=way)
+        more["classes"] = Classes(of["names"], **parts["classes"], overlap=of["overlap"])
+    return Predicted(**of, evidence=Evidence(**more, by_distance=of["by_distance"]))
 
 
 def _arrays(found: Predicted) -> dict[str, np.ndarray]:
@@ -139,5 +143,5 @@ def _arrays(found: Predicted) -> dict[str, np.ndarray]:
         if of is not None:
             arrays |= {f"{part}_{name}": getattr(of, name) for name in names}
     arrays["names"] = np.array(found.names, str)
-    arrays["by_distance"] = np.array(found.by_distance)
+    arrays |= {name: np.array(getattr(found, name)) for name in _FLAGS}
     return {name: array for name, array in arrays.items() if array is not None}

@@ -13,9 +13,11 @@ from segdiff_jax.certainty.calibration import Calibration
 from segdiff_jax.certainty.conformal import LEVELS
 from segdiff_jax.certainty.doubtful import Doubtful
 from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.certainty.of_classes import alone
 from segdiff_jax.certainty.quality import Quality, QualityModel
 from segdiff_jax.certainty.quantities import Interval, Measured
 from segdiff_jax.errors import UserError
+from segdiff_jax.evaluation.overlaps import sequential
 
 UNKNOWN = Quality(float("nan"), float("nan"), float("nan"))
 STRANGER = "unlike the pictures this was calibrated on"
@@ -29,7 +31,8 @@ class Objects(NamedTuple):
         first, which the labels lack; then those that some samples hold and the mask does not.
       confidence: [N], probability that a true object has an IoU of at least 1/2 with it; nan where
         the run is not calibrated.
-      classes: [N], the name of the class of each; "" where the network learnt no classes.
+      classes: [N], the name of the class of each; "" where the network learnt no classes. If they
+        overlap the labels are [C, H, W], with numbers that go on from class to class.
     """
 
     labels: np.ndarray
@@ -86,17 +89,31 @@ def answer(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -
 
 
 def objects(found: Evidence, mask: np.ndarray, calibration: Calibration | None) -> Objects:
-    """Returns the objects of a mask [H, W] of a picture, see `sure`."""
+    """Returns the objects of a mask [H, W] of a picture, see `sure`.
+
+    Of classes that overlap the mask is [C, H, W], that of each.
+    """
     listed = of_objects.find(found, mask)
     line = None if calibration is None else calibration.confidence
     columns = listed.labels, listed.area, listed.probability, listed.held, listed.area_std
-    drawn = [*of_objects.of_decisions(found)]
-    doubtful = of_doubtful.find(listed.labels, drawn, found.probability)
+    doubtful = _doubtful(found, listed.labels)
     classes = ("",) * len(listed.area)
     if found.classes is not None:
         classes = tuple(found.classes.names[k - 1] for k in listed.classes.tolist())
     of_all = Objects(*columns, of_objects.confidence(listed, line), tuple(doubtful), classes)
     return sure(of_all, 0.0 if calibration is None else calibration.least)
+
+
+def _doubtful(found: Evidence, labels: np.ndarray) -> list[Doubtful]:
+    """Returns what only samples hold besides objects [H, W], or those of each class [C, H, W]."""
+    if labels.ndim == 2 or found.classes is None:
+        drawn = [*of_objects.of_decisions(found)]
+        return of_doubtful.find(labels, drawn, found.probability)
+    listed: list[Doubtful] = []
+    for k, name in enumerate(found.classes.names, 1):
+        own = sequential(labels[k - 1])
+        listed += [one._replace(class_=name) for one in _doubtful(alone(found, k), own)]
+    return sorted(listed, key=lambda one: -one.held)
 
 
 def sure(of_all: Objects, least: float) -> Objects:
@@ -106,7 +123,7 @@ def sure(of_all: Objects, least: float) -> Objects:
         return of_all
     number = np.cumsum([0, *kept]) * [True, *kept]
     known = of_all.probability, of_all.held, of_all.area_std, of_all.confidence
-    unsure = of_doubtful.unsure(of_all.labels, *known, least)
+    unsure = of_doubtful.unsure(of_all.labels, *known, least, of_all.classes)
     classes = tuple(name for name, own in zip(of_all.classes, kept, strict=True) if own)
     return of_all._replace(
         labels=number[of_all.labels],

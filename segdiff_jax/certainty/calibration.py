@@ -27,7 +27,6 @@ from segdiff_jax.checkpoint import run_data
 from segdiff_jax.data.digests import digests
 from segdiff_jax.data.example import Example
 from segdiff_jax.evaluation import object_scores, pixel_scores
-from segdiff_jax.evaluation.labelling import of_truth
 from segdiff_jax.evaluation.sample_scores import dice
 from segdiff_jax.inference.predictor import Predictor
 from segdiff_jax.runtime import watchdog
@@ -121,8 +120,8 @@ def observe(
       labels: [H, W] integers, its objects, 0 is background; None: they are its components.
       classes: class map [H, W]; None: it has no classes.
     """
-    of_mask = objects.find(found, found.probability > 0.5)
-    return observe_objects(name, found, truth, of_mask, of_truth(truth, labels, classes), classes)
+    own = found.true_objects(truth, labels, classes)
+    return observe_objects(name, found, truth, objects.find(found, found.half), own, classes)
 
 
 def observe_objects(
@@ -133,7 +132,7 @@ def observe_objects(
     own: np.ndarray,
     classes: np.ndarray | None = None,
 ) -> Observation:
-    """Returns the same by objects that are known: of the mask, and labels [H, W] of the truth."""
+    """Returns the same by objects that are known: of the mask, and labels of the truth."""
     mask, true = found.probability > 0.5, np.asarray(truth, bool)
     agreement = evidence.agreement(found, mask)
     return Observation(

@@ -28,6 +28,7 @@ class Doubtful(NamedTuple):
       held: share of the samples that hold it, with an IoU of at least 1/2.
       area_std: standard deviation of the areas in those, pixels; nan where only one does.
       confidence: of an object of the mask, which has too little of it; nan: the mask has it not.
+      class_: name of its class, of classes that overlap; "" of others, where it may be any.
     """
 
     top: int
@@ -37,6 +38,7 @@ class Doubtful(NamedTuple):
     held: float
     area_std: float
     confidence: float = float("nan")
+    class_: str = ""
 
 
 class _Pairs(NamedTuple):
@@ -96,23 +98,26 @@ def unsure(
     area_std: np.ndarray,
     confidence: np.ndarray,
     least: float,
+    classes: Sequence[str] = (),
 ) -> list[Doubtful]:
     """Returns the objects of a mask whose confidence is below `least`, the surest first.
 
     Args:
-      labels: [H, W], 1..N.
+      labels: [H, W], 1..N; of classes that overlap [C, H, W].
       probability: [N], see `Doubtful`.
       held: [N], likewise.
       area_std: [N], likewise.
       confidence: [N].
       least: in 0..1.
+      classes: [N], of classes that overlap the name of that of each.
     """
     places, found = ndimage.find_objects(labels), []
     low = np.flatnonzero(confidence < least)
     for i in low[np.argsort(-confidence[low], kind="stable")]:
-        box, of = places[i], (probability[i], held[i], area_std[i], confidence[i])
-        own = labels[box] == i + 1
-        found.append(Doubtful(box[0].start, box[1].start, own, *map(float, of)))
+        box, own_class = places[i], "" if labels.ndim == 2 else classes[i]
+        of = (float(one[i]) for one in (probability, held, area_std, confidence))
+        own = (labels[box] == i + 1).any(axis=tuple(range(labels.ndim - 2)))
+        found.append(Doubtful._make([box[-2].start, box[-1].start, own, *of, own_class]))
     return found
 
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.data.classes import decided, shares
+from segdiff_jax.data.classes import decided, decided_each, members, pack, shares
 from segdiff_jax.evaluation import sample_scores
-from segdiff_jax.evaluation.labelling import label
+from segdiff_jax.evaluation.labelling import label, label_each, of_truth
 from segdiff_jax.inference.averaging import average
 from segdiff_jax.inference.predicted_rows import Further
 from segdiff_jax.inference.predictor import PredictedRows
@@ -36,15 +36,20 @@ class Classes(NamedTuple):
       shares: [C, H, W] float32, of each pixel if it is foreground.
       passes: [G, H, W] uint8, the number of the class at each pixel, by each pass.
       decisions: [S, H, W] uint8, likewise by each decision; None: there are none.
+      overlap: whether a pixel may belong to several; then `shares` are the probabilities, and the
+        maps of `passes` and `decisions` have bits.
     """
 
     names: tuple[str, ...]
     shares: np.ndarray
     passes: np.ndarray
     decisions: np.ndarray | None
+    overlap: bool = False
 
     def of(self, mask: np.ndarray) -> np.ndarray:
-        """Returns the class map [H, W] of a mask [H, W]."""
+        """Returns the class map [H, W] of a mask [H, W]; of classes that overlap, above 1/2."""
+        if self.overlap:
+            return pack([*decided_each(mask, self.shares, 0.5)])
         return decided(mask, self.shares)
 
 
@@ -74,6 +79,27 @@ class Evidence(NamedTuple):
     interiors: Interiors | None = None
     classes: Classes | None = None
     by_distance: bool = False
+
+    @property
+    def overlap(self) -> bool:
+        """Whether a pixel may belong to several classes."""
+        return self.classes is not None and self.classes.overlap
+
+    @property
+    def half(self) -> np.ndarray:
+        """The mask above 1/2 [H, W] bool; of classes that overlap that of each, [C, H, W]."""
+        mask = self.probability > 0.5
+        if self.classes is None or not self.classes.overlap:
+            return mask
+        return decided_each(mask, self.classes.shares, 0.5)
+
+    def true_objects(
+        self, mask: np.ndarray, objects: np.ndarray | None, classes: np.ndarray | None
+    ) -> np.ndarray:
+        """Returns the true objects as `labelling.of_truth`; of classes that overlap [C, H, W]."""
+        if self.classes is None or not self.classes.overlap or classes is None:
+            return of_truth(mask, objects, classes)
+        return label_each(members(classes, len(self.classes.names)))
 
     def labelled(self, mask: np.ndarray) -> np.ndarray:
         """Returns the labels [H, W] of the objects of a mask [H, W], see `labelling.label`."""
@@ -165,16 +191,20 @@ def _classes(
         return None
 
     def numbers(maps: np.ndarray) -> np.ndarray:
+        if further.channels.overlap:
+            return np.stack([pack([*(sized(one) > 0.5)]) for one in maps])
         each = (np.argmax(sized(one), axis=0) + 1 for one in maps)
         return np.stack([one.astype(np.uint8) for one in each])
 
     soft = of.generations if are_samples else of.soft
     whole = of.probability[None]
+    values, overlap = sized(of.probability), further.channels.overlap
     return Classes(
         further.channels.classes,
-        shares(sized(of.probability)),
+        values if overlap else shares(values),
         numbers(whole if random else of.generations),
         None if soft is None or len(soft) < 2 else numbers(soft),
+        overlap,
     )
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from scipy import special
 
 from segdiff_jax.certainty.evidence import Evidence
+from segdiff_jax.certainty.of_classes import alone
 from segdiff_jax.certainty.regression import Linear, logistic
 from segdiff_jax.data.classes import of_objects
+from segdiff_jax.evaluation.labelling import numbered
 from segdiff_jax.evaluation.overlaps import overlaps
 
 HELD = 0.5  # IoU
@@ -27,7 +29,8 @@ class Objects(NamedTuple):
     """The N objects of a mask, see `labelling.label`.
 
     Attributes:
-      labels: [H, W] int64, 1..N; 0 is background, or a smaller component.
+      labels: [H, W] int64, 1..N; 0 is background, or a smaller component. Of classes that overlap
+        [C, H, W], of each class.
       area: [N] pixels.
       probability: [N], mean of their pixels.
       held: [N], share of the samples' decisions that hold it; nan without samples.
@@ -48,7 +51,9 @@ class Objects(NamedTuple):
 
 
 def find(found: Evidence, mask: np.ndarray) -> Objects:
-    """Returns the objects of a mask [H, W] of a picture."""
+    """Returns the objects of a mask [H, W] of a picture; of overlapping classes, [C, H, W]."""
+    if mask.ndim == 3:
+        return _joined([find(alone(found, k), one) for k, one in enumerate(mask, 1)])
     labels = found.labelled(mask)
     count = int(labels.max(initial=0))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
@@ -65,6 +70,15 @@ def find(found: Evidence, mask: np.ndarray) -> Objects:
     kinds = found.classes
     classes = np.zeros(0, np.int64) if kinds is None else of_objects(labels, kinds.shares)
     return Objects(labels, area, mean, held, overlap, passes, spread, classes)
+
+
+def _joined(parts: Sequence[Objects]) -> Objects:
+    """Returns the objects of each class that overlaps as one."""
+    kinds = np.repeat(np.arange(1, len(parts) + 1), [len(part.area) for part in parts])
+    columns = [
+        np.concatenate(column) for column in zip(*(part[1:-1] for part in parts), strict=True)
+    ]
+    return Objects._make([numbered([part.labels for part in parts]), *columns, kinds])
 
 
 def of_decisions(found: Evidence) -> Iterator[np.ndarray]:

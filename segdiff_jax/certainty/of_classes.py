@@ -1,7 +1,8 @@
 """Area and number of objects of each class of a picture, with intervals that hold.
 
 They are those of `quantities` for the evidence of one class alone: probability, passes, samples and
-decisions where the class is the highest, and nothing elsewhere.
+decisions where the class is the highest, and nothing elsewhere. Of classes that overlap they are
+those of the class, with its decisions as samples: the foreground's do not say which class it is.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from segdiff_jax.certainty import quantities
 from segdiff_jax.certainty.conformal import LEVELS
 from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.certainty.quantities import Interval, IntervalModel, Measured
+from segdiff_jax.data.classes import member
 
 Models = dict[str, dict[str, IntervalModel | None]]  # by class and quantity
 WHOLE = {"area": False, "count": True}  # quantities that are whole numbers
@@ -36,6 +38,11 @@ def alone(found: Evidence, k: int) -> Evidence:
     """Returns the evidence of the k-th class, from 1, of a picture whose network learnt classes."""
     of = found.classes
     assert of is not None
+    if of.overlap:
+        own = None if of.decisions is None else member(of.decisions, k, True)
+        passes = member(of.passes, k, True).astype(np.float32)
+        kept = {"probability": of.shares[k - 1], "passes": passes, "samples": own}
+        return found._replace(**kept, decisions=own, classes=None)
     p = np.where(np.argmax(of.shares, axis=0) + 1 == k, found.probability, 0)
     samples, decisions = found.samples, found.decisions
     if of.decisions is not None and samples is not None and decisions is not None:
@@ -51,14 +58,15 @@ def observe(found: Evidence, true: np.ndarray | None, labels: np.ndarray) -> dic
     Args:
       found: of maps as large as the truth.
       true: class map [H, W].
-      labels: [H, W] of the true objects, each of one class.
+      labels: of the true objects, each of one class, see `Evidence.true_objects`.
     """
     if found.classes is None or true is None:
         return {}
     rows = {}
     for k, name in enumerate(found.classes.names, 1):
-        own = true == k
-        count = float(np.count_nonzero(np.unique(labels[own])))
+        own = member(true, k, found.classes.overlap)
+        of_class = labels[k - 1] if found.classes.overlap else labels[own]
+        count = float(np.count_nonzero(np.unique(of_class)))
         truth = {"area": float(np.count_nonzero(own)), "count": count}
         rows[name] = Observed(quantities.measure(alone(found, k)), truth)
     return rows

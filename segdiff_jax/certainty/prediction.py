@@ -1,6 +1,6 @@
 """The prediction for one image, and what is known of its certainty."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from segdiff_jax.certainty.evidence import Evidence
 from segdiff_jax.certainty.of_classes import OfClass
 from segdiff_jax.certainty.quality import Quality
 from segdiff_jax.certainty.quantities import Interval
+from segdiff_jax.data.classes import decided_each
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class Prediction:
         together are foreground together; None: the model draws none.
       evidence: what the answers below are made of.
       calibration: what they hold by; None: the run is not calibrated, and their intervals are nan.
+      threshold: of the mask.
+      each: [C, H, W] float32, the probability of each class, if they overlap; None: they do not.
     """
 
     probability: np.ndarray
@@ -39,6 +42,8 @@ class Prediction:
     samples: np.ndarray | None
     evidence: Evidence
     calibration: Calibration | None
+    threshold: float = 0.5
+    each: np.ndarray | None = None
 
     @cached_property
     def answer(self) -> Answer:
@@ -63,7 +68,13 @@ class Prediction:
     @cached_property
     def objects(self) -> Objects:
         """The objects of the mask, with the confidence of each; computed likewise."""
-        return answers.objects(self.evidence, self.mask, self.calibration)
+        mask = self.mask if self.each is None or self.classes is None else self.classes > 0
+        return answers.objects(self.evidence, mask, self.calibration)
+
+    def at(self, threshold: float) -> "Prediction":
+        """Returns the prediction with the mask of another threshold in 0..1; takes no new pass."""
+        mask = (self.probability > threshold).astype(np.uint8)
+        return replace(self, mask=mask, threshold=threshold)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -72,12 +83,22 @@ class Prediction:
 
     @cached_property
     def classes(self) -> np.ndarray | None:
-        """The class map of the mask, [H, W] uint8: 0 is background, k is `class_names[k - 1]`."""
+        """The class map of the mask, [H, W] uint8: 0 is background, k is `class_names[k - 1]`.
+
+        Of classes that overlap the mask of each, [C, H, W] uint8 of 0 and 1; their union is `mask`.
+        """
+        if self.each is not None:
+            return decided_each(self.mask > 0, self.each, self.threshold).astype(np.uint8)
         return None if self.evidence.classes is None else self.evidence.classes.of(self.mask)
 
     @cached_property
     def class_probability(self) -> np.ndarray | None:
-        """The probability of each class, [C, H, W] float32; they add up to `probability`."""
+        """The probability of each class, [C, H, W] float32; they add up to `probability`.
+
+        Of classes that overlap each is by itself, and the highest is `probability`.
+        """
+        if self.each is not None:
+            return self.each
         of = self.evidence.classes
         return None if of is None else of.shares * self.probability
 

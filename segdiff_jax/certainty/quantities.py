@@ -86,7 +86,8 @@ def measure(found: Evidence) -> dict[str, Measured]:
     of, maps = found.interiors, found.classes
     whole = None if of is None else of.probability[None]
     kinds = None if maps is None else maps.of(np.ones(p.shape, bool))[None]
-    way = {"by_distance": found.by_distance}
+    overlap = 0 if maps is None or not maps.overlap else len(maps.names)
+    way = {"by_distance": found.by_distance, "overlap": overlap}
     counts = {"mask": float(object_counts(p[None], interiors=whole, classes=kinds, **way)[0])}
     area_scales = {CONSTANT: 1.0, VARIANCE: 1 + doubt}
     count_scales = {CONSTANT: 1.0, VARIANCE: 1 + doubt, "root": np.sqrt(1 + counts["mask"])}

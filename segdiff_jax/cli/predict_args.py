@@ -17,6 +17,7 @@ from segdiff_jax.prediction import scales
 from segdiff_jax.prediction.inputs import (
     ALL,
     AUTO,
+    CLASSES,
     FOLDERS,
     GENERATIONS,
     MAPS_ALONE,
@@ -291,6 +292,8 @@ def _check_output(
             raise UserError(f"--output={output}: lies in {path}, where --recursive would find it")
     place = output.resolve()
     of_image = (Input.maps, Input.bounds, Input.classes, Input.of_objects)
+    if folder.resolve().is_relative_to(place / CLASSES):  # one for each class, which a run names
+        raise UserError(f"--output={output}: holds the input, which it would overwrite")
     written = {path for i in inputs for of in of_image for path in of(i, place).values()}
     if taken := [i.path for i in inputs if folder.resolve() / i.name in written]:
         raise UserError(f"--output={output}: {taken[0]} of the input would be overwritten")

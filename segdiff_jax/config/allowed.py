@@ -132,6 +132,11 @@ CHANNEL_NAMES = Allowed(
 MOST_CLASSES = 14  # with foreground and interior, the 16 bits of a mask
 _CLASS = re.compile(r"(\w[\w .()/-]{0,39})=(\d{1,9}(?:\+\d{1,9})*)")
 
+_END, _FOLDER = r"(?!-\d)[_.-][\w.-]{0,39}", r"[^\W_][\w .()-]{0,99}"  # no part of it is ".."
+_OVERLAPPING = re.compile(
+    rf"(\w[\w .()-]{{0,39}}(?<![ .]))=(?:({_END})|({_FOLDER}(?:/{_FOLDER})*))\??"
+)
+
 
 def _are_classes(value: Any) -> bool:
     """Returns whether a text names classes: each name and each value once, besides "background"."""
@@ -139,7 +144,7 @@ def _are_classes(value: Any) -> bool:
         return True
     found = [_CLASS.fullmatch(part) for part in value.split(",")] if isinstance(value, str) else []
     if not found or not all(found):
-        return False
+        return isinstance(value, str) and are_overlapping(value)
     names = [one[1] for one in found if one]
     values = [int(number) for one in found if one for number in one[2].split("+")]
     classes = set(names) - {"background"}
@@ -147,9 +152,23 @@ def _are_classes(value: Any) -> bool:
     return unique and 0 < len(classes) <= MOST_CLASSES
 
 
+def are_overlapping(value: str) -> bool:
+    """Returns whether a text gives each class a folder of masks, or each an end of their names."""
+    found = [_OVERLAPPING.fullmatch(part) for part in value.split(",")]
+    parts = [one for one in found if one]
+    # the names become folders, in which some systems take upper and lower case for the same
+    names, sources = {one[1].lower() for one in parts}, {one[2] or one[3] for one in parts}
+    values = any(re.fullmatch(r"[\d+]+", source) for source in sources)
+    kinds = {one[2] is None for one in parts}
+    once = len(names) == len(sources) == len(found) <= MOST_CLASSES
+    return not values and once and len(kinds) == 1 and "background" not in names
+
+
 CLASS_VALUES = Allowed(
     f"NAME=VALUE,NAME=VALUE,... with each name and each value once, up to {MOST_CLASSES} classes; "
-    "values joined by + are one class, those of background=VALUE none",
+    "values joined by + are one class, those of background=VALUE none; or, if classes overlap, "
+    "NAME=FOLDER of the masks for each, or NAME=_END of their names for each, and a ? behind it "
+    "where images without the class have no mask of it",
     _are_classes,
 )
 

@@ -116,7 +116,8 @@ FIELDS: dict[str, Field] = {
         "of masks: 'auto', of two values the higher, of labels of objects all above 0; 'nonzero'; "
         "a value such as '7'; or 'above127', all values above 127, for grey and JPEG masks"),
     "folder.classes": Field("", CLASS_VALUES,
-        "of masks, exclusive ones by values: 'tumour=1,stroma=2', see docs/classes.md; '': none"),
+        "of masks, exclusive ones by values: 'tumour=1,stroma=2'; overlapping ones by folders: "
+        "'organ=masks_organ,lesion=masks_lesion', see docs/classes.md; '': none"),
     "folder.validation_share": Field(0.1, number(0, 1, below=True),
         "share of the images, chosen by name and folder.seed"),
     "folder.test_share": Field(0.2, number(0, 1, below=True), "like validation_share"),

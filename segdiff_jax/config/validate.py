@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
+from segdiff_jax.config.allowed import are_overlapping
 from segdiff_jax.config.schema import check_fields, flatten
 from segdiff_jax.errors import UserError
 
@@ -47,6 +48,12 @@ def _data(c: ConfigDict) -> Violations:
             yield f"data.{name}", f"must have a value of each of the {count} channels; or ()"
     if c.folder.classes and c.data.name != "folder":
         yield "folder.classes", f"must be '' with data.name={c.data.name!r}"
+    if are_overlapping(c.folder.classes):
+        what = f"with folder.classes={c.folder.classes!r}, classes that overlap"
+        if c.folder.mask_suffix:
+            yield "folder.mask_suffix", f"must be '' {what}: these say where the masks are"
+        if c.model.objects != "none":
+            yield "model.objects", f"must be 'none' {what}: objects of two may lie in one another"
     if c.cityscapes.exclusive and c.data.name != "cityscapes":
         yield "cityscapes.exclusive", f"must be False with data.name={c.data.name!r}"
     if c.folder.test_share + c.folder.validation_share >= 1:

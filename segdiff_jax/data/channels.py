@@ -12,16 +12,17 @@ construction.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from segdiff_jax.data.classes import member, pack
 from segdiff_jax.data.example import Example
 from segdiff_jax.errors import BAD_DATA, UserError
 
 DEPTH = 0.3  # share of the largest distance to the border of an object up to which is no interior
 LEAST = 1.0  # pixels, likewise; a pixel at the border has the distance 1
-MOST = 16  # channels that a mask can hold
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,35 @@ class Channels:
     """The channels of a mask besides the foreground.
 
     Attributes:
-        classes: names of exclusive classes, see `classes`; (): there are none.
+        classes: names of classes, see `classes`; (): there are none.
         interior: whether the last channel is the interior of objects.
+        overlap: whether a pixel may belong to several classes.
     """
 
     classes: tuple[str, ...] = ()
     interior: bool = False
+    overlap: bool = False
 
     def __str__(self) -> str:
         """Returns what is learnt, for messages."""
-        parts = ["masks", *([f"the classes {', '.join(self.classes)}"] if self.classes else [])]
+        kind = "overlapping classes" if self.overlap else "classes"
+        parts = ["masks", *([f"the {kind} {', '.join(self.classes)}"] if self.classes else [])]
         return " and ".join([*parts, *(["interiors of objects"] if self.interior else [])])
 
     @property
     def count(self) -> int:
         """Returns K, the number of all channels."""
         return 1 + len(self.classes) + self.interior
+
+    def foreground(self, maps: Any) -> Any:
+        """Returns the foreground [..., H, W] of the maps [..., K, H, W] of all channels.
+
+        It is the first; of classes that overlap the highest of them, so that a mask of it is their
+        union, which the first channel only comes close to.
+        """
+        if not self.overlap:
+            return maps[..., 0, :, :]
+        return maps[..., 1 : 1 + len(self.classes), :, :].max(axis=-3)
 
     def packed(self, examples: Sequence[Example]) -> list[Example]:
         """Returns examples whose masks hold all channels as bits; themselves if there is only one.
@@ -76,23 +90,14 @@ class Channels:
         if self.classes:
             if example.classes is None:
                 raise UserError(f"{example.name}: its mask has no classes", BAD_DATA)
-            channels += [example.classes == k for k in range(1, len(self.classes) + 1)]
+            numbers = range(1, len(self.classes) + 1)
+            channels += [member(example.classes, k, self.overlap) for k in numbers]
         if self.interior:
             labels = example.objects
             if labels is None:
                 labels, _ = ndimage.label(example.mask)  # type: ignore[misc]
             channels.append(interior(labels))
         return example._replace(mask=pack(channels))
-
-
-def pack(channels: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the mask [H, W] with channel k as bit k; uint8, of more than 8 channels uint16."""
-    assert 1 <= len(channels) <= MOST, len(channels)
-    dtype = np.uint8 if len(channels) <= 8 else np.uint16
-    mask = np.zeros(channels[0].shape, dtype)
-    for k, channel in enumerate(channels):
-        mask |= np.asarray(channel, bool).astype(dtype) << dtype(k)
-    return mask
 
 
 def interior(labels: np.ndarray) -> np.ndarray:

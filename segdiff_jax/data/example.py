@@ -30,7 +30,8 @@ class Example(NamedTuple):
         annotations: [A, h, w] uint8 in {0, 1}, the masks of several annotators; None: of one.
         objects: [h, w] integers, the objects of the mask by their labels 1, 2, ..., 0 elsewhere;
             None: they are not known.
-        classes: [h, w] uint8, the class map of the mask, see `classes`; None: it has no classes.
+        classes: [h, w] uint8, of more than 8 classes that overlap uint16: the class map of the
+            mask, see `classes`; None: it has no classes.
         pixel_size: side of a pixel of the image, micrometres; 0: it is not known.
     """
 
@@ -86,7 +87,7 @@ def normalise(
 def to_signed(mask: Array, channels: int = 1) -> jax.Array:
     """Returns a mask [..., H, W] of {0, 1} as float32 [..., H, W, K] of {-1, +1}.
 
-    Of K = 1 channel; of more, the mask holds channel k as bit k (`channels.pack`).
+    Of K = 1 channel; of more, the mask holds channel k as bit k (`classes.pack`).
     """
     return 2.0 * to_bits(mask, channels) - 1.0
 

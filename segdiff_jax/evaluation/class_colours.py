@@ -26,6 +26,13 @@ COLOURS = (
 PALETTE = np.array((BACKGROUND, *COLOURS), np.uint8)  # [15, 3], by the number of the class
 
 
-def coloured(classes: np.ndarray) -> np.ndarray:
-    """Returns a class map [H, W] as a picture [H, W, 3] uint8."""
-    return PALETTE[classes]
+def coloured(classes: np.ndarray, overlap: bool = False) -> np.ndarray:
+    """Returns a class map [H, W] as a picture [H, W, 3] uint8.
+
+    Where classes overlap a pixel has the mean of their colours.
+    """
+    if not overlap:
+        return PALETTE[classes]
+    bits = (classes[..., None] >> np.arange(len(COLOURS)) & 1).astype(np.float32)
+    count = np.maximum(bits.sum(axis=-1, keepdims=True), 1)
+    return np.rint(bits @ PALETTE[1:].astype(np.float32) / count).astype(np.uint8)

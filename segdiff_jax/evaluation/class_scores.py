@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segdiff_jax.data.classes import member
 from segdiff_jax.evaluation import object_scores
 from segdiff_jax.metrics import summarise
 
@@ -36,19 +37,22 @@ def count(
     found_objects: tuple[np.ndarray, np.ndarray],
     true_objects: tuple[np.ndarray, np.ndarray],
     classes: int,
+    overlap: bool = False,
 ) -> list[ClassCounts]:
     """Counts the pixels and objects of each class of a picture.
 
     Args:
       found: class map [H, W] of the prediction, 0 is background.
       true: likewise of the truth.
-      found_objects: labels [H, W] of 0..N, and the class of each [N].
+      found_objects: labels [H, W] of 0..N, and the class of each [N]; of classes that overlap the
+        labels of each class, [C, H, W].
       true_objects: likewise.
       classes: C, how many there are.
+      overlap: whether a pixel may belong to several, see `data.classes`.
     """
     counts = []
     for k in range(1, classes + 1):
-        of_found, of_true = found == k, true == k
+        of_found, of_true = member(found, k, overlap), member(true, k, overlap)
         sides = of_found & of_true, of_true, of_found
         both, in_true, in_found = (int(np.count_nonzero(side)) for side in sides)
         objects = object_scores.count(_of_class(*found_objects, k), _of_class(*true_objects, k))
@@ -67,6 +71,13 @@ def majority(labels: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
     n = int(flat.max(initial=0)) + 1
     table = np.bincount(flat * (count + 1) + kinds, minlength=n * (count + 1))
     return np.argmax(table.reshape(n, count + 1)[1:, 1:], axis=1) + 1
+
+
+def by_plane(labels: np.ndarray) -> np.ndarray:
+    """Returns the class [N], from 1, of the objects of labels [C, H, W] of each class."""
+    ends = [int(plane.max(initial=0)) for plane in labels]
+    counts = np.diff(np.maximum.accumulate([0, *ends]))
+    return np.repeat(np.arange(1, len(labels) + 1), counts)
 
 
 def total(pictures: Sequence[Sequence[ClassCounts]]) -> list[ClassCounts]:

@@ -15,6 +15,7 @@ one, and belongs to the region beside it.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -66,6 +67,20 @@ def label(
         of_place[own] = -(pieces[own] + count)
         count += int(pieces.max())
     return np.negative(labels, out=labels)
+
+
+def numbered(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns labels [H, W] of 1..N, several times, as one [C, H, W] whose numbers go on."""
+    found, count = np.stack(planes), 0
+    for plane in found:
+        plane[plane > 0] += count
+        count = max(count, int(plane.max(initial=0)))
+    return found
+
+
+def label_each(masks: np.ndarray, by_distance: bool = False) -> np.ndarray:
+    """Labels the objects of each of several masks [C, H, W] that may overlap, see `numbered`."""
+    return numbered([label(mask, by_distance=by_distance) for mask in masks])
 
 
 def of_truth(

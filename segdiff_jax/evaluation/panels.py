@@ -39,11 +39,12 @@ DPI = 140
 
 
 class ClassPanel(NamedTuple):
-    """The names of classes, and the true and the predicted class map [h, w]."""
+    """The names of classes, the true and the predicted class map [h, w], whether they overlap."""
 
     names: tuple[str, ...]
     true: np.ndarray
     found: np.ndarray
+    overlap: bool = False
 
 
 def panel(
@@ -93,7 +94,8 @@ def _of_classes(
 ) -> dict[str, tuple[np.ndarray, Mapping[str, Any]]]:
     if classes is None:
         return {}
-    return {f"{kind} classes": (coloured(getattr(classes, kind)), {}) for kind in KINDS}
+    maps = {kind: coloured(getattr(classes, kind), classes.overlap) for kind in KINDS}
+    return {f"{kind} classes": (drawn, {}) for kind, drawn in maps.items()}
 
 
 def _numbered(

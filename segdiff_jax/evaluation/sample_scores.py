@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segdiff_jax.data.classes import member
 from segdiff_jax.evaluation.labelling import SMALLEST, label
 from segdiff_jax.metrics import regions
 
@@ -83,6 +84,7 @@ def object_counts(
     interiors: np.ndarray | None = None,
     classes: np.ndarray | None = None,
     by_distance: bool = False,
+    overlap: int = 0,
 ) -> np.ndarray:
     """Returns the number of 4-connected components of `SMALLEST` pixels or more: [S] int64.
 
@@ -93,7 +95,11 @@ def object_counts(
         not.
       classes: [S, H, W], the number of the class of each pixel, which divide them likewise.
       by_distance: whether the distance to the background divides them, in place of these.
+      overlap: how many classes there are, if they overlap; then those of each are counted.
     """
+    if overlap and classes is not None:
+        parts = [masks * member(classes, k, True) for k in range(1, overlap + 1)]
+        return np.sum([object_counts(x, threshold, by_distance=by_distance) for x in parts], axis=0)
     if by_distance:
         counts = [label(mask > threshold, by_distance=True).max(initial=0) for mask in masks]
         return np.array(counts, np.int64)

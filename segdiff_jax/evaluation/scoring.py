@@ -45,7 +45,10 @@ def score_examples(
         disable=jax.process_index() > 0,
     )
     for example, found in zip(examples, _reporting(progress), strict=True):
-        probability = average(found.generations, example.mask.shape, predictor.fusion)
+        # of classes that overlap, the mean of unions is not the union of means
+        maps, way = found.generations, predictor.fusion
+        maps, way = (found.probability[None], "mean") if found.overlap else (maps, way)
+        probability = average(maps, example.mask.shape, way)
         scores = metrics.scores(probability, example.mask, example.objects)
         yield ScoredPrediction(
             *(example, found.generations, probability, scores, found.samples, found),

@@ -64,7 +64,7 @@ def answer(model: Model) -> Answer:
             of_row = row_key(key, np.uint32(0), number)
             corner = jnp.zeros(2, jnp.int32)
             mask = sampler.sample(params, features[number % turns], of_row, corner)
-            return mask if mask.ndim == 2 else mask[0]  # of several channels, the foreground
+            return mask if mask.ndim == 2 else sampler.channels.foreground(mask)
 
         masks = jax.lax.map(generation, jnp.arange(count))
         back: Any = [restored(masks[g], g % turns) for g in range(count)]  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ def model(config: ConfigDict) -> SegDiff:
 
 def channels(config: ConfigDict) -> Channels:
     """Returns the channels of the masks that the network learns."""
-    return Channels(class_names(config), config.model.objects == "interior")
+    return Channels(class_names(config), config.model.objects == "interior", overlap(config))
 
 
 def bands(config: ConfigDict) -> int:
@@ -110,6 +110,11 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
         "cityscapes": tuple(classes.CITYSCAPES) if config.cityscapes.exclusive else (),
         "discs": classes.DISCS,
     }.get(config.data.name, ())
+
+
+def overlap(config: ConfigDict) -> bool:
+    """Returns whether a pixel may belong to several classes."""
+    return config.data.name == "folder" and bool(classes.parse(config.folder.classes).sources)
 
 
 def parameter_shapes(config: ConfigDict) -> Any:

@@ -1,5 +1,6 @@
 """Defines finished rows of the prediction of an image, and joins them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -96,9 +97,25 @@ class PredictedRows(NamedTuple):
 
     @property
     def shares(self) -> np.ndarray | None:
-        """The shares of the classes [C, rows, W], see `classes.shares`; None: there are none."""
+        """The shares of the classes [C, rows, W], see `classes.shares`; None: there are none.
+
+        Of classes that overlap the probabilities.
+        """
         of = None if self.further is None else self.further.of_classes()
-        return None if of is None else shares(np.clip(of.probability, 0, 1))
+        if of is None:
+            return None
+        soft = np.clip(of.probability, 0, 1)
+        return soft if self.overlap else shares(soft)
+
+    @property
+    def overlap(self) -> bool:
+        """Whether a pixel may belong to several classes."""
+        return self.further is not None and self.further.channels.overlap
+
+    def shown_shares(self, shown: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+        """Returns the shares, of which probabilities are what `shown` makes of them."""
+        found = self.shares
+        return shown(found) if self.overlap and found is not None else found
 
 
 def stacked(parts: list[PredictedRows]) -> PredictedRows:

@@ -207,10 +207,10 @@ class Predictor:
             of_soft = None if soft is None else soft[:, 1:]
             channels = self.runs[0].segmenter.sampler.channels
             further = Further(channels, probability[1:], generations[:, 1:], of_soft)
-            generations, probability = generations[:, 0], probability[0]
+            generations, probability = map(channels.foreground, (generations, probability))
             if further.unknown().any():
                 probability = np.where(further.unknown(), np.nan, probability)
-            soft = None if soft is None else soft[:, 0]
+            soft = None if soft is None else channels.foreground(soft)
         if soft is not None:
             if (unknown := ~np.isfinite(soft).all(axis=0)).any():  # masks of 0 and 1 would hide it
                 generations = np.where(unknown, np.nan, generations)

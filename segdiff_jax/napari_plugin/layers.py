@@ -1,7 +1,6 @@
 """Makes layers of napari out of a picture: labels, probability and uncertainty. Needs no napari."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def predict(pixels: np.ndarray, model: Model) -> Prediction:
 
 def at_threshold(found: Prediction, threshold: float) -> Prediction:
     """Returns a prediction with the mask of another threshold in 0..1; takes no new pass."""
-    return replace(found, mask=(found.probability > threshold).astype(np.uint8))
+    return found.at(threshold)
 
 
 def labels(found: Prediction) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -70,13 +69,15 @@ def labels(found: Prediction) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     Returns:
       [H, W] int32, 0 is background, and what is known of each object by name: napari shows it of
       the object under the pointer. The first value is that of the background, as napari expects.
+      Where classes overlap the object of the last one lies above the others.
     """
     listed = found.objects
     known = {"area": listed.area, "probability": listed.probability}
     if np.isfinite(listed.confidence).all():
         known["confidence"] = listed.confidence
     rows = {name: np.concatenate([[np.nan], np.asarray(x, float)]) for name, x in known.items()}
-    return listed.labels.astype(np.int32), {"index": np.arange(len(listed.area) + 1), **rows}
+    shown = listed.labels.reshape(-1, *found.mask.shape).max(axis=0)
+    return shown.astype(np.int32), {"index": np.arange(len(listed.area) + 1), **rows}
 
 
 def layers(

@@ -64,15 +64,28 @@ class CertaintyColumns:
         parts = self.parts.pop(index, None)
         return None if parts is None else evidence(image, stacked(parts), self.random)
 
-    def known(self, index: int, image: np.ndarray, mask: np.ndarray, holds: bool = True) -> Known:
-        """Returns what is known of an image [H, W, 3] and its mask [H, W].
+    def known(
+        self,
+        index: int,
+        image: np.ndarray,
+        mask: np.ndarray,
+        holds: bool = True,
+        each: np.ndarray | None = None,
+    ) -> Known:
+        """Returns what is known of an image.
 
-        `holds` says whether the calibration does, of an image at the scale of the training.
+        Args:
+          index: of the image.
+          image: [H, W, 3].
+          mask: [H, W].
+          holds: whether the calibration does, of an image at the scale of the training.
+          each: masks [C, H, W] of classes that overlap; None: there are none.
         """
         if (found := self.found(index, image)) is None:
             return Known()
         fitted = self.calibration if holds else None
-        objects = answers.objects(found, mask > 0, fitted) if self.objects else None
+        of_objects = mask > 0 if each is None else each
+        objects = answers.objects(found, of_objects, fitted) if self.objects else None
         if fitted is None:
             return Known((), objects)
         of = answers.answer(found, mask > 0, fitted)

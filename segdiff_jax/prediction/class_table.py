@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from segdiff_jax.certainty.of_classes import OfClass
 from segdiff_jax.certainty.quality import LEVEL
 from segdiff_jax.prediction.inputs import CLASS_TABLE
@@ -45,17 +43,16 @@ class ClassTable(PictureTable):
 
 
 def rows(
-    picture: str, names: Sequence[str], classes: np.ndarray, known: Mapping[str, OfClass]
+    picture: str, names: Sequence[str], pixels: Sequence[int], known: Mapping[str, OfClass]
 ) -> Iterator[Row]:
     """Yields the lines of a picture.
 
     Args:
       picture: its name.
       names: of the classes.
-      classes: class map [H, W].
+      pixels: of each.
       known: area and number of objects by class; {}: they are not calibrated, or not known.
     """
-    pixels = np.bincount(classes.ravel(), minlength=len(names) + 1)[1:].tolist()
     for name, count in zip(names, pixels, strict=True):
         numbers: list[float] = []
         if name in known:

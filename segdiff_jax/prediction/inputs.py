@@ -58,9 +58,10 @@ class Input(NamedTuple):
         file = _fitting(self.output_stem, self.suffix)
         return {name: output / name / file for name in BOUNDS}
 
-    def classes(self, output: Path) -> dict[str, Path]:
-        """Returns the output file of the classes."""
-        return {CLASSES: output / CLASSES / _fitting(self.output_stem, self.suffix)}
+    def classes(self, output: Path, overlapping: Sequence[str] = ()) -> dict[str, Path]:
+        """Returns the output file of the classes, or that of each of some that overlap, by name."""
+        file, folder = _fitting(self.output_stem, self.suffix), output / CLASSES
+        return {name: folder / name / file for name in overlapping} or {CLASSES: folder / file}
 
     def of_objects(self, output: Path) -> dict[str, Path]:
         """Returns the output file of each of `OF_OBJECTS`."""

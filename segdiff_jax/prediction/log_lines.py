@@ -54,8 +54,8 @@ def size(name: str, maps: ObjectMaps, objects: Objects | None, trained: float) -
       objects: these, if they are known; of a large image without them nothing is said.
       trained: median diameter of the objects of the training, pixels.
     """
-    if objects is None and maps.mask.size > MAX_PIXELS:
-        return
+    if maps.overlap or (objects is None and maps.mask.size > MAX_PIXELS):
+        return  # those of classes that overlap are of several sizes
     labels = maps.labelled() if objects is None else objects.labels
     if (scale := object_sizes.factor(labels, trained)) is not None:
         found = f"its objects measure {trained / scale:.3g} pixels, those of the training"

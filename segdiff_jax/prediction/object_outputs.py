@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +18,12 @@ from absl import logging
 
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.doubtful import Doubtful
-from segdiff_jax.data.classes import of_objects
+from segdiff_jax.data.classes import members, of_objects
 from segdiff_jax.data.image_io import pixel_size, writing
 from segdiff_jax.data.image_io.pixel_size import MICROMETRE, Scale
 from segdiff_jax.evaluation.class_colours import COLOURS
-from segdiff_jax.evaluation.labelling import STRIP, label
+from segdiff_jax.evaluation.class_scores import by_plane
+from segdiff_jax.evaluation.labelling import STRIP, label, label_each
 from segdiff_jax.prediction import object_files, outlines
 from segdiff_jax.prediction.inputs import OF_OBJECTS, Input
 from segdiff_jax.prediction.object_files import Outlined
@@ -46,6 +48,7 @@ class ObjectMaps(NamedTuple):
       probability, interior: [H, W] uint16.
       classes: [H, W] uint8; shares: [C, H, W] uint16; names: of the C classes.
       by_distance: see `labelling.label`; then neither `interior` nor `classes` divides objects.
+      overlap: whether classes do; then each has its own objects.
     """
 
     mask: np.ndarray
@@ -55,9 +58,12 @@ class ObjectMaps(NamedTuple):
     shares: np.ndarray | None = None
     names: tuple[str, ...] = ()
     by_distance: bool = False
+    overlap: bool = False
 
     def labelled(self) -> np.ndarray:
-        """Returns the labels of the objects, see `labelling.label`."""
+        """Returns the labels of the objects [H, W], see `labelling.label`, or `label_each`'s."""
+        if self.overlap and self.classes is not None:
+            return label_each(members(self.classes, len(self.names)), self.by_distance)
         interior = None if self.by_distance else self.interior
         return label(self.mask, interior, self.by_distance, self.classes)
 
@@ -65,7 +71,14 @@ class ObjectMaps(NamedTuple):
         """Returns the names of the classes of objects; "" where there are no classes."""
         if self.shares is None:
             return ("",) * int(labels.max(initial=0))
+        if self.overlap:
+            return tuple(self.names[k - 1] for k in by_plane(labels).tolist())
         return tuple(self.names[k - 1] for k in of_objects(labels, self.shares).tolist())
+
+    @property
+    def of_objects(self) -> np.ndarray:
+        """The probability of the pixels of objects, as large as their labels."""
+        return self.shares if self.overlap and self.shares is not None else self.probability
 
     @property
     def colours(self) -> object_files.Colours:
@@ -81,15 +94,17 @@ class ObjectOutputs:
       kinds: of `OF_OBJECTS`, and "objects", which comes with "labels".
       table: objects.csv; None: it is not asked for.
       page: of the files, whose scale is read.
+      planes: how many maps of labels an image has: of each class that overlaps one.
     """
 
     kinds: Collection[str]
     table: ObjectTable | None
     page: int = 0
+    planes: int = 1
 
     def is_done(self, input: Input, output: Path, pixels: int) -> bool:
         """Returns whether everything is there for an image, whose row of the summary is."""
-        if pixels > MAX_PIXELS:
+        if pixels * self.planes > MAX_PIXELS:
             return True
         paths = self.paths(input, output)
         if not all(path.is_file() for path in paths.values()):
@@ -123,8 +138,8 @@ class ObjectOutputs:
           known: what is known of the objects of the mask; None: their labels are found here.
           tags: of the image file.
         """
-        if maps.mask.size > MAX_PIXELS:
-            limit = f"its {maps.mask.size} pixels are more than {MAX_PIXELS}"
+        if (size := maps.mask.size) * self.planes > MAX_PIXELS:
+            limit = f"its {size} pixels are more than {MAX_PIXELS // self.planes}"
             logging.warning("%s: no objects are written: %s", input.name, limit)
             return
         if known is None:
@@ -135,7 +150,7 @@ class ObjectOutputs:
         labels = maps.labelled() if known is None else known.labels
         classes = maps.classes_of(labels) if known is None else known.classes
         scale, paths = pixel_size.read(input.path, self.page), self.paths(input, output)
-        objects = measured(labels, maps.probability, known, scale, input.name, classes)
+        objects = measured(labels, maps.of_objects, known, scale, input.name, classes)
         for kind, encode in ENCODE.items():
             if kind in paths:
                 files.write_bytes(paths[kind], encode(objects, scale, maps.colours))
@@ -147,7 +162,10 @@ class ObjectOutputs:
 
 
 def save_labels(path: Path, labels: np.ndarray, tags: writing.Tags, scale: Scale | None) -> None:
-    """Writes labels [H, W] as TIFF of 16 bits, or of 32 if they are too many; with the scale."""
+    """Writes labels [H, W] as TIFF of 16 bits, or of 32 if they are too many; with the scale.
+
+    Those of each of C classes, [C, H, W], are its pages.
+    """
     dtype = np.uint16 if labels.max(initial=0) <= UINT16_MAX else np.uint32
     writing.save(path, labels.astype(dtype), with_resolution(tags, scale))
 
@@ -163,16 +181,17 @@ def measured(
     """Measures the objects of a picture.
 
     Args:
-      labels: [H, W] int64, 1..N, 0 is background.
-      probability: [H, W] uint16, 65535 is 1.
+      labels: [H, W] int64, 1..N, 0 is background; of each class that overlaps, [C, H, W].
+      probability: of the same shape, uint16, 65535 is 1.
       known: of these labels; None: nothing is.
       scale: of the picture.
       picture: its name.
       classes: name of the class of each object; (): there are none.
     """
-    count, x, y, p = _means(labels, probability)
+    planes = labels.reshape(-1, *labels.shape[-2:])
+    count, x, y, p = _means(planes, probability.reshape(planes.shape))
     found = []
-    for number, (rows, columns), rings in outlines.outlines(labels):
+    for number, (rows, columns), rings in chain(*map(outlines.outlines, planes)):
         i = number - 1
         box = columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
         row = Row(
@@ -189,9 +208,8 @@ def measured(
         if scale is not None:
             row = _scaled(row, rings, scale, np.array([x[i], y[i]]))
         found.append(Outlined(row, rings))
-    for number, one in enumerate(() if known is None else known.doubtful, start=len(count) + 1):
-        found.append(_doubtful(one, number, scale, picture))
-    return found
+    rest = enumerate(() if known is None else known.doubtful, start=len(count) + 1)
+    return found + [_doubtful(one, number, scale, picture) for number, one in rest]
 
 
 def _doubtful(one: Doubtful, number: int, scale: Scale | None, picture: str) -> Outlined:
@@ -201,7 +219,7 @@ def _doubtful(one: Doubtful, number: int, scale: Scale | None, picture: str) -> 
     place = one.left + columns.mean() + 0.5, one.top + rows.mean() + 0.5
     rings = [ring + (one.left, one.top) for ring in outlines.rings(one.pixels)]
     row = Row(
-        *(picture, number, DOUBTFUL, "", area),
+        *(picture, number, DOUBTFUL, one.class_, area),
         *(round(float(place[0]), 3), round(float(place[1]), 3)),
         *(one.left, one.top, width, height, round(outlines.perimeter(rings), 3)),
         *(round(one.probability, 5), round(one.held, 4), round(one.area_std, 4)),
@@ -228,13 +246,18 @@ def _scaled(row: Row, rings: list[np.ndarray], scale: Scale, centroid: np.ndarra
 def _means(
     labels: np.ndarray, probability: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns of each object its pixels, the mean place (x, y) of these, and their probability."""
-    count, step = int(labels.max(initial=0)), max(1, STRIP // max(labels.shape[1], 1))
-    sums = np.zeros((4, count + 1))
-    for top in range(0, len(labels), step):  # of a whole image, the weights would take gigabytes
-        rows, columns = np.nonzero(labels[top : top + step])
-        of = labels[top : top + step][rows, columns]
-        p = probability[top : top + step][rows, columns] / UINT16_MAX
+    """Returns of each object its pixels, the mean place (x, y) of these, and their probability.
+
+    Labels and probability are [C, H, W]; an object lies in one of the C.
+    """
+    (planes, height, width), count = labels.shape, int(labels.max(initial=0))
+    sums, step = np.zeros((4, count + 1)), max(1, STRIP // max(width, 1))
+    tops = product(range(planes), range(0, height, step))
+    for plane, top in tops:  # of a whole image, the weights would take gigabytes
+        part = plane, slice(top, top + step)
+        rows, columns = np.nonzero(labels[part])
+        of = labels[part][rows, columns]
+        p = probability[part][rows, columns] / UINT16_MAX
         for total, weights in zip(sums, (None, columns + 0.5, top + rows + 0.5, p), strict=True):
             total += np.bincount(of, weights, count + 1)
     pixels = sums[0, 1:]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segdiff_jax.data.classes import decided
+from segdiff_jax.data.classes import decided, decided_each, pack
 from segdiff_jax.errors import INTERNAL, UserError
 from segdiff_jax.inference.averaging import uncertainty
 from segdiff_jax.runtime.files import reporting_write_errors
@@ -55,8 +55,10 @@ class OutputMaps:
         kept.
       samples: [S, H, W] uint8 of 0 and 255, likewise.
       interior: [H, W] uint16 like probability, of objects, see `data.channels`; None: not kept.
-      classes: [H, W] uint8, the class map of the mask, see `data.classes`; None: not kept.
+      classes: [H, W] uint8, if they overlap uint16, the class map of the mask, see `data.classes`;
+        None: not kept.
       shares: [C, H, W] uint16 like probability, of the classes; None: not kept.
+      overlap: whether classes do.
       inner, outer: [H, W] uint8 like mask, of the risk that was asked for; None: of none.
     """
 
@@ -70,6 +72,7 @@ class OutputMaps:
         expected: bool = False,
         bounds: tuple[float, float] | None = None,
         classes: int = 0,
+        overlap: bool = False,
     ) -> None:
         """Allocates the maps of an image of shape (H, W); the threshold of its mask is in 0..1.
 
@@ -80,23 +83,22 @@ class OutputMaps:
           keep: what is kept there: "generations", "samples"; and in memory "interior", "shares".
           random: whether generations are samples of masks, see `averaging.uncertainty`.
           expected: whether the agreement of a single generation p, without samples, is the Dice of
-            the mask m that is expected if p is right, 2 sum(p m) / (sum p + sum m): the Soft Dice
-            Confidence (Borges et al., arXiv 2402.10665).
+            its mask that is expected if p is right, see `sample_scores.soft_dice_confidence`.
           bounds: thresholds of the inner and the outer mask; None: there are none.
           classes: how many there are.
+          overlap: whether they do.
         """
         self.probability, self.uncertainty = np.zeros((2, *shape), np.uint16)
         self.mask = np.zeros(shape, np.uint8)
         self.generations: np.ndarray | None = None
         self.samples: np.ndarray | None = None
         self.interior = np.zeros(shape, np.uint16) if "interior" in keep else None
-        self.classes = np.zeros(shape, np.uint8) if classes else None
+        self.classes = np.zeros(shape, np.uint16 if overlap else np.uint8) if classes else None
         of_shares = classes and "shares" in keep
         self.shares = np.zeros((classes, *shape), np.uint16) if of_shares else None
         self.inner, self.outer = (np.zeros(shape, np.uint8) if bounds else None for _ in range(2))
-        self._bounds = bounds
-        self._threshold, self._keep_in, self._keep = threshold, keep_in, keep
-        self._random, self._expected = random, expected
+        self.overlap, self._random, self._expected = overlap, random, expected
+        self._threshold, self._bounds, self._keep_in, self._keep = threshold, bounds, keep_in, keep
         self._rows = self._samples = 0  # finished; of each pixel
         self._confidence = self._deviation = 0.0  # sums over pixels
         self._common = self._own = np.zeros(0)  # [G] or [S] pixels: in own and final mask; in own
@@ -145,7 +147,9 @@ class OutputMaps:
         if self.interior is not None and interior is not None:
             self.interior[rows] = _integer(interior)
         if self.classes is not None and shares is not None:
-            self.classes[rows] = decided(self.mask[rows] > 0, shares)
+            mask = self.mask[rows] > 0
+            each = decided_each(mask, shares, self._threshold) if self.overlap else ()
+            self.classes[rows] = pack([*each]) if self.overlap else decided(mask, shares)
         if self.shares is not None and shares is not None:
             self.shares[:, rows] = _integer(shares)
 

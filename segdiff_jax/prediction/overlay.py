@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from segdiff_jax.certainty.answers import Objects
 from segdiff_jax.certainty.doubtful import Doubtful
-from segdiff_jax.evaluation.class_colours import PALETTE
+from segdiff_jax.data.classes import member
+from segdiff_jax.evaluation.class_colours import COLOURS, PALETTE
 
 # A light line beside a dark one is visible on any background, also without colour vision.
 INSIDE, OUTSIDE = (255, 230, 0), (0, 0, 0)
@@ -30,6 +31,7 @@ def overlay(
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
     objects: Objects | None = None,
     classes: np.ndarray | None = None,
+    overlap: bool = False,
 ) -> np.ndarray:
     """Draws the overlay; if a side is longer than `LONGEST`, all are divided by an integer.
 
@@ -42,6 +44,7 @@ def overlay(
         whose outlines are thin and in the colour of the tint; None: all are as if sure.
       classes: [H, W] uint8, the class map of the mask, by which outlines have the colours of their
         classes in place of how sure they are; None: it has no classes.
+      overlap: whether classes do; then each has its own outlines, the last above all others.
 
     Returns:
       [h, w, 3] uint8.
@@ -56,12 +59,32 @@ def overlay(
             inside = reduced(of_risk, factor) > 127
             picture[inside & ~ndimage.binary_erosion(inside, border_value=1)] = colour
         return picture
-    colours = None
-    if classes is not None:
-        colours = PALETTE[block_labels(classes, factor)]
-    elif objects is not None:
-        colours = _colours(objects, factor)
+    if classes is not None and overlap:
+        return _of_each(picture, classes, objects, factor)
+    colours = _of_outlines(classes, objects, factor)
     return _with_outlines(picture, reduced(mask, factor) > 127, objects, factor, colours)
+
+
+def _of_outlines(
+    classes: np.ndarray | None, objects: Objects | None, factor: int
+) -> np.ndarray | None:
+    """Returns the colours [h, w, 3] uint8 of outlines; None: all are as if sure."""
+    if classes is not None:
+        return PALETTE[block_labels(classes, factor)]
+    return None if objects is None else _colours(objects, factor)
+
+
+def _of_each(
+    picture: np.ndarray, classes: np.ndarray, objects: Objects | None, factor: int
+) -> np.ndarray:
+    """Draws the outlines of each class that overlaps into a picture, and returns it."""
+    for k, colour in enumerate(COLOURS, 1):
+        own = member(classes, k, True)
+        if own.any():
+            of_class = np.broadcast_to(np.array(colour, np.uint8), picture.shape)
+            inside = reduced(own * np.uint8(255), factor) > 127
+            picture = _with_outlines(picture, inside, objects, factor, of_class)
+    return picture
 
 
 def _with_outlines(

@@ -16,6 +16,7 @@ from absl import logging
 from tqdm import tqdm
 
 from segdiff_jax.certainty.calibration import Calibration
+from segdiff_jax.data.classes import member, members
 from segdiff_jax.data.composite import composite
 from segdiff_jax.data.image_io import writing
 from segdiff_jax.data.image_io.headers import Limits
@@ -62,6 +63,7 @@ class FolderPrediction:
     objects: ObjectOutputs | None = None  # what is written of them
     scales: Scales = field(default_factory=Scales)  # of the pictures that the network sees
     classes: tuple[str, ...] = ()  # names of those that the network learnt
+    overlap: bool = False  # whether a pixel may belong to several of them
     channels: tuple[str, ...] = ()  # names of those of images; (): RGB
     by_distance: bool = False  # see `PredictedRows`
     class_table: ClassTable | None = None  # of the classes; None: there are none
@@ -74,7 +76,7 @@ class FolderPrediction:
         generations = input.generations(self.output, self.saved_generations)
         files = [*input.maps(self.output).values(), *generations]
         files += input.bounds(self.output).values() if self.bounds else ()
-        files += input.classes(self.output).values() if self.classes else ()
+        files += self._class_files(input) if self.classes else ()
         if (row := self.summary.rows.get(input.name)) is None:
             return False
         if self.save_samples:
@@ -161,12 +163,13 @@ class FolderPrediction:
             try:
                 maps = maps or self._maps(file.image.shape[:2], rows.interior is not None)
                 shown = self.shown(rows.probability)
-                more = rows.samples, rows.interior, rows.shares
+                more = rows.samples, rows.interior, rows.shown_shares(self.shown)
                 maps.add(rows.top, rows.generations, shown, *more)
                 certainty.add(rows, job.pixels)
                 if rows.last:
                     holds = job.scale == 1
-                    known = certainty.known(rows.image, file.image, maps.mask, holds)
+                    seen = file.image, maps.mask, holds, self._each(maps)
+                    known = certainty.known(rows.image, *seen)
                     self._finish(job, file, maps, started, known)
             except Exception as error:
                 return self._give_up(jobs, rows.image, error, progress)
@@ -193,7 +196,7 @@ class FolderPrediction:
         wanted |= {"interior": (self.objects is not None or sized) and interior}
         wanted |= {"shares": self.objects is not None}
         keep = [name for name, kept in wanted.items() if kept]
-        more = self.random, self.expected, self.bounds, len(self.classes)
+        more = self.random, self.expected, self.bounds, len(self.classes), self.overlap
         return OutputMaps(shape, self.threshold, self.output, keep, *more)
 
     def _finish(
@@ -204,7 +207,7 @@ class FolderPrediction:
         bounds = None if maps.inner is None or maps.outer is None else (maps.inner, maps.outer)
         for path, mask in zip(input.bounds(self.output).values(), bounds or (), strict=False):
             writing.save(path, mask, file.tags)
-        shown = maps.uncertainty, bounds, known.objects, maps.classes
+        shown = maps.uncertainty, bounds, known.objects, maps.classes, self.overlap
         picture = overlay(composite(file.image), maps.mask, *shown)
         tags = file.tags
         if picture.shape[:2] != file.image.shape[:2]:
@@ -222,7 +225,7 @@ class FolderPrediction:
                 writing.save(path, generation, file.tags)
         if maps.samples is not None:
             self._save_samples(input, maps.samples, file.tags)
-        of_classes = maps.classes, maps.shares, self.classes, self.by_distance
+        of_classes = maps.classes, maps.shares, self.classes, self.by_distance, self.overlap
         of_objects = ObjectMaps(maps.mask, maps.probability, maps.interior, *of_classes)
         if self.objects is not None:
             self.objects.write(input, self.output, of_objects, known.objects, file.tags)
@@ -237,12 +240,28 @@ class FolderPrediction:
     def _save_classes(
         self, input: Input, classes: np.ndarray, known: Known, tags: writing.Tags
     ) -> None:
-        """Writes the class map of an image, and its lines of classes.csv."""
-        (path,) = input.classes(self.output).values()
-        writing.save(path, classes, tags, palette=PALETTE[: len(self.classes) + 1])
+        """Writes the class map of an image, or the mask of each, and its lines of classes.csv."""
+        paths, pixels = self._class_files(input), list[int]()
+        if not self.overlap:
+            writing.save(paths[0], classes, tags, palette=PALETTE[: len(self.classes) + 1])
+        for k in range(1, len(self.classes) + 1):
+            own = member(classes, k, self.overlap)
+            pixels.append(int(np.count_nonzero(own)))
+            if self.overlap:
+                writing.save(paths[k - 1], own * np.uint8(255), tags)
         if self.class_table is not None:
-            lines = class_table.rows(input.name, self.classes, classes, known.classes)
+            lines = class_table.rows(input.name, self.classes, pixels, known.classes)
             self.class_table.add(input.name, lines)
+
+    def _class_files(self, input: Input) -> list[Path]:
+        return [*input.classes(self.output, self.classes if self.overlap else ()).values()]
+
+    def _each(self, maps: OutputMaps) -> np.ndarray | None:
+        """Returns the masks [C, H, W] of classes that overlap; None: none do, or nothing asks."""
+        asked = self.objects is not None or self.calibration is not None
+        if not (self.overlap and asked) or maps.classes is None:
+            return None
+        return members(maps.classes, len(self.classes))
 
     def _save_samples(self, input: Input, samples: np.ndarray, tags: writing.Tags) -> None:
         """Writes samples [S, H, W], and removes those beyond S of an earlier command."""

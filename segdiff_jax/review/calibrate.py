@@ -53,6 +53,11 @@ def calibrate(command: Command, model: Any) -> None:
 
     if command.images is None or command.masks is None:
         examples, source = split_examples(model, command.split or default_split(model))
+    elif model.overlap:
+        raise UserError(
+            f"--masks={command.masks}: of classes that overlap each has masks of its own; allowed "
+            "is --split=NAME of the run's data"
+        )
     else:
         files = pairs.pair(command.images, command.masks, command.mask_suffix)
         examples = list(pairs.read(files, **pairs.settings_of(model, command.values)))

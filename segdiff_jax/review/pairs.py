@@ -65,7 +65,7 @@ def settings_of(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "limits": headers.limits_of(config.reading, given),
         "foreground": foreground,
-        "classes": "" if "foreground" in given else config.folder.classes,
+        "classes": "" if "foreground" in given or model.overlap else config.folder.classes,
         "channels": model.channel_names,
     }
 

@@ -19,7 +19,12 @@ from segdiff_jax.cli.predict_args import parse
 from segdiff_jax.prediction.object_files import Outlined
 from segdiff_jax.prediction.object_table import DOUBTFUL, OBJECT, Row
 
-OPTIONS = ({"interior": True}, {"classes": ("green", "blue")}, {"separate": "distance"})
+OPTIONS = (
+    {"interior": True},
+    {"classes": ("green", "blue")},
+    {"separate": "distance"},
+    {"classes": ("green", "blue"), "overlap": True},
+)
 
 
 @pytest.mark.parametrize("options", [{}, *OPTIONS])

@@ -24,12 +24,12 @@ RANDOM = np.random.default_rng(7)
 )
 def test_a_text_names_classes_and_their_values(text, names, numbers):
     assert CLASS_VALUES.accepts(text)
-    assert classes.parse(text) == (names, numbers)
+    assert classes.parse(text)[:2] == (names, numbers) and not classes.parse(text).sources
 
 
 @pytest.mark.parametrize(
     "text",
-    ["a", "a=", "=1", "a=x", "a=-1", "a=1,a=2", "a=1,b=1", "a=1+1", "a=1,", "background=1", "-a=1"],
+    ["a", "a=", "=1", "a=-1", "a=1,a=2", "a=1,b=1", "a=1+1", "a=1,", "background=1", "-a=1"],
 )
 def test_a_text_that_names_a_class_or_a_value_twice_or_none_is_no_text_of_classes(text):
     assert not CLASS_VALUES.accepts(text)
@@ -84,3 +84,50 @@ def test_the_bits_of_a_mask_are_foreground_classes_and_interior():
     assert set(np.unique(kinds[bits[3] > 0])) == {1, 2}
     with pytest.raises(UserError, match="a: its mask has no classes"):
         Channels(("a", "b")).packed([one._replace(classes=None)])
+
+
+def test_each_class_that_overlaps_is_decided_by_itself_and_their_union_is_the_mask():
+    values = RANDOM.random((3, 9, 8)).astype(np.float32)
+    mask = values.max(axis=0) > 0.6
+    found = classes.decided_each(mask, values, 0.6)
+    np.testing.assert_array_equal(found, values > 0.6)
+    np.testing.assert_array_equal(found.any(axis=0), mask)
+    assert (found.sum(axis=0) > 1).any()
+    rounded = classes.decided_each(mask, values - np.float32(0.1), 0.6)  # some have none above
+    np.testing.assert_array_equal(rounded.any(axis=0), mask)
+    for y, x in np.ndindex(mask.shape):
+        best = max(range(3), key=lambda k: values[k, y, x])
+        above = values[:, y, x] - np.float32(0.1) > 0.6
+        expected = above if above.any() else np.arange(3) == best
+        np.testing.assert_array_equal(rounded[:, y, x], expected & mask[y, x])
+    smaller = mask & (RANDOM.random((9, 8)) > 0.5)
+    np.testing.assert_array_equal(
+        classes.decided_each(smaller, values, 0.6), (values > 0.6) & smaller
+    )
+
+
+def test_bits_of_a_class_map_and_its_numbers_give_the_pixels_of_a_class():
+    masks = RANDOM.random((11, 5, 6)) > 0.5
+    bits = classes.pack([*masks])
+    np.testing.assert_array_equal(classes.members(bits, 11), masks)
+    for k in range(1, 12):
+        np.testing.assert_array_equal(classes.member(bits, k, True), masks[k - 1])
+        np.testing.assert_array_equal(classes.member(bits, k, False), bits == k)
+
+
+def test_an_example_of_overlapping_classes_has_a_bit_of_each_and_of_their_union():
+    masks = RANDOM.random((2, 5, 6)) > 0.5
+    image, mask = np.zeros((5, 6, 3), np.uint8), masks.any(axis=0).astype(np.uint8)
+    channels = Channels(("organ", "lesion"), overlap=True)
+    assert (
+        channels.count == 3 and str(channels) == "masks and the overlapping classes organ, lesion"
+    )
+    (one,) = channels.packed([Example(image, mask, "a", classes=classes.pack([*masks]))])
+    np.testing.assert_array_equal(classes.members(one.mask, 3), np.stack([mask > 0, *masks]))
+
+
+def test_the_foreground_of_overlapping_classes_is_the_highest_of_them():
+    maps = RANDOM.random((4, 3, 5, 6))
+    np.testing.assert_array_equal(Channels(("a", "b")).foreground(maps), maps[:, 0])
+    found = Channels(("a", "b"), overlap=True).foreground(maps)
+    np.testing.assert_array_equal(found, np.maximum(maps[:, 1], maps[:, 2]))

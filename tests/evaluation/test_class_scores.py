@@ -4,7 +4,10 @@ import math
 
 import numpy as np
 
+from segdiff_jax.data.classes import pack
 from segdiff_jax.evaluation import class_scores, object_scores
+from segdiff_jax.evaluation.class_colours import COLOURS, coloured
+from segdiff_jax.evaluation.labelling import label, label_each
 from segdiff_jax.metrics import dice, iou
 
 RANDOM = np.random.default_rng(3)
@@ -66,3 +69,34 @@ def test_the_majority_of_an_object_is_its_class():
     labels = np.array([[1, 1, 1, 2], [0, 2, 2, 2]])
     kinds = np.array([[1, 2, 2, 1], [0, 1, 1, 2]])
     assert class_scores.majority(labels, kinds, 2).tolist() == [2, 1]
+
+
+def test_a_class_that_overlaps_is_scored_by_its_own_mask_and_objects():
+    rng = np.random.default_rng(1)
+    found, true = rng.random((2, 3, 14, 15)) > 0.6
+    labels = [label_each(side) for side in (found, true)]
+    kinds = [class_scores.by_plane(side) for side in labels]
+    maps = [pack([*side]) for side in (found, true)]
+    counts = class_scores.count(*maps, *zip(labels, kinds, strict=True), 3, True)
+    for k, of in enumerate(counts):
+        scores = class_scores.scores(of)
+        assert math.isclose(scores["dice"], dice(found[k], true[k]))
+        assert math.isclose(scores["iou"], iou(found[k], true[k]))
+        alone = object_scores.count(label(found[k]), label(true[k]))
+        assert of.objects.true == alone.true and of.objects.found == alone.found
+        np.testing.assert_array_equal(of.objects.hits, alone.hits)
+        assert math.isclose(scores["pq"], object_scores.scores(alone)["pq"], abs_tol=1e-12)
+
+
+def test_the_class_of_an_object_is_its_place_also_where_classes_have_none():
+    labels = np.zeros((4, 2, 6), np.int64)
+    labels[1, 0, :2], labels[1, 0, 3:5], labels[3, 1] = 1, 2, 3
+    assert class_scores.by_plane(labels).tolist() == [2, 2, 4]
+    assert class_scores.by_plane(labels * 0).tolist() == []
+
+
+def test_overlapping_classes_are_shown_in_the_mean_of_their_colours():
+    drawn = coloured(np.array([[0, 1, 2, 3]], np.uint8), True)[0].astype(int)
+    assert drawn[:3].tolist() == [[0, 0, 0], [*COLOURS[0]], [*COLOURS[1]]]
+    mean = (np.array(COLOURS[0]) + COLOURS[1]) / 2
+    assert np.abs(drawn[3] - mean).max() <= 0.5

@@ -85,12 +85,6 @@ WINDOWS = [
 ]
 OF_NAPARI = [
     (
-        "napari's threshold does not move the mask",
-        "(found.probability > threshold)",
-        "(found.probability > 0.5)",
-        NAPARI,
-    ),
-    (
         "the axes of a stack are exchanged",
         "data[tuple(index[:leading])]",
         "data[tuple(index[:leading][::-1])]",
@@ -106,11 +100,10 @@ OF_NAPARI = [
 CHANNELS = [
     (
         "classes are in the reverse order",
-        "for k in range(1, len(self.classes) + 1)]",
-        "for k in range(len(self.classes), 0, -1)]",
+        "range(1, len(self.classes) + 1)",
+        "range(len(self.classes), 0, -1)",
         "data/test_classes.py",
     ),
-    ("all channels are one bit", "astype(dtype) << dtype(k)", "astype(dtype)", MASK_CHANNELS),
 ]
 NAMED = [
     (
@@ -162,6 +155,46 @@ VALUES = [
         "int(values.split('+')[0])",
         "data/test_classes.py",
     ),
+    ("all channels are one bit", "astype(dtype) << dtype(k)", "astype(dtype)", MASK_CHANNELS),
+    (
+        "of classes that overlap a pixel has only the most probable",
+        "found = (values > threshold) & mask",
+        "found = (values > threshold) & (values == values.max(axis=0)) & mask",
+        "data/test_classes.py",
+    ),
+]
+AT_THRESHOLD = [
+    (
+        "napari's threshold does not move the mask",
+        "(self.probability > threshold)",
+        "(self.probability > 0.5)",
+        NAPARI,
+    ),
+]
+OVERLAPS = "data/datasets/test_folder_overlaps.py"
+PAIRS = [
+    (
+        "a mask of a class that is lost is one of zeros",
+        "if (name in images and form not in optional) or name in owned",
+        "if name in owned",
+        OVERLAPS,
+    ),
+]
+OF_CLASSES = [
+    (
+        "a class that overlaps has the probability of the foreground",
+        '"probability": of.shares[k - 1]',
+        '"probability": found.probability',
+        "certainty/test_overlaps.py",
+    ),
+]
+PIPELINE = [
+    (
+        "the mask of a class that overlaps is in the folder of another",
+        "writing.save(paths[k - 1], own",
+        "writing.save(paths[-k], own",
+        "prediction/test_overlapping_outputs.py",
+    ),
 ]
 
 MUTATIONS = listed(
@@ -180,5 +213,9 @@ MUTATIONS = listed(
         "data/datasets/registry": STATISTICS,
         "data/datasets/folder_classes": FOLDER_CLASSES,
         "data/classes": VALUES,
+        "data/datasets/folder_pairs": PAIRS,
+        "certainty/of_classes": OF_CLASSES,
+        "certainty/prediction": AT_THRESHOLD,
+        "prediction/pipeline": PIPELINE,
     }
 )

@@ -31,7 +31,7 @@ class StandIn:
     """Predicts the red, green and blue of an image; its noise is the number of the image.
 
     Its samples are where these are above 1/2. The interiors of objects, if it has them, are blue.
-    Its classes, if it has them, are green and blue.
+    Its classes, if it has them, are green and blue; if they overlap the foreground is their union.
     """
 
     def __init__(
@@ -44,7 +44,9 @@ class StandIn:
         interior=False,
         classes=(),
         separate="auto",
+        overlap=False,
     ):
+        self.overlap = overlap
         self.class_names, self.channel_names = classes, ()
         self.config, self.step, self.threshold = tiny(), 6, 0.5
         self.config.sampling.generations = generations
@@ -92,7 +94,12 @@ class StandIn:
                     channels = [shown[..., k] for k in (1, 2)[: len(self.class_names)]]
                     more = np.stack(channels + [shown[..., 2]] * self.interior)
                     each = np.stack([more] * 3)
-                    kinds = Channels(self.class_names, self.interior)
+                    kinds = Channels(self.class_names, self.interior, self.overlap)
                     further = Further(kinds, more, each, None if soft_samples is None else each)
+                if self.overlap:
+                    mean = more.max(axis=0)
+                    rows = np.stack([mean] * 3)
+                    soft_samples = None if masks is None else rows
+                    masks = None if masks is None else (rows > 0.5).astype(np.uint8)
                 found = PredictedRows(place, top, rows, mean, masks, last, soft_samples, further)
                 yield found._replace(by_distance=self.predictor.by_distance)

@@ -8,7 +8,7 @@ import pytest
 
 from segdiff_jax import diffusion
 from segdiff_jax.data import augment
-from segdiff_jax.data.channels import pack
+from segdiff_jax.data.classes import pack
 from segdiff_jax.training.loss import CrossEntropyObjective, DenoisingObjective
 
 SCHEDULE = diffusion.linear_schedule(100)

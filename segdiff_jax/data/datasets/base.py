@@ -162,7 +162,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                     "box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
                     "group": tfds.features.Text(),
                     "objects": tfds.features.Text(),  # a PNG of 16 bits, or nothing
-                    "classes": tfds.features.Text(),  # a PNG of 8 bits, or nothing
+                    "classes": tfds.features.Text(),  # a PNG of 8 or 16 bits, or nothing
                     "bands": tfds.features.Text(),  # a PNG of all channels, or nothing
                     "pixel_size": tfds.features.Scalar(dtype=np.float64),  # micrometres, or 0
                 }
@@ -256,7 +256,7 @@ def record(
         box: (top, left, height, width) of the object, pixels; None: no single object.
         group: see `Example`.
         objects: [h, w] integers, labels of objects and 0, which become 1, 2, ...; or None.
-        classes: [h, w] uint8, a class map, see `data.classes`; or None.
+        classes: [h, w] uint8 or uint16, a class map, see `data.classes`; or None.
         pixel_size: of the image, see `Example`.
 
     Images become Pillow's, as TFDS would encode arrays with TensorFlow; other channels than three

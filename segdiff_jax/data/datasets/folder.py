@@ -17,7 +17,7 @@ names end in a suffix each, as with mask_suffix=_1stHO,_2ndHO. Every image needs
 annotator; one who saw nothing drew a mask of zeros.
 
 With `config.folder.classes` the values of masks, or of files in classes/ beside masks/, are classes
-(`folder_classes`).
+(`folder_classes`); or each class has masks of its own, which may overlap (`folder_overlaps`).
 
 Images keep their size. Where there is no folder for validation or test, images are drawn for them
 from the training images, by a hash of their names and `config.folder.seed`: adding an image moves
@@ -33,14 +33,17 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from segdiff_jax.data.classes import parse
 from segdiff_jax.data.datasets import (
     base,
     folder_classes,
     folder_layout,
+    folder_overlaps,
     folder_pairs,
     folder_seen,
 )
 from segdiff_jax.data.datasets.folder_classes import SeenClasses
+from segdiff_jax.data.datasets.folder_overlaps import SeenOverlaps
 from segdiff_jax.data.datasets.folder_seen import Seen
 from segdiff_jax.data.image_io import bands, pixel_size, reading
 from segdiff_jax.data.image_io import masks as mask_files
@@ -80,17 +83,21 @@ class Folder(base.SegmentationBuilder):
         Raises:
             UserError: the directory is in none of the layouts.
         """
-        found = folder_layout.find(_required(directory), options["mask_suffix"])
         text = options.get("classes", "")
-        if text:
+        of_classes = parse(text)
+        found = folder_layout.find(_required(directory), options["mask_suffix"], of_classes)
+        if text and not of_classes.sources:
             folder_classes.with_files(found)
         problems = [line for part in found.values() for line in part.problems]
+        if of_classes.sources:
+            problems = [folder_overlaps.explained(line) for line in problems]
         shares = {name: options[f"{name}_share"] for name in ("validation", "test")}
         pairs = {name: part.pairs for name, part in found.items()}
         splits = folder_layout.assign(pairs, shares, options["seed"])
         if not (splits["train"] or problems):
             problems.append(f"{directory}: leaves no image to train on")
-        seen, seen_classes = Seen(), SeenClasses(text) if text else None
+        kind = SeenOverlaps if of_classes.sources else SeenClasses
+        seen, seen_classes = Seen(), kind(text) if text else None
         read = functools.partial(_read, seen, seen_classes, options)
         items = {
             split: [base.Item(pair.files, functools.partial(read, split, pair)) for pair in members]
@@ -99,6 +106,7 @@ class Folder(base.SegmentationBuilder):
         }
         notes = {name: [pair.name for pair in members] for name, members in splits.items()}
         counts = {len(pair.masks) for part in pairs.values() for pair in part} - {1}
+        counts = set[int]() if of_classes.sources else counts
         annotators = {"annotators": sorted(counts)} if counts else {}
         return base.Plan(
             items,
@@ -117,7 +125,7 @@ def _required(directory: Path | None) -> Path:
 
 def _read(
     seen: Seen,
-    seen_classes: SeenClasses | None,
+    seen_classes: SeenClasses | SeenOverlaps | None,
     options: base.Options,
     split: str,
     pair: folder_pairs.Pair,
@@ -125,7 +133,9 @@ def _read(
     image, note = bands.read(pair.image, options.get("channels", ()), options["limits"])
     seen.image(split, pair.image, note)
     shape, objects, classes = image.shape[:2], None, None
-    if seen_classes is not None:
+    if isinstance(seen_classes, SeenOverlaps):
+        mask, classes = seen_classes.joined(_masks(seen, options, pair, shape)[0])
+    elif seen_classes is not None:
         limits = options["limits"]
         classes, objects = folder_classes.read(pair, shape, limits, seen_classes)
         mask = (classes > 0).astype(np.uint8)
@@ -139,7 +149,9 @@ def _read(
     yield pair.name, found
 
 
-def _conclude(seen: Seen, seen_classes: SeenClasses | None) -> tuple[list[str], list[str]]:
+def _conclude(
+    seen: Seen, seen_classes: SeenClasses | SeenOverlaps | None
+) -> tuple[list[str], list[str]]:
     problems, lines = seen.conclude()
     if seen_classes is None:
         return problems, lines
@@ -150,16 +162,17 @@ def _conclude(seen: Seen, seen_classes: SeenClasses | None) -> tuple[list[str], 
 def _masks(
     seen: Seen, options: base.Options, pair: folder_pairs.Pair, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the masks [A, H, W] of the annotators, and the objects [H, W] of a single one."""
+    """Returns the masks [A, H, W] of annotators, or classes, and the objects [H, W] of only one."""
     limits, foreground = options["limits"], options["foreground"]
     unions = np.zeros((len(pair.masks), *shape), np.uint8)
     objects = None
-    for union, files in zip(unions, pair.masks, strict=True):
+    of_classes = bool(parse(options.get("classes", "")).sources)
+    for place, (union, files) in enumerate(zip(unions, pair.masks, strict=True), 1):
         for number, file in enumerate(files, 1):
             mask = mask_files.read_mask(file, limits, foreground, pair.image)
             owner = f"its image {pair.image.name}"
             reading.check_same_size(file, mask.pixels.shape, union.shape, owner)
-            seen.mask(file, mask.kind)
+            seen.mask(file, mask.kind, place * of_classes)
             if len(unions) == 1 and len(files) > 1:  # what two objects share is the first one's
                 objects = np.zeros(union.shape, np.int32) if objects is None else objects
                 objects[mask.pixels > union] = number

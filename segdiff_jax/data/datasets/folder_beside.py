@@ -49,8 +49,9 @@ def lie_beside(homes: Sequence[Path]) -> bool:
     return len(found[0] & found[1]) > 0
 
 
-def flat(home: Path, suffixes: Sequence[str], found: folder_pairs.Found) -> None:
+def flat(home: Path, where: folder_pairs.Where, found: folder_pairs.Found) -> None:
     """Pairs X.png with the masks beside it: X and each suffix."""
+    suffixes = where.suffixes
     files = folder_pairs.by_name(reading.list_images(home))
     found.layouts.append("images and masks side by side")
     if suffixes == ("",):  # which are masks is guessed for the message, and to count the images
@@ -67,7 +68,8 @@ def flat(home: Path, suffixes: Sequence[str], found: folder_pairs.Found) -> None
     listed = [file for name in sorted(of_masks) for file in files[name]]
     owned = folder_pairs.by_suffix(listed, suffixes, images, found.problems)
     masks = {f"X{suffix}": files for suffix, files in owned.items()}
-    folder_pairs.pair_up(images, masks, found)
+    optional = {f"X{suffix}" for suffix in where.optional}
+    folder_pairs.pair_up(images, masks, found, optional)
 
 
 def masks_lie_beside(home: Path, suffixes: Sequence[str]) -> bool:

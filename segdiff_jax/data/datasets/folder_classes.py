@@ -47,7 +47,7 @@ class SeenClasses:
 
     def conclude(self) -> tuple[list[str], list[str]]:
         """Returns a problem for a value that no mask holds, and a line about the classes."""
-        names, numbers = self.values
+        names, numbers = self.values[:2]
         if not self._count:
             return [], []
         held = ", ".join(map(str, sorted(self._present)))

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from segdiff_jax.data.classes import NO_CLASSES, ClassValues
 from segdiff_jax.data.datasets import folder_beside, folder_pairs
 from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import UserError, bad_data
@@ -23,48 +24,51 @@ LAYOUTS = (
 )
 
 
-def find(directory: Path, mask_suffix: str = "") -> dict[str, folder_pairs.Found]:
+def find(
+    directory: Path, mask_suffix: str = "", of_classes: ClassValues = NO_CLASSES
+) -> dict[str, folder_pairs.Found]:
     """Returns the images and masks of "train", "validation" and "test", or under "" without those.
 
     The directory is in one of LAYOUTS, perhaps inside one more folder, as archives unpack. The
     suffix follows the name of the image in the name of its mask, as "_mask"; the suffixes of
-    several annotators are joined by commas.
+    several annotators are joined by commas. Of classes that overlap each has masks of its own.
 
     Raises:
         UserError: it is in none of the layouts, or cannot be listed, or the suffixes are unclear.
     """
-    everything, suffixes = {}, _suffixes(mask_suffix)
+    everything, where = {}, _where(mask_suffix, of_classes)
     for split, folder in _split_folders(directory).items():
         found = folder_pairs.Found([], [], [], [])
-        home = _pair(folder, split, suffixes, found)
+        home = _pair(folder, split, where, found)
         if not found.images:
             found.problems.append(f"{home}: holds no image; at least one is needed")
         count = max((len(pair.masks) for pair in found.pairs), default=1)
-        if count > MAX_ANNOTATORS:
+        if count > MAX_ANNOTATORS and not of_classes.sources:
             few = f"masks of {count} annotators; allowed are {MAX_ANNOTATORS}"
             found.problems.append(f"{home}: has {few}")
         everything[split] = found
     return everything
 
 
-def _pair(folder: Path, split: str, suffixes: tuple[str, ...], found: folder_pairs.Found) -> Path:
+def _pair(folder: Path, split: str, where: folder_pairs.Where, found: folder_pairs.Found) -> Path:
     """Adds the pairs of a split's folder; returns the folder they lie in."""
-    if nnunet := _nnunet(folder):
+    suffixes = where.suffixes
+    if not where.folders and (nnunet := _nnunet(folder)):
         images, labels = (nnunet / f"{name}T{'s' if split == 'test' else 'r'}" for name in _NNUNET)
-        folder_pairs.folders(images, [labels], suffixes, found)
+        folder_pairs.folders(images, [labels], where, found)
         found.layouts[-1] = f"nnU-Net ({found.layouts[-1]})"
         return nnunet
-    if homes := _beside(folder, suffixes):
+    if not where.folders and (homes := _beside(folder, suffixes)):
         if suffixes == ("",) and folder_beside.lie_beside(homes):
             folder_beside.beside(homes, found)
         else:
-            folder_beside.flat(homes[0], suffixes, found)
+            folder_beside.flat(homes[0], where, found)
         return homes[0]
     home = _home(folder)
     if folder_pairs.image_folder(home):
-        folder_pairs.side_by_side(home, suffixes, found)
+        folder_pairs.side_by_side(home, where, found)
     else:
-        folder_pairs.one_by_one(home, suffixes, found)
+        folder_pairs.one_by_one(home, where, found)
     return home
 
 
@@ -131,6 +135,16 @@ def _split_folders(directory: Path) -> dict[str, Path]:
         found = f"has {' and '.join(splits)} but no train"
         raise bad_data(directory, f"{found}; put all images in one images/ to have them split")
     return splits or {"": directory}
+
+
+def _where(mask_suffix: str, of_classes: ClassValues) -> folder_pairs.Where:
+    """Returns where masks are, by config.folder.mask_suffix or else by the classes' sources."""
+    sources, optional = of_classes.sources, of_classes.optional
+    if not sources:
+        return folder_pairs.Where(_suffixes(mask_suffix))
+    if sources[0][0] in "_.-":
+        return folder_pairs.Where(sources, optional=optional)
+    return folder_pairs.Where(folders=sources, optional=optional)
 
 
 def _suffixes(mask_suffix: str) -> tuple[str, ...]:

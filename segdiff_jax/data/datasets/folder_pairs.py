@@ -13,6 +13,10 @@ from segdiff_jax.data.image_io import reading
 from segdiff_jax.errors import bad_data
 
 SUFFIX = "config.folder.mask_suffix"
+NO_FOLDER = (
+    "there is no such folder; masks must lie in it, or, of classes that overlap, in those that "
+    "config.folder.classes names"
+)
 IMAGES = ("images", "image", "imgs", "img")  # names of folders, in any case
 MASKS = ("masks", "labels", "annotations", "groundtruth", "ground_truth", "gt")
 Masks = Path | tuple[Path, ...]  # of an image: a file or folder, or files of one object each
@@ -26,7 +30,8 @@ class Pair(NamedTuple):
     Attributes:
         name: unique in its folder.
         image: its file.
-        masks: of each annotator one file, or one an object, whose union is the mask.
+        masks: of each annotator, or of each class that overlaps, one file, or one an object, whose
+            union is the mask; of such a class () where the image has none of it.
         classes: file of the classes, see `folder_classes`; None: the masks' own values, or none.
     """
 
@@ -58,44 +63,73 @@ class Found(NamedTuple):
     layouts: list[str]
 
 
-def side_by_side(home: Path, suffixes: Sequence[str], found: Found) -> None:
+class Where(NamedTuple):
+    """Where the masks of an image are.
+
+    Attributes:
+        suffixes: what follows its name in theirs; of several annotators, or classes, one of each.
+        folders: of each class that overlaps, relative to that of the images' folder; (): masks, or
+            masks_1, masks_2 and so on of several annotators.
+        optional: those suffixes, or folders, that have no mask of some images.
+    """
+
+    suffixes: tuple[str, ...] = ("",)
+    folders: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+
+
+def side_by_side(home: Path, where: Where, found: Found) -> None:
     """Pairs images/X.png with masks/X.png, or with all files in the folder masks/X.
 
     Of several annotators each has a suffix, or a folder: masks_1, masks_2 and so on.
     """
     images = image_folder(home) or home / IMAGES[0]
-    folders(images, _mask_folders(home, found.problems), suffixes, found)
+    folders(images, _mask_folders(home, found.problems, where.folders), where, found)
 
 
-def folders(
-    place: Path, mask_folders: Sequence[Path], suffixes: Sequence[str], found: Found
-) -> None:
+def folders(place: Path, mask_folders: Sequence[Path], where: Where, found: Found) -> None:
     """Pairs the images in a folder with the masks in others; what names add is found if it must."""
-    files = reading.list_images(place)
+    files, suffixes = reading.list_images(place), where.suffixes
     for folder in subfolders(place):
         line = f"{folder}: is a folder; images must lie in {place.name}/ itself"
         found.problems.append(line)
+    if missing := [folder for folder in mask_folders if not folder.is_dir()]:
+        found.images.extend(files)
+        found.problems.extend(f"{folder}: {NO_FOLDER}" for folder in missing)
+        return
     listed = {folder: entries_of(folder) for folder in mask_folders}
-    affix, of_mask = folder_names.PLAIN, folder_names.PLAIN
-    if tuple(suffixes) == ("",) and len(mask_folders) == 1:
+    image_names = [name_of(file) for file in files]
+    affix, of_masks = folder_names.PLAIN, dict.fromkeys(listed, folder_names.PLAIN)
+    if suffixes == ("",) and len(mask_folders) == 1:
         names = [name_of(entry) for entry in listed[mask_folders[0]]]
-        image_names = [name_of(file) for file in files]
         if several := folder_names.modalities(image_names, names):
             found.layouts.append(f"{place.name}/ of {len(several)} modalities")
             found.images.extend(files)
             found.problems.append(_modalities(place, several))
             return
-        affix, of_mask = folder_names.common_part(image_names, names)
+        affix, of_masks[mask_folders[0]] = folder_names.common_part(image_names, names)
+    elif where.folders:
+        of_masks = {folder: _added(image_names, entries) for folder, entries in listed.items()}
     images = by_name(files, affix)
     masks: dict[str, Files] = {}  # by what the files of an annotator are called, X for the image
+    optional = set[str]()
     for folder, entries in listed.items():
+        of_mask, inside = of_masks[folder], folder.relative_to(place.parent).as_posix()
         named = by_suffix(entries, suffixes, images, found.problems, of_mask)
-        form = f"{folder.name}/{of_mask.before}X{of_mask.behind}"
+        form = f"{inside}/{of_mask.before}X{of_mask.behind}"
         masks |= {f"{form}{suffix}": owned for suffix, owned in named.items()}
-    names = "" if affix == of_mask == folder_names.PLAIN else f", {affix} with {of_mask}"
-    what = " and ".join(f"{folder.name}/" for folder in (place, *mask_folders))
-    found.layouts.append(f"{what}{names}")
-    pair_up(images, masks, found)
+        optional |= {f"{form}{one}" for one in suffixes if {inside, one} & where.optional}
+    plain = {affix, *of_masks.values()} == {folder_names.PLAIN}
+    names = "" if plain else f", {affix} with {', '.join(map(str, of_masks.values()))}"
+    what = [f"{folder.relative_to(place.parent).as_posix()}/" for folder in (place, *mask_folders)]
+    found.layouts.append(f"{' and '.join(what)}{names}")
+    pair_up(images, masks, found, optional)
+
+
+def _added(images: Sequence[str], entries: Sequence[Path]) -> folder_names.Affix:
+    """Returns what the names of the masks of a class add to those of their images."""
+    affix, of_mask = folder_names.common_part(images, [name_of(entry) for entry in entries])
+    return of_mask if affix == folder_names.PLAIN else folder_names.PLAIN
 
 
 def _modalities(place: Path, ends: Sequence[str]) -> str:
@@ -106,7 +140,7 @@ def _modalities(place: Path, ends: Sequence[str]) -> str:
     )
 
 
-def one_by_one(home: Path, suffixes: Sequence[str], found: Found) -> None:
+def one_by_one(home: Path, where: Where, found: Found) -> None:
     """Pairs the image in X/images with all files in X/masks, or in X/masks_1, X/masks_2 and so on.
 
     Of several suffixes, each names the files of an annotator by the end of their names.
@@ -116,13 +150,17 @@ def one_by_one(home: Path, suffixes: Sequence[str], found: Found) -> None:
         place = image_folder(folder)
         files = reading.list_images(place) if place else []
         found.images.extend(files)
-        folders = _mask_folders(folder, found.problems)
+        folders = _mask_folders(folder, found.problems, where.folders)
+        left_out = [folder / name for name in where.optional if not (folder / name).is_dir()]
         if len(files) != 1:
             found.problems.append(f"{folder}: has {len(files)} images in images/; allowed is one")
-        elif not folders[0].is_dir():
-            found.problems.append(f"{folder}: its masks are missing; they must lie in masks/")
+        elif missing := [each for each in folders if each not in left_out and not each.is_dir()]:
+            place = missing[0].relative_to(folder).as_posix()
+            found.problems.append(f"{folder}: its masks are missing; they must lie in {place}/")
         else:
-            masks = [part for each in folders for part in _parts(each, suffixes, found.problems)]
+            masks: list[Path | list[Path] | None] = []
+            for each in folders:
+                masks += [None] if each in left_out else _parts(each, where, found.problems)
             _add(found, normal(folder.name), files[0], masks)
     counts = {len(pair.masks): pair for pair in reversed(found.pairs)}
     if len(counts) > 1:
@@ -131,9 +169,10 @@ def one_by_one(home: Path, suffixes: Sequence[str], found: Found) -> None:
         found.problems.append(f"{few}; allowed is one number for all images")
 
 
-def _parts(folder: Path, suffixes: Sequence[str], problems: list[str]) -> list[Path | list[Path]]:
-    """Returns the masks of each annotator in a folder of one image."""
-    if len(suffixes) == 1:
+def _parts(folder: Path, where: Where, problems: list[str]) -> Sequence[Path | list[Path] | None]:
+    """Returns the masks of each annotator in a folder of one image; None: there is none."""
+    suffixes = where.suffixes
+    if suffixes == ("",) or (len(suffixes) == 1 and not where.optional):
         return [folder]
     parts: dict[str, list[Path]] = {suffix: [] for suffix in suffixes}
     for file in reading.list_images(folder):
@@ -141,12 +180,15 @@ def _parts(folder: Path, suffixes: Sequence[str], problems: list[str]) -> list[P
             problems.append(_wrong_end(file, suffixes))
         else:
             parts[owner[1]].append(file)
-    problems += [f"{folder}: holds no mask that ends in {s!r}" for s in suffixes if not parts[s]]
-    return list(parts.values()) if all(parts.values()) else []
+    missing = [s for s in suffixes if not parts[s] and s not in where.optional]
+    problems += [f"{folder}: holds no mask that ends in {s!r}" for s in missing]
+    return [] if missing else [part or None for part in parts.values()]
 
 
-def _mask_folders(home: Path, problems: list[str]) -> list[Path]:
-    """Returns the folder masks, or masks_1, masks_2, ... by their numbers."""
+def _mask_folders(home: Path, problems: list[str], of_classes: Sequence[str] = ()) -> list[Path]:
+    """Returns the folder masks, or masks_1, masks_2, ... by their numbers; or those of classes."""
+    if of_classes:
+        return [home / name for name in of_classes]
     numbered = [each for each in subfolders(home) if re.fullmatch("masks_[0-9]+", each.name)]
     if not numbered:
         named = [each for each in subfolders(home) if each.name.lower() in MASKS]
@@ -195,19 +237,25 @@ def _wrong_end(file: Path, suffixes: Sequence[str]) -> str:
     return f"{file}: the name of a mask must end in {SUFFIX}={','.join(suffixes)!r}"
 
 
-def pair_up(images: Files, masks: Mapping[str, MaskFiles], found: Found) -> None:
-    """Adds the pairs of images and masks; a line for each that has no counterpart."""
+def pair_up(
+    images: Files, masks: Mapping[str, MaskFiles], found: Found, optional: Collection[str] = ()
+) -> None:
+    """Adds the pairs of images and masks; a line for each that has no counterpart.
+
+    An image need not have a mask of those that are optional.
+    """
     for name in sorted({*images, *(name for owned in masks.values() for name in owned)}):
         found.images.extend(images.get(name, ()))
         misfits = [
             _misfit(form.replace("X", name, 1), images.get(name, []), owned.get(name, []))
             for form, owned in masks.items()
-            if name in images or name in owned
+            if (name in images and form not in optional) or name in owned
         ]
         if problems := [line for line in dict.fromkeys(misfits) if line]:
             found.problems.extend(problems)
         else:
-            _add(found, name, images[name][0], [owned[name][0] for owned in masks.values()])
+            files = [owned[name][0] if name in owned else None for owned in masks.values()]
+            _add(found, name, images[name][0], files)
 
 
 def _misfit(mask: str, images: Sequence[Path], masks: Sequence[Masks]) -> str:
@@ -226,20 +274,23 @@ def _misfit(mask: str, images: Sequence[Path], masks: Sequence[Masks]) -> str:
     return "" if images else f"{masks[0]}: is the mask of no image; {where}"
 
 
-def _add(found: Found, name: str, image: Path, masks: Sequence[Masks | list[Path]]) -> None:
-    """Adds a pair, or a problem if the name or the masks cannot be used."""
-    files = []
+def _add(found: Found, name: str, image: Path, masks: Sequence[Masks | list[Path] | None]) -> None:
+    """Adds a pair, or a problem if the name or the masks, one of which may be None, do not fit."""
+    files: list[tuple[Path, ...]] = []
     for mask in masks:
-        inside = mask if isinstance(mask, list | tuple) else _files(mask)
+        inside = () if mask is None else mask if isinstance(mask, list | tuple) else _files(mask)
         files.append(tuple(inside))
-        if not inside:
+        if not inside and mask is not None:
             found.problems.append(f"{mask}: is empty; no object is one mask of zeros")
+    if masks and not any(mask is not None for mask in masks):
+        found.problems.append(f"{image}: has a mask of no class; allowed is one at least")
     try:
         name.encode()
     except UnicodeEncodeError:
         found.problems.append(f"{str(image)!a}: the name must be UTF-8")
         return
-    if files and all(files):
+    fits = [mask is None or bool(own) for mask, own in zip(masks, files, strict=True)]
+    if any(files) and all(fits):
         found.pairs.append(Pair(name, image, tuple(files)))
 
 

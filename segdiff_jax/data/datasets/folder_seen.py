@@ -20,7 +20,8 @@ class Seen:
     def __init__(self) -> None:
         self._digests: dict[str, tuple[str, Path]] = {}  # of an image file -> its split and path
         self._values: dict[Path, str] = {}  # of images, see `reading.ReadImage`
-        self._kinds: defaultdict[str, dict[Path, None]] = defaultdict(dict)  # kind -> mask files
+        # kind -> mask files, each with the class it is of
+        self._kinds: defaultdict[str, dict[Path, int]] = defaultdict(dict)
 
     def image(self, split: str, file: Path, values: str) -> None:
         """Notes an image; warns of one that is in two splits, byte by byte: scores mean little."""
@@ -32,9 +33,9 @@ class Seen:
             )
         self._values[file] = values
 
-    def mask(self, file: Path, kind: str) -> None:
-        """Notes what the values of a mask are, see `masks.MaskFile`."""
-        self._kinds[kind][file] = None
+    def mask(self, file: Path, kind: str, of_class: int = 0) -> None:
+        """Notes what the values of a mask are, see `masks.MaskFile`; 0: it is of no class alone."""
+        self._kinds[kind][file] = of_class
 
     def conclude(self) -> tuple[list[str], list[str]]:
         """Returns problems of all masks together, and lines about images and masks."""
@@ -54,20 +55,24 @@ class Seen:
             file = next(iter(found))
             what = "have a palette: the brighter colour is foreground"
             lines.append(f"{len(found)} masks {what}, as in {file}")
-        return self._mixed(), lines
+        numbers = sorted({k for files in self._kinds.values() for k in files.values()})
+        return [line for k in numbers for line in self._mixed(k)], lines
 
-    def _mixed(self) -> list[str]:
+    def _mixed(self, of_class: int) -> list[str]:
         """Returns the problem of masks with 255 as foreground beside others with 1 or labels."""
-        full = self._kinds.get("0 and 255", {})
-        others = [kind for kind in ("0 and 1", masks.LABELS) if self._kinds.get(kind)]
+        kinds = {
+            kind: [file for file, k in files.items() if k == of_class]
+            for kind, files in self._kinds.items()
+        }
+        full = kinds.get("0 and 255", [])
+        others = [kind for kind in ("0 and 1", masks.LABELS) if kinds.get(kind)]
         if not (full and others):
             return []
         few = " and ".join(
-            f"{len(self._kinds[kind])} hold {kind} (as {next(iter(self._kinds[kind]))})"
-            for kind in others
+            f"{len(kinds[kind])} hold {kind} (as {kinds[kind][0]})" for kind in others
         )
         return [
-            f"{next(iter(full))}: {len(full)} masks hold 0 and 255, and {few}: is 255 foreground "
+            f"{full[0]}: {len(full)} masks hold 0 and 255, and {few}: is 255 foreground "
             f"or to be ignored? {masks.FIELD}=nonzero takes all, =1 or another value that alone"
         ]
 

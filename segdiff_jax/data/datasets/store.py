@@ -105,7 +105,9 @@ def _example(record: dict[str, Any]) -> Example:
     labels = record.get("objects", b"")  # sets of earlier versions have none
     objects = pillow_files.decode_stored(labels).astype(np.uint16) if labels else None
     map_ = record.get("classes", b"")  # likewise
-    classes = pillow_files.decode_stored(map_).astype(np.uint8) if map_ else None
+    classes = pillow_files.decode_stored(map_) if map_ else None
+    if classes is not None and classes.dtype != np.uint8:  # what Pillow has of 16 bits
+        classes = classes.astype(np.uint16)
     pixel = float(record.get("pixel_size", 0))  # likewise
     return Example(image, mask, name, box, group, annotations, objects, classes, pixel)
 

@@ -149,8 +149,8 @@ def save(
 
     Args:
         path: of the file; its folder is made if missing.
-        pixels: [H, W] uint8 or uint16, or [H, W, 3] uint8; [H, W] uint32 for TIFF; not copied if
-            contiguous.
+        pixels: [H, W] uint8 or uint16, or [H, W, 3] uint8; for TIFF also [H, W] uint32, and pages
+            [N, H, W] uint16 or uint32; not copied if contiguous.
         tags: of the source; tags that the format cannot hold are left out.
         like_source: whether the pixels are a picture like the source, so that the tags about its
             values hold for them too.
@@ -185,10 +185,11 @@ def _write(
         table[:, : len(palette)] = palette.T * np.uint16(257)
     copied = (*GROUND, *VALUES) if like_source else GROUND
     x, y = (tags.tiff[code][2] if code in tags.tiff else None for code in RESOLUTION[:2])
+    coloured = pixels.ndim == 3 and pixels.dtype == np.uint8
     tifffile.imwrite(
         file,
         pixels,
-        photometric="rgb" if pixels.ndim == 3 else "minisblack" if table is None else "palette",
+        photometric="rgb" if coloured else "minisblack" if table is None else "palette",
         compression="lzw",
         predictor=table is None,
         resolution=(x, y) if x and y else None,
